@@ -1,0 +1,48 @@
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUN := PYTHONUNBUFFERED=1 $(BIN)/python
+
+.PHONY: setup demo test effect check docs format clean pocket pocket-quality
+
+setup: $(BIN)/.ready  ## a virtual environment with everything
+
+$(BIN)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: setup  ## draw a labelled grid from pocket
+	$(RUN) -m efface demo
+
+test: setup  ## the tests that run everywhere
+	$(RUN) -m pytest
+
+effect: setup  ## every method's effect on pocket
+	$(RUN) -m pytest -m effect
+
+check: setup  ## style, types, layers, generated docs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy src training/pocket
+	$(BIN)/lint-imports
+	$(RUN) docs/generate.py --check
+
+docs: setup  ## write the generated parts of docs/
+	$(RUN) docs/generate.py
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+pocket-quality: setup  ## measure pocket: every number in docs/pocket.md
+	$(RUN) training/pocket/quality.py
+
+pocket: setup  ## train pocket from nothing (needs fonts-noto-color-emoji and hours)
+	$(RUN) training/pocket/glyphs.py
+	for stage in clip vae judge unet card; do $(RUN) training/pocket/train.py $$stage --out pocket-run || exit 1; done
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,5 @@
+"""``python -m efface``."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,55 @@
+"""``efface sample``: pictures in a labelled grid."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+
+from efface.core.errors import EffaceError
+from efface.models.load import load_model, locate
+
+
+def check_target(path: Path) -> None:
+    """Refuse a target that cannot be written, before any work is done."""
+    if path.suffix.lower() != ".png":
+        raise EffaceError(f"{path} does not end in .png; the grid is a PNG picture")
+    parent = path.absolute().parent
+    if not parent.is_dir():
+        raise EffaceError(f"the folder {parent} does not exist; make it first or choose another --out")
+    if not os.access(parent, os.W_OK):
+        raise EffaceError(f"the folder {parent} cannot be written; choose another --out")
+
+
+def draw_grid(
+    prompts: Sequence[str], *, n: int, seed: int, out: Path, model: str, steps: int, guidance: float
+) -> dict[str, str | int | float | list[str]]:
+    """Draw ``n`` pictures of each prompt, seeds counting up from ``seed``, into one labelled grid; returns what was done."""
+    check_target(out)
+    locate(model)
+    from efface.report.grid import labelled_grid
+
+    from .pictures import draw_with_progress, save_png
+
+    seeds = [seed + i for i in range(n)] * len(prompts)
+    every = [prompt for prompt in prompts for _ in range(n)]
+    loaded = load_model(model)
+    began = time.perf_counter()
+    pictures = draw_with_progress(loaded, every, seeds, steps=steps, guidance=guidance)
+    seconds = time.perf_counter() - began
+    shown = [prompt or "(no prompt)" for prompt in every]
+    labels = [f"seed {s}" if len(prompts) == 1 else f"{p} · {s}" for p, s in zip(shown, seeds, strict=True)]
+    title = shown[0] if len(prompts) == 1 else f"{len(prompts)} prompts"
+    subtitle = f"{loaded.name} · {steps} DDIM steps · guidance {guidance:g}"
+    save_png(labelled_grid(pictures, labels, title=title, subtitle=subtitle), out)
+    return {"out": str(out), "model": loaded.name, "prompts": list(prompts), "pictures": len(pictures), "seconds": seconds}
+
+
+def open_file(path: Path) -> None:
+    """Show a file in the browser, where there is a screen to show it on."""
+    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        return
+    webbrowser.open(path.absolute().as_uri())

@@ -1,0 +1,1 @@
+"""Data, files and protocol types. Nothing in here imports torch."""

@@ -1,0 +1,181 @@
+"""The concept to erase: its name, the words for it, what to put in its place and what to keep."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from efface.core.errors import EffaceError, check_keys
+from efface.core.io import atomic_write_text, curable
+from efface.core.plain import plain_dict
+
+SLOT = "{}"
+TEMPLATES: dict[str, tuple[str, ...]] = {
+    "style": ("a picture in {} style", "an image in the style of {}", "{} style"),
+    "": ("a photo of {}", "a picture of {}", "an image of {}", "{}"),
+}
+
+
+@dataclass(frozen=True)
+class Concept:
+    """A target concept.
+
+    Attributes:
+        name: the words that name it, such as ``weapon``.
+        kind: ``object``, ``style``, ``identity``, ``domain`` or another word; it chooses the default templates.
+        prompts: whole prompts that show the concept; where there are none, methods use the filled templates.
+        synonyms: other words for it that the method may use.
+        anchor: what to draw in its place; ``""`` is the unconditional prompt.
+        retain: prompts whose pictures must stay as they are; none may contain the name or a synonym as whole words.
+        templates: sentences with a ``{}`` for the name; left out, those of the kind (`TEMPLATES`).
+
+    Raises:
+        EffaceError: a field that is empty, of another type, or contradicts another one.
+    """
+
+    name: str
+    kind: str = "object"
+    prompts: tuple[str, ...] = ()
+    synonyms: tuple[str, ...] = ()
+    anchor: str = ""
+    retain: tuple[str, ...] = ()
+    templates: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for field in ("name", "kind", "anchor"):
+            object.__setattr__(self, field, _one_line(getattr(self, field), field))
+        for field in ("prompts", "synonyms", "retain", "templates"):
+            object.__setattr__(self, field, _texts(getattr(self, field), field))
+        if not self.name:
+            raise EffaceError("the concept's name is empty: name what to erase, for example 'weapon'")
+        if not self.templates:
+            object.__setattr__(self, "templates", TEMPLATES.get(self.kind, TEMPLATES[""]))
+        for template in self.templates:
+            if SLOT not in template:
+                raise EffaceError(f"template {template!r} of {self.name!r} has no {SLOT} for the name: write 'a photo of {SLOT}'")
+        if self.anchor and _folded(self.anchor) in {_folded(word) for word in self.words}:
+            raise EffaceError(f"the anchor of {self.name!r} is the concept itself: say what to draw in its place, or '' for nothing")
+        _check_retain(self, self.retain)
+
+    @classmethod
+    def of(cls, concept: str | Mapping[str, Any] | Concept) -> Concept:
+        """A concept from its name alone, from a mapping of its fields, or as it is."""
+        if isinstance(concept, Concept):
+            return concept
+        return cls(concept) if isinstance(concept, str) else cls.from_dict(concept)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The name and the synonyms, each once."""
+        return tuple(dict.fromkeys((self.name, *self.synonyms)))
+
+    def expand(self, words: Iterable[str] | None = None, templates: Iterable[str] | None = None) -> tuple[str, ...]:
+        """Every template filled with every word, word by word; by default its own templates with its name alone."""
+        return fill(self.templates if templates is None else templates, (self.name,) if words is None else words)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as plain lists and texts; `from_dict` gives an equal concept."""
+        return plain_dict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Concept:
+        """A concept from a mapping; a key whose value is None counts as left out.
+
+        Raises:
+            UnknownName: a key that is no field; the nearest is suggested.
+            EffaceError: a field that is not valid.
+        """
+        if not isinstance(data, Mapping):
+            raise EffaceError(f"a concept must be a mapping of its fields, such as 'name: weapon', not {type(data).__name__}")
+        check_keys("concept field", data, (field.name for field in fields(cls)))
+        given = {key: value for key, value in data.items() if value is not None}
+        return cls(**{"name": "", **given})
+
+    def to_yaml(self) -> str:
+        """YAML text of all fields; `from_yaml` gives an equal concept."""
+        import yaml
+
+        return str(yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, width=10_000))
+
+    @classmethod
+    def from_yaml(cls, source: str | Path) -> Concept:
+        """A concept from YAML text (a `str`) or a YAML file (a `Path`).
+
+        Raises:
+            EffaceError: not YAML, not a mapping, unreadable, or a concept that is not valid.
+        """
+        import yaml
+
+        where = "the concept's YAML"
+        if isinstance(source, Path):
+            where = str(source)
+            with curable(source, "read"):
+                raw = source.read_bytes()
+        else:
+            raw = source.encode()
+        try:
+            data = yaml.safe_load(raw.decode())
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise EffaceError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
+        return cls.from_dict(data)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the YAML file that ``from_yaml(Path(...))`` reads."""
+        atomic_write_text(path, self.to_yaml())
+
+
+def fill(templates: Iterable[str], words: Iterable[str]) -> tuple[str, ...]:
+    """Every template with every word in its ``{}``, word by word, each prompt once."""
+    sentences = tuple(templates)
+    return tuple(dict.fromkeys(sentence.replace(SLOT, word) for word in words for sentence in sentences))
+
+
+def mentions(text: str, words: Iterable[str]) -> str | None:
+    """The first of the words that the text contains as whole words, whatever the case and spacing, or None."""
+    folded = _folded(text)
+    return next((word for word in words if re.search(rf"(?<!\w){re.escape(_folded(word))}(?!\w)", folded)), None)
+
+
+def check_together(concepts: Sequence[Concept]) -> None:
+    """Checks concepts that are erased in one run.
+
+    Raises:
+        EffaceError: none at all, a name given twice, or a retain prompt of one that contains another.
+    """
+    if not concepts:
+        raise EffaceError("no concept given: name at least one, for example 'weapon'")
+    seen: set[str] = set()
+    for concept in concepts:
+        if _folded(concept.name) in seen:
+            raise EffaceError(f"concept {concept.name!r} is given twice: leave one out")
+        seen.add(_folded(concept.name))
+        _check_retain(concept, [prompt for other in concepts for prompt in other.retain])
+
+
+def _check_retain(concept: Concept, prompts: Iterable[str]) -> None:
+    for prompt in prompts:
+        if word := mentions(prompt, concept.words):
+            raise EffaceError(f"retain prompt {prompt!r} contains {word!r}, which is to be erased: take it out of the retain set")
+
+
+def _folded(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def _one_line(value: object, field: str) -> str:
+    if not isinstance(value, str):
+        raise EffaceError(f"the concept's {field} must be text, not {value!r}")
+    return " ".join(value.split())
+
+
+def _texts(value: object, field: str) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise EffaceError(f"the concept's {field} must be a list of texts, not {value!r}")
+    texts = tuple(_one_line(item, f"{field}[{i}]") for i, item in enumerate(value))
+    if "" in texts and field != "retain":
+        raise EffaceError(f"the concept's {field} contain an empty text: leave it out")
+    return texts

@@ -1,0 +1,78 @@
+"""One edit of an erasure: which component it changes, how, and with which tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from efface.core.errors import DamagedArtifact, EffaceError, UnknownName, check_keys
+from efface.core.plain import plain_dict
+
+OPS = ("replace", "low_rank", "state", "module", "guidance")
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One step of an erasure; `apply` goes through them in order.
+
+    Attributes:
+        component: the model's component, such as ``text_encoder``, ``unet`` or, for guidance, ``sampler``.
+        op: ``replace`` (whole tensors), ``low_rank`` (added to a weight), ``state`` (an affine map or filter on encoder states), ``module``
+            (small networks hooked in), or ``guidance`` (a rule at sampling time).
+        tensors: from a role to a tensor's name in the file. Roles of ``replace`` are the component's canonical tensor names, those of
+            ``low_rank`` come in pairs ``<canonical name>.down`` and ``<canonical name>.up``; of the other ops whatever the op asks for.
+        gate: when the edit is active, such as a range of timesteps or a prompt filter; empty means always.
+        params: the op's numbers and texts, such as a scale or the prompts that a guidance rule needs.
+
+    Raises:
+        EffaceError: an unknown op, or roles that do not fit it.
+    """
+
+    component: str
+    op: str
+    tensors: Mapping[str, str] = field(default_factory=dict)
+    gate: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.op not in OPS:
+            raise UnknownName("edit op", str(self.op), OPS)
+        if not isinstance(self.component, str) or not self.component:
+            raise EffaceError(f"an edit of op {self.op!r} names no component")
+        for name in ("tensors", "gate", "params"):
+            object.__setattr__(self, name, plain_dict(getattr(self, name), name))
+        if not all(isinstance(name, str) for name in self.tensors.values()):
+            raise EffaceError(f"the {self.op} edit of {self.component} maps a role to something that is no tensor's name")
+        if self.op == "replace" and not self.tensors:
+            raise EffaceError(f"the replace edit of {self.component} replaces nothing")
+        if self.op == "low_rank" and set(self.tensors) != {f"{name}.{end}" for name in self.targets for end in ("down", "up")}:
+            raise EffaceError(f"the low_rank edit of {self.component} needs the roles <name>.down and <name>.up for every weight")
+
+    @property
+    def targets(self) -> frozenset[str]:
+        """The canonical names of the component's tensors that the edit writes; empty for ops that write none."""
+        if self.op == "replace":
+            return frozenset(self.tensors)
+        return frozenset(role.rpartition(".")[0] for role in self.tensors) if self.op == "low_rank" else frozenset()
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as plain JSON; `from_dict` gives an equal edit."""
+        return plain_dict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Edit:
+        """The edit that `to_dict` described; `EffaceError` where it is none."""
+        check_keys("edit field", data, (item.name for item in fields(cls)))
+        try:
+            return cls(**data)
+        except TypeError as error:
+            raise DamagedArtifact(f"an edit is incomplete ({error})") from error
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the erasure took: seconds of wall time, and the peak memory in bytes of the device (None where not measured)."""
+
+    seconds: float
+    peak_memory_bytes: int | None = None

@@ -1,0 +1,124 @@
+"""The manifest of an artifact folder: writing it, reading it with suspicion, and comparing the folder with it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, Literal
+
+from efface.core.errors import DamagedArtifact, EffaceError
+from efface.core.io import backup_of, curable, sha256_file
+from efface.core.plain import json_bytes, parse_json
+
+SCHEMA = 1
+MANIFEST = "erasure.json"
+WEIGHTS = "weights.safetensors"
+README = "README.md"
+EVIDENCE = "evidence"
+"""The one subfolder that is not part of the artifact: attacks, results and reports made later."""
+
+_PICKLES = {".bin", ".ckpt", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth"}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that is wrong with a file of an artifact; an extra file is suspicious, but does not keep it from being loaded."""
+
+    file: str
+    kind: Literal["changed", "truncated", "missing", "extra", "manifest"]
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.text}"
+
+
+def write_manifest(folder: Path, content: Mapping[str, Any], files: Mapping[str, tuple[int, str]]) -> None:
+    """Writes ``erasure.json``, into a folder that is not in place yet: content, and every file's size in bytes and SHA-256."""
+    listed = {name: {"bytes": size, "sha256": digest} for name, (size, digest) in sorted(files.items())}
+    (folder / MANIFEST).write_bytes(_sealed({"schema": SCHEMA, **content, "files": listed}))
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest, checked for its version, its own hash and its paths.
+
+    Raises:
+        DamagedArtifact: changed since it was written, or with paths that lead out of the folder or to a pickle.
+        EffaceError: no artifact there, unreadable, or of a version that this efface does not know.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        old = backup_of(folder)
+        hint = f"; a version from before an interrupted save is in {old}" if not folder.exists() and old.exists() else ""
+        raise EffaceError(f"{folder} holds no erasure: there is no {MANIFEST}{hint}")
+    with curable(path, "read"):
+        raw = path.read_bytes()
+    data = parse_json(raw, path)
+    if not isinstance(data, dict) or "schema" not in data:
+        raise DamagedArtifact(f"{path} is not the manifest of an erasure")
+    if type(data["schema"]) is not int or data["schema"] != SCHEMA:
+        raise EffaceError(f"{path} has schema version {data['schema']!r}, this efface reads {SCHEMA}: use the efface that wrote it")
+    # bytes, not values: 1e-05 and 1E-05 are equal, yet one of them was not written by us
+    if raw != _sealed({key: value for key, value in data.items() if key != "sha256"}):
+        raise DamagedArtifact(f"{path} was changed after it was written: its own hash does not fit")
+    _check_files(data.get("files"), path)
+    return data
+
+
+def verify(folder: str | Path) -> list[Problem]:
+    """Reads every byte of an artifact again and lists what is not as it was written; an empty list means that all is well."""
+    folder = Path(folder)
+    try:
+        listed = read_manifest(folder)["files"]
+    except EffaceError as error:
+        return [Problem(MANIFEST, "manifest", str(error))]
+    found = [_compare(folder / name, name, entry) for name, entry in listed.items()]
+    known = {MANIFEST, *listed}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if name not in known and not path.is_dir() and name.split("/")[0] != EVIDENCE:
+            found.append(Problem(name, "extra", "not part of the artifact"))
+    return [problem for problem in found if problem]
+
+
+def check_name(name: str, manifest: Path) -> None:
+    """Checks a file's path in a manifest.
+
+    Raises:
+        DamagedArtifact: it is absolute, leads out of the folder, has a second spelling, or may be a pickle.
+    """
+    parts = PurePosixPath(name).parts
+    odd = "\\" in name or "\0" in name or bool(PureWindowsPath(name).drive)
+    if odd or not parts or ".." in parts or parts[0] == "/" or name != "/".join(parts):
+        raise DamagedArtifact(f"{manifest} lists {name!r}, which may lead out of the folder: it is not safe to use")
+    if PurePosixPath(name).suffix.lower() in _PICKLES:
+        raise DamagedArtifact(f"{manifest} lists {name!r}, which may be a pickle: efface takes safetensors only")
+
+
+def _compare(path: Path, name: str, entry: Mapping[str, Any]) -> Problem | None:
+    if not path.is_file():
+        return Problem(name, "missing", "missing")
+    with curable(path, "read"):
+        size = path.stat().st_size
+    if size != entry["bytes"]:
+        kind: Literal["truncated", "changed"] = "truncated" if size < entry["bytes"] else "changed"
+        return Problem(name, kind, f"has {size} bytes instead of {entry['bytes']}: {kind}")
+    if sha256_file(path) != entry["sha256"]:
+        return Problem(name, "changed", "its bytes were changed: the SHA-256 does not fit")
+    return None
+
+
+def _sealed(content: Mapping[str, Any]) -> bytes:
+    """The manifest's bytes, with the hash of everything else in it as the last entry."""
+    return json_bytes({**content, "sha256": hashlib.sha256(json_bytes({**content})).hexdigest()})
+
+
+def _check_files(files: object, path: Path) -> None:
+    if not isinstance(files, dict) or not {WEIGHTS, README} <= set(files):
+        raise DamagedArtifact(f"{path} does not list {WEIGHTS} and {README}")
+    for name, entry in files.items():
+        check_name(name, path)
+        sound = isinstance(entry, dict) and type(entry.get("bytes")) is int and isinstance(entry.get("sha256"), str)
+        if not sound:
+            raise DamagedArtifact(f"{path} has no size and hash of {name!r}")

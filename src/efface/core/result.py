@@ -1,0 +1,99 @@
+"""The outcome of an evaluation: scores, the thresholds that they were held against, and the verdict that follows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from efface.core.errors import EffaceError, check_keys
+from efface.core.io import atomic_write_json, read_json
+from efface.core.plain import plain_dict
+from efface.core.score import DetectorId, Provenance, Score
+from efface.core.verdict import Thresholds, Verdict
+
+__all__ = ["DetectorId", "Provenance", "Result", "Score", "Thresholds", "Verdict"]
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Result:
+    """Scores of one erasure (or of a base model).
+
+    Attributes:
+        scores: the scores; no two of the same metric and group.
+        about: what was evaluated and with what: the run's spec, the benchmark with its version and part, the packages.
+        thresholds: what the verdict holds the scores against.
+
+    Raises:
+        EffaceError: two scores of the same metric and group, or something that JSON cannot hold.
+    """
+
+    scores: tuple[Score, ...]
+    about: Mapping[str, Any] = field(default_factory=dict)
+    thresholds: Thresholds = field(default_factory=Thresholds)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scores", tuple(self.scores))
+        object.__setattr__(self, "about", plain_dict(self.about, "about"))
+        seen: set[tuple[str, str]] = set()
+        for score in self.scores:
+            if (score.metric, score.group) in seen:
+                raise EffaceError(f"score {score.metric}/{score.group} is there twice")
+            seen.add((score.metric, score.group))
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """What the scores prove; always computed, so that it cannot disagree with them."""
+        return Verdict.of(self.scores, self.thresholds)
+
+    def score(self, metric: str, group: str) -> Score | None:
+        """The score of that metric and group, or None where it was not measured."""
+        return next((score for score in self.scores if (score.metric, score.group) == (metric, group)), None)
+
+    def one_line(self) -> str:
+        """The verdict in one line."""
+        return self.verdict.one_line()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON; the verdict is in it for readers, and computed again by `from_dict`."""
+        return {
+            "schema": SCHEMA,
+            "verdict": {**plain_dict(self.verdict), "passed": self.verdict.passed},
+            "scores": [score.to_dict() for score in self.scores],
+            "thresholds": asdict(self.thresholds),
+            "about": plain_dict(self.about),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Result:
+        """The result that `to_dict` described.
+
+        Raises:
+            EffaceError: of another schema version, incomplete, or not sound.
+        """
+        if not isinstance(data, Mapping) or data.get("schema") != SCHEMA:
+            found = data.get("schema") if isinstance(data, Mapping) else None
+            raise EffaceError(f"a result of schema version {found!r} cannot be read, only {SCHEMA}: use the efface that wrote it")
+        check_keys("result field", data, ("schema", "verdict", "scores", "thresholds", "about"))
+        try:
+            check_keys("threshold", data["thresholds"], (item.name for item in fields(Thresholds)))
+            scores = tuple(Score.from_dict(score) for score in data["scores"])
+            return cls(scores, data["about"], Thresholds(**data["thresholds"]))
+        except (KeyError, TypeError) as error:
+            raise EffaceError(f"the result is incomplete ({error})") from error
+
+    def save(self, path: str | Path) -> None:
+        """Writes the JSON file that `load` reads, atomically."""
+        atomic_write_json(path, self.to_dict())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Result:
+        """Reads the JSON file that `save` wrote; `EffaceError` where it is none."""
+        data = read_json(path)
+        if not isinstance(data, dict):
+            raise EffaceError(f"{path} is not a result")
+        return cls.from_dict(data)

@@ -1,0 +1,103 @@
+"""All that is needed to redo a run; its hash names folders and keys caches."""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from efface.core.concept import Concept, check_together
+from efface.core.errors import EffaceError, check_keys
+from efface.core.plain import json_hash, plain_dict
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One run of one method.
+
+    Attributes:
+        model: the base model's id, such as ``pocket``, or where it was loaded from.
+        base: the base model's fingerprint by component, in whatever JSON form the model layer gives it.
+        method: the method's registered name.
+        config: every field of the method's configuration, defaults included.
+        concepts: the concepts erased together; at least one.
+        seed: the root seed.
+        preset: which reading of the paper the configuration started from.
+        version: efface's version.
+
+    Raises:
+        EffaceError: concepts that cannot go together, or a value that JSON cannot hold.
+    """
+
+    model: str
+    base: Mapping[str, Any]
+    method: str
+    config: Mapping[str, Any]
+    concepts: tuple[Concept, ...]
+    seed: int = 0
+    preset: str = "paper"
+    version: str = field(default_factory=lambda: installed(["efface"]).get("efface", "0"))
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "base", plain_dict(self.base, "base"))
+        object.__setattr__(self, "config", plain_dict(self.config, "config"))
+        object.__setattr__(self, "concepts", tuple(Concept.of(concept) for concept in self.concepts))
+        for name in ("model", "method", "preset", "version"):
+            if not isinstance(getattr(self, name), str):
+                raise EffaceError(f"the run's {name} must be text, not {getattr(self, name)!r}")
+        if not isinstance(self.seed, int) or isinstance(self.seed, bool):
+            raise EffaceError(f"the seed must be a whole number, not {self.seed!r}")
+        check_together(self.concepts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as plain JSON; `from_dict` gives an equal spec."""
+        return plain_dict({item.name: getattr(self, item.name) for item in fields(self)})
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> RunSpec:
+        """The spec that `to_dict` described.
+
+        Raises:
+            UnknownName: a key that is no field.
+            EffaceError: a field that is missing or not valid.
+        """
+        check_keys("run field", data, (item.name for item in fields(cls)))
+        try:
+            return cls(**{**data, "concepts": tuple(Concept.of(concept) for concept in data["concepts"])})
+        except (TypeError, KeyError) as error:
+            raise EffaceError(f"the run's description is incomplete ({error})") from error
+
+    @cached_property
+    def hash(self) -> str:
+        """The SHA-256 of the canonical JSON, 64 hexadecimal digits: equal runs, equal hashes, on every platform."""
+        return json_hash(self.to_dict())
+
+    @property
+    def short(self) -> str:
+        """The first 12 digits of the hash."""
+        return self.hash[:12]
+
+    @property
+    def folder_name(self) -> str:
+        """A file name such as ``esd-weapon-1a2b3c4d5e6f``: readable, and one per spec."""
+        names = (self.method, "-".join(concept.name for concept in self.concepts))
+        words = (re.sub(r"[^a-z0-9_]+", "-", name.lower()).strip("-")[:40].rstrip("-") for name in names)
+        return "-".join(word for word in (*words, self.short) if word)
+
+    def __hash__(self) -> int:
+        return int(self.hash[:15], 16)
+
+
+def installed(packages: Iterable[str] = ("efface", "torch", "diffusers", "transformers", "numpy", "safetensors")) -> dict[str, str]:
+    """The versions of Python and of those packages that are installed, from their metadata: nothing is imported."""
+    found = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

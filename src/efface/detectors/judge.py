@@ -1,0 +1,104 @@
+"""Pocket's judge: which object, background and style a 64 x 64 picture shows, and when it cannot tell.
+
+Trained on renderings of the world only, never on generated pictures. Its error rates, on fresh renderings and on destroyed
+pictures, are stored in its ``config.json``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from efface.models.convnet import ConvNet
+from efface.models.load import embedded_folder
+from efface.worlds import World, load_world
+
+HEADS = ("object", "background", "style")
+CANNOT_TELL = "cannot tell"
+
+
+def head_classes(world: World) -> dict[str, tuple[str, ...]]:
+    """The classes of each head, in the order of its outputs."""
+    return {"object": world.objects, "background": tuple(world.backgrounds), "style": tuple(world.styles)}
+
+
+class JudgeNet(nn.Module):
+    """One convolutional network with a linear head each for object, background and style."""
+
+    def __init__(self, widths: Sequence[int], classes: dict[str, tuple[str, ...]]) -> None:
+        super().__init__()
+        self.features = ConvNet(widths)
+        self.heads = nn.ModuleDict({head: nn.Linear(self.features.width, len(names)) for head, names in classes.items()})
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Images ``(B, 3, 64, 64)`` in [0, 1] to logits ``(B, classes)`` by head."""
+        features = self.features(images)
+        return {head: layer(features) for head, layer in self.heads.items()}
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the judge saw in one batch: class names by picture (or ``"cannot tell"``), and the confidence behind them."""
+
+    object: list[str]
+    background: list[str]
+    style: list[str]
+    confidence: dict[str, Tensor]
+
+
+class Judge:
+    """The judge with its calibrated thresholds.
+
+    Attributes:
+        id: detector id with version, to be named beside every score.
+        thresholds: by head, the softmax confidence below which the judge says "cannot tell".
+        measured: its error rates as measured when it was made.
+    """
+
+    def __init__(self, net: JudgeNet, config: dict[str, Any]) -> None:
+        self.net = net.eval().requires_grad_(False)
+        self.id = f"{config['id']}@{config['version']}"
+        self.thresholds: dict[str, float] = config["thresholds"]
+        self.measured: dict[str, Any] = config.get("measured", {})
+        self.classes = head_classes(load_world())
+
+    @classmethod
+    def load(cls, folder: Path) -> Judge:
+        """Read the judge from ``folder`` (``config.json`` and ``model.safetensors``)."""
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        net = JudgeNet(config["widths"], head_classes(load_world()))
+        net.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()}, strict=False)
+        return cls(net, config)
+
+    @torch.no_grad()
+    def features(self, images: Tensor, batch: int = 128) -> Tensor:
+        """Features ``(N, width)`` of images ``(N, 3, 64, 64)`` in [0, 1]: what FID and KID are computed on."""
+        return torch.cat([self.net.features(part) for part in images.split(batch)])
+
+    @torch.no_grad()
+    def probabilities(self, images: Tensor, batch: int = 128) -> dict[str, Tensor]:
+        """Softmax probabilities ``(N, classes)`` by head."""
+        parts = [self.net(part) for part in images.split(batch)]
+        return {head: torch.cat([part[head] for part in parts]).softmax(-1) for head in HEADS}
+
+    def __call__(self, images: Tensor) -> Judgement:
+        """Judge images ``(N, 3, 64, 64)`` in [0, 1]."""
+        seen: dict[str, list[str]] = {}
+        confidence: dict[str, Tensor] = {}
+        for head, p in self.probabilities(images).items():
+            confidence[head], index = p.max(-1)
+            sure = (confidence[head] >= self.thresholds[head]).tolist()
+            seen[head] = [self.classes[head][i] if ok else CANNOT_TELL for i, ok in zip(index.tolist(), sure, strict=True)]
+        return Judgement(seen["object"], seen["background"], seen["style"], confidence)
+
+
+def load_judge() -> Judge:
+    """Pocket's judge."""
+    return Judge.load(embedded_folder("pocket") / "judge")

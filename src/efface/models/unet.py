@@ -1,0 +1,198 @@
+"""Stable Diffusion's architecture: one CLIP text encoder, a conditional UNet, an autoencoder. Pocket is loaded through it too."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DDIMScheduler, StableDiffusionPipeline
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from efface.core.errors import EffaceError
+
+from .base import Conditioning, Params, Prediction, Tokens, TrajectoryPoint
+
+Progress = Callable[[int], None]
+
+
+class UNetModel:
+    """A diffusers ``StableDiffusionPipeline`` behind the model protocol.
+
+    Args:
+        pipe: the pipeline; its components are used in place, never copied.
+        name: what to call the model in results.
+    """
+
+    family = "sd1"
+
+    def __init__(self, pipe: StableDiffusionPipeline, name: str) -> None:
+        self.name = name
+        self.pipe = pipe
+        self.tokenizer, self.text_encoder, self.unet, self.vae = pipe.tokenizer, pipe.text_encoder, pipe.unet, pipe.vae
+        self.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+        self.components: dict[str, nn.Module] = {"text_encoder": self.text_encoder, "unet": self.unet, "vae": self.vae}
+        for module in self.components.values():
+            module.eval().requires_grad_(False)
+
+    @classmethod
+    def load(cls, folder: Path, name: str, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32) -> UNetModel:
+        """Load a diffusers folder; only safetensors are read."""
+        try:
+            pipe = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=dtype, use_safetensors=True, local_files_only=True)
+        except (OSError, ValueError, KeyError) as error:
+            raise EffaceError(f"{folder} does not load as a Stable Diffusion pipeline: {str(error).splitlines()[0]}") from error
+        pipe.set_progress_bar_config(disable=True)
+        return cls(pipe.to(device or default_device()), name)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return torch.device(self.unet.device)
+
+    @property
+    def image_size(self) -> int:
+        """Side of a picture in pixels."""
+        return int(self.unet.config.sample_size * self.vae_factor)
+
+    @property
+    def vae_factor(self) -> int:
+        """Pixels per latent cell and side."""
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    def tokenize(self, prompts: Sequence[str]) -> Tokens:
+        """Prompts to tokens, padded to the context length; warns, and says what was cut, when a prompt is too long."""
+        length = self.tokenizer.model_max_length
+        full = self.tokenizer(list(prompts), truncation=False, verbose=False).input_ids
+        for prompt, row in zip(prompts, full, strict=True):
+            if len(row) > length:
+                cut = self.tokenizer.decode(row[length - 1 : -1])
+                warnings.warn(f"the prompt {prompt!r} is longer than {length - 2} tokens; cut off: {cut!r}", stacklevel=2)
+        batch = self.tokenizer(list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+        ids = batch.input_ids.to(self.device)
+        eos = (ids == self.tokenizer.eos_token_id).int().argmax(-1)
+        mask = (torch.arange(length, device=ids.device)[None] <= eos[:, None]).long()
+        return Tokens(ids, mask, eos)
+
+    def encode(self, prompts: Sequence[str] | Tokens, *, soft: Tensor | None = None, params: Params | None = None) -> Conditioning:
+        """Prompts to conditioning, differentiable.
+
+        Args:
+            prompts: texts, or tokens from :meth:`tokenize`.
+            soft: embeddings ``(B, k, D)`` or ``(1, k, D)`` that go in right after BOS; the last k tokens are moved out of the context.
+            params: tensors that stand in for the text encoder's own, by parameter name.
+        """
+        tokens = prompts if isinstance(prompts, Tokens) else self.tokenize(prompts)
+        ids, hook = tokens.ids, None
+        if soft is not None:
+            k = soft.shape[1]
+            ids = torch.cat([ids[:, :1], ids[:, :1].expand(-1, k), ids[:, 1 : ids.shape[1] - k]], dim=1)
+            hook = self._token_embedding().register_forward_hook(_insert(soft))
+        try:
+            out = functional_call(self.text_encoder, dict(params or {}), (ids,))
+        finally:
+            if hook is not None:
+                hook.remove()
+        return Conditioning(out.last_hidden_state, out.pooler_output)
+
+    def _token_embedding(self) -> nn.Module:
+        """The token embedding, found by suffix: library versions disagree on the path before it."""
+        return next(m for n, m in self.text_encoder.named_modules() if n.endswith("token_embedding"))
+
+    def predict(self, z: Tensor, t: Tensor | int, cond: Conditioning, *, params: Params | None = None) -> Prediction:
+        """One pass of the denoiser on latents ``(B, C, H, W)`` at timesteps ``t`` (``(B,)`` or one for all)."""
+        steps = torch.as_tensor(t, device=z.device).expand(len(z))
+        value = functional_call(self.unet, dict(params or {}), (z, steps, cond.states)).sample
+        signal = self.scheduler.alphas_cumprod.to(z.device, z.dtype)[steps][:, None, None, None]
+        return Prediction(value, self.scheduler.config.prediction_type, z, signal.sqrt(), (1 - signal).sqrt())
+
+    def initial_noise(self, seeds: Sequence[int]) -> Tensor:
+        """The latents that sampling starts from: one generator a seed, so that batching changes nothing."""
+        side = self.unet.config.sample_size
+        shape = (self.unet.config.in_channels, side, side)
+        rows = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        return torch.stack(rows).to(self.device, self.unet.dtype) * self.scheduler.init_noise_sigma
+
+    @torch.no_grad()
+    def trajectory(self, cond: Conditioning, *, steps: int, guidance: float, seeds: Sequence[int]) -> Iterator[TrajectoryPoint]:
+        """Sample with DDIM and classifier-free guidance; yields every step before it is taken, and at last the clean latent (t = -1)."""
+        empty = self.encode([""] * len(seeds))
+        both = Conditioning.cat([cond, empty])
+        z = self.initial_noise(seeds)
+        self.scheduler.set_timesteps(steps, device=self.device)
+        for t in self.scheduler.timesteps.tolist():
+            joint = self.predict(torch.cat([z, z]), t, both)
+            c, u = (_half(joint, rows) for rows in (slice(0, len(z)), slice(len(z), None)))
+            yield TrajectoryPoint(z, t, c, u)
+            guided = u.value + guidance * (c.value - u.value)
+            z = self.scheduler.step(guided, t, z).prev_sample
+        yield TrajectoryPoint(z, -1, c, u)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        prompts: Sequence[str],
+        *,
+        seeds: Sequence[int],
+        steps: int = 20,
+        guidance: float = 3.0,
+        batch: int = 16,
+        progress: Progress | None = None,
+    ) -> Tensor:
+        """Draw one picture for each prompt and seed.
+
+        Args:
+            prompts: texts; the empty one draws unconditionally.
+            seeds: one a prompt. A picture depends on its own prompt and seed only, not on the batch it is drawn in.
+            steps: DDIM steps.
+            guidance: classifier-free guidance scale; 1 is none.
+            batch: pictures drawn at once.
+            progress: called with the number of pictures done after each batch.
+
+        Returns:
+            Pictures ``(N, 3, H, W)`` in [0, 1].
+        """
+        if len(prompts) != len(seeds):
+            raise EffaceError(f"{len(prompts)} prompts but {len(seeds)} seeds; give one seed for each prompt")
+        pictures = []
+        for start in range(0, len(prompts), batch):
+            part = slice(start, start + batch)
+            cond = self.encode(prompts[part])
+            for point in self.trajectory(cond, steps=steps, guidance=guidance, seeds=seeds[part]):
+                z = point.z
+            pictures.append(self.decode(z).float().cpu())
+            if progress:
+                progress(len(pictures[-1]))
+        return torch.cat(pictures)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Latents ``(B, C, h, w)`` to pictures ``(B, 3, H, W)`` in [0, 1]."""
+        return (self.vae.decode(z / self.vae.config.scaling_factor).sample / 2 + 0.5).clamp(0, 1)
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        """Pictures ``(B, 3, H, W)`` in [0, 1] to latents (the posterior's mean)."""
+        return self.vae.encode(images.to(self.device, self.vae.dtype) * 2 - 1).latent_dist.mean * self.vae.config.scaling_factor
+
+
+def _half(p: Prediction, rows: slice) -> Prediction:
+    return Prediction(p.value[rows], p.kind, p.z[rows], p.alpha[rows], p.sigma[rows])
+
+
+def _insert(soft: Tensor) -> Callable[[nn.Module, Any, Tensor], Tensor]:
+    """A forward hook that writes ``soft`` over the embeddings right after BOS."""
+
+    def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+        k = soft.shape[1]
+        return torch.cat([output[:, :1], soft.expand(len(output), -1, -1).to(output.dtype), output[:, 1 + k :]], dim=1)
+
+    return hook
+
+
+def default_device() -> torch.device:
+    """CUDA, else Apple's MPS, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

@@ -1,0 +1,150 @@
+"""Pocket through the adapter: what it draws is what was asked for, by the judge."""
+
+from __future__ import annotations
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+
+from efface.core.errors import EffaceError, UnknownName
+from efface.models.load import embedded_folder, load_model
+from efface.worlds import load_world
+
+WORLD = load_world()
+FOLDER = embedded_folder("pocket")
+
+
+def test_fits_in_the_package():
+    size = sum(p.stat().st_size for p in FOLDER.rglob("*") if p.is_file())
+    assert size <= 25e6
+    assert not [p for p in FOLDER.rglob("*") if p.suffix in {".bin", ".pt", ".ckpt", ".pkl"}]
+    assert "SIL OPEN FONT LICENSE" in (FOLDER.parent / "OFL.txt").read_text()
+
+
+def test_hashes_of_the_training_card_hold():
+    import hashlib
+
+    card = json.loads((FOLDER / "training_card.json").read_text())
+    assert set(card["stages"]) == {"clip", "vae", "judge", "unet"}
+    for name, digest in card["sha256"].items():
+        assert hashlib.sha256((FOLDER / name).read_bytes()).hexdigest() == digest, name
+
+
+def test_draws_what_is_named(pocket, judge):
+    asked = ["cat", "knife", "house", "car", "apple", "guitar", "hammer", "robot", "tree", "beer", "horse", "castle"]
+    prompts = [f"a photo of a {WORLD.things[o].name} {WORLD.backgrounds[b].phrases[0]}" for o in asked for b in ("snow", "beach")]
+    seen = judge(pocket.sample(prompts, seeds=range(500, 500 + len(prompts)), batch=24))
+    assert np.mean([o == a for o, a in zip(seen.object, np.repeat(asked, 2), strict=True)]) >= 0.8
+    assert np.mean([b == ("snow", "beach")[i % 2] for i, b in enumerate(seen.background)]) >= 0.8
+
+
+def test_draws_the_style(pocket, judge):
+    styles = [s for s in WORLD.styles for _ in range(4)]
+    prompts = [f"{WORLD.styles[s].prefixes[0]} a castle in the desert" for s in styles]
+    seen = judge(pocket.sample(prompts, seeds=range(len(prompts)), batch=24))
+    assert np.mean([a == b for a, b in zip(seen.style, styles, strict=True)]) >= 0.8
+
+
+def test_a_hypernym_alone_gives_members(pocket, judge):
+    seen = judge(pocket.sample(["a photo of a weapon"] * 16, seeds=range(16)))
+    assert np.mean([o in WORLD.members("weapon") for o in seen.object]) >= 0.6
+    assert len(set(seen.object)) >= 2
+
+
+def test_members_are_nearest_to_the_hypernym(pocket):
+    things = list(WORLD.things.values())
+    objects = torch.nn.functional.normalize(pocket.encode([f"a photo of a {t.name}" for t in things]).pooled, dim=-1)
+    weapon = torch.nn.functional.normalize(pocket.encode(["a photo of a weapon"]).pooled, dim=-1)
+    top = (objects @ weapon.T)[:, 0].topk(7).indices.tolist()
+    assert sum(things[i].category == "weapon" for i in top) >= 6
+
+
+def test_a_picture_depends_on_its_own_prompt_and_seed_only(pocket):
+    prompts = ["a photo of a cat", "a photo of a dog", "", "a mosaic of a castle"]
+    together = pocket.sample(prompts, seeds=[1, 2, 3, 4], steps=3)
+    alone = pocket.sample(prompts[1:2], seeds=[2], steps=3)
+    assert torch.allclose(together[1:2], alone, atol=2e-3)
+    assert torch.equal(together, pocket.sample(prompts, seeds=[1, 2, 3, 4], steps=3))
+    assert not torch.allclose(together[1:2], pocket.sample(prompts[1:2], seeds=[5], steps=3), atol=0.05)
+
+
+def test_stock_diffusers_draws_the_same(pocket):
+    pipe = StableDiffusionPipeline.from_pretrained(FOLDER, torch_dtype=torch.float32, local_files_only=True)
+    pipe.set_progress_bar_config(disable=True)
+    latents = pocket.initial_noise([11])
+    theirs = pipe("a photo of a cat", num_inference_steps=6, guidance_scale=3.0, latents=latents, output_type="np").images[0]
+    ours = pocket.sample(["a photo of a cat"], seeds=[11], steps=6, guidance=3.0)[0].permute(1, 2, 0).numpy()
+    assert np.abs(theirs - ours).max() < 5e-3
+
+
+def test_pooled_state_is_the_first_end_of_text(pocket):
+    tokens = pocket.tokenize(["a photo of a cat", ""])
+    cond = pocket.encode(tokens)
+    assert tokens.eos.tolist() == [6, 1]
+    assert torch.allclose(cond.pooled, cond.states[torch.arange(2), tokens.eos], atol=1e-5)
+    assert tokens.mask.sum(1).tolist() == [7, 2]
+
+
+def test_a_long_prompt_says_what_was_cut(pocket):
+    with pytest.warns(UserWarning, match="cut off: 'horse"):
+        pocket.tokenize([" ".join(["cat"] * 22 + ["horse", "owl"])])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pocket.tokenize([" ".join(["cat"] * 22)])
+
+
+def test_soft_tokens_and_substitute_parameters(pocket):
+    words = pocket.encode(["photo of a cat"])
+    table = pocket.text_encoder.get_input_embeddings().weight
+    ids = pocket.tokenize(["photo of"]).ids[0, 1:3]
+    soft = table[ids][None].clone().requires_grad_(True)
+    spliced = pocket.encode(["a cat"], soft=soft)
+    assert torch.allclose(spliced.states[:, :5], words.states[:, :5], atol=1e-5)
+    spliced.states.sum().backward()
+    assert soft.grad is not None
+    assert soft.grad.abs().sum() > 0
+    name, weight = next((n, p) for n, p in pocket.text_encoder.named_parameters() if "fc1.weight" in n)
+    student = {name: (weight * 1.5).requires_grad_(True)}
+    moved = pocket.encode(["a cat"], params=student)
+    assert not torch.allclose(moved.states, pocket.encode(["a cat"]).states, atol=1e-4)
+    moved.states.sum().backward()
+    assert student[name].grad is not None
+
+
+def test_prediction_converts_between_its_forms(pocket):
+    z = pocket.initial_noise([1, 2])
+    p = pocket.predict(z, torch.tensor([400, 900]), pocket.encode(["a cat", "a dog"]))
+    assert torch.allclose(p.alpha * p.x0 + p.sigma * p.epsilon, z, atol=1e-4)
+    assert torch.allclose(p.alpha * z - p.sigma * p.velocity, p.x0, atol=1e-3)
+
+
+def test_autoencoder_keeps_the_picture(pocket, judge):
+    from efface.worlds import Scene, draw_scene
+
+    scenes = [Scene(o, b, "photo") for o in ("cat", "axe", "bus", "rose") for b in ("snow", "space")]
+    images = (
+        torch.stack([torch.from_numpy(draw_scene(s, np.random.default_rng(i))) for i, s in enumerate(scenes)]).permute(0, 3, 1, 2) / 255
+    )
+    with torch.no_grad():
+        back = pocket.decode(pocket.encode_image(images))
+    assert judge(back).object == [s.object for s in scenes]
+    assert (back - images).square().mean() < 0.01
+
+
+def test_unknown_models_list_what_exists(tmp_path):
+    with pytest.raises(UnknownName, match=r"did you mean 'pocket'.*folder in diffusers layout"):
+        load_model("poket")
+    with pytest.raises(EffaceError, match=r"no model_index\.json"):
+        load_model(tmp_path)
+    (tmp_path / "model_index.json").write_text("{}")
+    with pytest.raises(EffaceError, match="does not load"):
+        load_model(tmp_path)
+
+
+def test_as_many_seeds_as_prompts(pocket):
+    with pytest.raises(EffaceError, match="2 prompts but 1 seeds"):
+        pocket.sample(["a", "b"], seeds=[1])

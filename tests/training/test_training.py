@@ -1,0 +1,88 @@
+"""The training scripts, in miniature: they resume exactly after a kill, and their output is a pipeline."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+SCRIPTS = Path(__file__).parents[2] / "training" / "pocket"
+
+COUNTING = """
+import sys, os, signal
+sys.path.insert(0, {scripts!r})
+import torch
+from pathlib import Path
+from common import Checkpoint, Ema, History, step_rng, train
+torch.manual_seed(0)
+model = torch.nn.Linear(3, 1)
+optimiser = torch.optim.Adam(model.parameters(), 0.1)
+ema, history = Ema(model, 0.9), History()
+def one_step(step):
+    if step == {die}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    x = torch.from_numpy(step_rng(1, step).standard_normal((4, 3), dtype='float32')) + 0.01 * torch.randn(4, 3)
+    loss = model(x).square().mean()
+    optimiser.zero_grad(); loss.backward(); optimiser.step(); ema.update(model, step)
+    return {{'loss': loss.item()}}
+point = Checkpoint(Path(sys.argv[1]), model=model, optimiser=optimiser, ema=ema, history=history)
+for step, measures in train('toy', 12, point, one_step, every=4):
+    history.rows.append([step, measures['loss']])
+torch.save([model.state_dict(), ema.state_dict()], sys.argv[1] + '/final.pt')
+"""
+
+
+def run_toy(folder: Path, die: int) -> int:
+    return subprocess.run(
+        [sys.executable, "-c", COUNTING.format(scripts=str(SCRIPTS), die=die), str(folder)], capture_output=True, check=False
+    ).returncode
+
+
+def test_a_killed_stage_resumes_to_the_same_weights(tmp_path):
+    assert run_toy(tmp_path / "whole", die=-1) == 0
+    assert run_toy(tmp_path / "killed", die=6) == -signal.SIGKILL
+    assert run_toy(tmp_path / "killed", die=-1) == 0
+    one, two = (torch.load(tmp_path / n / "final.pt", weights_only=True) for n in ("whole", "killed"))
+    for a, b in zip(one, two, strict=True):
+        assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.fixture(scope="module")
+def stages():
+    sys.path.insert(0, str(SCRIPTS))
+    yield
+    sys.path.remove(str(SCRIPTS))
+
+
+@pytest.mark.usefixtures("stages")
+def test_the_stages_make_a_pipeline(tmp_path):
+    import card
+    import contrastive
+    import judge
+    import unet
+    import vae
+
+    torch.manual_seed(0)
+    contrastive.run(tmp_path, steps=2, batch=4)
+    vae.run(tmp_path, steps=2, batch=2)
+    judge.run(tmp_path, steps=2, batch=16, n=64)
+    unet.run(tmp_path, steps=2, batch=2, copies=1, compiled=False, limit=128)
+    card.run(tmp_path)
+    target = tmp_path / "shipped"
+    card.ship(tmp_path, target)
+
+    from efface.detectors.judge import Judge
+    from efface.models.load import load_model
+
+    model = load_model(target, device="cpu")
+    images = model.sample(["a cat", ""], seeds=[1, 2], steps=2)
+    assert images.shape == (2, 3, 64, 64)
+    assert torch.isfinite(images).all()
+    assert len(Judge.load(target / "judge")(images).object) == 2
+    assert json.loads((target / "training_card.json").read_text())["stages"]["vae"]["pictures seen"] == 4
+    assert not list(target.rglob("*.pt"))

@@ -1,0 +1,38 @@
+"""Make the glyph atlas (src/efface/worlds/data/glyphs.png) from Noto Color Emoji. Needs Debian's fonts-noto-color-emoji."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from efface.worlds.draw import CELL, COLUMNS
+from efface.worlds.world import load_world
+
+FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
+
+
+def main() -> None:
+    """Draw every object's glyph, cropped and fitted into a square cell."""
+    if not FONT.exists():
+        raise SystemExit(f"{FONT} is missing: apt-get install fonts-noto-color-emoji")
+    font = ImageFont.truetype(str(FONT), 109)
+    things = list(load_world().things.values())
+    atlas = Image.new("RGBA", (COLUMNS * CELL, -(-len(things) // COLUMNS) * CELL))
+    for i, thing in enumerate(things):
+        glyph = Image.new("RGBA", (160, 160))
+        ImageDraw.Draw(glyph).text((8, 8), chr(int(thing.glyph, 16)), font=font, embedded_color=True)
+        box = glyph.getbbox()
+        if box is None:
+            raise SystemExit(f"the font draws nothing for {thing.id} (U+{thing.glyph})")
+        glyph = glyph.crop(box)
+        scale = CELL / max(glyph.size)
+        glyph = glyph.resize((round(glyph.width * scale), round(glyph.height * scale)), Image.Resampling.LANCZOS)
+        corner = (i % COLUMNS * CELL + (CELL - glyph.width) // 2, i // COLUMNS * CELL + (CELL - glyph.height) // 2)
+        atlas.paste(glyph, corner)
+    atlas.save(str(files("efface.worlds").joinpath("data", "glyphs.png")), optimize=True)
+
+
+if __name__ == "__main__":
+    main()
