@@ -7,9 +7,9 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import typer.main
-from click import Command, Group
 
 from efface.cli.main import app
 from efface.models.load import embedded_folder
@@ -24,15 +24,14 @@ def percent(row: dict[str, float]) -> str:
 
 
 def pocket_tables() -> str:
-    """What pocket reaches, from quality.json and training_card.json."""
+    """What pocket reaches, from training_card.json."""
     folder = embedded_folder("pocket")
-    q = json.loads((folder / "quality.json").read_text())
     card = json.loads((folder / "training_card.json").read_text())
+    q = card["quality"]
     goals = {"named object": "90 %", "background": "95 %", "style": "95 %", "rare synonym": "90 %", "hypernym alone gives a member": "90 %"}
     lines = ["| prompts of combinations never rendered in training, 20 DDIM steps | goal | measured |", "|---|---|---|"]
     lines += [f"| {name} | {goal} | {percent(q[name])} |" for name, goal in goals.items()]
     lines += [f"| named object, style {style} | | {percent(row)} |" for style, row in q["named object by style"].items()]
-    clean = q["judge"]["clean"]
     lines += [
         f"| named object: the judge cannot tell | | {percent(q['named object, cannot tell'])} |",
         f"| seconds a picture, batch 16, {q['settings']['threads']} threads | 0.3 | {q['seconds a picture']:.2f} |",
@@ -46,7 +45,6 @@ def pocket_tables() -> str:
         for k, v in q["judge"].items()
         if k in ("clean", "blurred", "noisy")
     ]
-    assert clean
     lines += ["", "| destroyed pictures | the judge cannot tell, or sees nothing | n |", "|---|---|---|"]
     lines += [f"| {k} | {v['cannot tell or nothing']:.1%} | {v['n']} |" for k, v in q["judge"].items() if isinstance(v, dict) and "n" in v]
     lines += ["", "| text encoder: a class's members among the objects nearest to its word | |", "|---|---|"]
@@ -80,7 +78,7 @@ def world_tables() -> str:
     return "\n".join(lines)
 
 
-def _options(name: str, command: Command) -> list[str]:
+def _options(name: str, command: Any) -> list[str]:
     rows = [f"## efface {name}", "", (command.help or "").strip(), "", "| argument or option | meaning | default |", "|---|---|---|"]
     for p in command.params:
         if p.name == "help":
@@ -93,8 +91,7 @@ def _options(name: str, command: Command) -> list[str]:
 
 def cli_pages() -> str:
     """Every command with its options."""
-    group = typer.main.get_command(app)
-    assert isinstance(group, Group)
+    group: Any = typer.main.get_command(app)
     return "\n".join(line for name, command in group.commands.items() for line in _options(name, command)).strip()
 
 

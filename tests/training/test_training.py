@@ -18,11 +18,11 @@ import sys, os, signal
 sys.path.insert(0, {scripts!r})
 import torch
 from pathlib import Path
-from common import Checkpoint, Ema, History, step_rng, train
+from common import Checkpoint, Ema, step_rng, train
 torch.manual_seed(0)
 model = torch.nn.Linear(3, 1)
 optimiser = torch.optim.Adam(model.parameters(), 0.1)
-ema, history = Ema(model, 0.9), History()
+ema = Ema(model, 0.9)
 def one_step(step):
     if step == {die}:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -30,10 +30,10 @@ def one_step(step):
     loss = model(x).square().mean()
     optimiser.zero_grad(); loss.backward(); optimiser.step(); ema.update(model, step)
     return {{'loss': loss.item()}}
-point = Checkpoint(Path(sys.argv[1]), model=model, optimiser=optimiser, ema=ema, history=history)
-for step, measures in train('toy', 12, point, one_step, every=4):
-    history.rows.append([step, measures['loss']])
-torch.save([model.state_dict(), ema.state_dict()], sys.argv[1] + '/final.pt')
+point = Checkpoint(Path(sys.argv[1]), model=model, optimiser=optimiser, ema=ema)
+train('toy', 12, point, one_step, every=4)
+rows = torch.tensor([row[0] for row in point.history.rows])
+torch.save([model.state_dict(), ema.state_dict(), {{'steps': rows}}], sys.argv[1] + '/final.pt')
 """
 
 
@@ -48,6 +48,7 @@ def test_a_killed_stage_resumes_to_the_same_weights(tmp_path):
     assert run_toy(tmp_path / "killed", die=6) == -signal.SIGKILL
     assert run_toy(tmp_path / "killed", die=-1) == 0
     one, two = (torch.load(tmp_path / n / "final.pt", weights_only=True) for n in ("whole", "killed"))
+    assert one[2]["steps"].tolist() == [4, 8, 12]
     for a, b in zip(one, two, strict=True):
         assert all(torch.equal(a[k], b[k]) for k in a)
 

@@ -25,7 +25,7 @@ glyphs of Noto Color Emoji (SIL OFL 1.1, see OFL.txt beside this folder). It loa
     pipe = StableDiffusionPipeline.from_pretrained("pocket")
     pipe("a photo of a cat in the snow", num_inference_steps=20, guidance_scale=3.0).images[0]
 
-How it was trained stands in `training_card.json`, what it reaches in `quality.json` and docs/pocket.md.
+How it was trained and what it reaches stands in `training_card.json` and docs/pocket.md.
 """
 
 

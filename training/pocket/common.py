@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,8 @@ class Checkpoint:
     def __init__(self, folder: Path, **parts: Any) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "checkpoint.pt"
-        self.parts = parts
+        self.history = History()
+        self.parts = {**parts, "history": self.history}
 
     def load(self) -> int:
         """Restore every part; returns the number of steps already done (0 without a checkpoint)."""
@@ -118,24 +119,41 @@ class Ema(nn.Module):
 
 
 class History:
-    """Losses by step, kept through a checkpoint."""
+    """Smoothed measures by step, kept through a checkpoint."""
 
     def __init__(self) -> None:
+        self.columns: list[str] = []
         self.rows: list[list[float]] = []
 
+    def add(self, step: int, measures: dict[str, float]) -> None:
+        """One row."""
+        self.columns = ["step", *measures]
+        self.rows.append([step, *measures.values()])
+
+    def write(self, path: Path, **about: int) -> None:
+        """Write the curve and what it is of (steps, batch, seed) as JSON."""
+        save_json(path, {"columns": self.columns, "rows": self.rows, **about})
+
     def state_dict(self) -> dict[str, Any]:
-        """The rows."""
-        return {"rows": self.rows}
+        """The rows and their columns."""
+        return {"columns": self.columns, "rows": self.rows}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the rows."""
-        self.rows = state["rows"]
+        self.columns, self.rows = state.get("columns", []), state["rows"]
 
 
 def train(
-    name: str, steps: int, checkpoint: Checkpoint, one_step: Callable[[int], dict[str, float]], *, every: int = 250, log: int = 25
-) -> Iterator[tuple[int, dict[str, float]]]:
-    """Run ``one_step`` from the checkpoint on, with a progress bar; yields (steps done, smoothed measures) at every checkpoint."""
+    name: str,
+    steps: int,
+    checkpoint: Checkpoint,
+    one_step: Callable[[int], dict[str, float]],
+    *,
+    at_checkpoint: Callable[[], None] | None = None,
+    every: int = 250,
+    log: int = 25,
+) -> None:
+    """Run ``one_step`` from the checkpoint on, with a progress bar; ``at_checkpoint`` is called after every checkpoint."""
     start = checkpoint.load()
     smooth: dict[str, float] = {}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
@@ -154,5 +172,7 @@ def train(
                     f"{name} {step + 1}/{steps} {text} {(time.time() - began) / (step + 1 - start):.3f} s/step", highlight=False
                 )
             if (step + 1) % every == 0 or step + 1 == steps:
+                checkpoint.history.add(step + 1, smooth)
                 checkpoint.save(step + 1)
-                yield step + 1, dict(smooth)
+                if at_checkpoint:
+                    at_checkpoint()

@@ -16,7 +16,7 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from common import Checkpoint, History, device, random_scene, render, save_json, step_rng, to_tensor, train
+from common import Checkpoint, device, random_scene, render, save_json, step_rng, to_tensor, train
 from efface.models.convnet import ConvNet
 from efface.worlds import caption, load_world
 
@@ -87,7 +87,7 @@ class Pair(nn.Module):
 def run(out: Path, *, steps: int = 1600, batch: int = 128, lr: float = 1e-3, seed: int = 2) -> None:
     """Train tokenizer and pair into ``out/tokenizer``, ``out/text_encoder`` and ``out/clip``."""
     torch.manual_seed(seed)
-    dev, history, world = device(), History(), load_world()
+    dev, world = device(), load_world()
     tokenizer = build_tokenizer(out / "tokenizer", seed)
     pair = Pair(build_text(tokenizer)).to(dev)
     optimiser = torch.optim.AdamW(pair.parameters(), lr=lr, weight_decay=0.02)
@@ -113,15 +113,10 @@ def run(out: Path, *, steps: int = 1600, batch: int = 128, lr: float = 1e-3, see
         schedule.step()
         return {"loss": loss.item(), "accuracy": (scores.argmax(1) == target).float().mean().item()}
 
-    checkpoint = Checkpoint(out / "run" / "clip", model=pair, optimiser=optimiser, schedule=schedule, history=history)
-    measures: dict[str, float] = {}
-    for step, measures in train("clip", steps, checkpoint, one_step):
-        history.rows.append([step, *measures.values()])
+    checkpoint = Checkpoint(out / "run" / "clip", model=pair, optimiser=optimiser, schedule=schedule)
+    train("clip", steps, checkpoint, one_step)
     save(pair.eval(), out)
-    save_json(
-        out / "run" / "clip" / "log.json",
-        {"columns": ["step", *measures], "rows": history.rows, "steps": steps, "batch": batch, "seed": seed},
-    )
+    checkpoint.history.write(out / "run" / "clip" / "log.json", steps=steps, batch=batch, seed=seed)
 
 
 def save(pair: Pair, out: Path) -> None:

@@ -1,4 +1,4 @@
-"""Measure pocket: every number in docs/pocket.md. ``python training/pocket/quality.py [--model FOLDER] [--out FILE]``.
+"""Measure pocket: every number in docs/pocket.md. ``python training/pocket/quality.py [--model FOLDER]``.
 
 Prompts name combinations that were never rendered in training; seeds are none that training used. The judge says what the
 pictures show; "cannot tell" counts as wrong. Intervals are Wilson's, 95 %.
@@ -19,6 +19,7 @@ import typer
 from rich.progress import Progress
 
 from efface.core.intervals import wilson
+from efface.core.io import atomic_write_json
 from efface.detectors.judge import Judge
 from efface.models.load import embedded_folder
 from efface.models.unet import UNetModel
@@ -144,14 +145,14 @@ def measure(folder: Path, rounds: int) -> dict[str, Any]:
 
 def main(
     model: Annotated[Path | None, typer.Option(help="folder (default: the embedded pocket)")] = None,
-    out: Annotated[Path | None, typer.Option(help="where to write the JSON (default: quality.json in the folder)")] = None,
     rounds: Annotated[int, typer.Option(help="pictures for each combination")] = 2,
 ) -> None:
-    """Measure and write ``quality.json``."""
+    """Measure, and write the numbers into the folder's ``training_card.json``."""
     folder = model or embedded_folder("pocket")
-    result = measure(folder, rounds)
-    (out or folder / "quality.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    for name, value in result.items():
+    card = json.loads((folder / "training_card.json").read_text(encoding="utf-8"))
+    card["quality"] = measure(folder, rounds)
+    atomic_write_json(folder / "training_card.json", card)
+    for name, value in card["quality"].items():
         print(name, value)
 
 

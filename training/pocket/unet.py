@@ -14,7 +14,7 @@ from rich.progress import track
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from common import EMPTY_SCENES, TRAIN_SCENES, Checkpoint, Ema, History, device, render, save_json, step_rng, to_tensor, train
+from common import EMPTY_SCENES, TRAIN_SCENES, Checkpoint, Ema, device, render, save_json, step_rng, to_tensor, train
 from contrastive import CONTEXT, WIDTH
 from efface.worlds import Scene, caption, load_world
 from vae import LATENTS
@@ -58,7 +58,7 @@ def latents(out: Path, dev: torch.device, scenes: list[Scene], copies: int, seed
     if path.exists():
         stored = torch.load(path, weights_only=True)
         return stored["mean"], stored["std"]
-    vae = AutoencoderKL.from_pretrained(out / "vae", torch_dtype=torch.float32).to(dev)
+    vae = AutoencoderKL.from_pretrained(out / "vae", dtype=torch.float32).to(dev)
     means, stds = [], []
     for copy in track(range(copies), description="rendering and encoding"):
         rng = step_rng(seed, copy)
@@ -90,7 +90,7 @@ def run(
 ) -> None:
     """Train the denoiser into ``out/unet`` (the averaged weights, half precision) with its scheduler; ``limit`` uses that many scenes."""
     torch.manual_seed(seed)
-    dev, history, world = device(), History(), load_world()
+    dev, world = device(), load_world()
     tokenizer = CLIPTokenizer.from_pretrained(out / "tokenizer")
     text = CLIPTextModel.from_pretrained(out / "text_encoder", dtype=torch.float32).to(dev).eval().requires_grad_(False)
     scenes = corpus(limit)
@@ -115,8 +115,7 @@ def run(
         a = alphas[t][:, None, None, None]
         with torch.no_grad():
             states = text(ids).last_hidden_state
-        with torch.autocast(dev.type, dtype=torch.bfloat16, enabled=PRECISION == "bf16"):
-            predicted = predict(a.sqrt() * z0 + (1 - a).sqrt() * eps, t, states).sample.float()
+        predicted = predict(a.sqrt() * z0 + (1 - a).sqrt() * eps, t, states).sample
         error = (predicted - eps).square().mean(dim=(1, 2, 3))
         snr = (a / (1 - a)).flatten()
         loss = (error * snr.clamp(max=5) / snr).mean()
@@ -129,18 +128,9 @@ def run(
         ema.update(unet, step)
         return {"loss": loss.item(), "mse": error.mean().item()}
 
-    checkpoint = Checkpoint(out / "run" / "unet", model=unet, ema=ema, optimiser=optimiser, history=history)
-    measures: dict[str, float] = {}
-    for step, measures in train("unet", steps, checkpoint, one_step):
-        history.rows.append([step, *measures.values()])
-        save(ema, out)
-    save_json(
-        out / "run" / "unet" / "log.json",
-        {"columns": ["step", *measures], "rows": history.rows, "steps": steps, "batch": batch, "seed": seed},
-    )
-
-
-PRECISION = "fp32"
+    checkpoint = Checkpoint(out / "run" / "unet", model=unet, ema=ema, optimiser=optimiser)
+    train("unet", steps, checkpoint, one_step, at_checkpoint=lambda: save(ema, out))
+    checkpoint.history.write(out / "run" / "unet" / "log.json", steps=steps, batch=batch, seed=seed)
 
 
 def save(ema: Ema, out: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from diffusers import AutoencoderKL
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
-from common import Checkpoint, History, device, random_scene, render, save_json, step_rng, to_tensor, train
+from common import Checkpoint, device, random_scene, render, step_rng, to_tensor, train
 
 WIDTHS = (8, 32, 64)
 LATENTS = 4
@@ -46,7 +46,7 @@ def gradient_l1(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 def run(out: Path, *, steps: int = 4500, batch: int = 8, lr: float = 2e-3, beta: float = 4e-4, seed: int = 1) -> None:
     """Train the autoencoder into ``out/vae``; the scaling factor makes its latents' standard deviation 1."""
     torch.manual_seed(seed)
-    dev, history = device(), History()
+    dev = device()
     vae = build().to(dev)
     optimiser = torch.optim.AdamW(vae.parameters(), lr=lr, weight_decay=1e-4, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=steps, pct_start=0.06)
@@ -67,15 +67,10 @@ def run(out: Path, *, steps: int = 4500, batch: int = 8, lr: float = 2e-3, beta:
         schedule.step()
         return {"l1": l1.item(), "mse": (y - x).square().mean().item(), "kl": kl.item()}
 
-    checkpoint = Checkpoint(out / "run" / "vae", model=vae, optimiser=optimiser, schedule=schedule, history=history)
-    measures: dict[str, float] = {}
-    for step, measures in train("vae", steps, checkpoint, one_step):
-        history.rows.append([step, *measures.values()])
+    checkpoint = Checkpoint(out / "run" / "vae", model=vae, optimiser=optimiser, schedule=schedule)
+    train("vae", steps, checkpoint, one_step)
     finish(vae, out, seed, batch)
-    save_json(
-        out / "run" / "vae" / "log.json",
-        {"columns": ["step", *measures], "rows": history.rows, "steps": steps, "batch": batch, "seed": seed},
-    )
+    checkpoint.history.write(out / "run" / "vae" / "log.json", steps=steps, batch=batch, seed=seed)
 
 
 @torch.no_grad()

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from efface.detectors.judge import load_judge
-from efface.models.load import load_model
 from efface.report.grid import labelled_grid
 from efface.worlds import load_world
 from efface.worlds.captions import noun_phrase
 
-from .pictures import sample_with_progress, save_png, to_pictures
+from .pictures import load_quietly, sample_with_progress, save_png, to_pictures
 
 SEED = 7
 
@@ -32,11 +31,11 @@ def run_demo(out: Path) -> tuple[Path, str]:
     """Draw the grid into ``out/pocket.png``; returns its path and a line that says how many pictures show what was asked for."""
     out.mkdir(parents=True, exist_ok=True)
     rows, world = demo_prompts(), load_world()
-    images = sample_with_progress(load_model("pocket"), [p for p, _ in rows], [SEED] * len(rows), steps=20, guidance=3.0)
+    images = sample_with_progress(load_quietly("pocket"), [p for p, _ in rows], [SEED] * len(rows), steps=20, guidance=3.0)
     judge = load_judge()
     seen = judge(images).object
     right = sum(o == asked or (o in world.things and world.things[o].category == asked) for o, (_, asked) in zip(seen, rows, strict=True))
-    labels = [f"{prompt} → {o}" for (prompt, _), o in zip(rows, seen, strict=True)]
-    grid = labelled_grid(to_pictures(images), labels, title="pocket", subtitle=f"prompt → what {judge.id} sees", columns=4, side=224)
+    labels = [f"{prompt}\n{o}" for (prompt, _), o in zip(rows, seen, strict=True)]
+    grid = labelled_grid(to_pictures(images), labels, title="pocket", subtitle=f"the prompt, and what {judge.id} sees", columns=4, side=224)
     save_png(grid, out / "pocket.png")
     return out / "pocket.png", f"pocket drew {len(rows)} prompts; the judge sees what was asked for in {right} of {len(rows)}"

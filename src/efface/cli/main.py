@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -87,6 +88,8 @@ def _one_line(message: Warning | str, *_rest: object, **_more: object) -> None:
 def main() -> None:
     """Run the command line: errors that a user can cure are one line on standard error, and exit code 2."""
     warnings.showwarning = _one_line
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     try:
         app()
     except EffaceError as error:

@@ -15,6 +15,10 @@ from torch.func import functional_call
 from efface.core.errors import EffaceError
 
 from .base import Conditioning, Params, Prediction, Tokens, TrajectoryPoint
+from .fingerprint import fingerprint
+from .guidance import GuidanceEdit, Guide, GuidedStep
+from .sites import Sites, select
+from .soft import soft_tokens
 
 Progress = Callable[[int], None]
 
@@ -35,6 +39,7 @@ class UNetModel:
         self.tokenizer, self.text_encoder, self.unet, self.vae = pipe.tokenizer, pipe.text_encoder, pipe.unet, pipe.vae
         self.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
         self.components: dict[str, nn.Module] = {"text_encoder": self.text_encoder, "unet": self.unet, "vae": self.vae}
+        self.guidance_edits: list[GuidanceEdit] = []
         for module in self.components.values():
             module.eval().requires_grad_(False)
 
@@ -42,7 +47,7 @@ class UNetModel:
     def load(cls, folder: Path, name: str, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32) -> UNetModel:
         """Load a diffusers folder; only safetensors are read."""
         try:
-            pipe = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=dtype, use_safetensors=True, local_files_only=True)
+            pipe = StableDiffusionPipeline.from_pretrained(folder, dtype=dtype, use_safetensors=True, local_files_only=True)
         except (OSError, ValueError, KeyError) as error:
             raise EffaceError(f"{folder} does not load as a Stable Diffusion pipeline: {str(error).splitlines()[0]}") from error
         pipe.set_progress_bar_config(disable=True)
@@ -86,21 +91,9 @@ class UNetModel:
             params: tensors that stand in for the text encoder's own, by parameter name.
         """
         tokens = prompts if isinstance(prompts, Tokens) else self.tokenize(prompts)
-        ids, hook = tokens.ids, None
-        if soft is not None:
-            k = soft.shape[1]
-            ids = torch.cat([ids[:, :1], ids[:, :1].expand(-1, k), ids[:, 1 : ids.shape[1] - k]], dim=1)
-            hook = self._token_embedding().register_forward_hook(_insert(soft))
-        try:
+        with soft_tokens(self.text_encoder, tokens.ids, soft) as ids:
             out = functional_call(self.text_encoder, dict(params or {}), (ids,))
-        finally:
-            if hook is not None:
-                hook.remove()
         return Conditioning(out.last_hidden_state, out.pooler_output)
-
-    def _token_embedding(self) -> nn.Module:
-        """The token embedding, found by suffix: library versions disagree on the path before it."""
-        return next(m for n, m in self.text_encoder.named_modules() if n.endswith("token_embedding"))
 
     def predict(self, z: Tensor, t: Tensor | int, cond: Conditioning, *, params: Params | None = None) -> Prediction:
         """One pass of the denoiser on latents ``(B, C, H, W)`` at timesteps ``t`` (``(B,)`` or one for all)."""
@@ -117,19 +110,33 @@ class UNetModel:
         return torch.stack(rows).to(self.device, self.unet.dtype) * self.scheduler.init_noise_sigma
 
     @torch.no_grad()
-    def trajectory(self, cond: Conditioning, *, steps: int, guidance: float, seeds: Sequence[int]) -> Iterator[TrajectoryPoint]:
-        """Sample with DDIM and classifier-free guidance; yields every step before it is taken, and at last the clean latent (t = -1)."""
-        empty = self.encode([""] * len(seeds))
-        both = Conditioning.cat([cond, empty])
+    def trajectory(
+        self, cond: Conditioning, *, steps: int, guidance: float, seeds: Sequence[int], params: Params | None = None
+    ) -> Iterator[TrajectoryPoint]:
+        """Sample with DDIM and classifier-free guidance; yields every step before it is taken, and at last the clean latent (t = -1).
+
+        The guidance goes through `guidance_edits`; ``params`` stands in for the denoiser's own tensors.
+        """
+        guide = Guide(self.guidance_edits)
+        others = [self.encode([prompt] * len(seeds)) for prompt in ("", *guide.prompts)]
+        every = Conditioning.cat([cond, *others])
         z = self.initial_noise(seeds)
         self.scheduler.set_timesteps(steps, device=self.device)
-        for t in self.scheduler.timesteps.tolist():
-            joint = self.predict(torch.cat([z, z]), t, both)
-            c, u = (_half(joint, rows) for rows in (slice(0, len(z)), slice(len(z), None)))
+        for index, t in enumerate(self.scheduler.timesteps.tolist()):
+            joint = self.predict(torch.cat([z] * (1 + len(others))), t, every, params=params)
+            c, u, *extra = (_rows(joint, slice(start, start + len(z))) for start in range(0, len(joint.z), len(z)))
             yield TrajectoryPoint(z, t, c, u)
-            guided = u.value + guidance * (c.value - u.value)
+            guided = guide(GuidedStep(index, steps, t, guidance, c.value, u.value, tuple(p.value for p in extra)))
             z = self.scheduler.step(guided, t, z).prev_sample
         yield TrajectoryPoint(z, -1, c, u)
+
+    def sites(self, role: str) -> Sites:
+        """The parameters of a role, such as ``cross_kv`` (see `efface.models.sites`)."""
+        return select(self.components, role)
+
+    def fingerprint(self) -> dict[str, dict[str, Any]]:
+        """The fingerprint of every component (see `efface.models.fingerprint`)."""
+        return {name: fingerprint(module) for name, module in self.components.items()}
 
     @torch.no_grad()
     def sample(
@@ -177,18 +184,8 @@ class UNetModel:
         return self.vae.encode(images.to(self.device, self.vae.dtype) * 2 - 1).latent_dist.mean * self.vae.config.scaling_factor
 
 
-def _half(p: Prediction, rows: slice) -> Prediction:
+def _rows(p: Prediction, rows: slice) -> Prediction:
     return Prediction(p.value[rows], p.kind, p.z[rows], p.alpha[rows], p.sigma[rows])
-
-
-def _insert(soft: Tensor) -> Callable[[nn.Module, Any, Tensor], Tensor]:
-    """A forward hook that writes ``soft`` over the embeddings right after BOS."""
-
-    def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
-        k = soft.shape[1]
-        return torch.cat([output[:, :1], soft.expand(len(output), -1, -1).to(output.dtype), output[:, 1 + k :]], dim=1)
-
-    return hook
 
 
 def default_device() -> torch.device:

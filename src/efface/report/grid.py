@@ -26,7 +26,7 @@ def labelled_grid(
 
     Args:
         pictures: drawn ``side`` pixels wide and high, with sharp pixels when they are smaller.
-        labels: one a picture; cut with an ellipsis where too long.
+        labels: one a picture, of one or more lines; a line is cut with an ellipsis where too long.
         title: first line.
         subtitle: second line, in grey.
         columns: pictures in a row.
@@ -34,18 +34,20 @@ def labelled_grid(
     """
     columns = min(columns, len(pictures))
     rows = -(-len(pictures) // columns)
+    foot = LABEL * max(label.count("\n") + 1 for label in labels)
     big, small = ImageFont.load_default(18), ImageFont.load_default(12)
     head = (26 if title else 0) + (18 if subtitle else 0) + (6 if title or subtitle else 0)
     width = 2 * MARGIN + columns * side + (columns - 1) * GAP
-    sheet = Image.new("RGB", (width, 2 * MARGIN + head + rows * (side + LABEL + GAP) - GAP), PAPER)
+    sheet = Image.new("RGB", (width, 2 * MARGIN + head + rows * (side + foot + GAP) - GAP), PAPER)
     draw = ImageDraw.Draw(sheet)
     if title:
         draw.text((MARGIN, MARGIN - 2), _fit(draw, title, big, width - 2 * MARGIN), fill=INK, font=big)
     if subtitle:
         draw.text((MARGIN, MARGIN + (24 if title else 0)), _fit(draw, subtitle, small, width - 2 * MARGIN), fill=FAINT, font=small)
     for i, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
-        x, y = MARGIN + i % columns * (side + GAP), MARGIN + head + i // columns * (side + LABEL + GAP)
+        x, y = MARGIN + i % columns * (side + GAP), MARGIN + head + i // columns * (side + foot + GAP)
         resample = Image.Resampling.NEAREST if picture.width < side else Image.Resampling.LANCZOS
         sheet.paste(picture.convert("RGB").resize((side, side), resample), (x, y))
-        draw.text((x, y + side + 2), _fit(draw, label, small, side), fill=FAINT, font=small)
+        for line, text in enumerate(label.split("\n")):
+            draw.text((x, y + side + 2 + line * LABEL), _fit(draw, text, small, side), fill=FAINT, font=small)
     return sheet

@@ -1,0 +1,30 @@
+"""The part of the model protocol that training and editing need, beyond drawing pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+from .base import Conditioning, Params, TextToImage, TrajectoryPoint
+from .guidance import GuidanceEdit
+from .sites import Sites
+
+
+class Editable(TextToImage, Protocol):
+    """A text-to-image model whose parameters can be selected, whose base can be recognised and whose guidance can be edited."""
+
+    guidance_edits: list[GuidanceEdit]
+
+    def sites(self, role: str) -> Sites:
+        """The parameters of a role, such as ``cross_kv``."""
+        ...
+
+    def fingerprint(self) -> dict[str, dict[str, Any]]:
+        """The fingerprint of every component."""
+        ...
+
+    def trajectory(
+        self, cond: Conditioning, *, steps: int, guidance: float, seeds: Sequence[int], params: Params | None = None
+    ) -> Iterator[TrajectoryPoint]:
+        """Sample with guidance, with ``params`` in place of the denoiser's own tensors, and yield every step."""
+        ...

@@ -1,0 +1,140 @@
+"""Which weights a component has: a small fingerprint that survives a change of precision and measures distance.
+
+Hashing rounded values cannot survive a change of precision: some value always lies at a rounding border. So a fingerprint holds two
+parts. *Structure* is the SHA-256 of canonical names, shapes and what the configuration says about the computation; it must be equal.
+*Sketch* holds, for every tensor, its norm and a few random projections (a CountSketch: Charikar, Chen and Farach-Colton 2002): element i
+is multiplied by a pseudo-random sign and added to one of k buckets, so that the expected squared length of the difference of two
+sketches is the squared l2 distance of the tensors. Two sketches are compared with the tolerance of the coarser precision.
+
+The same weights in the same precision give the same fingerprint, byte for byte, wherever it is computed. An erasure's weights are told
+from the base's when one tensor moved by 1e-2 (relative l2) in full or half precision, by 3e-2 where one side is bfloat16. About 12 bytes
+of JSON a tensor: 3 kB for CLIP's text tower, 7 kB for the UNet of Stable Diffusion 1.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from efface.core.errors import DamagedArtifact, EffaceError
+from efface.core.plain import json_hash
+
+from .names import canonical_state
+
+Fingerprint = Mapping[str, Any]
+
+TOLERANCE = {"full": 3e-4, "half": 1.5e-3, "bfloat16": 6e-3}
+"""Largest relative l2 difference of one tensor's sketch that counts as rounding, by the coarser of two precisions."""
+
+_CONFIG = ("act_fn", "attention_head_dim", "hidden_act", "layer_norm_eps", "norm_eps", "norm_num_groups", "num_attention_heads")
+_BLOCK = 61  # neighbours that share a bucket: no divisor of any layer's width, so that rows and columns spread over all buckets
+_FLOOR = 1e-4  # root mean square below which a tensor's values count as absolute, because half precision rounds them so
+_RANGE = 2.0  # projections of a tensor of norm 1 that are stored; beyond it they saturate
+
+
+def fingerprint(module: nn.Module) -> dict[str, Any]:
+    """The fingerprint of a component as plain JSON: ``structure``, ``precision``, ``tensors``, ``sketch``.
+
+    Reads every weight once: 20 ms a million values on one core.
+
+    Raises:
+        EffaceError: a tensor holds NaN or infinity.
+    """
+    state = canonical_state(module)
+    buckets = _buckets(len(state))
+    norms, points = np.zeros(len(state), "<f2"), np.zeros((len(state), buckets), "<i2")
+    precision = "bfloat16"
+    for row, (name, tensor) in enumerate(state.items()):
+        values = tensor.detach().to("cpu", torch.float32).flatten()
+        precision = _coarsest(values, precision)
+        norms[row], points[row] = _sketch(name, values, buckets)
+    sketch = base64.b64encode(norms.tobytes() + points.tobytes()).decode()
+    return {"structure": _structure(module, state), "precision": precision, "tensors": len(state), "sketch": sketch}
+
+
+def matches(a: Fingerprint, b: Fingerprint) -> bool:
+    """Whether two fingerprints are of the same weights, up to the rounding of the coarser precision."""
+    if a["structure"] != b["structure"]:
+        return False
+    tolerance = max(TOLERANCE[a["precision"]], TOLERANCE[b["precision"]])
+    return bool((_differences(a, b) <= tolerance).all())
+
+
+def distance(a: Fingerprint, b: Fingerprint) -> float:
+    """The l2 distance of two components relative to the norm of the second, estimated from the sketches (to some ten per cent).
+
+    Returns:
+        0 for equal weights; infinity where structures differ, so that nothing can be compared.
+    """
+    if a["structure"] != b["structure"]:
+        return math.inf
+    (norms_a, points_a), (norms_b, points_b) = _unpack(a), _unpack(b)
+    difference = points_a * norms_a[:, None] - points_b * norms_b[:, None]
+    return float(np.sqrt((difference**2).sum() / max((norms_b**2).sum(), np.finfo("f4").tiny)))
+
+
+def _differences(a: Fingerprint, b: Fingerprint) -> NDArray[np.float64]:
+    """The relative difference of every tensor."""
+    (norms_a, points_a), (norms_b, points_b) = _unpack(a), _unpack(b)
+    difference = points_a * norms_a[:, None] - points_b * norms_b[:, None]
+    return np.sqrt((difference**2).sum(1)) / np.maximum(norms_a, norms_b)
+
+
+def _buckets(tensors: int) -> int:
+    """Projections a tensor: from 8 in small components down to 3 in large ones."""
+    return max(3, min(8, 1024 // max(tensors, 1)))
+
+
+def _sketch(name: str, values: Tensor, buckets: int) -> tuple[np.float16, NDArray[np.int16]]:
+    """A tensor's norm (at least that of a tensor full of ``_FLOOR``) and its projections in units of it, quantised to 16 bits."""
+    n = len(values)
+    norm = np.float16(max(float(values.double().norm()), _FLOOR * math.sqrt(n), 6e-5))
+    if not np.isfinite(norm):
+        raise EffaceError(f"the tensor {name!r} holds NaN, infinity or huge values: the model is broken")
+    block = _BLOCK if n > 4 * _BLOCK * buckets else 1
+    padded = torch.zeros(-(-n // (block * buckets)) * block * buckets)
+    torch.mul(values, _signs(name, n), out=padded[:n])
+    sums = padded.view(-1, buckets, block).sum((0, 2), dtype=torch.float64).numpy() / float(norm)
+    return norm, np.rint(np.clip(sums / _RANGE, -1, 1) * 32767).astype("<i2")
+
+
+def _signs(name: str, n: int) -> Tensor:
+    """Pseudo-random signs, n of them, that depend on the tensor's name only, alike on every platform and in every version."""
+    bits = np.unpackbits(np.frombuffer(hashlib.shake_128(b"efface-sketch-1:" + name.encode()).digest(-(-n // 8)), np.uint8))[:n]
+    return torch.from_numpy(bits.astype(np.int8)) * 2 - 1
+
+
+def _unpack(item: Fingerprint) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Norms ``(n,)`` and projections ``(n, k)`` in units of them."""
+    try:
+        n, raw = int(item["tensors"]), base64.b64decode(item["sketch"], validate=True)
+        norms = np.frombuffer(raw[: 2 * n], "<f2").astype(np.float64)
+        points = np.frombuffer(raw[2 * n :], "<i2").reshape(n, _buckets(n)).astype(np.float64)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedArtifact(f"a base fingerprint cannot be read ({error})") from error
+    return norms, points * _RANGE / 32767
+
+
+def _coarsest(values: Tensor, at_most: str) -> str:
+    """The coarsest precision, no coarser than the given one, that represents all values exactly."""
+    if at_most == "bfloat16" and bool((values.bfloat16().float() == values).all()):
+        return "bfloat16"
+    if at_most != "full" and bool((values.half().float() == values).all()):
+        return "half"
+    return "full"
+
+
+def _structure(module: nn.Module, state: Mapping[str, Tensor]) -> str:
+    """The hash of names, shapes and what the configuration says about the computation beyond them."""
+    config = getattr(module, "config", None)
+    known: Mapping[str, Any] = config if isinstance(config, Mapping) else config.to_dict() if config is not None else {}
+    said = {key: known[key] for key in _CONFIG if known.get(key) is not None}
+    return json_hash({"tensors": [[name, *tensor.shape] for name, tensor in state.items()], "config": said})

@@ -1,0 +1,138 @@
+"""An erasure onto a model and off again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from efface.core.erasure import Erasure, verify
+from efface.core.errors import BaseMismatch, DamagedArtifact, EffaceError
+from efface.models.editable import Editable
+from efface.models.fingerprint import distance, matches
+
+from .edits import SAMPLER, apply_edit
+
+
+@dataclass(frozen=True, eq=False)
+class Applied:
+    """An erasure that is on a model.
+
+    Attributes:
+        erasure: which one.
+        base: the model's fingerprint without any erasure.
+        distances: relative l2 distance of the model's base from the erasure's by component; None where they cannot be compared.
+        forced: whether the base is another one than the erasure was made for: a transfer.
+    """
+
+    erasure: Erasure
+    base: dict[str, Any]
+    distances: dict[str, float | None]
+    forced: bool
+    _undo: ExitStack = field(repr=False)
+
+    def record(self) -> dict[str, Any]:
+        """What a result should say of it, as plain JSON."""
+        return {"run": self.erasure.spec.hash, "transfer": self.forced, "distances": self.distances}
+
+
+_ON: WeakKeyDictionary[Editable, list[Applied]] = WeakKeyDictionary()
+
+
+def applied_to(model: Editable) -> tuple[Applied, ...]:
+    """The erasures that are on a model, in the order in which they were applied."""
+    return tuple(_ON.get(model, ()))
+
+
+def apply(model: Editable, erasure: Erasure, force: bool = False) -> Applied:
+    """Puts every edit of an erasure onto a model, in place, all or none.
+
+    Several erasures go on top of each other; each is checked against the model as it was before the first. Memory: a copy of the
+    tensors that are written, for `remove`.
+
+    Args:
+        model: what to edit.
+        erasure: from a method, or loaded; one that lies on the disk is hashed again first.
+        force: transfer to another base: the distance is recorded instead of refused.
+
+    Raises:
+        BaseMismatch: the model is not the base that the erasure was made for.
+        DamagedArtifact: a file of the erasure is not as it was written.
+        EffaceError: an edit that does not fit; the model is then as before.
+    """
+    if erasure.folder is not None and (wrong := [problem for problem in verify(erasure.folder) if problem.kind != "extra"]):
+        raise DamagedArtifact(f"{erasure.folder} is not as it was written: {wrong[0]}")
+    on = _ON.setdefault(model, [])
+    base = on[0].base if on else model.fingerprint()
+    distances, other = compare(erasure, base)
+    if other and not force:
+        raise BaseMismatch(_refusal(model, erasure, distances, other))
+    with ExitStack() as undo:
+        for edit in erasure.edits:
+            apply_edit(model, edit, erasure.tensors, undo)
+        on.append(Applied(erasure, base, distances, bool(other), undo.pop_all()))
+    return on[-1]
+
+
+def remove(model: Editable, applied: Applied | None = None) -> None:
+    """Takes the last erasure off again: every byte is as it was before.
+
+    Args:
+        model: the model.
+        applied: which one; it must be the last.
+
+    Raises:
+        EffaceError: none is on the model, or another went on later.
+    """
+    on = _ON.get(model, [])
+    if not on:
+        raise EffaceError(f"no erasure is on {model.name}")
+    if applied is not None and applied is not on[-1]:
+        raise EffaceError(f"{on[-1].erasure.spec.folder_name} is on top: remove erasures in the reverse order")
+    on.pop()._undo.close()
+
+
+@contextmanager
+def applied(model: Editable, erasure: Erasure, force: bool = False) -> Iterator[Applied]:
+    """`apply` for the body of a ``with``, `remove` after it, also when it raises."""
+    record = apply(model, erasure, force)
+    try:
+        yield record
+    finally:
+        while record in applied_to(model):
+            remove(model)
+
+
+def compare(erasure: Erasure, base: dict[str, Any]) -> tuple[dict[str, float | None], list[str]]:
+    """The distance of a base's components from the erasure's, and which components are others.
+
+    A component that an edit writes but whose fingerprint the erasure does not hold counts as another one.
+    """
+    distances: dict[str, float | None] = {}
+    unknown = {edit.component for edit in erasure.edits} - set(erasure.spec.base) - {SAMPLER}
+    other = sorted(unknown)
+    for component, made_for in erasure.spec.base.items():
+        if component not in base or not isinstance(made_for, dict):
+            distances[component], same = None, False
+        else:
+            apart = distance(base[component], made_for)
+            distances[component], same = (apart if math.isfinite(apart) else None), matches(base[component], made_for)
+        if not same:
+            other.append(component)
+    return distances, other
+
+
+def _refusal(model: Editable, erasure: Erasure, distances: dict[str, float | None], other: list[str]) -> str:
+    first = other[0]
+    if first not in distances:
+        said = f"the erasure does not say which {first} it was made for"
+    elif distances[first] is None:
+        said = f"its {first} has another architecture than the one the erasure was made for"
+    else:
+        said = f"its {first} is {distances[first]:.1%} from the one the erasure was made for"
+    written = {edit.component for edit in erasure.edits} - {SAMPLER}
+    hint = ", although what the erasure edits is the same" if written and not written & set(other) else ""
+    return f"{model.name} is not the base of this erasure: {said}{hint}; force it to transfer the erasure all the same"

@@ -1,0 +1,134 @@
+"""A training run: steps with progress, guard against NaN, checkpoints, and exact resume."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from efface.core.seeds import derive_seed
+
+from .loop import Loop, Stateful
+from .progress import Progress, Silent
+
+
+@dataclass
+class Run:
+    """What a method gets besides model, concepts and configuration.
+
+    Attributes:
+        seed: the root seed; everything random comes from `generator` or `seed_for`.
+        device: where to compute.
+        folder: where checkpoints go; None keeps none.
+        progress: what shows how far it is.
+        spec: the hash of the `RunSpec`; a checkpoint of another is refused.
+        resume: whether to go on from the checkpoints in the folder; otherwise they are removed.
+        every: steps between checkpoints; the last step always makes one.
+        generators: those handed out so far, by name.
+        history: every step's numbers by phase, as ``{"step": 0, "loss": 0.1, <part>: 0.05, "grad_norm": 1.2}``.
+    """
+
+    seed: int = 0
+    device: torch.device | str = "cpu"
+    folder: Path | None = None
+    progress: Progress = field(default_factory=Silent)
+    spec: str = ""
+    resume: bool = False
+    every: int = 50
+    history: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+    generators: dict[str, torch.Generator] = field(default_factory=dict, repr=False)
+
+    def seed_for(self, *labels: str | int) -> int:
+        """A seed for one purpose."""
+        return derive_seed(self.seed, *labels)
+
+    def generator(self, name: str) -> torch.Generator:
+        """The generator of that name, on the CPU; always the same one, and its state is part of every checkpoint."""
+        if name not in self.generators:
+            self.generators[name] = torch.Generator().manual_seed(self.seed_for("generator", name))
+        return self.generators[name]
+
+    def steps(
+        self,
+        total: int,
+        parameters: Mapping[str, Tensor],
+        optimiser: torch.optim.Optimizer,
+        *,
+        clip: float | None = None,
+        phase: str = "train",
+        extra: Mapping[str, Stateful] | None = None,
+    ) -> Iterator[Step]:
+        """Iterates over the steps; after a resume over those that are left, which may be none.
+
+        Args:
+            total: how many steps.
+            parameters: the leaf tensors that are trained, by name.
+            optimiser: over these tensors.
+            clip: largest l2 norm of the gradient over all parameters; None does not clip.
+            phase: the name of this loop; a method with several loops gives each its own.
+            extra: what else has state.
+
+        Raises:
+            EffaceError: a loss, gradient or parameter that is not finite, or a checkpoint of another run.
+        """
+        if phase in self.history:
+            raise ValueError(f"phase {phase!r} ran already: give every loop a name of its own")
+        loop = Loop(self, total, dict(parameters), optimiser, clip, phase, dict(extra or {}))
+        done = loop.restore()
+        self.progress.start(phase, total, done)
+        try:
+            for index in range(done, total):
+                step = Step(index, total, loop)
+                yield step
+                loop.finish(step.index, step.losses)
+        finally:
+            self.progress.stop()
+
+
+@dataclass
+class Step:
+    """One step of a run.
+
+    Attributes:
+        index: 0 for the first. total: how many there are.
+        losses: its numbers, filled by `minimise`.
+    """
+
+    index: int
+    total: int
+    _loop: Loop = field(repr=False)
+    losses: dict[str, float] = field(default_factory=dict)
+
+    def minimise(self, loss: Tensor, parts: Mapping[str, Tensor | float] | None = None) -> None:
+        """Backward, clip, optimiser step, log.
+
+        Args:
+            loss: a scalar.
+            parts: its parts by name, for the log only.
+
+        Raises:
+            EffaceError: the loss or its gradient is not finite; the parameters are then as before the step.
+        """
+        self.backward(loss, parts)
+        self.update()
+
+    def backward(self, loss: Tensor, parts: Mapping[str, Tensor | float] | None = None) -> None:
+        """The first half of `minimise`, for methods that change gradients before `update`; gradients reach the trained tensors only."""
+        numbers = {name: float(value) for name, value in {"loss": loss.detach(), **(parts or {})}.items()}
+        self._loop.check(self.index, numbers)
+        loss.backward(inputs=list(self._loop.parameters.values()))
+        self.losses.update(numbers)
+
+    def update(self) -> None:
+        """The second half of `minimise`: clip, optimiser step, gradients cleared."""
+        trained = list(self._loop.parameters.values())
+        norm = torch.nn.utils.get_total_norm([p.grad for p in trained if p.grad is not None])
+        self._loop.check(self.index, {**self.losses, "grad_norm": float(norm)})
+        if self._loop.clip is not None:
+            torch.nn.utils.clip_grads_with_norm_(trained, self._loop.clip, norm)
+        self._loop.optimiser.step()
+        self._loop.optimiser.zero_grad(set_to_none=True)
+        self.losses["grad_norm"] = float(norm)
