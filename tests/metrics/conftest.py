@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from efface.core.score import Provenance
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def how() -> Provenance:
+    return Provenance(sampler="ddim", steps=20, guidance=3.0)

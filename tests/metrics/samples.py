@@ -1,0 +1,27 @@
+"""Samples of known distributions, and streams that are fed with them."""
+
+from __future__ import annotations
+
+import torch
+
+from efface.core.score import DetectorId
+
+NET = DetectorId("judge-features", "1")
+
+
+def gaussian(n: int, seed: int, mean: float = 0.0, scale: float = 1.0, d: int = 6) -> torch.Tensor:
+    return mean + scale * torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
+
+
+def fed(kind: type, features: torch.Tensor, prompts: list[str] | None = None, batch: int = 300):
+    stream = kind()
+    for start in range(0, len(features), batch):
+        stream.update(features[start : start + batch], prompts[start : start + batch] if prompts else None)
+    return stream
+
+
+class Flat(torch.nn.Module):
+    num_features = 6
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.flatten(1).float()
