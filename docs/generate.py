@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import typer.main
 
+from efface.api import ATTACKS, METHODS
+from efface.benchmarks.protocol import GROUPS, Benchmark, names
+from efface.benchmarks.protocol import PARTS as PARTS_OF_A_BENCHMARK
 from efface.cli.main import app
+from efface.core.registry import Registry
+from efface.core.result import Result
 from efface.models.load import embedded_folder
+from efface.report.tables import markdown_table
 from efface.worlds import load_split, load_world
 
 DOCS = Path(__file__).parent
@@ -50,7 +59,7 @@ def pocket_tables() -> str:
     lines += ["", "| text encoder: a class's members among the objects nearest to its word | |", "|---|---|"]
     lines += [f"| {k} | {v} |" for k, v in q["nearest to the hypernym"].items()]
     lines += ["", "| trained | steps | pictures seen | parameters |", "|---|---|---|---|"]
-    folder_of = {"clip": "text_encoder"}
+    folder_of = {"clip": "text_encoder", "decoder": "vae"}
     for stage, row in card["stages"].items():
         lines.append(f"| {stage} | {row['steps']:,} | {row['pictures seen']:,} | {card['parameters'][folder_of.get(stage, stage)]:,} |")
     return "\n".join(lines)
@@ -95,8 +104,88 @@ def cli_pages() -> str:
     return "\n".join(line for name, command in group.commands.items() for line in _options(name, command)).strip()
 
 
-PARTS: dict[str, Callable[[], str]] = {"pocket.md": pocket_tables, "world.md": world_tables, "cli.md": cli_pages}
+def page_of(registry: Registry, name: str) -> str:
+    """A method's or attack's page: what its card, docstring and configuration say, and what was measured."""
+    card = registry.card(name)
+    module = importlib.import_module(f"{registry.package}.{name}")
+    link = f"[arXiv {card.arxiv}](https://arxiv.org/abs/{card.arxiv})" if card.arxiv else "no paper of its own"
+    lines = [f"{card.summary} {card.paper}; {link}.", "", *(["This is a reconstruction.", ""] if card.reconstruction else [])]
+    needs = [
+        word for word, needed in (("gradients", card.needs_gradient), ("pictures of the anchor or concept", card.needs_images)) if needed
+    ]
+    lines += ["| trains | needs | families |", "|---|---|---|"]
+    lines += [f"| {card.trains or 'nothing'} | {' and '.join(needs) or 'nothing'} | {', '.join(card.families)} |", ""]
+    lines += ["```text", (module.__doc__ or "").strip(), "```", ""]
+    rows = [(f.name, f.metadata.get("help", ""), f.metadata.get("range", ""), f.default) for f in fields(module.Config)]
+    if rows:
+        presets = [preset for preset in module.PRESETS if preset != "paper"]
+        lines += [
+            f"| setting | meaning | range | paper |{''.join(f' {p} |' for p in presets)}",
+            "|---|---|---|---|" + "---|" * len(presets),
+        ]
+        for key, said, span, default in rows:
+            cells = [f"`{module.PRESETS[preset][key]}`" if key in module.PRESETS[preset] else "" for preset in presets]
+            lines.append(f"| `{key}` | {said} | {span} | `{default}` |{''.join(f' {cell} |' for cell in cells)}")
+    return "\n".join([*lines, *(measured(name) if registry.kind == "method" else [])]).strip()
+
+
+def measured(name: str) -> list[str]:
+    """The tables of a method's results on pocket, from docs/results."""
+    found: dict[str, dict[str, Result]] = {}
+    for path in sorted((DOCS / "results").glob(f"{name}-pocket-*.json")):
+        result = Result.load(path)
+        found.setdefault(f"seed {result.about['root_seed']}", {})[result.about["benchmark"]["name"]] = result
+    lines = []
+    for seed, results in found.items():
+        costs = [float(result.about["cost"]["seconds"]) for result in results.values()]
+        lines += ["", f"Measured on pocket, test part, preset `pocket` where there is one, {seed} (`python benchmarks/effect.py {name}`); "]
+        lines[-1] += f"{min(costs):.0f} to {max(costs):.0f} s each on two cores:"
+        lines += ["", markdown_table(results).strip(), "", "| benchmark | verdict |", "|---|---|"]
+        lines += [f"| {benchmark} | {result.one_line()} |" for benchmark, result in results.items()]
+    if (DOCS / "methods" / f"{name}.png").is_file():
+        lines += ["", f"![weapon erased by {name}, before and after]({name}.png)"]
+    return lines
+
+
+def comparison() -> str:
+    """Every method on every benchmark."""
+    lines = ["| method | trains | summary |", "|---|---|---|"]
+    lines += [f"| [{c.title}](methods/{c.name}.md) | {c.trains or 'nothing'} | {c.summary} |" for c in map(METHODS.card, METHODS.names())]
+    for benchmark in names():
+        paths = {name: DOCS / "results" / f"{name}-{benchmark}-0.json" for name in METHODS.names()}
+        results = {name: Result.load(path) for name, path in paths.items() if path.is_file()}
+        if results:
+            lines += ["", f"## {benchmark}", "", markdown_table(results).strip()]
+    return "\n".join(lines)
+
+
+def benchmark_tables() -> str:
+    """What every benchmark draws."""
+    lines = ["| benchmark | version | concept | part | name | domain | near | other |", "|---|---|---|---|---|---|---|---|"]
+    for name in names():
+        b = Benchmark.load(name)
+        for part in PARTS_OF_A_BENCHMARK:
+            counts = [sum(row.group == group for row in b.rows(part)) for group in GROUPS]
+            lines.append(f"| {name} | {b.version} | {b.about} | {part} | {' | '.join(map(str, counts))} |")
+    return "\n".join(lines)
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "pocket.md": pocket_tables,
+    "world.md": world_tables,
+    "cli.md": cli_pages,
+    "methods.md": comparison,
+    "benchmarks.md": benchmark_tables,
+    **{f"methods/{name}.md": partial(page_of, METHODS, name) for name in METHODS.names()},
+    **{f"attacks/{name}.md": partial(page_of, ATTACKS, name) for name in ATTACKS.names()},
+}
 MARKS = re.compile(r"(<!-- generated -->\n).*?(\n<!-- end -->)", re.DOTALL)
+
+
+def title_of(path: Path) -> str:
+    """The heading of a new page."""
+    registry = {"methods": METHODS, "attacks": ATTACKS}.get(path.parent.name)
+    return registry.card(path.stem).title if registry else path.stem
 
 
 def main() -> None:
@@ -104,7 +193,10 @@ def main() -> None:
     stale = []
     for name, make in PARTS.items():
         path = DOCS / name
-        old = path.read_text(encoding="utf-8")
+        if not path.is_file() and "--check" not in sys.argv:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(f"# {title_of(path)}\n\n<!-- generated -->\n\n<!-- end -->\n", encoding="utf-8")
+        old = path.read_text(encoding="utf-8") if path.is_file() else ""
         text = make()
         new = MARKS.sub(lambda m, text=text: f"{m[1]}{text}{m[2]}", old)  # type: ignore[misc]
         if new != old:

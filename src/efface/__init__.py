@@ -15,13 +15,51 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "AttackSet": "core.attack_set",
+    "Benchmark": "benchmarks.protocol",
+    "Concept": "core.concept",
     "EffaceError": "core.errors",
+    "Erasure": "core.erasure",
     "Judge": "detectors.judge",
+    "Result": "core.result",
+    "Score": "core.score",
+    "Verdict": "core.verdict",
+    "apply": "ops.apply",
+    "applied": "ops.apply",
+    "attack": "api",
+    "compose": "core.erasure",
+    "erase": "api",
+    "evaluate": "api",
     "load_judge": "detectors.judge",
     "load_model": "models.load",
+    "remove": "ops.apply",
+    "report": "api",
+    "verify": "core.erasure",
 }
 
-__all__ = ["EffaceError", "Judge", "__version__", "load_judge", "load_model"]
+__all__ = [
+    "AttackSet",
+    "Benchmark",
+    "Concept",
+    "EffaceError",
+    "Erasure",
+    "Judge",
+    "Result",
+    "Score",
+    "Verdict",
+    "__version__",
+    "applied",
+    "apply",
+    "attack",
+    "compose",
+    "erase",
+    "evaluate",
+    "load_judge",
+    "load_model",
+    "remove",
+    "report",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> Any:

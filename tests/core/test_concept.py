@@ -55,7 +55,7 @@ def test_bad_fields_are_refused() -> None:
 def test_of_and_expand() -> None:
     cat = Concept.of("cat")
     assert cat == Concept("cat") == Concept.of(cat) == Concept.of({"name": "cat", "anchor": None})
-    assert cat.templates == TEMPLATES[""]
+    assert cat.templates == TEMPLATES["object"]
     assert Concept("cubism", kind="style").templates == TEMPLATES["style"]
     assert fill(["a {}", "{} and {}"], ["x", "y"]) == ("a x", "x and x", "a y", "y and y")
     assert Concept("cat", synonyms=("kitten", "cat"), templates=("a {}",)).expand() == ("a cat",)

@@ -161,11 +161,10 @@ def test_a_good_erasure_passes() -> None:
         ({"rer_domain": None}, "inconclusive", "kept"),
         ({"rer_name": score("rer", "name", 0.93, 1.0, n=29)}, "inconclusive", "kept"),
         ({"rer_name": score("rer", "name", None, None)}, "inconclusive", "kept"),
-        ({"cannot_tell_name": score("cannot_tell", "name", 0.5, 0.7)}, "not erased", "kept"),
-        ({"cannot_tell_domain": score("cannot_tell", "domain", 0.2, 0.4)}, "inconclusive", "kept"),
-        ({"cannot_tell_name": None}, "inconclusive", "kept"),
+        ({"cannot_tell_name": score("cannot_tell", "name", 0.5, 0.7), "kept_context": None}, "not erased", "kept"),
+        ({"cannot_tell_name": None, "kept_context": None}, "inconclusive", "kept"),
+        ({"kept_context": score("kept", "context", 0.6, 0.8)}, "inconclusive", "kept"),
         ({"kept_context": score("kept", "context", 0.1, 0.3)}, "not erased", "kept"),
-        ({"kept_context": None}, "inconclusive", "kept"),
         ({"kept_near": score("kept", "near", 0.5, 0.7)}, "erased", "damaged"),
         ({"kept_near": score("kept", "near", 0.5, 0.7), "kept_other": None}, "erased", "damaged"),
         ({"kept_other": score("kept", "other", 0.8, 0.95)}, "erased", "inconclusive"),
@@ -179,6 +178,17 @@ def test_the_verdict_claims_what_the_bounds_prove(changes: dict[str, Score | Non
     assert not verdict.passed
     assert verdict.reasons
     assert "\n" not in verdict.one_line()
+
+
+def test_unreadable_pictures_destroy_only_where_the_rest_is_not_known_to_be_intact() -> None:
+    smeared = score("cannot_tell", "name", 0.5, 0.7)
+    intact = Verdict.of(scores(cannot_tell_name=smeared))
+    assert (intact.erasure, intact.passed) == ("erased", True)
+    assert "something unreadable is in the concept's place" in intact.one_line()
+    assert Verdict.of(scores(cannot_tell_name=smeared, kept_context=None)).erasure == "not erased"
+    unmeasured = Verdict.of(scores(kept_context=None))
+    assert unmeasured.erasure == "erased"
+    assert "kept/context was not measured" in unmeasured.one_line()
 
 
 def test_a_destroyed_model_fails() -> None:

@@ -29,7 +29,7 @@ def test_hashes_of_the_training_card_hold():
     import hashlib
 
     card = json.loads((FOLDER / "training_card.json").read_text())
-    assert set(card["stages"]) == {"clip", "vae", "judge", "unet"}
+    assert set(card["stages"]) == {"clip", "vae", "judge", "unet", "decoder"}
     for name, digest in card["sha256"].items():
         assert hashlib.sha256((FOLDER / name).read_bytes()).hexdigest() == digest, name
 

@@ -49,7 +49,7 @@ def train(
     folder: Path | None, resume: bool = False, pause: float = 0.0, every: int = 5, spec: str = "abc", stop: int | None = None
 ) -> bytes:
     """Two loops with Adam, data from a generator and a state of its own; returns the final bytes."""
-    run = Run(seed=3, folder=folder, resume=resume, every=every, spec=spec)
+    run = Run(seed=3, folder=folder, resume=resume, every=every, key=spec)
     masters, counter = problem(), Counter()
     for phase, rate in (("warm", 0.05), ("train", 0.01)):
         optimiser = torch.optim.AdamW(masters.values(), rate)
@@ -111,7 +111,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     with pytest.raises(EffaceError, match="another run") as caught:
         train(tmp_path, resume=True, spec="xyz")
     assert "\n" not in str(caught.value)
-    run = Run(folder=tmp_path, resume=True, spec="abc")
+    run = Run(folder=tmp_path, resume=True, key="abc")
     other = {"weight": torch.zeros(2, requires_grad=True)}
     with pytest.raises(EffaceError, match="other tensors"):
         next(run.steps(STEPS // 2, other, torch.optim.Adam(other.values()), phase="warm"))

@@ -64,6 +64,7 @@ def stages():
 def test_the_stages_make_a_pipeline(tmp_path):
     import card
     import contrastive
+    import decoder
     import judge
     import unet
     import vae
@@ -73,6 +74,7 @@ def test_the_stages_make_a_pipeline(tmp_path):
     vae.run(tmp_path, steps=2, batch=2)
     judge.run(tmp_path, steps=2, batch=16, n=64)
     unet.run(tmp_path, steps=2, batch=2, copies=1, compiled=False, limit=128)
+    decoder.run(tmp_path, steps=2, batch=2)
     card.run(tmp_path)
     target = tmp_path / "shipped"
     card.ship(tmp_path, target)

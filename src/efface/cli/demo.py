@@ -1,41 +1,37 @@
-"""``efface demo``: what pocket knows, drawn and judged."""
+"""``efface demo``: a weapon erased from pocket, attacked and evaluated, with a report, in about a minute on two cores."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from efface.detectors.judge import load_judge
-from efface.report.grid import labelled_grid
-from efface.worlds import load_world
-from efface.worlds.captions import noun_phrase
+from efface import api
+from efface.benchmarks.protocol import Benchmark
+from efface.core.result import Result
+from efface.ops.progress import RichProgress
 
-from .pictures import load_quietly, sample_with_progress, save_png, to_pictures
+from .evidence import as_text
+from .pictures import load_quietly
 
-SEED = 7
-
-
-def demo_prompts() -> list[tuple[str, str]]:
-    """Prompts that show one object of every category, every place, every style, and words for a whole class; with what is asked for."""
-    world = load_world()
-    firsts = [world.things[world.members(category)[0]] for category in world.categories]
-    places, styles = list(world.backgrounds.values()), list(world.styles.values())
-    rows = []
-    for i, thing in enumerate(firsts):
-        style = styles[i % len(styles)]
-        rows.append((f"{style.prefixes[0]} {noun_phrase(thing, thing.name)} {places[i % len(places)].phrases[0]}", thing.id))
-    rows += [(f"a photo of a {c.hypernyms[0]}", c.id) for c in list(world.categories.values())[:2]]
-    return rows
+BENCHMARK = "pocket-weapon"
+PICTURES = 48
+"""Pictures a group: enough for a verdict, few enough for a demo."""
 
 
-def run_demo(out: Path) -> tuple[Path, str]:
-    """Draw the grid into ``out/pocket.png``; returns its path and a line that says how many pictures show what was asked for."""
-    out.mkdir(parents=True, exist_ok=True)
-    rows, world = demo_prompts(), load_world()
-    images = sample_with_progress(load_quietly("pocket"), [p for p, _ in rows], [SEED] * len(rows), steps=20, guidance=3.0)
-    judge = load_judge()
-    seen = judge(images).object
-    right = sum(o == asked or (o in world.things and world.things[o].category == asked) for o, (_, asked) in zip(seen, rows, strict=True))
-    labels = [f"{prompt}\n{o}" for (prompt, _), o in zip(rows, seen, strict=True)]
-    grid = labelled_grid(to_pictures(images), labels, title="pocket", subtitle=f"the prompt, and what {judge.id} sees", columns=4, side=224)
-    save_png(grid, out / "pocket.png")
-    return out / "pocket.png", f"pocket drew {len(rows)} prompts; the judge sees what was asked for in {right} of {len(rows)}"
+def run_demo(out: Path, say: Callable[[str], None]) -> tuple[Result, Path]:
+    """Erase, attack, evaluate, report; returns the result and the report's path.
+
+    Args:
+        out: folder of the artifact.
+        say: told what comes next.
+    """
+    benchmark, model = Benchmark.load(BENCHMARK), load_quietly("pocket")
+    concept, name = benchmark.concept, benchmark.concept.name
+    say(f"1. Erase {name!r} from pocket, an embedded text-to-image model, with ESD. No other word for it is given to the method.")
+    api.erase(concept, out=out, model=model, method="esd", overwrite=True, progress=RichProgress())
+    say(f"2. Attack what is left: ask for a {name} in other words.")
+    api.attack(out, "synonyms", BENCHMARK, model=model, limit=PICTURES, progress=RichProgress())
+    say("3. Evaluate: the same seeds before and after, judged by a classifier that never saw a generated picture.")
+    result = api.evaluate(out, BENCHMARK, model=model, limit=PICTURES, progress=RichProgress())
+    say(as_text(result))
+    return result, api.report(out)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
+from efface.core.io import curable
 from efface.models.load import load_model
 from efface.models.unet import UNetModel
 
@@ -48,8 +49,9 @@ def draw_with_progress(model: UNetModel, prompts: Sequence[str], seeds: Sequence
 def save_png(picture: Image.Image, path: Path) -> None:
     """Write a PNG atomically."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        picture.save(scratch, format="PNG")
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with curable(path):
+        try:
+            picture.save(scratch, format="PNG")
+            os.replace(scratch, path)
+        finally:
+            scratch.unlink(missing_ok=True)

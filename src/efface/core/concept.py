@@ -16,6 +16,8 @@ from efface.core.plain import plain_dict
 SLOT = "{}"
 TEMPLATES: dict[str, tuple[str, ...]] = {
     "style": ("a picture in {} style", "an image in the style of {}", "{} style"),
+    "object": ("a photo of a {}", "a picture of a {}", "a {}", "{}"),
+    "domain": ("a photo of a {}", "a picture of a {}", "a {}", "{}"),
     "": ("a photo of {}", "a picture of {}", "an image of {}", "{}"),
 }
 
@@ -129,9 +131,15 @@ class Concept:
 
 
 def fill(templates: Iterable[str], words: Iterable[str]) -> tuple[str, ...]:
-    """Every template with every word in its ``{}``, word by word, each prompt once."""
+    """Every template with every word in its ``{}``, word by word, each prompt once; ``a {}`` becomes ``an`` before a vowel."""
     sentences = tuple(templates)
-    return tuple(dict.fromkeys(sentence.replace(SLOT, word) for word in words for sentence in sentences))
+    return tuple(dict.fromkeys(_filled(sentence, word) for word in words for sentence in sentences))
+
+
+def _filled(sentence: str, word: str) -> str:
+    if word[:1].lower() in ("a", "e", "i", "o", "u"):
+        sentence = re.sub(r"\b([Aa]) \{\}", r"\1n {}", sentence)
+    return sentence.replace(SLOT, word)
 
 
 def mentions(text: str, words: Iterable[str]) -> str | None:

@@ -29,9 +29,11 @@ _CURES = {
 
 @contextmanager
 def curable(path: Path, doing: str = "write") -> Iterator[None]:
-    """Turns an `OSError` of the body into a one-line `EffaceError` that names the path and the cure."""
+    """Turns an `OSError` of the body, or text that is not UTF-8, into a one-line `EffaceError` that names the path and the cure."""
     try:
         yield
+    except UnicodeDecodeError as error:
+        raise EffaceError(f"cannot {doing} {path}: it is not text in UTF-8 (byte {error.start}); save it as UTF-8") from error
     except OSError as error:
         raise EffaceError(f"cannot {doing} {path}: {_CURES.get(error.errno or 0) or error.strerror or error}") from error
 
@@ -121,8 +123,10 @@ def atomic_folder(path: str | Path, replace: bool = False) -> Iterator[Path]:
             yield temporary
             _sync_tree(temporary)
             _swap(temporary, path)
-        except BaseException:
+        except BaseException as error:
             shutil.rmtree(temporary, ignore_errors=True)
+            if type(error) is EffaceError and isinstance(error.__cause__, OSError):  # name the path, not what is gone already
+                raise EffaceError(str(error).replace(str(temporary), str(path))) from error.__cause__
             raise
 
 

@@ -140,6 +140,20 @@ class Sightings:
         """The sightings of these groups, in the order in which they came."""
         return [row for row in self._rows.values() if row.asked.group in groups]
 
+    def adopt(self, other: Sightings) -> None:
+        """Takes the rows of another table by the same detector over.
+
+        Raises:
+            ValueError: another detector, or a picture that was there before.
+        """
+        if other.detector() != self.detector() or not self._rows.keys().isdisjoint(other._rows):
+            raise ValueError("tables of different detectors, or with pictures in common, are not one table")
+        self._rows.update(other._rows)
+
+    def find(self, key: tuple[str, str, int]) -> Sighting | None:
+        """The sighting of that group, prompt and seed, or None."""
+        return self._rows.get(key)
+
     @property
     def thresholds(self) -> dict[str, float]:
         """By head of the detector, its threshold."""

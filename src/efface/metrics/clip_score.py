@@ -43,7 +43,7 @@ class ClipScores:
     """
 
     def __init__(self, scorer: Scorer) -> None:
-        self._scorer = scorer
+        self.scorer = scorer
         self.values: list[float] = []
         self.prompts: list[str] = []
 
@@ -57,7 +57,7 @@ class ClipScores:
             raise ValueError(f"{len(images)} pictures for {len(prompts)} prompts")
         if not prompts:
             return
-        values = [float(value) for value in self._scorer(images, prompts).tolist()]
+        values = [float(value) for value in self.scorer(images, prompts).tolist()]
         if not np.isfinite(values).all():
             raise ValueError("a CLIP score is not finite: the pictures are broken")
         self.values += values
@@ -66,4 +66,4 @@ class ClipScores:
     def compute(self, group: str, *, rng: np.random.Generator, provenance: Provenance, metric: str = "clip_score") -> Score:
         """The mean, with a bootstrap over prompts; None where there were no pictures."""
         how = replace(provenance, prompts=json_hash(list(dict.fromkeys(self.prompts))))
-        return Score.mean(metric, group, self.values, self.prompts, rng, self._scorer.detector, how)
+        return Score.mean(metric, group, self.values, self.prompts, rng, self.scorer.detector, how)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
+from torch import Tensor
+
 from .base import Conditioning, Params, TextToImage, TrajectoryPoint
 from .guidance import GuidanceEdit
 from .sites import Sites
@@ -14,6 +16,15 @@ class Editable(TextToImage, Protocol):
     """A text-to-image model whose parameters can be selected, whose base can be recognised and whose guidance can be edited."""
 
     guidance_edits: list[GuidanceEdit]
+
+    @property
+    def timesteps(self) -> int:
+        """How many noise levels the model was trained on."""
+        ...
+
+    def noised(self, clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """Clean latents ``(B, C, H, W)`` with noise at timesteps ``(B,)``."""
+        ...
 
     def sites(self, role: str) -> Sites:
         """The parameters of a role, such as ``cross_kv``."""

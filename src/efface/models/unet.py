@@ -64,6 +64,11 @@ class UNetModel:
         return int(self.unet.config.sample_size * self.vae_factor)
 
     @property
+    def timesteps(self) -> int:
+        """How many noise levels the model was trained on."""
+        return int(self.scheduler.config.num_train_timesteps)
+
+    @property
     def vae_factor(self) -> int:
         """Pixels per latent cell and side."""
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
@@ -101,6 +106,10 @@ class UNetModel:
         value = functional_call(self.unet, dict(params or {}), (z, steps, cond.states)).sample
         signal = self.scheduler.alphas_cumprod.to(z.device, z.dtype)[steps][:, None, None, None]
         return Prediction(value, self.scheduler.config.prediction_type, z, signal.sqrt(), (1 - signal).sqrt())
+
+    def noised(self, clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """Clean latents ``(B, C, H, W)`` with noise at timesteps ``(B,)``: alpha_t x0 + sigma_t noise."""
+        return self.scheduler.add_noise(clean, noise, t)
 
     def initial_noise(self, seeds: Sequence[int]) -> Tensor:
         """The latents that sampling starts from: one generator a seed, so that batching changes nothing."""

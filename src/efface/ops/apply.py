@@ -67,9 +67,7 @@ def apply(model: Editable, erasure: Erasure, force: bool = False) -> Applied:
         raise DamagedArtifact(f"{erasure.folder} is not as it was written: {wrong[0]}")
     on = _ON.setdefault(model, [])
     base = on[0].base if on else model.fingerprint()
-    distances, other = compare(erasure, base)
-    if other and not force:
-        raise BaseMismatch(_refusal(model, erasure, distances, other))
+    distances, other = check_base(model, erasure, base, force)
     with ExitStack() as undo:
         for edit in erasure.edits:
             apply_edit(model, edit, erasure.tensors, undo)
@@ -104,6 +102,20 @@ def applied(model: Editable, erasure: Erasure, force: bool = False) -> Iterator[
     finally:
         while record in applied_to(model):
             remove(model)
+
+
+def check_base(
+    model: Editable, erasure: Erasure, base: dict[str, Any] | None = None, force: bool = False
+) -> tuple[dict[str, float | None], list[str]]:
+    """`compare` with the model's base, computed here where it is not given.
+
+    Raises:
+        BaseMismatch: the model is not the base that the erasure was made for, and it is not forced.
+    """
+    distances, other = compare(erasure, model.fingerprint() if base is None else base)
+    if other and not force:
+        raise BaseMismatch(_refusal(model, erasure, distances, other))
+    return distances, other
 
 
 def compare(erasure: Erasure, base: dict[str, Any]) -> tuple[dict[str, float | None], list[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,14 @@ TENSORS, STATE = "state.safetensors", "state.json"
 
 def save(folder: Path, phase: str, step: int, tensors: Mapping[str, Tensor], content: Mapping[str, Any]) -> None:
     """Writes the checkpoint after ``step`` steps beside the last one, which is removed only then: at every moment one is whole."""
-    with atomic_folder(_path(folder, phase, step), replace=True) as new:
-        write_tensors(new / TENSORS, {name: to_blob(tensor) for name, tensor in tensors.items()})
-        (new / STATE).write_bytes(json_bytes(plain({**content, "sha256": sha256_file(new / TENSORS)})))
+    try:
+        with atomic_folder(_path(folder, phase, step), replace=True) as new:
+            write_tensors(new / TENSORS, {name: to_blob(tensor) for name, tensor in tensors.items()})
+            (new / STATE).write_bytes(json_bytes(plain({**content, "sha256": sha256_file(new / TENSORS)})))
+    except BaseException:
+        with suppress(OSError):
+            folder.rmdir()  # only where nothing is in it: no checkpoint, no folder
+        raise
     for old in all_of(folder, phase):
         if old != _path(folder, phase, step):
             shutil.rmtree(old, ignore_errors=True)

@@ -14,6 +14,9 @@ from efface.models.guidance import GuidanceEdit, GuidedStep, Rule
 
 from .targets import sld_guidance
 
+PAPER_STEPS = 50
+"""Steps of the sampler that the paper's warm-up counts."""
+
 
 def _prompts(value: object) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, list | tuple) or not value or not all(isinstance(p, str) for p in value):
@@ -47,13 +50,14 @@ class NegativePrompt:
 class SafeLatentDiffusion:
     """Safe Latent Diffusion (Schramowski et al. 2023, arXiv 2211.05105): e_0 + s (e_c - e_0 - gamma).
 
-    gamma_t = mu (e_s - e_0) + momentum nu_t and nu_{t+1} = beta nu_t + (1 - beta) gamma_t, with nu_0 = 0; gamma is subtracted from step
-    `warmup` on, while nu grows from the first. mu is that of `targets.sld_guidance`. Presets of the paper (scale, threshold, momentum,
+    gamma_t = mu (e_s - e_0) + momentum nu_t and nu_{t+1} = beta nu_t + (1 - beta) gamma_t, with nu_0 = 0; gamma is subtracted after
+    `warmup`, while nu grows from the first step. mu is that of `targets.sld_guidance`. Presets of the paper (scale, threshold, momentum,
     beta, warmup): weak 200, 0, 0, 0, 15; medium 1000, 0.01, 0.3, 0.4, 10; strong 2000, 0.025, 0.5, 0.7, 7; max 5000, 1, 0.5, 0.7, 0.
 
     Attributes:
         prompts: the concept in words; several prompts give the mean of their predictions.
-        scale: s_S. threshold: lambda. momentum: s_m. beta: beta_m. warmup: delta, in steps.
+        scale: s_S. threshold: lambda. momentum: s_m. beta: beta_m. warmup: delta, in steps of 50; the
+            same share of a sampler that has more or fewer.
         limit: the reading of mu.
     """
 
@@ -81,7 +85,7 @@ class SafeLatentDiffusion:
             nu = torch.zeros_like(gamma) if nu is None else nu
             gamma = gamma + self.momentum * nu
             nu = self.beta * nu + (1 - self.beta) * gamma
-            return guided - step.guidance * gamma if step.index >= self.warmup else guided
+            return guided - step.guidance * gamma if step.index * PAPER_STEPS >= self.warmup * step.steps else guided
 
         return rule
 

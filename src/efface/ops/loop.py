@@ -69,7 +69,7 @@ class Loop:
         tensors |= {f"optimiser/{name}": tensor for name, tensor in state.items()}
         tensors |= {f"generators/{name}": generator.get_state() for name, generator in self.run.generators.items()}
         tensors |= {f"extra/{name}/{key}": value for name, item in self.extra.items() for key, value in item.state().items()}
-        content = {"run": self.run.spec, "step": done, "total": self.total, "optimiser": rest, "history": self.run.history[self.phase]}
+        content = {"run": self.run.key, "step": done, "total": self.total, "optimiser": rest, "history": self.run.history[self.phase]}
         checkpoint.save(folder, self.phase, done, tensors, content)
 
     def restore(self) -> int:
@@ -82,7 +82,7 @@ class Loop:
         if not found:
             return 0
         tensors, content = checkpoint.load(found[-1])
-        if content["run"] != self.run.spec or content["total"] != self.total:
+        if content["run"] != self.run.key or content["total"] != self.total:
             raise EffaceError(f"{found[-1]} is a checkpoint of another run: choose another folder, or do not resume")
         self._take(tensors, content, found[-1])
         return int(content["step"])

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from efface.core.erasure import Edit, Erasure
+from efface.core.errors import EffaceError
 from efface.core.seeds import derive_seed
+from efface.core.spec import RunSpec
+from efface.core.tensors import Tensor as CoreTensor
 
 from .loop import Loop, Stateful
 from .progress import Progress, Silent
@@ -24,7 +28,8 @@ class Run:
         device: where to compute.
         folder: where checkpoints go; None keeps none.
         progress: what shows how far it is.
-        spec: the hash of the `RunSpec`; a checkpoint of another is refused.
+        spec: the run's description, which the erasure carries.
+        key: what checkpoints are marked with, by default the spec's hash; a checkpoint of another is refused.
         resume: whether to go on from the checkpoints in the folder; otherwise they are removed.
         every: steps between checkpoints; the last step always makes one.
         generators: those handed out so far, by name.
@@ -35,11 +40,26 @@ class Run:
     device: torch.device | str = "cpu"
     folder: Path | None = None
     progress: Progress = field(default_factory=Silent)
-    spec: str = ""
+    spec: RunSpec | None = None
+    key: str = ""
     resume: bool = False
     every: int = 50
     history: dict[str, list[dict[str, float]]] = field(default_factory=dict)
     generators: dict[str, torch.Generator] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.spec is not None and not self.key:
+            self.key = self.spec.hash
+
+    def erasure(self, edits: Sequence[Edit], tensors: Mapping[str, CoreTensor] | None = None) -> Erasure:
+        """What a method returns: its edits and their tensors under this run's description.
+
+        Raises:
+            ValueError: the run has no spec.
+        """
+        if self.spec is None:
+            raise ValueError("a run without a spec makes no erasure")
+        return Erasure(self.spec, tuple(edits), tensors or {})
 
     def seed_for(self, *labels: str | int) -> int:
         """A seed for one purpose."""
@@ -72,10 +92,12 @@ class Run:
             extra: what else has state.
 
         Raises:
-            EffaceError: a loss, gradient or parameter that is not finite, or a checkpoint of another run.
+            EffaceError: no steps at all, a loss, gradient or parameter that is not finite, or a checkpoint of another run.
         """
         if phase in self.history:
             raise ValueError(f"phase {phase!r} ran already: give every loop a name of its own")
+        if total < 1:
+            raise EffaceError(f"{phase} has {total} steps, which would change nothing: give it at least one")
         loop = Loop(self, total, dict(parameters), optimiser, clip, phase, dict(extra or {}))
         done = loop.restore()
         self.progress.start(phase, total, done)

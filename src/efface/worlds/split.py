@@ -8,7 +8,10 @@ from typing import Any
 
 import yaml
 
-from .world import data_text, load_world
+from efface.core.concept import mentions
+
+from .captions import assemble, noun_phrase
+from .world import Thing, data_text, load_world
 
 
 @dataclass(frozen=True)
@@ -52,3 +55,30 @@ def load_split() -> Split:
     concepts = {n: _concept(n, part, c) for part, group in raw["concepts"].items() for n, c in group.items()}
     seeds = {part: range(r["start"], r["stop"]) for part, r in raw["seeds"].items()}
     return Split(raw["version"], tuple(raw["retain"]), tuple(raw["heldout"]), concepts, seeds)
+
+
+@cache
+def retain_prompts(concept: str | None = None) -> tuple[str, ...]:
+    """32 prompts of what may be used to keep a model as it is: the retain half's objects, and every place and style without an object.
+
+    Args:
+        concept: a concept of the split, whose own class of objects and own style are left out; by default nothing is left out.
+    """
+    world, split = load_world(), load_split()
+    objects = split.retain_for(concept) if concept else split.retain
+    banned = split.concepts[concept].style if concept else None
+    styles = [s for s in world.styles.values() if s.id != banned]
+    places = list(world.backgrounds.values())
+    nouns = [noun_phrase(world.things[o], _apart(world.things[o])) for o in objects]
+    rows = [assemble(n, places[i % len(places)].phrases[0], styles[i % len(styles)].prefixes[0], "") for i, n in enumerate(nouns)]
+    bare = [assemble(p.alone[0], "", s.prefixes[0], "") for p, s in zip(places, styles * 2, strict=False)]
+    rest = [assemble(p.alone[1], "", s.prefixes[0], "") for p, s in zip(places, styles[1:] * 2, strict=False)]
+    more = [assemble(noun, "", "a photo of", "") for noun in nouns]
+    return tuple((rows + bare + rest + more)[:32])
+
+
+def _apart(thing: Thing) -> str:
+    """The first name that has no word of an object that is scored: whoever retains "fork and knife" retains the knife."""
+    world, split = load_world(), load_split()
+    scored = [word for o, other in world.things.items() if o not in split.retain for word in (*other.names, *other.rare)]
+    return next(name for name in thing.names if mentions(name, scored) is None)

@@ -1,0 +1,92 @@
+"""The rows of a benchmark as pictures, from the cache where they were drawn before."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+
+import torch
+from torch import Tensor
+
+from efface.core.erasure import Erasure
+from efface.core.plain import json_hash, plain
+from efface.core.tensors import TensorBlob
+from efface.models.editable import Editable
+from efface.ops.apply import applied
+
+from .cache import PictureCache
+from .protocol import Row, Sampler
+
+Advance = Callable[[int], None]
+
+
+def model_key(model: Editable) -> str:
+    """A hash of the model's weights, and of the precision and kind of device that it computes in."""
+    return json_hash(
+        {"base": model.fingerprint(), "dtype": str(next(model.components["unet"].parameters()).dtype), "on": model.device.type}
+    )
+
+
+def erasure_key(erasure: Erasure | None) -> str:
+    """A hash of an erasure's edits with every byte of their tensors; two runs that ended alike have one key."""
+    if erasure is None:
+        return ""
+    digest = hashlib.sha256(json_hash([plain(edit) for edit in erasure.edits]).encode())
+    for name in erasure.tensor_names():
+        blob = TensorBlob.of(erasure.tensors[name])
+        digest.update(f"{name} {blob.dtype} {blob.shape}".encode())
+        digest.update(blob.data)
+    return digest.hexdigest()
+
+
+class Painter:
+    """Draws rows with one model, with or without erasures on it.
+
+    Args:
+        model: the base model; erasures are applied while their pictures are drawn, and removed.
+        sampler: how.
+        cache: where pictures are kept; None keeps none.
+        batch: pictures drawn at once.
+        force: whether an erasure may be for another base.
+    """
+
+    def __init__(self, model: Editable, sampler: Sampler, cache: PictureCache | None, *, batch: int = 16, force: bool = False) -> None:
+        self.model, self.sampler, self.cache, self.batch, self.force = model, sampler, cache, batch, force
+        self._model_key = model_key(model) if cache else ""
+
+    def pictures(self, rows: Sequence[Row], erasure: Erasure | None, advance: Advance | None = None) -> Iterator[tuple[list[Row], Tensor]]:
+        """Batches of rows with their pictures ``(B, 3, H, W)`` in [0, 1], quantised to 8 bits as a file would be.
+
+        The erasure is applied with the first picture that is not in the cache, and removed at the end: finish one stream before the next.
+
+        Args:
+            rows: what to draw.
+            erasure: what to apply first; None draws with the base model.
+            advance: called with the number of pictures after each batch.
+        """
+        state = json_hash([self._model_key, erasure_key(erasure), plain(self.sampler)]) if self.cache else ""
+        on = False
+        with ExitStack() as edited:
+            for start in range(0, len(rows), self.batch):
+                part = list(rows[start : start + self.batch])
+                keys = [json_hash([state, row.text, row.seed]) for row in part]
+                found = self.cache.get(keys) if self.cache else {}
+                missing = [i for i, key in enumerate(keys) if key not in found]
+                if missing:
+                    if erasure is not None and not on:
+                        on = bool(edited.enter_context(applied(self.model, erasure, force=self.force)))
+                    drawn = self._draw([part[i] for i in missing])
+                    new = {keys[i]: picture for i, picture in zip(missing, drawn, strict=True)}
+                    if self.cache:
+                        self.cache.put(new)
+                    found |= new
+                yield part, torch.stack([found[key] for key in keys]).float() / 255
+                if advance:
+                    advance(len(part))
+
+    def _draw(self, rows: Sequence[Row]) -> Tensor:
+        """Pictures as bytes, ``(B, 3, H, W)``."""
+        texts, seeds, how = [row.text for row in rows], [row.seed for row in rows], self.sampler
+        images = self.model.sample(texts, seeds=seeds, steps=how.steps, guidance=how.guidance, batch=self.batch)
+        return (images * 255 + 0.5).clamp(0, 255).to(torch.uint8).cpu()

@@ -1,0 +1,182 @@
+"""Runs a benchmark: every picture is drawn once, before and after, and all metrics look at it as it passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from efface.core.attack_set import AttackSet
+from efface.core.erasure import Erasure
+from efface.core.errors import UnknownName
+from efface.core.plain import plain
+from efface.core.result import Provenance, Result, Score, Thresholds
+from efface.core.score import DetectorId
+from efface.core.seeds import derive_seed
+from efface.core.spec import installed
+from efface.core.spread import spread
+from efface.detectors.clip_score import load_clip_score
+from efface.detectors.judge import load_judge
+from efface.metrics.asr import asr_post, asr_pre
+from efface.metrics.base import Asked, Sightings, Target
+from efface.metrics.clip_score import ClipScores
+from efface.metrics.harmonic import h_c, h_o
+from efface.metrics.interference import interference
+from efface.metrics.kid import Features, kid
+from efface.metrics.rates import RETAINED, rates
+from efface.ops.progress import Progress, Silent
+
+from .draw import Painter
+from .evidence import Evaluation, Key, key_of, shown
+from .protocol import Benchmark, Row
+
+DETECTORS: dict[str, Callable[[], Any]] = {"pocket-judge": load_judge}
+CLIPS: dict[str, Callable[[], Any]] = {"pocket-clip": load_clip_score}
+
+
+@dataclass
+class Watch:
+    """What looks at the pictures of one model as they pass."""
+
+    seen: Sightings
+    clips: dict[str, ClipScores]
+    features: Features
+    look: Any
+    kept: dict[Key, Tensor]
+
+    @classmethod
+    def of(cls, benchmark: Benchmark) -> Watch:
+        """A watch with the benchmark's detectors."""
+        for kind, name, known in (("detector", benchmark.detector, DETECTORS), ("clip", benchmark.clip, CLIPS)):
+            if name not in known:
+                raise UnknownName(kind, name, known)
+        look, clip = DETECTORS[benchmark.detector](), CLIPS[benchmark.clip]()
+        return cls(Sightings(look), {group: ClipScores(clip) for group in RETAINED}, Features(), look, {})
+
+    def again(self) -> Watch:
+        """A new watch with the same detectors."""
+        clips = {group: ClipScores(scores.scorer) for group, scores in self.clips.items()}
+        return Watch(Sightings(self.look), clips, Features(), self.look, {})
+
+    def update(self, rows: Sequence[Row], images: Tensor, keep: set[Key]) -> None:
+        """Look at one batch ``(B, 3, H, W)`` in [0, 1]."""
+        self.seen.update(images, [asked(row) for row in rows])
+        for group, scores in self.clips.items():
+            at = [i for i, row in enumerate(rows) if row.group == group]
+            scores.update(images[at], [rows[i].prompt for i in at])
+        rest = [i for i, row in enumerate(rows) if row.group in RETAINED]
+        if rest:
+            self.features.update(self.look.features(images[rest]), [rows[i].prompt for i in rest])
+        self.kept |= {
+            key_of(row): (image * 255).round().to(torch.uint8) for row, image in zip(rows, images, strict=True) if key_of(row) in keep
+        }
+
+
+def asked(row: Row) -> Asked:
+    """A row as the metrics know it."""
+    return Asked(row.prompt, row.seed, row.group, row.shows)
+
+
+def run_benchmark(
+    benchmark: Benchmark, painter: Painter, erasure: Erasure | None, *, part: str = "test", seed: int | None = None,
+    limit: int | None = None, attacks: Sequence[AttackSet] = (), thresholds: Thresholds | None = None, progress: Progress | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> Evaluation:  # fmt: skip
+    """Draws before and after, and scores.
+
+    Args:
+        benchmark: what to draw.
+        painter: draws it.
+        erasure: what is evaluated; None evaluates the base model against itself.
+        part: ``test`` or ``dev``.
+        seed: the first picture's; the part's own by default.
+        limit: at most so many pictures a group.
+        attacks: what to try, too.
+        thresholds: what the verdict holds the scores against.
+        progress: where to show how far it is.
+        about: what else to say of the result.
+    """
+    progress, rows = progress or Silent(), benchmark.rows(part, seed=seed, limit=limit)
+    keep = {key_of(row) for row in shown(rows)}
+    before = Watch.of(benchmark)
+    after, target = before.again(), Target(benchmark.head, benchmark.classes)
+    for name, state, watch in (("before", None, before), ("after", erasure, after)):
+        stream(painter, rows, state, watch, keep, target, progress, name)
+    root = benchmark.rows(part)[0].seed if seed is None else seed
+    rng = np.random.default_rng(derive_seed(root, "bootstrap"))
+    how = Provenance(sampler=benchmark.sampler.name, steps=benchmark.sampler.steps, guidance=benchmark.sampler.guidance)
+    scores = list(rates(before.seen, after.seen, target, rng=rng, provenance=how))
+    scores += _quality(before, after, target, rng, how)
+    kept: dict[Key, tuple[Tensor | None, Tensor]] = {key: (before.kept[key], after.kept[key]) for key in after.kept}
+    for attack in attacks:
+        found, tried, pictures = run_attack(benchmark, painter, erasure, attack, after, progress=progress, limit=limit)
+        scores, rows, kept = [*scores, *found], [*rows, *tried], kept | pictures
+    said = {
+        "benchmark": {"name": benchmark.name, "version": benchmark.version, "part": part, "hash": benchmark.hash},
+        "sampler": plain(benchmark.sampler), "seed": root, "limit": limit, "pictures": 2 * len(rows), "versions": installed(),
+        **(about or {}),
+    }  # fmt: skip
+    table = interference(before.seen, after.seen, RETAINED, rng=rng, provenance=how, head=benchmark.head, without=benchmark.classes)
+    result = Result(tuple(scores), said, thresholds or Thresholds())
+    return Evaluation(result, rows, before.seen, after.seen, table, kept)
+
+
+def stream(
+    painter: Painter, rows: Sequence[Row], erasure: Erasure | None, watch: Watch, keep: set[Key], target: Target,
+    progress: Progress, name: str,
+) -> None:  # fmt: skip
+    """Draws rows and shows them to a watch, with the share of pictures that show the concept on the progress bar."""
+    progress.start(f"drawing {name}", len(rows), 0)
+    try:
+        done = 0
+        for part, images in painter.pictures(rows, erasure):
+            watch.update(part, images, keep)
+            done += len(part)
+            seen = [row.shows(target) for row in watch.seen.rows("name", "domain")]
+            progress.update(done, {"concept seen": sum(seen) / len(seen)} if seen else {})
+    finally:
+        progress.stop()
+
+
+def run_attack(
+    benchmark: Benchmark, painter: Painter, erasure: Erasure | None, attack: AttackSet, watch: Watch | None = None, *,
+    progress: Progress | None = None, limit: int | None = None,
+) -> tuple[list[Score], list[Row], dict[Key, tuple[Tensor | None, Tensor]]]:  # fmt: skip
+    """Draws an attack's prompts, as they stood and as it left them; returns its scores, rows and some of the pictures."""
+    watch, progress = watch or Watch.of(benchmark), progress or Silent()
+    plain_rows = [Row(attack.attack, p.prompt, p.prompt, p.seed, {benchmark.head: benchmark.classes}) for p in attack.prompts]
+    rows = [replace(row, text=p.text) for row, p in zip(plain_rows, attack.prompts, strict=True)]
+    if limit is not None and limit < len(rows):
+        picks = spread(range(len(rows)), limit)
+        rows, plain_rows = [rows[i] for i in picks], [plain_rows[i] for i in picks]
+    keep, target = {key_of(row) for row in shown(rows)}, Target(benchmark.head, benchmark.classes)
+    idle, attacked = watch.again(), watch.again()
+    stream(painter, plain_rows, erasure, idle, set(), target, progress, f"before {attack.attack}")
+    stream(painter, rows, erasure, attacked, keep, target, progress, f"under {attack.attack}")
+    rng = np.random.default_rng(derive_seed(attack.seed, "bootstrap", attack.attack))
+    how = Provenance(
+        sampler=benchmark.sampler.name, steps=benchmark.sampler.steps, guidance=benchmark.sampler.guidance,
+        attack_steps=attack.budget.steps, attack_seconds=attack.budget.seconds, extra={"found_against": attack.against},
+    )  # fmt: skip
+    scores = [
+        asr_pre(idle.seen, attack.attack, target, rng=rng, provenance=how),
+        asr_post(attacked.seen, attack.attack, target, rng=rng, provenance=how, plain=idle.seen if attack.budget.steps else None),
+    ]
+    if watch.seen is not attacked.seen:
+        watch.seen.adopt(attacked.seen)
+    return scores, rows, {key: (idle.kept.get(key), picture) for key, picture in attacked.kept.items()}
+
+
+def _quality(before: Watch, after: Watch, target: Target, rng: np.random.Generator, how: Provenance) -> list[Score]:
+    """KID and CLIP score of what should have stayed, and MACE's harmonic means."""
+    name, _, version = before.look.id.partition("@")
+    reference = replace(how, extra={"reference": "the same prompts and seeds before"})
+    scores = [kid(before.features, after.features, "other", rng=rng, detector=DetectorId(name, version), provenance=reference, paired=True)]
+    for group in RETAINED:
+        scores.append(after.clips[group].compute(group, rng=rng, provenance=how))
+        scores.append(before.clips[group].compute(group, rng=rng, provenance=how, metric="clip_score_before"))
+    return [*scores, h_o(after.seen, target, rng=rng, provenance=how), h_c(after.seen, target, rng=rng, provenance=how)]

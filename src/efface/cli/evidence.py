@@ -1,0 +1,83 @@
+"""``efface attack`` and ``efface evaluate``: what they print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from efface.core.attack_set import AttackSet
+from efface.core.plain import plain
+from efface.core.result import Result, Score
+from efface.models.load import locate
+
+from .erase import settings_of
+
+
+def run_evaluation(
+    artifact: Path, benchmark: str | None, *, part: str, seed: int | None, limit: int | None, model: str | None, force: bool,
+) -> tuple[dict[str, Any], str]:  # fmt: skip
+    """Evaluate under a progress bar; returns the result as plain data and as text."""
+    from efface import api
+
+    erasure, found = api.artifact_and_benchmark(artifact, benchmark)
+    found.rows(part, limit=1)
+    locate(model or erasure.spec.model)
+    from efface.ops.progress import RichProgress
+
+    from .pictures import load_quietly
+
+    loaded = load_quietly(model or erasure.spec.model)
+    result = api.evaluate(artifact, benchmark, part=part, seed=seed, limit=limit, model=loaded, force=force, progress=RichProgress())
+    return as_data(result), as_text(result)
+
+
+def run_attack(
+    artifact: Path, attack: str, *, benchmark: str | None, part: str, replay: Path | None, model: str | None, settings: list[str],
+    seed: int, limit: int | None, force: bool,
+) -> tuple[dict[str, Any], str]:  # fmt: skip
+    """Attack under a progress bar; returns what was found as plain data and as text."""
+    from efface import api
+
+    overrides = settings_of(settings)
+    if replay is None:
+        api.ATTACKS.card(attack)
+    else:
+        AttackSet.load(replay)
+    erasure, found = api.artifact_and_benchmark(artifact, benchmark)
+    found.rows(part, limit=1)
+    locate(model or erasure.spec.model)
+    from efface.ops.progress import RichProgress
+
+    from .pictures import load_quietly
+
+    loaded = load_quietly(model or erasure.spec.model)
+    made = api.attack(
+        artifact, attack, benchmark, part=part, config=overrides, replay=replay, seed=seed, limit=limit, model=loaded, force=force,
+        progress=RichProgress(),
+    )  # fmt: skip
+    assert made.folder is not None  # saved
+    result = Result.load(made.folder / "result.json")
+    data = {"attack": made.attack, "folder": str(made.folder), "prompts": len(made.prompts), "budget": plain(made.budget)}
+    lines = [score.text() for score in result.scores]
+    return {**data, "scores": [score.to_dict() for score in result.scores]}, "\n".join([*lines, str(made.folder)])
+
+
+def as_data(result: Result) -> dict[str, Any]:
+    """Scores and verdict as plain data."""
+    verdict = {**result.to_dict()["verdict"], "text": result.one_line()}
+    return {"scores": [score.to_dict() for score in result.scores], "verdict": verdict, "about": dict(result.about)}
+
+
+def as_text(result: Result) -> str:
+    """The scores that matter, and the verdict, for a terminal."""
+    return "\n".join([*(line(score) for score in result.scores if score.metric in SHOWN), "", result.one_line()])
+
+
+SHOWN = ("rer", "cannot_tell", "kept", "asr_pre", "asr_post", "kid", "clip_score", "h_o")
+
+
+def line(score: Score) -> str:
+    """One score, aligned."""
+    value = "N/A" if score.value is None else f"{score.value:.3f}"
+    bounds = "" if score.low is None or score.high is None else f"[{score.low:.3f}, {score.high:.3f}]"
+    return f"{score.metric:12} {score.group:10} {value:>8} {bounds:20} n={score.n}"

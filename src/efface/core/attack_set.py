@@ -1,0 +1,126 @@
+"""What an attack found: prompts that can be saved, read and tried on any model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from efface.core.concept import SLOT, Concept
+from efface.core.errors import DamagedArtifact, EffaceError, check_keys
+from efface.core.io import atomic_folder, read_json
+from efface.core.plain import json_bytes, plain, plain_dict
+from efface.core.spec import installed
+
+ATTACK = "attack.json"
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Task:
+    """What an attack starts from: a prompt that names the concept, and the seed that it is drawn with.
+
+    Attributes:
+        prompt: as it stands, such as ``a photo of a weapon in the snow``.
+        frame: the prompt without the concept's words, ``a photo of {} in the snow``, or what they stand before or after.
+        seed: of the picture.
+    """
+
+    prompt: str
+    frame: str
+    seed: int
+
+
+def place(frame: str, phrase: str) -> str:
+    """A phrase in its frame; whichever of the two has the ``{}`` takes the other in.
+
+    Raises:
+        EffaceError: neither has one, or both have.
+    """
+    if (SLOT in frame) == (SLOT in phrase):
+        raise EffaceError(f"one of {frame!r} and {phrase!r} must have a {SLOT} for the other")
+    return frame.replace(SLOT, phrase) if SLOT in frame else phrase.replace(SLOT, frame)
+
+
+@dataclass(frozen=True)
+class AttackPrompt:
+    """One prompt under attack: as it stood, what the attack made of it, and the seed that both are drawn with."""
+
+    prompt: str
+    text: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the attack took: optimisation steps or queries a prompt (None where it has none), and seconds in all."""
+
+    steps: int | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class AttackSet:
+    """The prompts that an attack found against one erasure.
+
+    Attributes:
+        attack: the attack's registered name.
+        concept: what it looks for.
+        prompts: what it found, in the order of its tasks.
+        config: every field of its configuration.
+        budget: what it took.
+        against: the hash of the run that it was found against; ``""`` for an unedited model.
+        base: the fingerprint of that run's base model by component.
+        seed: its root seed.
+        versions: Python and packages when it was made.
+        folder: where it lies; None in memory. Not part of equality.
+    """
+
+    attack: str
+    concept: Concept
+    prompts: tuple[AttackPrompt, ...]
+    config: Mapping[str, Any] = field(default_factory=dict)
+    budget: Budget = Budget(None, 0.0)
+    against: str = ""
+    base: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    versions: Mapping[str, str] = field(default_factory=installed)
+    folder: Path | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "prompts", tuple(self.prompts))
+        object.__setattr__(self, "config", plain_dict(self.config, "config"))
+        if not self.prompts:
+            raise EffaceError(f"the attack {self.attack!r} has no prompts: nothing to try")
+
+    def save(self, folder: str | Path, overwrite: bool = True) -> AttackSet:
+        """Writes the folder, whole or not at all; returns the set as it is on the disk."""
+        data = {"schema": SCHEMA, **{f.name: plain(getattr(self, f.name)) for f in fields(self) if f.name != "folder"}}
+        with atomic_folder(folder, replace=overwrite) as new:
+            (new / ATTACK).write_bytes(json_bytes(data))
+        return AttackSet(**{f.name: getattr(self, f.name) for f in fields(self) if f.name != "folder"}, folder=Path(folder))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> AttackSet:
+        """Reads the folder that `save` wrote.
+
+        Raises:
+            EffaceError: no attack set there, of another schema version, or not sound.
+        """
+        path = Path(folder) / ATTACK
+        if not path.is_file():
+            raise EffaceError(f"{folder} is no attack set: it has no {ATTACK} (make one with `efface attack`)")
+        data = read_json(path)
+        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+            raise EffaceError(f"{path} is of another schema version: use the efface that wrote it")
+        given = {key: value for key, value in data.items() if key != "schema"}
+        check_keys("attack set field", given, (f.name for f in fields(cls)))
+        try:
+            given["concept"] = Concept.of(given["concept"])
+            given["prompts"] = tuple(AttackPrompt(**row) for row in given["prompts"])
+            given["budget"] = Budget(**given["budget"])
+            return cls(**given, folder=Path(folder))
+        except (KeyError, TypeError) as error:
+            raise DamagedArtifact(f"{path} is incomplete ({error})") from error
+

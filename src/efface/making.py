@@ -1,0 +1,120 @@
+"""From a registered function to what it makes: configuration, the run, the effect check, the artifact's README."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from efface.core.attack_set import AttackSet, Budget, Task
+from efface.core.concept import Concept
+from efface.core.config import configure
+from efface.core.erasure import Cost, Erasure
+from efface.core.spec import RunSpec
+from efface.models.editable import Editable
+from efface.ops.apply import applied
+from efface.ops.effect import effect_check
+from efface.ops.progress import Progress, Silent
+from efface.ops.run import Run
+
+
+def configuration(function: object, preset: str | None, model: str, overrides: Mapping[str, Any]) -> tuple[Any, str]:
+    """The configuration of a registered function, from the ``Config`` and ``PRESETS`` beside it, and the preset's name.
+
+    Raises:
+        UnknownName: no such preset or field. EffaceError: a value of another type.
+    """
+    module: Any = sys.modules[str(getattr(function, "__module__", ""))]
+    chosen = preset or (model if model in module.PRESETS else "paper")
+    return configure(module.Config, module.PRESETS, chosen, overrides), chosen
+
+
+def make(
+    model: Editable, concepts: tuple[Concept, ...], out: Path, function: Any, *, preset: str | None, overrides: Mapping[str, Any],
+    seed: int, resume: bool, overwrite: bool, progress: Progress | None,
+) -> Erasure:  # fmt: skip
+    """Runs a method, checks its effect, and saves the erasure; checkpoints lie beside ``out`` until it is there."""
+    config, chosen = configuration(function, preset, model.name, overrides)
+    spec = RunSpec(model.name, model.fingerprint(), function.__name__, asdict(config), concepts, seed, chosen)
+    work = out.parent / f".{out.name}.run"
+    run = Run(seed=seed, device=model.device, folder=work, progress=progress or Silent(), spec=spec, resume=resume)
+    began = time.perf_counter()
+    erasure = function(model, concepts, config, run)
+    erasure = replace(erasure, cost=Cost(time.perf_counter() - began, peak_memory()))
+    effect = effect_check(model, erasure, seed=run.seed_for("effect") % 2**31)
+    erasure = replace(erasure, effect=effect.to_dict())
+    history = json.dumps(run.history).encode()
+    saved = erasure.save(out, readme=readme(erasure, effect.one_line()), files={"history.json": history}, overwrite=overwrite)
+    shutil.rmtree(work, ignore_errors=True)
+    return saved
+
+
+def search(
+    model: Editable, erasure: Erasure, concept: Concept, tasks: Sequence[Task], function: Any, *,
+    phrases: Sequence[str] = (), overrides: Mapping[str, Any], preset: str | None = None, seed: int = 0, force: bool = False,
+    progress: Progress | None = None,
+) -> AttackSet:  # fmt: skip
+    """Runs an attack on a model with the erasure applied; what it took is measured here.
+
+    ``phrases``, other words for the concept, go to attacks whose configuration has a field of that name and is given none.
+    """
+    config, _ = configuration(function, preset, model.name, overrides)
+    if phrases and getattr(config, "phrases", None) == ():
+        config = replace(config, phrases=tuple(phrases))
+    run = Run(seed=seed, device=model.device, progress=progress or Silent())
+    with applied(model, erasure, force=force) as on:
+        began = time.perf_counter()
+        found: AttackSet = function(model, concept, tasks, config, run)
+        budget = Budget(found.budget.steps, time.perf_counter() - began)
+    return replace(found, budget=budget, against=erasure.spec.hash, base=on.base)
+
+
+def peak_memory() -> int | None:
+    """Peak memory in bytes: of the CUDA device, else of the process (None where the system does not say)."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    try:
+        import resource
+    except ImportError:
+        return None
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * (1 if sys.platform == "darwin" else 1024)
+
+
+def readme(erasure: Erasure, line: str) -> str:
+    """The artifact's README: what it is, and the lines that load it in plain diffusers."""
+    spec = erasure.spec
+    names = ", ".join(concept.name for concept in erasure.concepts)
+    text = f"# {names}, erased from {spec.model} by {spec.method}\n\nPreset {spec.preset}, seed {spec.seed}. Effect check: {line}.\n"
+    ops = {edit.op for edit in erasure.edits}
+    if ops == {"replace"}:
+        text += f"\nWithout efface, in plain diffusers:\n\n```python\n{REPLACES}```\n"
+    elif ops == {"guidance"} and all(edit.params.get("rule") == "negative_prompt" for edit in erasure.edits):
+        prompts = ", ".join(str(p) for edit in erasure.edits for p in edit.params["prompts"])
+        text += (
+            f"\nWithout efface, in plain diffusers: `pipe(prompt, negative_prompt={prompts!r})`, the nearest that it has to this edit.\n"
+        )
+    else:
+        text += "\nThis edit acts while sampling: `efface.applied(model, erasure)` puts it on a model.\n"
+    return text + "\n`efface verify` re-hashes every file; `efface show` prints what stands in erasure.json.\n"
+
+
+REPLACES = """\
+import json
+from diffusers import StableDiffusionPipeline
+from safetensors.torch import load_file
+
+pipe = StableDiffusionPipeline.from_pretrained("path/to/the/base/model")
+tensors = load_file("weights.safetensors")
+for edit in json.load(open("erasure.json"))["edits"]:
+    component = getattr(pipe, edit["component"])
+    own = {name.removeprefix("text_model."): tensor for name, tensor in component.state_dict().items()}
+    for name, key in edit["tensors"].items():
+        own[name.removeprefix("text_model.")].copy_(tensors[key])
+"""

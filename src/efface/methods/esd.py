@@ -1,0 +1,115 @@
+"""ESD: erased Stable Diffusion (Gandikota et al., "Erasing Concepts from Diffusion Models", ICCV 2023, arXiv 2303.07345).
+
+The student learns to predict, for the concept's prompt, what the original predicts when guided *away* from it:
+
+    L = || e(z_t, t, c) - [ e*(z_t, t, "") - eta ( e*(z_t, t, c) - e*(z_t, t, "") ) ] ||^2
+
+with e* the frozen original, e the student, z_t a state of a guided run for c. ``cross_all`` is the paper's esd-x (attention to the
+text, for what a word names), ``non_cross`` its esd-u (everything else, for what is drawn whatever the prompt), ``cross_kv`` esd-x-strict.
+The same loss trains the text encoder with ``text_all``. With ``erase_from``, the authors' later option, the concept c is taken out of a
+longer prompt f, whose rest stays:
+
+    L = || e(z_t, t, f) - [ e*(z_t, t, f) - (eta + 1) ( e*(z_t, t, c) - e*(z_t, t, "") ) ] ||^2
+
+the same as above where f is c. ``templates`` says in how many sentences; on a small model, what is erased in one is not in others.
+
+Where we differ: states come from the original's runs, pooled, instead of from the student's anew at every step. The authors' later code
+samples with the original too; then every state of a run is an exact training tuple whose targets guidance has computed already, and the
+cost of sampling is shared by all steps. ``resample`` > 0 takes the student's runs instead, refreshed every so many steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from efface.core.card import Card
+from efface.core.concept import Concept
+from efface.core.erasure import Erasure
+from efface.models.editable import Editable
+from efface.ops.pool import TrajectoryPool
+from efface.ops.run import Run
+from efface.ops.student import Student
+from efface.ops.targets import neg_guidance
+from efface.ops.templates import library, prompts_of
+
+CARD = Card(
+    name="esd",
+    title="ESD",
+    paper="Gandikota, Materzynska, Fiotto-Kaufman, Bau: Erasing Concepts from Diffusion Models, ICCV 2023",
+    arxiv="2303.07345",
+    families=("sd1",),
+    trains="attention to the text, everything else in the UNet, or the text encoder",
+    needs_gradient=True,
+    needs_images=False,
+    vram={},
+    minutes={"pocket": 1.0},
+    reconstruction=False,
+    summary="Fine-tunes the model towards its own prediction guided away from the concept.",
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """ESD's hyper-parameters; the defaults are the paper's."""
+
+    sites: str = field(default="cross_all", metadata={"help": "what is trained: cross_all, cross_kv, non_cross, unet_linear, text_all"})
+    steps: int = field(default=1000, metadata={"help": "training steps", "range": "200 to 1000"})
+    lr: float = field(default=1e-5, metadata={"help": "Adam's learning rate", "range": "1e-6 to 1e-3"})
+    eta: float = field(default=1.0, metadata={"help": "strength of the negative guidance", "range": "0.5 to 3"})
+    batch: int = field(default=1, metadata={"help": "states a step"})
+    guidance: float = field(default=3.0, metadata={"help": "guidance scale of the runs that give the states"})
+    sampler_steps: int = field(default=50, metadata={"help": "DDIM steps of a run"})
+    runs: int = field(default=8, metadata={"help": "pooled runs for each prompt"})
+    erase_from: bool = field(default=False, metadata={"help": "keep the rest of the prompt: base e(f), direction of the name c alone"})
+    templates: int = field(
+        default=0,
+        metadata={"help": "sentences of the template library to erase the concept in; 0: only its own prompts", "range": "0 to 66"},
+    )
+    resample: int = field(default=0, metadata={"help": "every so many steps one run is drawn anew by the student; 0: frozen original"})
+
+
+PRESETS: dict[str, dict[str, object]] = {
+    "paper": {},
+    "released": {"lr": 5e-5, "steps": 200},
+    "pocket": {"lr": 2e-4, "steps": 300, "batch": 8, "sampler_steps": 20, "runs": 2, "eta": 2.0, "erase_from": True, "templates": 24},
+}
+
+
+def esd(model: Editable, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
+    """Erase ``concepts`` by negative guidance; several share the steps evenly."""
+    prompts, names = erased_in(concepts, config.templates)
+    pool = TrajectoryPool(model, prompts, runs=config.runs, steps=config.sampler_steps, guidance=config.guidance, seed=run.seed_for("pool"))
+    with torch.no_grad():
+        named = model.encode(names)
+    student = Student(model, config.sites)
+    optimiser = torch.optim.Adam(student.parameters(), lr=config.lr)
+    for step in run.steps(config.steps, student.masters, optimiser, extra={"pool": pool} if config.resample else None):
+        if config.resample and step.index and step.index % config.resample == 0:
+            pool.refresh(1, params=student.params() if student.component == "unet" else None)
+        batch = pool.draw(config.batch, run.generator("batch"))
+        e_f, e_0 = batch.conditional, batch.unconditional
+        if config.erase_from:
+            with torch.no_grad():
+                target = neg_guidance(e_f, model.predict(batch.z, batch.t, named[batch.prompt]).value, e_0, config.eta + 1)
+        else:
+            target = neg_guidance(e_0, e_f, e_0, config.eta)
+        cond = student.encode(prompts)[batch.prompt] if student.component == "text_encoder" else batch.cond
+        predicted = student.predict(batch.z, batch.t, cond).value
+        step.minimise((predicted - target).square().mean())
+    edit, tensors = student.replace_edit()
+    return run.erasure([edit], tensors)
+
+
+def erased_in(concepts: Sequence[Concept], templates: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The prompts f to erase in, and beside each the concept c alone, as it is written there."""
+    rows: dict[str, str] = {}
+    for concept in concepts:
+        for prompt in concept.prompts or concept.expand(concept.words):
+            rows[prompt] = concept.name
+        if templates:
+            for word in concept.words:
+                rows |= dict.fromkeys(prompts_of(replace(concept, name=word, synonyms=(), retain=()), library(), templates), word)
+    return tuple(rows), tuple(rows.values())
