@@ -14,7 +14,7 @@ $(BIN)/.ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-demo: setup  ## draw a labelled grid from pocket
+demo: setup  ## erase a concept from pocket, attack, evaluate, report
 	$(RUN) -m efface demo
 
 test: setup  ## the tests that run everywhere

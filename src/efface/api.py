@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -55,7 +56,7 @@ def erase(
     """
     given = [concepts] if isinstance(concepts, str | Concept) else list(concepts)
     wanted = tuple(Concept.of(c) for c in given)
-    check_before(wanted, out=Path(out), model=model, method=method, overwrite=overwrite)
+    check_before(wanted, out=Path(out), model=model, method=method, preset=preset, config=config, overwrite=overwrite)
     loaded = load_model(model) if isinstance(model, str | Path) else model
     from efface.making import make  # imports torch: after the checks
 
@@ -66,20 +67,31 @@ def erase(
     )  # fmt: skip
 
 
-def check_before(concepts: Sequence[Concept], *, out: Path, model: str | Path | Editable, method: str, overwrite: bool) -> None:
-    """What can be known before a model is loaded: concepts that go together, a method and a model that exist, a free place.
+def check_before(
+    concepts: Sequence[Concept], *, out: Path, model: str | Path | Editable, method: str, preset: str | None = None,
+    config: Mapping[str, Any] | None = None, overwrite: bool = False,
+) -> None:  # fmt: skip
+    """What can be known before a model is loaded: concepts that go together, a method, settings and a model that exist, a free place.
 
     Raises:
         EffaceError: the first that is not so.
     """
     check_together(concepts)
     METHODS.card(method)
-    if isinstance(model, str | Path):
-        locate(model)
-    if not overwrite and out.is_dir() and any(out.iterdir()):
-        raise EffaceError(f"{out} is there already: choose another folder, or overwrite it")
-    if not out.absolute().parent.is_dir():
-        raise EffaceError(f"the folder {out.absolute().parent} does not exist; make it first or choose another --out")
+    name = locate(model)[1] if isinstance(model, str | Path) else model.name
+    METHODS.configure(method, preset, name, config or {})
+    parent = out.absolute().parent
+    if out.exists() and not out.is_dir():
+        raise EffaceError(f"{out} is a file: choose another folder")
+    if out.is_dir() and any(out.iterdir()):
+        if not overwrite:
+            raise EffaceError(f"{out} is there already: choose another folder, or overwrite it")
+        if not (out / MANIFEST).is_file():
+            raise EffaceError(f"{out} is not an erasure, so that it is not replaced: choose another folder")
+    if not parent.is_dir():
+        raise EffaceError(f"the folder {parent} does not exist; make it first or choose another --out")
+    if not os.access(parent, os.W_OK):
+        raise EffaceError(f"the folder {parent} cannot be written; choose another --out")
 
 
 def with_retain_sets(concepts: Sequence[Concept], model: str) -> tuple[Concept, ...]:
@@ -153,7 +165,7 @@ def attack(
         The attack set as saved in ``<artifact>/evidence/attacks/<attack>``; ``result.json`` beside it holds ASR_pre and ASR_post.
     """
     if replay is None:
-        ATTACKS.card(attack)
+        ATTACKS.configure(attack, preset, "", config or {})
     replayed = AttackSet.load(replay) if replay is not None else None
     erasure, found = artifact_and_benchmark(artifact, benchmark)
     painter = _painter(found, erasure, model, force, True)

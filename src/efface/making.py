@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from efface.core.attack_set import AttackSet, Budget, Task
 from efface.core.concept import Concept
 from efface.core.config import configure
 from efface.core.erasure import Cost, Erasure
+from efface.core.errors import EffaceError
+from efface.core.io import atomic_write_json, read_json
 from efface.core.spec import RunSpec
 from efface.models.editable import Editable
 from efface.ops.apply import applied
@@ -45,9 +48,16 @@ def make(
     spec = RunSpec(model.name, model.fingerprint(), function.__name__, asdict(config), concepts, seed, chosen)
     work = out.parent / f".{out.name}.run"
     run = Run(seed=seed, device=model.device, folder=work, progress=progress or Silent(), spec=spec, resume=resume)
-    began = time.perf_counter()
-    erasure = function(model, concepts, config, run)
-    erasure = replace(erasure, cost=Cost(time.perf_counter() - began, peak_memory()))
+    began, clock = time.perf_counter(), work / "seconds.json"
+    earlier = float(str(read_json(clock))) if resume and clock.is_file() else 0.0
+    try:
+        erasure = function(model, concepts, config, run)
+    finally:
+        seconds = earlier + time.perf_counter() - began
+        if work.is_dir():
+            with suppress(EffaceError):  # a full disk has an error of its own to tell
+                atomic_write_json(clock, seconds)
+    erasure = replace(erasure, cost=Cost(seconds, peak_memory()))
     effect = effect_check(model, erasure, seed=run.seed_for("effect") % 2**31)
     erasure = replace(erasure, effect=effect.to_dict())
     history = json.dumps(run.history).encode()

@@ -6,11 +6,13 @@ import dataclasses
 import re
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from helpers.tiny import state_bytes, tiny_model
 
 from efface.api import METHODS
 from efface.core.concept import Concept
@@ -19,7 +21,7 @@ from efface.making import configuration, make
 from efface.models.unet import UNetModel
 from efface.ops.apply import applied
 from efface.ops.progress import Silent
-from helpers.tiny import state_bytes, tiny_model
+from efface.ops.run import Run
 
 SMALL = {"steps": 6, "pictures": 4, "sampler_steps": 2, "runs": 1, "batch": 2, "lr": 1e-2, "clip": 100.0}
 CONCEPT = Concept("gun", retain=("a cat", "a dog"))
@@ -82,7 +84,7 @@ class Interrupt(Silent):
 
 @pytest.mark.parametrize("name", METHODS.names())
 def test_an_interrupted_run_resumes_to_the_same_bytes(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("efface.ops.run.Run.every", 2)
+    monkeypatch.setattr("efface.making.Run", partial(Run, every=2))
     if not METHODS.card(name).needs_gradient:
         pytest.skip("nothing is trained")
     whole = run(name, tmp_path / "whole")

@@ -73,7 +73,7 @@ def test_a_picture_depends_on_its_own_prompt_and_seed_only(pocket):
 
 
 def test_stock_diffusers_draws_the_same(pocket):
-    pipe = StableDiffusionPipeline.from_pretrained(FOLDER, dtype=torch.float32, local_files_only=True)
+    pipe = StableDiffusionPipeline.from_pretrained(FOLDER)
     pipe.set_progress_bar_config(disable=True)
     latents = pocket.initial_noise([11])
     theirs = pipe("a photo of a cat", num_inference_steps=6, guidance_scale=3.0, latents=latents, output_type="np").images[0]

@@ -73,3 +73,6 @@ def ship(out: Path, target: Path) -> None:
         shutil.copytree(out / name, target / name, dirs_exist_ok=True)
     for name in ("model_index.json", "training_card.json", "README.md"):
         shutil.copy(out / name, target / name)
+    # transformers loads in the dtype that the config names, diffusers in float32: a pipeline loaded without a dtype must not mix them
+    config = target / "text_encoder" / "config.json"
+    save_json(config, {**json.loads(config.read_text(encoding="utf-8")), "dtype": "float32"})

@@ -100,9 +100,11 @@ class Benchmark:
         with curable(path, "read"):
             raw = path.read_text(encoding="utf-8")
         try:
-            return cls.from_dict(yaml.load(raw, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
-        except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+            benchmark = cls.from_dict(yaml.load(raw, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+            check_groups(benchmark)
+        except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:
             raise DamagedArtifact(f"{path} is no benchmark ({' '.join(str(error).split())})") from error
+        return benchmark
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Benchmark:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from efface.core.attack_set import AttackSet
 from efface.core.erasure import Erasure
-from efface.core.errors import UnknownName
+from efface.core.errors import EffaceError, UnknownName
 from efface.core.plain import plain
 from efface.core.result import Provenance, Result, Score, Thresholds
 from efface.core.score import DetectorId
@@ -28,6 +28,7 @@ from efface.metrics.harmonic import h_c, h_o
 from efface.metrics.interference import interference
 from efface.metrics.kid import Features, kid
 from efface.metrics.rates import RETAINED, rates
+from efface.models.editable import Editable
 from efface.ops.progress import Progress, Silent
 
 from .draw import Painter
@@ -35,6 +36,7 @@ from .evidence import Evaluation, Key, key_of, shown
 from .protocol import Benchmark, Row
 
 DETECTORS: dict[str, Callable[[], Any]] = {"pocket-judge": load_judge}
+SIDES: dict[str, int] = {"pocket-judge": 64}
 CLIPS: dict[str, Callable[[], Any]] = {"pocket-clip": load_clip_score}
 
 
@@ -76,6 +78,16 @@ class Watch:
         }
 
 
+def check_size(model: Editable, benchmark: Benchmark) -> None:
+    """Raises `EffaceError` unless the model draws pictures of the size that the benchmark's detector was made for."""
+    wanted = SIDES.get(benchmark.detector)
+    if wanted is not None and model.image_size != wanted:
+        side = model.image_size
+        raise EffaceError(
+            f"{benchmark.detector} sees pictures of {wanted} x {wanted}; {model.name} draws {side} x {side}: use another benchmark"
+        )
+
+
 def asked(row: Row) -> Asked:
     """A row as the metrics know it."""
     return Asked(row.prompt, row.seed, row.group, row.shows)
@@ -100,6 +112,7 @@ def run_benchmark(
         progress: where to show how far it is.
         about: what else to say of the result.
     """
+    check_size(painter.model, benchmark)
     progress, rows = progress or Silent(), benchmark.rows(part, seed=seed, limit=limit)
     keep = {key_of(row) for row in shown(rows)}
     before = Watch.of(benchmark)
@@ -116,7 +129,10 @@ def run_benchmark(
         found, tried, pictures = run_attack(benchmark, painter, erasure, attack, after, progress=progress, limit=limit)
         scores, rows, kept = [*scores, *found], [*rows, *tried], kept | pictures
     said = {
-        "benchmark": {"name": benchmark.name, "version": benchmark.version, "part": part, "hash": benchmark.hash},
+        "benchmark": {
+            "name": benchmark.name, "version": benchmark.version, "part": part, "hash": benchmark.hash,
+            "head": benchmark.head, "classes": list(benchmark.classes),
+        },
         "sampler": plain(benchmark.sampler), "seed": root, "limit": limit, "pictures": 2 * len(rows), "versions": installed(),
         **(about or {}),
     }  # fmt: skip
@@ -147,6 +163,7 @@ def run_attack(
     progress: Progress | None = None, limit: int | None = None,
 ) -> tuple[list[Score], list[Row], dict[Key, tuple[Tensor | None, Tensor]]]:  # fmt: skip
     """Draws an attack's prompts, as they stood and as it left them; returns its scores, rows and some of the pictures."""
+    check_size(painter.model, benchmark)
     watch, progress = watch or Watch.of(benchmark), progress or Silent()
     plain_rows = [Row(attack.attack, p.prompt, p.prompt, p.seed, {benchmark.head: benchmark.classes}) for p in attack.prompts]
     rows = [replace(row, text=p.text) for row, p in zip(plain_rows, attack.prompts, strict=True)]
@@ -155,7 +172,7 @@ def run_attack(
         rows, plain_rows = [rows[i] for i in picks], [plain_rows[i] for i in picks]
     keep, target = {key_of(row) for row in shown(rows)}, Target(benchmark.head, benchmark.classes)
     idle, attacked = watch.again(), watch.again()
-    stream(painter, plain_rows, erasure, idle, set(), target, progress, f"before {attack.attack}")
+    stream(painter, plain_rows, erasure, idle, keep, target, progress, f"before {attack.attack}")
     stream(painter, rows, erasure, attacked, keep, target, progress, f"under {attack.attack}")
     rng = np.random.default_rng(derive_seed(attack.seed, "bootstrap", attack.attack))
     how = Provenance(

@@ -27,8 +27,8 @@ def run_demo(out: Path, say: Callable[[str], None]) -> tuple[Result, Path]:
     """
     benchmark, model = Benchmark.load(BENCHMARK), load_quietly("pocket")
     concept, name = benchmark.concept, benchmark.concept.name
-    say(f"1. Erase {name!r} from pocket, an embedded text-to-image model, with ESD. No other word for it is given to the method.")
-    api.erase(concept, out=out, model=model, method="esd", overwrite=True, progress=RichProgress())
+    say(f"1. Erase {name!r} from pocket, an embedded text-to-image model, with Concept Ablation. No other word for it is given to the method.")
+    api.erase(concept, out=out, model=model, method="concept_ablation", overwrite=True, progress=RichProgress())
     say(f"2. Attack what is left: ask for a {name} in other words.")
     api.attack(out, "synonyms", BENCHMARK, model=model, limit=PICTURES, progress=RichProgress())
     say("3. Evaluate: the same seeds before and after, judged by a classifier that never saw a generated picture.")

@@ -44,7 +44,7 @@ def run_erase(
     """Erase under a progress bar; returns the artifact's description and the effect check's line."""
     from efface import api
 
-    api.check_before(concepts, out=out, model=model, method=method, overwrite=overwrite)
+    api.check_before(concepts, out=out, model=model, method=method, preset=preset, config=config, overwrite=overwrite)
     from efface.ops.effect import Effect
     from efface.ops.progress import RichProgress
 

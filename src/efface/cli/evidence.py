@@ -40,7 +40,7 @@ def run_attack(
 
     overrides = settings_of(settings)
     if replay is None:
-        api.ATTACKS.card(attack)
+        api.ATTACKS.configure(attack, None, "", overrides)
     else:
         AttackSet.load(replay)
     erasure, found = api.artifact_and_benchmark(artifact, benchmark)

@@ -123,4 +123,3 @@ class AttackSet:
             return cls(**given, folder=Path(folder))
         except (KeyError, TypeError) as error:
             raise DamagedArtifact(f"{path} is incomplete ({error})") from error
-

@@ -2,14 +2,41 @@
 
 from __future__ import annotations
 
+import ast
 import typing
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, make_dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, TypeVar
 
 from efface.core.errors import EffaceError, UnknownName, check_keys
 
 C = TypeVar("C")
+
+
+def declared(module: str) -> tuple[type, dict[str, dict[str, Any]]]:
+    """The fields of a module's ``Config``, as a dataclass of its own, and its ``PRESETS``, from its source text: nothing is imported.
+
+    Raises:
+        EffaceError: the module has no such class, or presets that are no literal.
+    """
+    spec = find_spec(module)
+    tree = ast.parse(Path(str(spec.origin)).read_text(encoding="utf-8")) if spec and spec.origin else ast.Module([], [])
+    found: list[tuple[str, Any]] | None = None
+    presets: dict[str, dict[str, Any]] = {}
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == "Config":
+            rows = [item for item in node.body if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)]
+            found = [(item.target.id, _KINDS.get(ast.unparse(item.annotation), str)) for item in rows]  # type: ignore[union-attr]
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "PRESETS" and node.value is not None:
+            presets = ast.literal_eval(node.value)
+    if found is None or "paper" not in presets:
+        raise EffaceError(f"{module} declares no Config, or no PRESETS with 'paper'")
+    return make_dataclass("Config", [(name, kind, None) for name, kind in found]), presets
+
+
+_KINDS: dict[str, Any] = {"int": int, "float": float, "bool": bool, "str": str, "tuple[str, ...]": tuple[str, ...]}
 
 
 def configure(cls: type[C], presets: Mapping[str, Mapping[str, Any]], preset: str, overrides: Mapping[str, Any]) -> C:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pkgutil import iter_modules
+from typing import Any
 
 from efface.core.card import Card, read_card
+from efface.core.config import configure, declared
 from efface.core.errors import EffaceError, UnknownName
 
 
@@ -52,6 +55,17 @@ class Registry:
     def card(self, name: str) -> Card:
         """The card of that name, read without importing it (see `read_card`)."""
         return read_card(self._target(name).partition(":")[0])
+
+    def configure(self, name: str, preset: str | None, model: str, overrides: Mapping[str, Any]) -> str:
+        """Checks a preset and the fields that are set otherwise, without importing anything; returns the preset's name.
+
+        Raises:
+            UnknownName: no such preset or field. EffaceError: a value of another type.
+        """
+        config, presets = declared(self._target(name).partition(":")[0])
+        chosen = preset or (model if model in presets else "paper")
+        configure(config, presets, chosen, overrides)
+        return chosen
 
     def _target(self, name: str) -> str:
         targets = self.targets()

@@ -18,6 +18,11 @@ class Editable(TextToImage, Protocol):
     guidance_edits: list[GuidanceEdit]
 
     @property
+    def image_size(self) -> int:
+        """Side of a picture in pixels."""
+        ...
+
+    @property
     def timesteps(self) -> int:
         """How many noise levels the model was trained on."""
         ...

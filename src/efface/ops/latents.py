@@ -33,6 +33,8 @@ class Latents:
         Returns:
             Noised latents ``(B, C, H, W)``, timesteps ``(B,)``, the noise, and which prompt ``(B,)``.
         """
+        if size < 1:
+            raise EffaceError(f"a batch of {size} pictures trains nothing: set batch to 1 or more")
         device = self.model.device
         rows = torch.randint(len(self.clean), (size,), generator=generator)
         t = torch.randint(self.model.timesteps, (size,), generator=generator).to(device)

@@ -133,6 +133,8 @@ class TrajectoryPool:
         Raises:
             EffaceError: no tuple is within the band, or no such prompt.
         """
+        if size < 1:
+            raise EffaceError(f"a batch of {size} tuples trains nothing: set batch to 1 or more")
         chosen = [i for i in range(len(self._runs)) if prompts is None or i % len(self.prompts) in prompts]
         low, high = band or (0, int(self.timesteps.max()) + 1)
         at = torch.nonzero((self.timesteps >= low) & (self.timesteps < high))[:, 0]

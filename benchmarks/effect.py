@@ -1,0 +1,83 @@
+"""Measure what methods do to pocket: ``python benchmarks/effect.py [METHOD ...] [--benchmark NAME ...] [--seeds 3]``.
+
+Every method, with its preset for pocket, erases every benchmark's concept; the synonyms attack is tried; the test part is evaluated.
+Results go to ``docs/results/<method>-<benchmark>-<seed>.json``, from which `docs/generate.py` makes the tables, and for pocket-weapon a
+picture to ``docs/methods/<method>.png``. A result that is there is not measured again: remove it first.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import textwrap
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from PIL import Image
+
+from efface import api
+from efface.benchmarks.protocol import Benchmark
+from efface.cli.pictures import load_quietly
+from efface.core.result import Result
+from efface.models.unet import UNetModel
+from efface.ops.progress import RichProgress
+from efface.report.grid import labelled_grid
+
+DOCS = Path(__file__).parents[1] / "docs"
+DEFAULT = ("pocket-weapon", "pocket-santa", "pocket-style", "pocket-animal", "pocket-vice")
+PICTURED = ("name", "domain", "near", "other")
+
+
+def measure(model: UNetModel, method: str, name: str, seed: int, target: Path) -> Result:
+    """Erase, attack, evaluate; leaves the result."""
+    benchmark = Benchmark.load(name)
+    with tempfile.TemporaryDirectory() as folder:
+        artifact = Path(folder) / "erasure"
+        erasure = api.erase(benchmark.concept, out=artifact, model=model, method=method, seed=seed, progress=RichProgress())
+        api.attack(artifact, "synonyms", name, model=model, seed=seed, progress=RichProgress())
+        result = api.evaluate(artifact, name, model=model, progress=RichProgress())
+        assert erasure.cost is not None
+        cost = {"seconds": erasure.cost.seconds, "peak_memory_bytes": erasure.cost.peak_memory_bytes}
+        result = Result(result.scores, {**result.about, "method": method, "root_seed": seed, "cost": cost}, result.thresholds)
+        if name == "pocket-weapon" and seed == 0:
+            picture(next((artifact / "evidence").glob("pocket-weapon-test-*")), method)
+    result.save(target)
+    return result
+
+
+def picture(evidence: Path, method: str) -> None:
+    """Three pairs of each group, before above after."""
+    rows = json.loads((evidence / "pictures.json").read_text())
+    picks = [row for group in PICTURED for row in [r for r in rows if r["group"] == group][:3]]
+    sheets, labels = [], []
+    for when in ("before", "after"):
+        for row in picks:
+            sheets.append(Image.open(evidence / row[when]).convert("RGB"))
+            labels.append("\n".join([*textwrap.wrap(row["prompt"], 27)[:2], f"{when}: {row[f'seen_{when}']['object']}"]))
+    order = [i for start in range(0, 12, 6) for block in (0, 12) for i in range(block + start, block + start + 6)]
+    title = f"{method}: weapon erased from pocket"
+    grid = labelled_grid(
+        [sheets[i] for i in order], [labels[i] for i in order], title=title, subtitle="the same seeds before and after", columns=6, side=160
+    )
+    grid.save(DOCS / "methods" / f"{method}.png")
+
+
+def main(
+    methods: Annotated[list[str] | None, typer.Argument(help="which; all by default")] = None,
+    benchmark: Annotated[list[str] | None, typer.Option(help="which; the test concepts by default")] = None,
+    seeds: Annotated[int, typer.Option(help="runs of each")] = 1,
+) -> None:
+    """Measure."""
+    model = load_quietly("pocket")
+    for seed in range(seeds):
+        for name in benchmark or DEFAULT:
+            for method in methods or api.METHODS.names():
+                target = DOCS / "results" / f"{method}-{name}-{seed}.json"
+                if not target.exists():
+                    result = measure(model, method, name, seed, target)
+                    print(f"{method} on {name}, seed {seed}: {result.one_line()}", flush=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)
