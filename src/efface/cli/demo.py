@@ -1,4 +1,4 @@
-"""``efface demo``: a weapon erased from pocket, attacked and evaluated, with a report, in about a minute on two cores."""
+"""``efface demo``: a weapon erased from pocket, attacked and evaluated, with a report, in two minutes on two cores."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def run_demo(out: Path, say: Callable[[str], None]) -> tuple[Result, Path]:
     """
     benchmark, model = Benchmark.load(BENCHMARK), load_quietly("pocket")
     concept, name = benchmark.concept, benchmark.concept.name
-    say(f"1. Erase {name!r} from pocket, an embedded text-to-image model, with Concept Ablation. No other word for it is given to the method.")
+    say(f"1. Erase {name!r} from pocket, an embedded text-to-image model, with Concept Ablation, which is given no other word for it.")
     api.erase(concept, out=out, model=model, method="concept_ablation", overwrite=True, progress=RichProgress())
     say(f"2. Attack what is left: ask for a {name} in other words.")
     api.attack(out, "synonyms", BENCHMARK, model=model, limit=PICTURES, progress=RichProgress())

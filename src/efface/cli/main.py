@@ -240,7 +240,7 @@ def demo(
     show: Annotated[bool, typer.Option("--open/--no-open", help="Open the report when done, where there is a screen.")] = True,
     as_json: Json = False,
 ) -> None:
-    """Erase "weapon" from pocket, attack and evaluate what is left, and write the report: about a minute."""
+    """Erase "weapon" from pocket, attack and evaluate what is left, and write the report: two minutes on two cores."""
     from .demo import run_demo
 
     result, path = run_demo(out, lambda text: print(text, file=sys.stderr if as_json else sys.stdout, flush=True))
