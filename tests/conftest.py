@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 
@@ -9,8 +11,9 @@ from efface.models.unet import UNetModel
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _quiet() -> None:
+def _quiet(tmp_path_factory: pytest.TempPathFactory) -> None:
     torch.manual_seed(0)
+    os.environ["EFFACE_CACHE"] = str(tmp_path_factory.getbasetemp() / "pictures")
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from efface.benchmarks.look import in_words, look
 from efface.core.attack_set import AttackSet, Budget, Task
 from efface.core.concept import Concept
 from efface.core.config import configure
@@ -58,10 +59,11 @@ def make(
             with suppress(EffaceError):  # a full disk has an error of its own to tell
                 atomic_write_json(clock, seconds)
     erasure = replace(erasure, cost=Cost(seconds, peak_memory()))
-    effect = effect_check(model, erasure, seed=run.seed_for("effect") % 2**31)
-    erasure = replace(erasure, effect=effect.to_dict())
+    effect, seen = effect_check(model, erasure, seed=run.seed_for("effect") % 2**31), look(model, erasure, progress)
+    line = effect.one_line() + (f"; {in_words(seen)}" if seen else "")
+    erasure = replace(erasure, effect={**effect.to_dict(), "look": seen, "verdict": line})
     history = json.dumps(run.history).encode()
-    saved = erasure.save(out, readme=readme(erasure, effect.one_line()), files={"history.json": history}, overwrite=overwrite)
+    saved = erasure.save(out, readme=readme(erasure, line), files={"history.json": history}, overwrite=overwrite)
     shutil.rmtree(work, ignore_errors=True)
     return saved
 

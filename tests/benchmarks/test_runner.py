@@ -28,11 +28,6 @@ from efface.ops.blobs import to_blob
 LIMIT = 12
 
 
-@pytest.fixture(autouse=True)
-def _cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    monkeypatch.setenv("EFFACE_CACHE", str(tmp_path_factory.getbasetemp() / "pictures"))
-
-
 def noised(model: UNetModel, amount: float) -> Erasure:
     """The UNet's attention to the text with so much noise, in units of each tensor's own spread: an erasure that destroys."""
     sites, generator = model.sites("unet_linear"), torch.Generator().manual_seed(0)

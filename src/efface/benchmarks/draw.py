@@ -11,6 +11,7 @@ from torch import Tensor
 
 from efface.core.erasure import Erasure
 from efface.core.plain import json_hash, plain
+from efface.core.spec import installed
 from efface.core.tensors import TensorBlob
 from efface.models.editable import Editable
 from efface.ops.apply import applied
@@ -22,10 +23,10 @@ Advance = Callable[[int], None]
 
 
 def model_key(model: Editable) -> str:
-    """A hash of the model's weights, and of the precision and kind of device that it computes in."""
-    return json_hash(
-        {"base": model.fingerprint(), "dtype": str(next(model.components["unet"].parameters()).dtype), "on": model.device.type}
-    )
+    """A hash of the model's weights, of the precision and kind of device that it computes in, and of the packages that draw."""
+    dtype = str(next(model.components["unet"].parameters()).dtype)
+    drawn_by = installed(["efface", "torch", "diffusers"])
+    return json_hash({"base": model.fingerprint(), "dtype": dtype, "on": model.device.type, "by": drawn_by})
 
 
 def erasure_key(erasure: Erasure | None) -> str:

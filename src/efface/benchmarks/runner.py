@@ -33,7 +33,7 @@ from efface.ops.progress import Progress, Silent
 
 from .draw import Painter
 from .evidence import Evaluation, Key, key_of, shown
-from .protocol import Benchmark, Row
+from .protocol import GROUPS, Benchmark, Row
 
 DETECTORS: dict[str, Callable[[], Any]] = {"pocket-judge": load_judge}
 SIDES: dict[str, int] = {"pocket-judge": 64}
@@ -95,7 +95,8 @@ def asked(row: Row) -> Asked:
 
 def run_benchmark(
     benchmark: Benchmark, painter: Painter, erasure: Erasure | None, *, part: str = "test", seed: int | None = None,
-    limit: int | None = None, attacks: Sequence[AttackSet] = (), thresholds: Thresholds | None = None, progress: Progress | None = None,
+    limit: int | None = None, groups: Sequence[str] = GROUPS, attacks: Sequence[AttackSet] = (),
+    thresholds: Thresholds | None = None, progress: Progress | None = None,
     about: Mapping[str, Any] | None = None,
 ) -> Evaluation:  # fmt: skip
     """Draws before and after, and scores.
@@ -107,13 +108,14 @@ def run_benchmark(
         part: ``test`` or ``dev``.
         seed: the first picture's; the part's own by default.
         limit: at most so many pictures a group.
+        groups: which groups; the others' scores have no value.
         attacks: what to try, too.
         thresholds: what the verdict holds the scores against.
         progress: where to show how far it is.
         about: what else to say of the result.
     """
     check_size(painter.model, benchmark)
-    progress, rows = progress or Silent(), benchmark.rows(part, seed=seed, limit=limit)
+    progress, rows = progress or Silent(), benchmark.rows(part, seed=seed, limit=limit, groups=groups)
     keep = {key_of(row) for row in shown(rows)}
     before = Watch.of(benchmark)
     after, target = before.again(), Target(benchmark.head, benchmark.classes)

@@ -45,7 +45,6 @@ def run_erase(
     from efface import api
 
     api.check_before(concepts, out=out, model=model, method=method, preset=preset, config=config, overwrite=overwrite)
-    from efface.ops.effect import Effect
     from efface.ops.progress import RichProgress
 
     from .pictures import load_quietly
@@ -54,8 +53,7 @@ def run_erase(
         list(concepts), out=out, model=load_quietly(model), method=method, preset=preset, config=config, seed=seed,
         resume=resume, overwrite=overwrite, progress=RichProgress(),
     )  # fmt: skip
-    effect = Effect(**dict(erasure.effect or {}))
-    return describe(out)[0], f"{method}: {effect.one_line()}"
+    return describe(out)[0], f"{method}: {dict(erasure.effect or {})['verdict']}"
 
 
 def describe(folder: Path) -> tuple[dict[str, Any], str]:

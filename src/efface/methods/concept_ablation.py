@@ -72,7 +72,7 @@ class Config:
 PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
     "pocket": {
-        "lr": 6e-4,
+        "lr": 4e-4,
         "steps": 300,
         "batch": 16,
         "pictures": 96,

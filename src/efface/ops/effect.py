@@ -44,7 +44,7 @@ class Effect:
         """What a user should know."""
         kept = "" if self.retained is None else f", retained ones by {self.retained:.2f}"
         change = f"the concept's pictures moved by {self.concept:.2f} of the distance between two seeds{kept}"
-        return f"NOTHING CHANGED: {change}; raise lr or steps" if self.nothing else f"{change}; evaluate to see whether it is gone"
+        return f"NOTHING CHANGED: {change}; raise lr or steps" if self.nothing else change
 
 
 def moved(before: Tensor, after: Tensor) -> float:
