@@ -18,8 +18,8 @@ from PIL import Image
 
 from efface import api
 from efface.benchmarks.protocol import Benchmark
-from efface.cli.pictures import load_quietly
 from efface.core.result import Result
+from efface.models.load import load_model
 from efface.models.unet import UNetModel
 from efface.ops.progress import RichProgress
 from efface.report.grid import labelled_grid
@@ -69,7 +69,7 @@ def main(
     seeds: Annotated[int, typer.Option(help="runs of each")] = 1,
 ) -> None:
     """Measure."""
-    model = load_quietly("pocket")
+    model = load_model("pocket")
     for seed in range(seeds):
         for name in benchmark or DEFAULT:
             for method in methods or api.METHODS.names():

@@ -13,7 +13,7 @@ from efface.core.attack_set import AttackSet
 from efface.core.concept import Concept, check_together, mentions
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
-from efface.core.manifest import MANIFEST
+from efface.core.manifest import EVIDENCE, MANIFEST
 from efface.core.registry import Registry
 from efface.core.result import Result
 from efface.models.load import EMBEDDED, load_model, locate
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 METHODS = Registry("method", "efface.methods")
 ATTACKS = Registry("attack", "efface.attacks")
-EVIDENCE = "evidence"
 
 
 def erase(
@@ -128,7 +127,7 @@ def evaluate(
     Raises:
         EffaceError: an unknown benchmark, a damaged artifact, another base.
     """
-    erasure, found = artifact_and_benchmark(artifact, benchmark)
+    erasure, found = artifact_and_benchmark(artifact, benchmark, part)
     painter = _painter(found, erasure, model, force, keep)
     from efface.benchmarks.runner import run_benchmark
 
@@ -167,7 +166,7 @@ def attack(
     if replay is None:
         ATTACKS.configure(attack, preset, "", config or {})
     replayed = AttackSet.load(replay) if replay is not None else None
-    erasure, found = artifact_and_benchmark(artifact, benchmark)
+    erasure, found = artifact_and_benchmark(artifact, benchmark, part)
     painter = _painter(found, erasure, model, force, True)
     from efface.making import search
 
@@ -221,8 +220,8 @@ def _looking_for(attack_set: AttackSet, benchmark: Benchmark) -> AttackSet:
     return attack_set
 
 
-def artifact_and_benchmark(artifact: str | Path, benchmark: str | Path | None) -> tuple[Erasure, Benchmark]:
-    """The erasure, and the benchmark that was named or fits it."""
+def artifact_and_benchmark(artifact: str | Path, benchmark: str | Path | None, part: str = "test") -> tuple[Erasure, Benchmark]:
+    """The erasure, and the benchmark that was named or fits it; it has the part."""
     from efface.benchmarks.protocol import Benchmark, benchmark_for, names
 
     found = Benchmark.load(benchmark) if benchmark is not None else None
@@ -234,6 +233,7 @@ def artifact_and_benchmark(artifact: str | Path, benchmark: str | Path | None) -
         found = benchmark_for(erasure.spec.model, erasure.concepts[0].name)
     if found is None:
         raise EffaceError(f"no benchmark is for {erasure.concepts[0].name!r} on {erasure.spec.model}: name one of {', '.join(names())}")
+    found.first_seed(part)
     return erasure, found
 
 

@@ -17,7 +17,7 @@ import torch
 from efface.benchmarks.look import in_words, look
 from efface.core.attack_set import AttackSet, Budget, Task
 from efface.core.concept import Concept
-from efface.core.config import configure
+from efface.core.config import configure, preset_for
 from efface.core.erasure import Cost, Erasure
 from efface.core.errors import EffaceError
 from efface.core.io import atomic_write_json, read_json
@@ -36,7 +36,7 @@ def configuration(function: object, preset: str | None, model: str, overrides: M
         UnknownName: no such preset or field. EffaceError: a value of another type.
     """
     module: Any = sys.modules[str(getattr(function, "__module__", ""))]
-    chosen = preset or (model if model in module.PRESETS else "paper")
+    chosen = preset_for(module.PRESETS, preset, model)
     return configure(module.Config, module.PRESETS, chosen, overrides), chosen
 
 

@@ -133,15 +133,20 @@ class Benchmark:
         Raises:
             UnknownName: no such part.
         """
-        if part not in self.parts:
-            raise UnknownName("part", part, self.parts)
-        start, rows = int(self.parts[part]["seed"]) if seed is None else seed, []
+        own, rows = self.first_seed(part), []
+        start = own if seed is None else seed
         for group in GROUPS:
             found = self._group(part, group, start)
             start += len(found)
             if group in groups:
                 rows += spread(found, limit)
         return rows
+
+    def first_seed(self, part: str) -> int:
+        """The seed of a part's first picture; raises `UnknownName` where there is no such part."""
+        if part not in self.parts:
+            raise UnknownName("part", part, self.parts)
+        return int(self.parts[part]["seed"])
 
     def tasks(self, part: str = "test", *, seed: int | None = None, limit: int | None = None) -> tuple[Task, ...]:
         """What an attack starts from: the prompts of the group ``name``."""

@@ -13,7 +13,6 @@ from torch import Tensor
 from efface.core.attack_set import AttackSet
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError, UnknownName
-from efface.core.plain import plain
 from efface.core.result import Provenance, Result, Score, Thresholds
 from efface.core.score import DetectorId
 from efface.core.seeds import derive_seed
@@ -121,26 +120,30 @@ def run_benchmark(
     after, target = before.again(), Target(benchmark.head, benchmark.classes)
     for name, state, watch in (("before", None, before), ("after", erasure, after)):
         stream(painter, rows, state, watch, keep, target, progress, name)
-    root = benchmark.rows(part)[0].seed if seed is None else seed
+    root = benchmark.first_seed(part) if seed is None else seed
     rng = np.random.default_rng(derive_seed(root, "bootstrap"))
-    how = Provenance(sampler=benchmark.sampler.name, steps=benchmark.sampler.steps, guidance=benchmark.sampler.guidance)
+    how = drawn(benchmark)
     scores = list(rates(before.seen, after.seen, target, rng=rng, provenance=how))
     scores += _quality(before, after, target, rng, how)
     kept: dict[Key, tuple[Tensor | None, Tensor]] = {key: (before.kept[key], after.kept[key]) for key in after.kept}
     for attack in attacks:
         found, tried, pictures = run_attack(benchmark, painter, erasure, attack, after, progress=progress, limit=limit)
         scores, rows, kept = [*scores, *found], [*rows, *tried], kept | pictures
-    said = {
-        "benchmark": {
-            "name": benchmark.name, "version": benchmark.version, "part": part, "hash": benchmark.hash,
-            "head": benchmark.head, "classes": list(benchmark.classes),
-        },
-        "sampler": plain(benchmark.sampler), "seed": root, "limit": limit, "pictures": 2 * len(rows), "versions": installed(),
-        **(about or {}),
-    }  # fmt: skip
+    said = {**said_of(benchmark, part), "seed": root, "limit": limit, "pictures": 2 * len(rows), **(about or {})}
     table = interference(before.seen, after.seen, RETAINED, rng=rng, provenance=how, head=benchmark.head, without=benchmark.classes)
     result = Result(tuple(scores), said, thresholds or Thresholds())
     return Evaluation(result, rows, before.seen, after.seen, table, kept)
+
+
+def drawn(benchmark: Benchmark) -> Provenance:
+    """How the benchmark's pictures come about."""
+    return Provenance(sampler=benchmark.sampler.name, steps=benchmark.sampler.steps, guidance=benchmark.sampler.guidance)
+
+
+def said_of(benchmark: Benchmark, part: str) -> dict[str, Any]:
+    """What a result says of the benchmark, the sampler and the packages."""
+    named = {name: getattr(benchmark, name) for name in ("name", "version", "hash", "head", "classes")}
+    return {"benchmark": {**named, "part": part}, "sampler": benchmark.sampler, "versions": installed()}
 
 
 def stream(
@@ -177,16 +180,13 @@ def run_attack(
     stream(painter, plain_rows, erasure, idle, keep, target, progress, f"before {attack.attack}")
     stream(painter, rows, erasure, attacked, keep, target, progress, f"under {attack.attack}")
     rng = np.random.default_rng(derive_seed(attack.seed, "bootstrap", attack.attack))
-    how = Provenance(
-        sampler=benchmark.sampler.name, steps=benchmark.sampler.steps, guidance=benchmark.sampler.guidance,
-        attack_steps=attack.budget.steps, attack_seconds=attack.budget.seconds, extra={"found_against": attack.against},
-    )  # fmt: skip
+    found = {"found_against": attack.against}
+    how = replace(drawn(benchmark), attack_steps=attack.budget.steps, attack_seconds=attack.budget.seconds, extra=found)
     scores = [
         asr_pre(idle.seen, attack.attack, target, rng=rng, provenance=how),
         asr_post(attacked.seen, attack.attack, target, rng=rng, provenance=how, plain=idle.seen if attack.budget.steps else None),
     ]
-    if watch.seen is not attacked.seen:
-        watch.seen.adopt(attacked.seen)
+    watch.seen.adopt(attacked.seen)
     return scores, rows, {key: (idle.kept.get(key), picture) for key, picture in attacked.kept.items()}
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from efface import api
 from efface.benchmarks.protocol import Benchmark
 from efface.core.result import Result
+from efface.models.load import load_model
 from efface.ops.progress import RichProgress
 
 from .evidence import as_text
-from .pictures import load_quietly
 
 BENCHMARK = "pocket-weapon"
 PICTURES = 48
@@ -25,7 +25,7 @@ def run_demo(out: Path, say: Callable[[str], None]) -> tuple[Result, Path]:
         out: folder of the artifact.
         say: told what comes next.
     """
-    benchmark, model = Benchmark.load(BENCHMARK), load_quietly("pocket")
+    benchmark, model = Benchmark.load(BENCHMARK), load_model("pocket")
     concept, name = benchmark.concept, benchmark.concept.name
     say(f"1. Erase {name!r} from pocket, an embedded text-to-image model, with Concept Ablation, which is given no other word for it.")
     api.erase(concept, out=out, model=model, method="concept_ablation", overwrite=True, progress=RichProgress())

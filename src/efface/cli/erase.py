@@ -11,6 +11,7 @@ from efface.core.concept import Concept
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
 from efface.core.io import curable
+from efface.ops.progress import RichProgress
 
 
 def concept_of(given: str, synonyms: Sequence[str], anchor: str, kind: str, retain_file: Path | None) -> Concept:
@@ -44,13 +45,8 @@ def run_erase(
     """Erase under a progress bar; returns the artifact's description and the effect check's line."""
     from efface import api
 
-    api.check_before(concepts, out=out, model=model, method=method, preset=preset, config=config, overwrite=overwrite)
-    from efface.ops.progress import RichProgress
-
-    from .pictures import load_quietly
-
     erasure = api.erase(
-        list(concepts), out=out, model=load_quietly(model), method=method, preset=preset, config=config, seed=seed,
+        list(concepts), out=out, model=model, method=method, preset=preset, config=config, seed=seed,
         resume=resume, overwrite=overwrite, progress=RichProgress(),
     )  # fmt: skip
     return describe(out)[0], f"{method}: {dict(erasure.effect or {})['verdict']}"

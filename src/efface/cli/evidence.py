@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from efface.core.attack_set import AttackSet
 from efface.core.plain import plain
 from efface.core.result import Result, Score
-from efface.models.load import locate
+from efface.ops.progress import RichProgress
 
 from .erase import settings_of
 
@@ -19,15 +18,7 @@ def run_evaluation(
     """Evaluate under a progress bar; returns the result as plain data and as text."""
     from efface import api
 
-    erasure, found = api.artifact_and_benchmark(artifact, benchmark)
-    found.rows(part, limit=1)
-    locate(model or erasure.spec.model)
-    from efface.ops.progress import RichProgress
-
-    from .pictures import load_quietly
-
-    loaded = load_quietly(model or erasure.spec.model)
-    result = api.evaluate(artifact, benchmark, part=part, seed=seed, limit=limit, model=loaded, force=force, progress=RichProgress())
+    result = api.evaluate(artifact, benchmark, part=part, seed=seed, limit=limit, model=model, force=force, progress=RichProgress())
     return as_data(result), as_text(result)
 
 
@@ -38,22 +29,9 @@ def run_attack(
     """Attack under a progress bar; returns what was found as plain data and as text."""
     from efface import api
 
-    overrides = settings_of(settings)
-    if replay is None:
-        api.ATTACKS.configure(attack, None, "", overrides)
-    else:
-        AttackSet.load(replay)
-    erasure, found = api.artifact_and_benchmark(artifact, benchmark)
-    found.rows(part, limit=1)
-    locate(model or erasure.spec.model)
-    from efface.ops.progress import RichProgress
-
-    from .pictures import load_quietly
-
-    loaded = load_quietly(model or erasure.spec.model)
     made = api.attack(
-        artifact, attack, benchmark, part=part, config=overrides, replay=replay, seed=seed, limit=limit, model=loaded, force=force,
-        progress=RichProgress(),
+        artifact, attack, benchmark, part=part, config=settings_of(settings), replay=replay, seed=seed, limit=limit, model=model,
+        force=force, progress=RichProgress(),
     )  # fmt: skip
     assert made.folder is not None  # saved
     result = Result.load(made.folder / "result.json")

@@ -260,6 +260,7 @@ def main() -> None:
     warnings.showwarning = _one_line
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # there is one bar a command, and it is ours
     try:
         app()
     except EffaceError as error:

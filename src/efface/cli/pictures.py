@@ -12,18 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from efface.core.io import curable
-from efface.models.load import load_model
 from efface.models.unet import UNetModel
-
-
-def load_quietly(ref: str) -> UNetModel:
-    """Load a model without the libraries' own progress bars: there is one bar a command, and it is ours."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
-    return load_model(ref)
 
 
 def to_pictures(images: Tensor) -> list[Image.Image]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from efface.core.errors import EffaceError
-from efface.models.load import locate
+from efface.models.load import load_model, locate
 
 
 def check_target(path: Path) -> None:
@@ -32,11 +32,11 @@ def draw_grid(
     locate(model)
     from efface.report.grid import labelled_grid
 
-    from .pictures import draw_with_progress, load_quietly, save_png
+    from .pictures import draw_with_progress, save_png
 
     seeds = [seed + i for i in range(n)] * len(prompts)
     every = [prompt for prompt in prompts for _ in range(n)]
-    loaded = load_quietly(model)
+    loaded = load_model(model)
     began = time.perf_counter()
     pictures = draw_with_progress(loaded, every, seeds, steps=steps, guidance=guidance)
     seconds = time.perf_counter() - began

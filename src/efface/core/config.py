@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields, make_dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,6 +37,11 @@ def declared(module: str) -> tuple[type, dict[str, dict[str, Any]]]:
 
 
 _KINDS: dict[str, Any] = {"int": int, "float": float, "bool": bool, "str": str, "tuple[str, ...]": tuple[str, ...]}
+
+
+def preset_for(presets: Collection[str], preset: str | None, model: str) -> str:
+    """The preset that was asked for; else the model's own where there is one, else ``paper``."""
+    return preset or (model if model in presets else "paper")
 
 
 def configure(cls: type[C], presets: Mapping[str, Mapping[str, Any]], preset: str, overrides: Mapping[str, Any]) -> C:

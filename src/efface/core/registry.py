@@ -11,7 +11,7 @@ from pkgutil import iter_modules
 from typing import Any
 
 from efface.core.card import Card, read_card
-from efface.core.config import configure, declared
+from efface.core.config import configure, declared, preset_for
 from efface.core.errors import EffaceError, UnknownName
 
 
@@ -63,7 +63,7 @@ class Registry:
             UnknownName: no such preset or field. EffaceError: a value of another type.
         """
         config, presets = declared(self._target(name).partition(":")[0])
-        chosen = preset or (model if model in presets else "paper")
+        chosen = preset_for(presets, preset, model)
         configure(config, presets, chosen, overrides)
         return chosen
 

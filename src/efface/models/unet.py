@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
+from diffusers.utils import logging as diffusers_logging
 from torch import Tensor, nn
 from torch.func import functional_call
+from transformers.utils import logging as transformers_logging
 
 from efface.core.errors import EffaceError
 
@@ -47,7 +50,8 @@ class UNetModel:
     def load(cls, folder: Path, name: str, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32) -> UNetModel:
         """Load a diffusers folder; only safetensors are read."""
         try:
-            pipe = StableDiffusionPipeline.from_pretrained(folder, dtype=dtype, use_safetensors=True, local_files_only=True)
+            with without_bars():
+                pipe = StableDiffusionPipeline.from_pretrained(folder, dtype=dtype, use_safetensors=True, local_files_only=True)
         except (OSError, ValueError, KeyError) as error:
             raise EffaceError(f"{folder} does not load as a Stable Diffusion pipeline: {str(error).splitlines()[0]}") from error
         pipe.set_progress_bar_config(disable=True)
@@ -202,3 +206,16 @@ def default_device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """No progress bars of the libraries while a model is loaded: it takes a moment, and whoever calls may have a bar of his own."""
+    libraries = [library for library in (diffusers_logging, transformers_logging) if library.is_progress_bar_enabled()]
+    for library in libraries:
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library in libraries:
+            library.enable_progress_bar()
