@@ -1,8 +1,9 @@
 """Measure what methods do to pocket: ``python benchmarks/effect.py [METHOD ...] [--benchmark NAME ...] [--seeds 3]``.
 
-Every method, with its preset for pocket, erases every benchmark's concept; the synonyms attack is tried; the test part is evaluated.
-Results go to ``docs/results/<method>-<benchmark>-<seed>.json``, from which `docs/generate.py` makes the tables, and for pocket-weapon a
-picture to ``docs/methods/<method>.png``. A result that is there is not measured again: remove it first.
+Every method, with its preset for pocket, erases every benchmark's concept; the synonyms attack (``--attack``: others) is tried; the test
+part is evaluated. ``--label esd-text --set sites=text_all`` measures a variant under a name of its own. Results go to
+``docs/results/<method>-<benchmark>-<seed>.json``, from which `docs/generate.py` makes the tables, and for pocket-weapon a picture to
+``docs/methods/<method>.png``. A result that is there is not measured again: remove it first.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ import textwrap
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 from PIL import Image
 
 from efface import api
 from efface.benchmarks.protocol import Benchmark
+from efface.cli.erase import settings_of
+from efface.core.registry import METHODS
 from efface.core.result import Result
 from efface.models.load import load_model
 from efface.models.unet import UNetModel
@@ -29,18 +33,26 @@ DEFAULT = ("pocket-weapon", "pocket-santa", "pocket-style", "pocket-animal", "po
 PICTURED = ("name", "domain", "near", "other")
 
 
-def measure(model: UNetModel, method: str, name: str, seed: int, target: Path) -> Result:
+def measure(
+    model: UNetModel, method: str, name: str, seed: int, target: Path, settings: dict[str, str], attacks: list[str], limit: int | None
+) -> Result:
     """Erase, attack, evaluate; leaves the result."""
     benchmark = Benchmark.load(name)
     with tempfile.TemporaryDirectory() as folder:
         artifact = Path(folder) / "erasure"
-        erasure = api.erase(benchmark.concept, out=artifact, model=model, method=method, seed=seed, progress=RichProgress())
-        api.attack(artifact, "synonyms", name, model=model, seed=seed, progress=RichProgress())
+        erasure = api.erase(
+            benchmark.concept, out=artifact, model=model, method=method, seed=seed, config=settings, progress=RichProgress()
+        )
+        for attack in attacks:
+            few = None if attack == "synonyms" else limit
+            api.attack(artifact, attack, name, model=model, seed=seed, limit=few, progress=RichProgress())
         result = api.evaluate(artifact, name, model=model, progress=RichProgress())
         assert erasure.cost is not None
-        cost = {"seconds": erasure.cost.seconds, "peak_memory_bytes": erasure.cost.peak_memory_bytes}
-        result = Result(result.scores, {**result.about, "method": method, "root_seed": seed, "cost": cost}, result.thresholds)
-        if name == "pocket-weapon" and seed == 0:
+        cost = {"seconds": erasure.cost.seconds, "threads": torch.get_num_threads(), "peak_memory_bytes": erasure.cost.peak_memory_bytes}
+        result = Result(
+            result.scores, {**result.about, "method": method, "set": settings, "root_seed": seed, "cost": cost}, result.thresholds
+        )
+        if name == "pocket-weapon" and seed == 0 and not settings:
             picture(next((artifact / "evidence").glob("pocket-weapon-test-*")), method)
     result.save(target)
     return result
@@ -67,16 +79,20 @@ def main(
     methods: Annotated[list[str] | None, typer.Argument(help="which; all by default")] = None,
     benchmark: Annotated[list[str] | None, typer.Option(help="which; the test concepts by default")] = None,
     seeds: Annotated[int, typer.Option(help="runs of each")] = 1,
+    attack: Annotated[list[str] | None, typer.Option(help="attacks to try; synonyms by default")] = None,
+    attack_limit: Annotated[int, typer.Option(help="prompts of every attack but synonyms")] = 48,
+    label: Annotated[str, typer.Option(help="what to call a variant; the method's name by default")] = "",
+    settings: Annotated[list[str] | None, typer.Option("--set", help="a field of the method's configuration: name=value")] = None,
 ) -> None:
     """Measure."""
-    model = load_model("pocket")
+    model, chosen = load_model("pocket"), settings_of(settings or [])
     for seed in range(seeds):
         for name in benchmark or DEFAULT:
-            for method in methods or api.METHODS.names():
-                target = DOCS / "results" / f"{method}-{name}-{seed}.json"
+            for method in methods or METHODS.names():
+                target = DOCS / "results" / f"{label or method}-{name}-{seed}.json"
                 if not target.exists():
-                    result = measure(model, method, name, seed, target)
-                    print(f"{method} on {name}, seed {seed}: {result.one_line()}", flush=True)
+                    result = measure(model, method, name, seed, target, chosen, attack or ["synonyms"], attack_limit)
+                    print(f"{label or method} on {name}, seed {seed}: {result.one_line()}", flush=True)
 
 
 if __name__ == "__main__":

@@ -14,14 +14,15 @@ from typing import Any
 
 import typer.main
 
-from efface.api import ATTACKS, METHODS
 from efface.benchmarks.protocol import GROUPS, Benchmark, names
 from efface.benchmarks.protocol import PARTS as PARTS_OF_A_BENCHMARK
 from efface.cli.main import app
-from efface.core.registry import Registry
+from efface.core.registry import ATTACKS, METHODS, Registry
 from efface.core.result import Result
 from efface.models.load import embedded_folder
 from efface.report.tables import markdown_table
+from efface.sweep.ablation import plot, table
+from efface.sweep.ablation import read as read_study
 from efface.worlds import load_split, load_world
 
 DOCS = Path(__file__).parent
@@ -138,13 +139,44 @@ def measured(name: str) -> list[str]:
     lines = []
     for seed, results in found.items():
         costs = [float(result.about["cost"]["seconds"]) for result in results.values()]
+        cores = {int(result.about["cost"].get("threads", 2)) for result in results.values()}
+        said = " or ".join({1: "one core", 2: "two cores"}.get(n, f"{n} cores") for n in sorted(cores))
         lines += ["", f"Measured on pocket, test part, preset `pocket` where there is one, {seed} (`python benchmarks/effect.py {name}`); "]
-        lines[-1] += f"{min(costs):.0f} to {max(costs):.0f} s each on two cores:"
+        lines[-1] += f"{min(costs):.0f} to {max(costs):.0f} s each on {said}:"
         lines += ["", markdown_table(results).strip(), "", "| benchmark | verdict |", "|---|---|"]
         lines += [f"| {benchmark} | {result.one_line()} |" for benchmark, result in results.items()]
+    lines += compared(name) + varied(name)
     if (DOCS / "methods" / f"{name}.png").is_file():
         lines += ["", f"![weapon erased by {name}, before and after]({name}.png)"]
     return lines
+
+
+COMPARED = {"sage": ("sage", "esd", "esd-text", "advunlearn")}
+"""Methods and variants whose results stand side by side on a method's page."""
+
+
+def compared(name: str) -> list[str]:
+    """A method beside its baselines, benchmark by benchmark."""
+    lines: list[str] = []
+    for benchmark in names():
+        paths = {label: DOCS / "results" / f"{label}-{benchmark}-0.json" for label in COMPARED.get(name, ())}
+        results = {label: Result.load(path) for label, path in paths.items() if path.is_file()}
+        if len(results) > 1:
+            lines += ["", f"Beside its baselines on {benchmark}, seed 0:", "", markdown_table(results).strip()]
+    return lines
+
+
+def varied(name: str) -> list[str]:
+    """A method's ablation, where one was run."""
+    path = DOCS / "results" / f"ablation-{name}.json"
+    if not path.is_file():
+        return []
+    about, rows = read_study(path)
+    if "--check" not in sys.argv:
+        (DOCS / "methods" / f"{name}-ablation.svg").write_text(plot(rows, f"{name} on {about['benchmark']}, {about['part']} part"))
+    few = f", {about['limit']} pictures a group" if about["limit"] else ""
+    said = f"Ablation (`efface ablate {name}`): {about['benchmark']}, {about['part']} part{few}, {about['seeds']} seed"
+    return ["", f"{said}{'s' if about['seeds'] > 1 else ''}.", "", table(rows).strip(), "", f"![ablation]({name}-ablation.svg)"]
 
 
 def comparison() -> str:

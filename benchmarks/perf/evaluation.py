@@ -19,7 +19,8 @@ import typer
 from efface.benchmarks.cache import PictureCache
 from efface.benchmarks.draw import Painter
 from efface.benchmarks.protocol import Benchmark, Row
-from efface.benchmarks.runner import Watch, stream
+from efface.benchmarks.runner import stream
+from efface.benchmarks.watch import Watch
 from efface.metrics.base import Target
 from efface.models.load import embedded_folder, load_model
 from efface.ops.progress import Silent

@@ -34,6 +34,7 @@ _PUBLIC = {
     "load_model": "models.load",
     "remove": "ops.apply",
     "report": "api",
+    "transfer": "api",
     "verify": "core.erasure",
 }
 
@@ -58,6 +59,7 @@ __all__ = [
     "load_model",
     "remove",
     "report",
+    "transfer",
     "verify",
 ]
 

@@ -1,30 +1,35 @@
-"""The verbs: erase, attack, evaluate, report. Each returns the saved, typed object."""
+"""The verbs: erase, attack, evaluate, transfer, report. Each returns the saved, typed object."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from efface.checks import (
+    artifact_and_benchmark,
+    attack_sets,
+    check_before,
+    check_place,
+    load_erasure,
+    looking_for,
+    painter_for,
+    with_retain_sets,
+)
 from efface.core.attack_set import AttackSet
-from efface.core.concept import Concept, check_together, mentions
+from efface.core.concept import Concept
 from efface.core.erasure import Erasure
-from efface.core.errors import EffaceError
-from efface.core.manifest import EVIDENCE, MANIFEST
-from efface.core.registry import Registry
+from efface.core.manifest import EVIDENCE
+from efface.core.registry import ATTACKS, METHODS
 from efface.core.result import Result
-from efface.models.load import EMBEDDED, load_model, locate
+from efface.models.load import load_model
 
 if TYPE_CHECKING:
     from efface.benchmarks.protocol import Benchmark
     from efface.models.editable import Editable
     from efface.ops.progress import Progress
-
-METHODS = Registry("method", "efface.methods")
-ATTACKS = Registry("attack", "efface.attacks")
 
 
 def erase(
@@ -66,47 +71,10 @@ def erase(
     )  # fmt: skip
 
 
-def check_before(
-    concepts: Sequence[Concept], *, out: Path, model: str | Path | Editable, method: str, preset: str | None = None,
-    config: Mapping[str, Any] | None = None, overwrite: bool = False,
-) -> None:  # fmt: skip
-    """What can be known before a model is loaded: concepts that go together, a method, settings and a model that exist, a free place.
-
-    Raises:
-        EffaceError: the first that is not so.
-    """
-    check_together(concepts)
-    METHODS.card(method)
-    name = locate(model)[1] if isinstance(model, str | Path) else model.name
-    METHODS.configure(method, preset, name, config or {})
-    parent = out.absolute().parent
-    if out.exists() and not out.is_dir():
-        raise EffaceError(f"{out} is a file: choose another folder")
-    if out.is_dir() and any(out.iterdir()):
-        if not overwrite:
-            raise EffaceError(f"{out} is there already: choose another folder, or overwrite it")
-        if not (out / MANIFEST).is_file():
-            raise EffaceError(f"{out} is not an erasure, so that it is not replaced: choose another folder")
-    if not parent.is_dir():
-        raise EffaceError(f"the folder {parent} does not exist; make it first or choose another --out")
-    if not os.access(parent, os.W_OK):
-        raise EffaceError(f"the folder {parent} cannot be written; choose another --out")
-
-
-def with_retain_sets(concepts: Sequence[Concept], model: str) -> tuple[Concept, ...]:
-    """Concepts without a retain set with the embedded model's own; others as they are."""
-    if model not in EMBEDDED:
-        return tuple(concepts)
-    from efface.worlds.split import retain_prompts
-
-    words = [word for concept in concepts for word in concept.words]
-    own = tuple(prompt for prompt in retain_prompts() if mentions(prompt, words) is None)
-    return tuple(concept if concept.retain else replace(concept, retain=own) for concept in concepts)
-
-
 def evaluate(
     artifact: str | Path, benchmark: str | Path | None = None, *, part: str = "test", seed: int | None = None, limit: int | None = None,
-    model: str | Path | Editable | None = None, force: bool = False, keep: bool = True, progress: Progress | None = None,
+    fid: int | None = None, model: str | Path | Editable | None = None, force: bool = False, keep: bool = True,
+    progress: Progress | None = None,
 ) -> Result:  # fmt: skip
     """Evaluate an erasure on a benchmark, with every attack set that lies in its evidence; the result is saved there.
 
@@ -116,6 +84,7 @@ def evaluate(
         part: ``test``, or ``dev`` to choose hyper-parameters.
         seed: the first picture's; the part's own by default.
         limit: at most so many pictures a group.
+        fid: so many pictures of unrelated prompts for an FID, at least 2,000, beside the unedited model's own with other seeds.
         model: the base model; by default the one that the erasure was made for.
         force: whether it may be another one.
         keep: whether pictures are kept in the cache.
@@ -128,12 +97,15 @@ def evaluate(
         EffaceError: an unknown benchmark, a damaged artifact, another base.
     """
     erasure, found = artifact_and_benchmark(artifact, benchmark, part)
-    painter = _painter(found, erasure, model, force, keep)
+    painter = painter_for(found, erasure, model, force, keep)
+    from efface.benchmarks.distance import distance
     from efface.benchmarks.runner import run_benchmark
 
-    attacks = [_looking_for(a, found) for a in attack_sets(Path(artifact))]
+    attacks = [looking_for(a, found) for a in attack_sets(Path(artifact))]
     about = {"model": painter.model.name, "run": erasure.spec.hash, "made": _now()}
+    more = distance(found, painter, erasure, pictures=fid, part=part, progress=progress) if fid is not None else []
     done = run_benchmark(found, painter, erasure, part=part, seed=seed, limit=limit, attacks=attacks, progress=progress, about=about)
+    done.result = replace(done.result, scores=(*done.result.scores, *more))
     name = f"{found.name}-{part}-{done.result.about['seed']}" + (f"-{limit}" if limit is not None else "")
     done.save(Path(artifact) / EVIDENCE / name)
     return done.result
@@ -167,7 +139,7 @@ def attack(
         ATTACKS.configure(attack, preset, "", config or {})
     replayed = AttackSet.load(replay) if replay is not None else None
     erasure, found = artifact_and_benchmark(artifact, benchmark, part)
-    painter = _painter(found, erasure, model, force, True)
+    painter = painter_for(found, erasure, model, force, True)
     from efface.making import search
 
     tasks = found.tasks(part, limit=limit)
@@ -191,6 +163,35 @@ def _try(made: AttackSet, artifact: Path, erasure: Erasure, benchmark: Benchmark
     return saved
 
 
+def transfer(
+    artifact: str | Path, to: str | Path | Editable, *, out: str | Path, force: bool = False, overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Erasure:  # fmt: skip
+    """Put an erasure onto another model that shares what it edits, without training; the result is an erasure for that model.
+
+    Args:
+        artifact: the erasure's folder.
+        to: a name, a folder in diffusers layout, or a loaded model.
+        out: the new artifact's folder.
+        force: whether what is edited may differ from what the erasure was made for; the distance is recorded.
+        overwrite: replace an erasure that is there.
+        progress: where to show progress.
+
+    Returns:
+        The erasure as it lies in ``out``; ``effect["transfer"]`` says where it comes from and how far the bases are apart.
+
+    Raises:
+        BaseMismatch: what the erasure edits is another one in that model.
+        EffaceError: no artifact there, or no place for the new one.
+    """
+    check_place(Path(out), overwrite)
+    erasure = load_erasure(artifact)
+    loaded = load_model(to) if isinstance(to, str | Path) else to
+    from efface.making import carry_over
+
+    return carry_over(loaded, erasure, Path(out), force=force, overwrite=overwrite, progress=progress)
+
+
 def report(artifact: str | Path, out: str | Path | None = None) -> Path:
     """Write the HTML report of an erasure and everything in its evidence; returns its path, ``<artifact>/evidence/report.html``.
 
@@ -200,53 +201,6 @@ def report(artifact: str | Path, out: str | Path | None = None) -> Path:
     from efface.report.page import write_report
 
     return write_report(Path(artifact), None if out is None else Path(out))
-
-
-def attack_sets(artifact: Path) -> list[AttackSet]:
-    """The attack sets in an erasure's evidence, by name."""
-    folder = artifact / EVIDENCE / "attacks"
-    return [AttackSet.load(item) for item in sorted(folder.iterdir()) if item.is_dir()] if folder.is_dir() else []
-
-
-def _looking_for(attack_set: AttackSet, benchmark: Benchmark) -> AttackSet:
-    """The attack set, if it looks for the benchmark's concept.
-
-    Raises:
-        EffaceError: it looks for another one.
-    """
-    if attack_set.concept.name != benchmark.concept.name:
-        wanted, found = benchmark.concept.name, attack_set.concept.name
-        raise EffaceError(f"the attack set {attack_set.folder} looks for {found!r}, the benchmark for {wanted!r}: move it away")
-    return attack_set
-
-
-def artifact_and_benchmark(artifact: str | Path, benchmark: str | Path | None, part: str = "test") -> tuple[Erasure, Benchmark]:
-    """The erasure, and the benchmark that was named or fits it; it has the part."""
-    from efface.benchmarks.protocol import Benchmark, benchmark_for, names
-
-    found = Benchmark.load(benchmark) if benchmark is not None else None
-    folder = Path(artifact)
-    if not (folder / MANIFEST).is_file():
-        raise EffaceError(f"{folder} is no erasure: it has no {MANIFEST} (make one with `efface erase`)")
-    erasure = Erasure.load(folder)
-    if found is None:
-        found = benchmark_for(erasure.spec.model, erasure.concepts[0].name)
-    if found is None:
-        raise EffaceError(f"no benchmark is for {erasure.concepts[0].name!r} on {erasure.spec.model}: name one of {', '.join(names())}")
-    found.first_seed(part)
-    return erasure, found
-
-
-def _painter(benchmark: Benchmark, erasure: Erasure, model: str | Path | Editable | None, force: bool, keep: bool) -> Any:
-    """What draws the benchmark's pictures with the base model."""
-    wanted = erasure.spec.model if model is None else model
-    loaded = load_model(wanted) if isinstance(wanted, str | Path) else wanted
-    from efface.benchmarks.cache import PictureCache
-    from efface.benchmarks.draw import Painter
-    from efface.ops.apply import check_base
-
-    check_base(loaded, erasure, force=force)
-    return Painter(loaded, benchmark.sampler, PictureCache() if keep else None, force=force)
 
 
 def _now() -> str:

@@ -21,9 +21,13 @@ from efface.core.config import configure, preset_for
 from efface.core.erasure import Cost, Erasure
 from efface.core.errors import EffaceError
 from efface.core.io import atomic_write_json, read_json
+from efface.core.seeds import derive_seed
 from efface.core.spec import RunSpec
 from efface.models.editable import Editable
-from efface.ops.apply import applied
+from efface.models.load import kin
+from efface.ops.apply import applied_to, check_base
+from efface.ops.attack_run import AttackRun, before, under_attack
+from efface.ops.edits import SAMPLER
 from efface.ops.effect import effect_check
 from efface.ops.progress import Progress, Silent
 from efface.ops.run import Run
@@ -36,7 +40,7 @@ def configuration(function: object, preset: str | None, model: str, overrides: M
         UnknownName: no such preset or field. EffaceError: a value of another type.
     """
     module: Any = sys.modules[str(getattr(function, "__module__", ""))]
-    chosen = preset_for(module.PRESETS, preset, model)
+    chosen = preset_for(module.PRESETS, preset, kin(model))
     return configure(module.Config, module.PRESETS, chosen, overrides), chosen
 
 
@@ -59,13 +63,32 @@ def make(
             with suppress(EffaceError):  # a full disk has an error of its own to tell
                 atomic_write_json(clock, seconds)
     erasure = replace(erasure, cost=Cost(seconds, peak_memory()))
-    effect, seen = effect_check(model, erasure, seed=run.seed_for("effect") % 2**31), look(model, erasure, progress)
-    line = effect.one_line() + (f"; {in_words(seen)}" if seen else "")
-    erasure = replace(erasure, effect={**effect.to_dict(), "look": seen, "verdict": line})
+    erasure, line = checked(model, erasure, progress)
     history = json.dumps(run.history).encode()
     saved = erasure.save(out, readme=readme(erasure, line), files={"history.json": history}, overwrite=overwrite)
     shutil.rmtree(work, ignore_errors=True)
     return saved
+
+
+def checked(model: Editable, erasure: Erasure, progress: Progress | None, **more: Any) -> tuple[Erasure, str]:
+    """The erasure with its effect check, and the check in one line."""
+    effect = effect_check(model, erasure, seed=derive_seed(erasure.spec.seed, "effect") % 2**31)
+    seen = look(model, erasure, progress)
+    line = effect.one_line() + (f"; {in_words(seen)}" if seen else "")
+    return replace(erasure, effect={**effect.to_dict(), "look": seen, "verdict": line, **more}), line
+
+
+def carry_over(model: Editable, erasure: Erasure, out: Path, *, force: bool, overwrite: bool, progress: Progress | None) -> Erasure:
+    """The same edits as an erasure for another model; what they edit must be what they were made for, unless it is forced."""
+    base = model.fingerprint()
+    edited = {edit.component for edit in erasure.edits} - {SAMPLER}
+    made_for = {name: print_ for name, print_ in erasure.spec.base.items() if name in edited}
+    partial = replace(erasure, spec=replace(erasure.spec, base=made_for))
+    distances, other = check_base(model, partial, base, force)
+    spec = replace(erasure.spec, model=model.name, base=base)
+    said = {"from": erasure.spec.hash, "model": erasure.spec.model, "distances": distances, "forced": bool(other)}
+    moved, line = checked(model, replace(erasure, spec=spec, cost=None, folder=None), progress, transfer=said)
+    return moved.save(out, readme=readme(moved, line), overwrite=overwrite)
 
 
 def search(
@@ -80,12 +103,13 @@ def search(
     config, _ = configuration(function, preset, model.name, overrides)
     if phrases and getattr(config, "phrases", None) == ():
         config = replace(config, phrases=tuple(phrases))
-    run = Run(seed=seed, device=model.device, progress=progress or Silent())
-    with applied(model, erasure, force=force) as on:
-        began = time.perf_counter()
+    unedited = before(model, erasure)
+    with under_attack(model, erasure, force) as unerased:
+        run = AttackRun(seed=seed, device=model.device, progress=progress or Silent(), unedited=unedited, unerased=unerased)
+        base, began = applied_to(model)[-1].base, time.perf_counter()
         found: AttackSet = function(model, concept, tasks, config, run)
         budget = Budget(found.budget.steps, time.perf_counter() - began)
-    return replace(found, budget=budget, against=erasure.spec.hash, base=on.base)
+    return replace(found, budget=budget, against=erasure.spec.hash, base=base)
 
 
 def peak_memory() -> int | None:

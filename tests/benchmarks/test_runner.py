@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers.tiny import tiny_model
 
-from efface import api
+from efface import api, checks
 from efface.benchmarks.cache import PictureCache
 from efface.benchmarks.draw import Painter, erasure_key
 from efface.benchmarks.protocol import Benchmark
@@ -127,7 +127,7 @@ def test_another_base_is_refused(artifact: Path) -> None:
     with pytest.raises(BaseMismatch, match="not the base of this erasure"):
         api.evaluate(artifact, "pocket-weapon", model=tiny_model(), limit=1)
     with pytest.raises(EffaceError, match="no benchmark is for"):
-        api.artifact_and_benchmark(_renamed(artifact), None)
+        checks.artifact_and_benchmark(_renamed(artifact), None)
 
 
 def _renamed(artifact: Path) -> Path:

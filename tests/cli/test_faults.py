@@ -126,6 +126,11 @@ REFUSED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "cut short, evaluate": (("evaluate", "cut", "--benchmark", "pocket-weapon"), ("weights.safetensors", "truncated")),
     "cut short, attack": (("attack", "cut", "--benchmark", "pocket-weapon"), ("weights.safetensors", "truncated")),
     "cut short, report": (("report", "cut"), ("cut",)),
+    "another model": (("apply", "e", "--to", "poket"), ("unknown model", "did you mean 'pocket'")),
+    "no artifact to apply": (("apply", "home", "--to", "pocket"), ("no erasure",)),
+    "flipped bit, apply": (("apply", "bit", "--to", "pocket", "--out", "y"), ("bit is not as it was written",)),
+    "method to ablate": (("ablate", "sagee"), ("unknown method", "did you mean 'sage'")),
+    "benchmark of an ablation": (("ablate", "sage", "--benchmark", "pocket-instrumnt"), ("did you mean 'pocket-instrument'",)),
     "replay": (("attack", "e", "--replay", "home"), ("home is no attack set",)),
     "picture": (("sample", "a cat", "--out", "cat.jpg"), (".png",)),
 }

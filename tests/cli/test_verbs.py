@@ -9,9 +9,9 @@ import pytest
 from helpers.cli import QUICK, call, tiny_folder
 from PIL import Image
 
-from efface.api import ATTACKS, METHODS
 from efface.benchmarks.protocol import names
 from efface.core.erasure import Erasure
+from efface.core.registry import ATTACKS, METHODS
 
 
 @pytest.fixture(scope="module")

@@ -28,8 +28,8 @@ def test_damage_is_one_line(tmp_path: Path) -> None:
     text = path.read_text()
     for wrong, said in (
         (text[:50], "not valid JSON"),
-        (text.replace('"schema": 1', '"schema": 9'), "schema"),
-        ('{"schema": 1}', "incomplete"),
+        (text.replace('"schema": 2', '"schema": 9'), "schema"),
+        ('{"schema": 2}', "incomplete"),
     ):
         path.write_text(wrong)
         with pytest.raises(EffaceError, match=said):

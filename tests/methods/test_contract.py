@@ -14,9 +14,9 @@ import pytest
 import torch
 from helpers.tiny import state_bytes, tiny_model
 
-from efface.api import METHODS
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
+from efface.core.registry import METHODS
 from efface.making import configuration, make
 from efface.models.unet import UNetModel
 from efface.ops.apply import applied
@@ -24,6 +24,7 @@ from efface.ops.progress import Silent
 from efface.ops.run import Run
 
 SMALL = {"steps": 6, "pictures": 4, "sampler_steps": 2, "runs": 1, "batch": 2, "lr": 1e-2, "clip": 100.0}
+SMALL |= {"warmup": 2, "attack_steps": 2, "top": 1, "sentences": 3, "retain_batch": 1}
 CONCEPT = Concept("gun", retain=("a cat", "a dog"))
 ROOT = Path(__file__).parents[2]
 
@@ -31,7 +32,8 @@ ROOT = Path(__file__).parents[2]
 def small(name: str) -> dict[str, Any]:
     """Few steps, large ones, of whatever the method has."""
     module = sys.modules[METHODS.get(name).__module__]  # type: ignore[attr-defined]
-    return {key: value for key, value in SMALL.items() if key in {field.name for field in dataclasses.fields(module.Config)}}
+    own = {"sage": {"templates": str(Path(__file__).with_name("sentences.txt"))}}.get(name, {})  # short, for the tiny context
+    return {key: value for key, value in SMALL.items() if key in {field.name for field in dataclasses.fields(module.Config)}} | own
 
 
 def run(name: str, out: Path, model: UNetModel | None = None, **more: Any) -> Erasure:

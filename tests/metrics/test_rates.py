@@ -12,7 +12,7 @@ from told import CATS, Told, ask, told
 from efface.core.plain import json_hash
 from efface.core.score import DetectorId, Provenance
 from efface.core.verdict import Verdict
-from efface.metrics.asr import asr_post, asr_pre
+from efface.metrics.asr import asr_post, asr_pre, seconds_per_success
 from efface.metrics.base import Asked, Sightings, Target, pairs
 from efface.metrics.rates import cannot_tell, context, kept, rates, rer
 from efface.metrics.scoring import rate
@@ -171,6 +171,11 @@ def test_attacks_count_what_broke_without_them(rng, how):
     assert (pre.metric, pre.group, pre.value, pre.provenance.attack_steps) == ("asr_pre", "synonyms", 0.1, 0)
     assert (post.value, post.provenance.extra["counts_pre"], post.provenance.attack_steps) == (14 / 40, True, 40)
     assert (alone.value, alone.provenance.extra["counts_pre"]) == (0.25, False)
+    each = seconds_per_success(post, 80)
+    assert each.value == pytest.approx(8.5 / (14 / 40 * 80))
+    assert each.low is not None
+    assert each.low < each.value < each.high
+    assert seconds_per_success(asr_post(plain, "synonyms", Target("object", ["dog"]), rng=rng, provenance=budget), 40).value is None
     with pytest.raises(ValueError, match="have a partner"):
         asr_post(attacked, "synonyms", CATS, rng=rng, provenance=how, plain=told(scene(CAT, 4, "synonyms")))
 

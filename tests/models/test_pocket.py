@@ -148,3 +148,17 @@ def test_unknown_models_list_what_exists(tmp_path):
 def test_as_many_seeds_as_prompts(pocket):
     with pytest.raises(EffaceError, match="2 prompts but 1 seeds"):
         pocket.sample(["a", "b"], seeds=[1])
+
+
+def test_the_sibling_draws_the_same_world_otherwise(pocket, judge):
+    sibling = load_model("pocket-sibling", device="cpu")
+    one, other = pocket.fingerprint(), sibling.fingerprint()
+    assert one["text_encoder"] == other["text_encoder"]
+    assert one["unet"] != other["unet"]
+    prompts = [
+        f"a photo of a {thing} {place}" for thing in ("cat", "castle", "guitar", "bomb") for place in ("in the snow", "on the beach")
+    ]
+    pictures, mine = (m.sample(prompts, seeds=range(8)) for m in (sibling, pocket))
+    assert [seen in prompt for seen, prompt in zip(judge(pictures).object, prompts, strict=True)].count(True) >= 7
+    assert float((pictures - mine).abs().mean()) > 0.02, "another rendering"
+    assert float(pictures[:, 0].mean() - pictures[:, 2].mean()) > float(mine[:, 0].mean() - mine[:, 2].mean()), "warmer"

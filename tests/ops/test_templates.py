@@ -11,19 +11,19 @@ from efface.ops.templates import fitting, has_rest, library, prompts_of, read_te
 
 
 def test_the_library_is_large_and_its_own() -> None:
-    assert len(library()) >= 60
-    assert len(set(library())) == len(library())
+    for kind in ("object", "style"):
+        assert len(set(library(kind))) == len(library(kind)) >= 60
     scored = {row.prompt for name in names() for row in Benchmark.load(name).rows("test")}
     for name in names():
         concept = Benchmark.load(name).concept
-        given = {row for row in prompts_of(concept, library()) if " in " in row or " on " in row}
+        given = {row for row in prompts_of(concept, library(concept.kind)) if " in " in row or " on " in row}
         assert not given & scored, "no test prompt with a place is given to a method"
 
 
 def test_articles_fit() -> None:
     assert "a photo of an axe" in prompts_of(Concept("axe"), library())
     assert "a photo of santa claus" in prompts_of(Concept("santa claus", kind="identity"), library())
-    assert all("a {}" not in t for t in fitting(library(), "style"))
+    assert all("a {}" not in t for t in fitting(library(), "identity"))
     assert len(prompts_of(Concept("gun"), library(), 7)) == 7
 
 
@@ -34,7 +34,12 @@ def test_articles_fit() -> None:
         ("a {} at the beach", "the beach"),
         ("{} in outer space", "outer space"),
         ("a sketch of {}", "a sketch"),
-        ("a picture in {} style", "a picture in style"),
+        ("a picture in {} style", "a picture"),
+        ("a {} of a dog at the beach", "a dog at the beach"),
+        ("a {} painting of a castle", "a painting of a castle"),
+        ("an apple as a {}", "an apple"),
+        ("the sea, {}", "the sea"),
+        ("a dog in the style of {}", "a dog"),
         ("a {}", ""),
         ("{}, by night", "by night"),
     ],
@@ -47,6 +52,7 @@ def test_has_rest() -> None:
     assert has_rest("a {} on the snow")
     assert not has_rest("a photo of a {}")
     assert sum(map(has_rest, library())) >= 20
+    assert all(map(has_rest, library("style")))
 
 
 def test_own_files(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def calibrate(judge: Judge, rng: np.random.Generator, n: int) -> dict[str, float
     broken = {"object": torch.cat(list(shown.values())), "background": shown["noise"], "style": shown["noise"]}
     limits = {}
     for head in HEADS:
-        p = judge.probabilities(broken[head])[head]
+        p = judge.probabilities(judge.features(broken[head]))[head]
         if head == "object":  # "nothing" is no false alarm: no object is what is there
             p = p[:, :-1]
         limits[head] = round(max(0.5, float(p.max(-1).values.quantile(0.99))), 4)

@@ -1,4 +1,4 @@
-"""Train the embedded models: ``python training/pocket/train.py STAGE --out FOLDER`` (stages: clip, vae, judge, unet, decoder, card).
+"""Train the embedded models: ``python training/pocket/train.py STAGE --out FOLDER`` (one of STAGES).
 
 Every stage is seeded, shows its progress and resumes after a kill; run them in the order above. Hours on two cores, minutes on a GPU.
 """
@@ -12,7 +12,7 @@ from typing import Annotated
 import torch
 import typer
 
-STAGES = ("clip", "vae", "judge", "unet", "decoder", "card")
+STAGES = ("clip", "vae", "judge", "unet", "decoder", "card", "sibling")
 
 
 def main(

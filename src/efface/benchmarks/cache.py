@@ -44,6 +44,7 @@ class PictureCache:
     def __init__(self, path: Path | None = None, limit: int = LIMIT) -> None:
         self.path, self.limit = path or cache_file(), limit
         self._base: sqlite3.Connection | None = None
+        self._size = 0  # bytes that are kept, as far as this process knows
         try:
             self._base = self._open()
         except sqlite3.DatabaseError as error:
@@ -63,6 +64,7 @@ class PictureCache:
         base.execute(_SCHEMA)
         base.execute(_TRIM)
         base.commit()
+        self._size = int(base.execute("SELECT total(size) FROM pictures").fetchone()[0])
         return base
 
     def _give_up(self, error: Exception) -> None:
@@ -91,18 +93,20 @@ class PictureCache:
             with self._base:
                 self._base.executemany("INSERT OR IGNORE INTO pictures VALUES (?, ?, ?)", rows)
                 self._base.executemany("INSERT INTO added (key) VALUES (?)", [(key,) for key in pictures])
-                self._trim()
+                self._trim(sum(size for _, _, size in rows))
         except sqlite3.OperationalError as error:
             self._give_up(error)
 
-    def _trim(self) -> None:
+    def _trim(self, added: int) -> None:
         assert self._base is not None
-        while (self._base.execute("SELECT total(size) FROM pictures").fetchone()[0]) > self.limit:
+        self._size += added
+        while self._size > self.limit:
             oldest = self._base.execute("SELECT number, key FROM added ORDER BY number LIMIT 64").fetchall()
             if not oldest:
                 break
             self._base.executemany("DELETE FROM pictures WHERE key = ?", [(key,) for _, key in oldest])
             self._base.executemany("DELETE FROM added WHERE number = ?", [(number,) for number, _ in oldest])
+            self._size = int(self._base.execute("SELECT total(size) FROM pictures").fetchone()[0])
 
 
 def encoded(picture: Tensor) -> bytes:

@@ -9,12 +9,14 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor
 
+from efface.core.attack_set import SoftPrompt
 from efface.core.erasure import Erasure
 from efface.core.plain import json_hash, plain
 from efface.core.spec import installed
 from efface.core.tensors import TensorBlob
 from efface.models.editable import Editable
 from efface.ops.apply import applied
+from efface.ops.soft_prompts import soft_of
 
 from .cache import PictureCache
 from .protocol import Row, Sampler
@@ -39,6 +41,11 @@ def erasure_key(erasure: Erasure | None) -> str:
         digest.update(f"{name} {blob.dtype} {blob.shape}".encode())
         digest.update(blob.data)
     return digest.hexdigest()
+
+
+def soft_key(soft: SoftPrompt | None) -> list[object]:
+    """What a picture's key holds of a soft prompt; nothing for none."""
+    return [] if soft is None else [hashlib.sha256(soft.embeddings.data).hexdigest(), soft.places]
 
 
 class Painter:
@@ -71,7 +78,7 @@ class Painter:
         with ExitStack() as edited:
             for start in range(0, len(rows), self.batch):
                 part = list(rows[start : start + self.batch])
-                keys = [json_hash([state, row.text, row.seed]) for row in part]
+                keys = [json_hash([state, row.text, row.seed, *soft_key(row.soft)]) for row in part]
                 found = self.cache.get(keys) if self.cache else {}
                 missing = [i for i, key in enumerate(keys) if key not in found]
                 if missing:
@@ -89,5 +96,6 @@ class Painter:
     def _draw(self, rows: Sequence[Row]) -> Tensor:
         """Pictures as bytes, ``(B, 3, H, W)``."""
         texts, seeds, how = [row.text for row in rows], [row.seed for row in rows], self.sampler
-        images = self.model.sample(texts, seeds=seeds, steps=how.steps, guidance=how.guidance, batch=self.batch)
+        soft = soft_of(self.model, texts, [row.soft for row in rows])
+        images = self.model.sample(texts, seeds=seeds, steps=how.steps, guidance=how.guidance, batch=self.batch, soft=soft)
         return (images * 255 + 0.5).clamp(0, 255).to(torch.uint8).cpu()

@@ -60,7 +60,8 @@ class Evaluation:
 
     def _seen(self, row: Row) -> dict[str, Any]:
         asked = {head: list(classes) for head, classes in row.shows.items()}
-        data: dict[str, Any] = {"group": row.group, "prompt": row.prompt, "text": row.text, "seed": row.seed, "asked": asked}
+        text = f"{row.text} (embeddings near: {row.words})" if row.soft else row.text
+        data: dict[str, Any] = {"group": row.group, "prompt": row.prompt, "text": text, "seed": row.seed, "asked": asked}
         return data | {"before": _labels(self.before, row), "after": _labels(self.after, row)}
 
     def _picture(self, row: Row, folder: Path) -> dict[str, Any]:

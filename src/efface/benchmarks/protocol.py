@@ -15,12 +15,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from efface.core.attack_set import Task, place
+from efface.core.attack_set import SoftPrompt, Task, place
 from efface.core.concept import Concept
 from efface.core.errors import DamagedArtifact, EffaceError, UnknownName, check_keys
 from efface.core.io import curable
 from efface.core.plain import json_hash
 from efface.core.spread import spread
+from efface.models.load import kin
 
 PARTS = ("test", "dev")
 GROUPS = ("name", "domain", "near", "other")
@@ -38,6 +39,8 @@ class Row:
         seed: of the picture.
         shows: by head, the classes each of which would do.
         frame: the prompt without its phrase.
+        soft: embeddings in place of some of the text's tokens.
+        words: the words nearest to these.
     """
 
     group: str
@@ -46,6 +49,8 @@ class Row:
     seed: int
     shows: Mapping[str, tuple[str, ...]]
     frame: str = ""
+    soft: SoftPrompt | None = None
+    words: str = ""
 
 
 @dataclass(frozen=True)
@@ -173,7 +178,7 @@ def benchmark_for(model: str, concept: str) -> Benchmark | None:
     """The shipped benchmark of a model and a concept's name; None where there is none."""
     for name in names():
         found = Benchmark.load(name)
-        if (found.model, found.concept.name) == (model, concept):
+        if (found.model, found.concept.name) == (kin(model), concept):
             return found
     return None
 

@@ -2,94 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from efface.core.attack_set import AttackSet
 from efface.core.erasure import Erasure
-from efface.core.errors import EffaceError, UnknownName
 from efface.core.result import Provenance, Result, Score, Thresholds
 from efface.core.score import DetectorId
 from efface.core.seeds import derive_seed
 from efface.core.spec import installed
 from efface.core.spread import spread
-from efface.detectors.clip_score import load_clip_score
-from efface.detectors.judge import load_judge
-from efface.metrics.asr import asr_post, asr_pre
-from efface.metrics.base import Asked, Sightings, Target
-from efface.metrics.clip_score import ClipScores
+from efface.metrics.asr import asr_post, asr_pre, seconds_per_success
+from efface.metrics.base import Target
 from efface.metrics.harmonic import h_c, h_o
 from efface.metrics.interference import interference
-from efface.metrics.kid import Features, kid
+from efface.metrics.kid import kid
 from efface.metrics.rates import RETAINED, rates
-from efface.models.editable import Editable
 from efface.ops.progress import Progress, Silent
 
 from .draw import Painter
 from .evidence import Evaluation, Key, key_of, shown
 from .protocol import GROUPS, Benchmark, Row
-
-DETECTORS: dict[str, Callable[[], Any]] = {"pocket-judge": load_judge}
-SIDES: dict[str, int] = {"pocket-judge": 64}
-CLIPS: dict[str, Callable[[], Any]] = {"pocket-clip": load_clip_score}
-
-
-@dataclass
-class Watch:
-    """What looks at the pictures of one model as they pass."""
-
-    seen: Sightings
-    clips: dict[str, ClipScores]
-    features: Features
-    look: Any
-    kept: dict[Key, Tensor]
-
-    @classmethod
-    def of(cls, benchmark: Benchmark) -> Watch:
-        """A watch with the benchmark's detectors."""
-        for kind, name, known in (("detector", benchmark.detector, DETECTORS), ("clip", benchmark.clip, CLIPS)):
-            if name not in known:
-                raise UnknownName(kind, name, known)
-        look, clip = DETECTORS[benchmark.detector](), CLIPS[benchmark.clip]()
-        return cls(Sightings(look), {group: ClipScores(clip) for group in RETAINED}, Features(), look, {})
-
-    def again(self) -> Watch:
-        """A new watch with the same detectors."""
-        clips = {group: ClipScores(scores.scorer) for group, scores in self.clips.items()}
-        return Watch(Sightings(self.look), clips, Features(), self.look, {})
-
-    def update(self, rows: Sequence[Row], images: Tensor, keep: set[Key]) -> None:
-        """Look at one batch ``(B, 3, H, W)`` in [0, 1]."""
-        self.seen.update(images, [asked(row) for row in rows])
-        for group, scores in self.clips.items():
-            at = [i for i, row in enumerate(rows) if row.group == group]
-            scores.update(images[at], [rows[i].prompt for i in at])
-        rest = [i for i, row in enumerate(rows) if row.group in RETAINED]
-        if rest:
-            self.features.update(self.look.features(images[rest]), [rows[i].prompt for i in rest])
-        self.kept |= {
-            key_of(row): (image * 255).round().to(torch.uint8) for row, image in zip(rows, images, strict=True) if key_of(row) in keep
-        }
-
-
-def check_size(model: Editable, benchmark: Benchmark) -> None:
-    """Raises `EffaceError` unless the model draws pictures of the size that the benchmark's detector was made for."""
-    wanted = SIDES.get(benchmark.detector)
-    if wanted is not None and model.image_size != wanted:
-        side = model.image_size
-        raise EffaceError(
-            f"{benchmark.detector} sees pictures of {wanted} x {wanted}; {model.name} draws {side} x {side}: use another benchmark"
-        )
-
-
-def asked(row: Row) -> Asked:
-    """A row as the metrics know it."""
-    return Asked(row.prompt, row.seed, row.group, row.shows)
+from .watch import Watch, check_size
 
 
 def run_benchmark(
@@ -171,7 +109,7 @@ def run_attack(
     check_size(painter.model, benchmark)
     watch, progress = watch or Watch.of(benchmark), progress or Silent()
     plain_rows = [Row(attack.attack, p.prompt, p.prompt, p.seed, {benchmark.head: benchmark.classes}) for p in attack.prompts]
-    rows = [replace(row, text=p.text) for row, p in zip(plain_rows, attack.prompts, strict=True)]
+    rows = [replace(row, text=p.text, soft=p.soft, words=p.words) for row, p in zip(plain_rows, attack.prompts, strict=True)]
     if limit is not None and limit < len(rows):
         picks = spread(range(len(rows)), limit)
         rows, plain_rows = [rows[i] for i in picks], [plain_rows[i] for i in picks]
@@ -186,6 +124,8 @@ def run_attack(
         asr_pre(idle.seen, attack.attack, target, rng=rng, provenance=how),
         asr_post(attacked.seen, attack.attack, target, rng=rng, provenance=how, plain=idle.seen if attack.budget.steps else None),
     ]
+    if attack.budget.steps:
+        scores.append(seconds_per_success(scores[-1], len(attack.prompts)))
     watch.seen.adopt(attacked.seen)
     return scores, rows, {key: (idle.kept.get(key), picture) for key, picture in attacked.kept.items()}
 

@@ -13,12 +13,15 @@ from .erase import settings_of
 
 
 def run_evaluation(
-    artifact: Path, benchmark: str | None, *, part: str, seed: int | None, limit: int | None, model: str | None, force: bool,
+    artifact: Path, benchmark: str | None, *, part: str, seed: int | None, limit: int | None, fid: int | None, model: str | None,
+    force: bool,
 ) -> tuple[dict[str, Any], str]:  # fmt: skip
     """Evaluate under a progress bar; returns the result as plain data and as text."""
     from efface import api
 
-    result = api.evaluate(artifact, benchmark, part=part, seed=seed, limit=limit, model=model, force=force, progress=RichProgress())
+    result = api.evaluate(
+        artifact, benchmark, part=part, seed=seed, limit=limit, fid=fid, model=model, force=force, progress=RichProgress()
+    )
     return as_data(result), as_text(result)
 
 
@@ -40,6 +43,23 @@ def run_attack(
     return {**data, "scores": [score.to_dict() for score in result.scores]}, "\n".join([*lines, str(made.folder)])
 
 
+def run_transfer(
+    artifact: Path, to: str, *, out: Path | None, limit: int | None, force: bool, overwrite: bool
+) -> tuple[dict[str, Any], str]:
+    """Carry an erasure over under a progress bar, and evaluate it where a benchmark fits; returns plain data and text."""
+    from efface import api
+    from efface.benchmarks.protocol import benchmark_for
+
+    target = out or artifact.parent / f"{artifact.name}-on-{Path(to).name}"
+    moved = api.transfer(artifact, to, out=target, force=force, overwrite=overwrite, progress=RichProgress())
+    effect = dict(moved.effect or {})
+    data, lines = {"folder": str(target), "transfer": effect["transfer"]}, [str(effect["verdict"])]
+    if benchmark_for(moved.spec.model, moved.concepts[0].name) is not None:
+        result = api.evaluate(target, model=to, limit=limit, progress=RichProgress())
+        data, lines = {**data, **as_data(result)}, [*lines, as_text(result)]
+    return data, "\n".join([*lines, str(target)])
+
+
 def as_data(result: Result) -> dict[str, Any]:
     """Scores and verdict as plain data."""
     verdict = {**result.to_dict()["verdict"], "text": result.one_line()}
@@ -51,7 +71,7 @@ def as_text(result: Result) -> str:
     return "\n".join([*(line(score) for score in result.scores if score.metric in SHOWN), "", result.one_line()])
 
 
-SHOWN = ("rer", "cannot_tell", "kept", "asr_pre", "asr_post", "kid", "clip_score", "h_o")
+SHOWN = ("rer", "cannot_tell", "kept", "asr_pre", "asr_post", "kid", "fid", "fid_before", "clip_score", "h_o")
 
 
 def line(score: Score) -> str:

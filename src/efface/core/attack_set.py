@@ -10,11 +10,12 @@ from typing import Any
 from efface.core.concept import SLOT, Concept
 from efface.core.errors import DamagedArtifact, EffaceError, check_keys
 from efface.core.io import atomic_folder, read_json
-from efface.core.plain import json_bytes, plain, plain_dict
+from efface.core.plain import json_bytes, plain_dict
 from efface.core.spec import installed
+from efface.core.tensors import TensorBlob, TensorFile, write_tensors
 
-ATTACK = "attack.json"
-SCHEMA = 1
+ATTACK, SOFT = "attack.json", "soft.safetensors"
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,40 @@ def place(frame: str, phrase: str) -> str:
 
 
 @dataclass(frozen=True)
+class SoftPrompt:
+    """Embeddings that no word has, in place of some of a text's tokens.
+
+    Attributes:
+        embeddings: float32 ``(k, D)``.
+        places: the k positions, counted from BOS at 0.
+    """
+
+    embeddings: TensorBlob
+    places: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "places", tuple(int(p) for p in self.places))
+        if self.embeddings.dtype != "F32" or len(self.embeddings.shape) != 2 or self.embeddings.shape[0] != len(self.places):
+            raise EffaceError(f"{len(self.places)} places do not fit embeddings of shape {self.embeddings.shape}")
+
+
+@dataclass(frozen=True)
 class AttackPrompt:
-    """One prompt under attack: as it stood, what the attack made of it, and the seed that both are drawn with."""
+    """One prompt under attack.
+
+    Attributes:
+        prompt: as it stood.
+        text: what the attack made of it.
+        seed: that both are drawn with.
+        soft: embeddings in place of some of the text's tokens; None for an attack by words.
+        words: the nearest readable words, for attacks by embeddings.
+    """
 
     prompt: str
     text: str
     seed: int
+    soft: SoftPrompt | None = field(default=None, repr=False)
+    words: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,9 +125,13 @@ class AttackSet:
 
     def save(self, folder: str | Path, overwrite: bool = True) -> AttackSet:
         """Writes the folder, whole or not at all; returns the set as it is on the disk."""
-        data = {"schema": SCHEMA, **{f.name: plain(getattr(self, f.name)) for f in fields(self) if f.name != "folder"}}
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("folder", "prompts")}
+        rows = [_plain_row(row) for row in self.prompts]
+        tensors = {f"{i:05}": row.soft.embeddings for i, row in enumerate(self.prompts) if row.soft}
         with atomic_folder(folder, replace=overwrite) as new:
-            (new / ATTACK).write_bytes(json_bytes(data))
+            (new / ATTACK).write_bytes(json_bytes({"schema": SCHEMA, **plain_dict(own), "prompts": rows}))
+            if tensors:
+                write_tensors(new / SOFT, tensors)
         return AttackSet(**{f.name: getattr(self, f.name) for f in fields(self) if f.name != "folder"}, folder=Path(folder))
 
     @classmethod
@@ -118,8 +151,18 @@ class AttackSet:
         check_keys("attack set field", given, (f.name for f in fields(cls)))
         try:
             given["concept"] = Concept.of(given["concept"])
-            given["prompts"] = tuple(AttackPrompt(**row) for row in given["prompts"])
+            given["prompts"] = tuple(_row(row, f"{i:05}", Path(folder)) for i, row in enumerate(given["prompts"]))
             given["budget"] = Budget(**given["budget"])
             return cls(**given, folder=Path(folder))
         except (KeyError, TypeError) as error:
             raise DamagedArtifact(f"{path} is incomplete ({error})") from error
+
+
+def _plain_row(row: AttackPrompt) -> dict[str, Any]:
+    places = list(row.soft.places) if row.soft else []
+    return {"prompt": row.prompt, "text": row.text, "seed": row.seed, "words": row.words, "places": places}
+
+
+def _row(data: Mapping[str, Any], name: str, folder: Path) -> AttackPrompt:
+    soft = SoftPrompt(TensorFile(folder / SOFT)[name], data["places"]) if data["places"] else None
+    return AttackPrompt(data["prompt"], data["text"], data["seed"], soft, data["words"])

@@ -72,3 +72,7 @@ class Registry:
         if name not in targets:
             raise UnknownName(self.kind, name, targets)
         return targets[name]
+
+
+METHODS = Registry("method", "efface.methods")
+ATTACKS = Registry("attack", "efface.attacks")

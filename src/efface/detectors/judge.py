@@ -39,18 +39,22 @@ class JudgeNet(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Images ``(B, 3, 64, 64)`` in [0, 1] to logits ``(B, classes)`` by head."""
-        features = self.features(images)
+        return self.logits(self.features(images))
+
+    def logits(self, features: Tensor) -> dict[str, Tensor]:
+        """Features ``(B, width)`` to logits ``(B, classes)`` by head."""
         return {head: layer(features) for head, layer in self.heads.items()}
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the judge saw in one batch: class names by picture (or ``"cannot tell"``), and the confidence behind them."""
+    """What the judge saw in one batch: class names by picture (or ``"cannot tell"``), the confidence behind them, and its features."""
 
     object: list[str]
     background: list[str]
     style: list[str]
     confidence: dict[str, Tensor]
+    features: Tensor
 
 
 class Judge:
@@ -82,21 +86,20 @@ class Judge:
         """Features ``(N, width)`` of images ``(N, 3, 64, 64)`` in [0, 1]: what FID and KID are computed on."""
         return torch.cat([self.net.features(part) for part in images.split(batch)])
 
-    @torch.no_grad()
-    def probabilities(self, images: Tensor, batch: int = 128) -> dict[str, Tensor]:
-        """Softmax probabilities ``(N, classes)`` by head."""
-        parts = [self.net(part) for part in images.split(batch)]
-        return {head: torch.cat([part[head] for part in parts]).softmax(-1) for head in HEADS}
+    def probabilities(self, features: Tensor) -> dict[str, Tensor]:
+        """Softmax probabilities ``(N, classes)`` by head, from features ``(N, width)``."""
+        return {head: logits.softmax(-1) for head, logits in self.net.logits(features).items()}
 
     def __call__(self, images: Tensor) -> Judgement:
         """Judge images ``(N, 3, 64, 64)`` in [0, 1]."""
         seen: dict[str, list[str]] = {}
         confidence: dict[str, Tensor] = {}
-        for head, p in self.probabilities(images).items():
+        features = self.features(images)
+        for head, p in self.probabilities(features).items():
             confidence[head], index = p.max(-1)
             sure = (confidence[head] >= self.thresholds[head]).tolist()
             seen[head] = [self.classes[head][i] if ok else CANNOT_TELL for i, ok in zip(index.tolist(), sure, strict=True)]
-        return Judgement(seen["object"], seen["background"], seen["style"], confidence)
+        return Judgement(seen["object"], seen["background"], seen["style"], confidence, features)
 
 
 def load_judge() -> Judge:

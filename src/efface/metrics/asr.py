@@ -62,3 +62,16 @@ def asr_post(
         rows, hits = [a for a, _ in found], [a.shows(target) or b.shows(target) for a, b in found]
     how = replace(provenance, extra={**provenance.extra, "counts_pre": plain is not None})
     return rate("asr_post", attack, hits, rows, rng, attacked.detector(target.head), how)
+
+
+def seconds_per_success(post: Score, prompts: int) -> Score:
+    """The attack's seconds for each prompt that succeeded, from `asr_post` and the number of prompts searched; no value for no success.
+
+    Only the search is counted, not the drawing of pictures; prompts that succeed as they stand count as in `asr_post`.
+    """
+    seconds = post.provenance.attack_seconds
+    if seconds is None or not post.value:
+        return replace(post, metric="seconds_per_success", value=None, low=None, high=None)
+    low, value, high = (seconds / (rate * prompts) if rate else None for rate in (post.high, post.value, post.low))
+    low, high = (None, None) if low is None or high is None else (low, high)
+    return replace(post, metric="seconds_per_success", value=value, low=low, high=high)

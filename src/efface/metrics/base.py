@@ -118,8 +118,11 @@ class Sightings:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def update(self, images: Tensor, asked: Sequence[Asked]) -> None:
+    def update(self, images: Tensor, asked: Sequence[Asked]) -> Any:
         """Look at images ``(N, 3, H, W)`` in [0, 1]; nothing of a batch is taken when any of it is refused.
+
+        Returns:
+            What the detector gave for them; None for no images.
 
         Raises:
             ValueError: another number of images than of `asked`, a head that the detector has not, or a picture that was there before.
@@ -131,10 +134,12 @@ class Sightings:
             raise ValueError("a picture of the same group, prompt and seed is there twice")
         if unknown := {head for one in asked for head in one.shows}.difference(heads):
             raise ValueError(f"the detector has no head {sorted(unknown)}, only {heads}")
-        if asked:
-            judgement = self._look(images)
-            labels = {head: getattr(judgement, head) for head in heads}
-            self._rows.update((one.key, Sighting(one, {head: labels[head][i] for head in heads})) for i, one in enumerate(asked))
+        if not asked:
+            return None
+        judgement = self._look(images)
+        labels = {head: getattr(judgement, head) for head in heads}
+        self._rows.update((one.key, Sighting(one, {head: labels[head][i] for head in heads})) for i, one in enumerate(asked))
+        return judgement
 
     def rows(self, *groups: str) -> list[Sighting]:
         """The sightings of these groups, in the order in which they came."""

@@ -9,6 +9,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from .soft import Soft
+
 Params = Mapping[str, Tensor]
 
 
@@ -104,8 +106,16 @@ class TextToImage(Protocol):
         """Prompts to tokens; warns, and says what was cut, when a prompt is too long."""
         ...
 
-    def encode(self, prompts: Sequence[str] | Tokens, *, soft: Tensor | None = None, params: Params | None = None) -> Conditioning:
-        """Prompts to conditioning, differentiable; ``soft`` embeddings go in after BOS, ``params`` replaces the encoder's tensors."""
+    def words(self) -> list[str]:
+        """Every token of the vocabulary that ends a word, as text, without the marker of its end."""
+        ...
+
+    def detokenize(self, ids: Sequence[int]) -> str:
+        """Token ids to text."""
+        ...
+
+    def encode(self, prompts: Sequence[str] | Tokens, *, soft: Tensor | Soft | None = None, params: Params | None = None) -> Conditioning:
+        """Prompts to conditioning, differentiable; ``soft`` embeddings go in after BOS, or where they say; ``params`` replaces tensors."""
         ...
 
     def predict(self, z: Tensor, t: Tensor | int, cond: Conditioning, *, params: Params | None = None) -> Prediction:
@@ -116,7 +126,10 @@ class TextToImage(Protocol):
         """Sample with guidance and yield every step."""
         ...
 
-    def sample(self, prompts: Sequence[str], *, seeds: Sequence[int], steps: int = 20, guidance: float = 3.0, batch: int = 16) -> Tensor:
+    def sample(
+        self, prompts: Sequence[str], *, seeds: Sequence[int], steps: int = 20, guidance: float = 3.0, batch: int = 16,
+        soft: Soft | None = None,
+    ) -> Tensor:  # fmt: skip
         """Draw one picture for each prompt and seed: ``(N, 3, H, W)`` in [0, 1]."""
         ...
 

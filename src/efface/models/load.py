@@ -13,7 +13,14 @@ if TYPE_CHECKING:
 
     from .unet import UNetModel
 
-EMBEDDED = ("pocket",)
+EMBEDDED = ("pocket", "pocket-sibling")
+SIBLINGS = {"pocket-sibling": "pocket"}
+"""Models with a denoiser of their own that share everything else with another."""
+
+
+def kin(name: str) -> str:
+    """The model whose world, presets and benchmarks a model shares: itself, but for a sibling."""
+    return SIBLINGS.get(name, name)
 
 
 def embedded_folder(name: str) -> Path:
@@ -29,7 +36,7 @@ def locate(ref: str | Path) -> tuple[Path, str]:
         EffaceError: a folder that is no diffusers pipeline.
     """
     if str(ref) in EMBEDDED:
-        return embedded_folder(str(ref)), str(ref)
+        return embedded_folder(kin(str(ref))), str(ref)
     folder = Path(ref)
     if not folder.is_dir():
         raise UnknownName("model", str(ref), (*EMBEDDED, "any folder in diffusers layout"))
@@ -42,10 +49,11 @@ def load_model(ref: str | Path = "pocket", *, device: torch.device | str | None 
     """Load a model.
 
     Args:
-        ref: ``"pocket"``, or a folder in diffusers layout.
+        ref: ``"pocket"``, ``"pocket-sibling"``, or a folder in diffusers layout.
         device: where to compute; the fastest at hand if not given.
     """
     folder, name = locate(ref)
     from .unet import UNetModel  # after the checks: a wrong name must not cost an import of torch
 
-    return UNetModel.load(folder, name, device)
+    own = embedded_folder(name) / "unet" if name in SIBLINGS else None
+    return UNetModel.load(folder, name, device, unet=own)

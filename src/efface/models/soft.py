@@ -1,13 +1,30 @@
-"""Soft tokens: embeddings that go in right after BOS, through a hook on the token embedding."""
+"""Soft prompts: embeddings in place of tokens, through a hook on the token embedding."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Soft:
+    """Embeddings that stand in place of some tokens' own.
+
+    Attributes:
+        embeddings: ``(B, L, D)``; read where `at` says so.
+        at: which places, bool ``(B, L)``; places beyond L keep their tokens.
+    """
+
+    embeddings: Tensor
+    at: Tensor
+
+    def __getitem__(self, index: slice | Tensor) -> Soft:
+        return Soft(self.embeddings[index], self.at[index])
 
 
 def token_embedding(encoder: nn.Module) -> nn.Module:
@@ -16,21 +33,38 @@ def token_embedding(encoder: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def soft_tokens(encoder: nn.Module, ids: Tensor, soft: Tensor | None) -> Iterator[Tensor]:
-    """Yields the token ids ``(B, L)`` to run the encoder on, while ``soft`` ``(B or 1, k, D)`` is written over places 1 to k.
+def soft_tokens(encoder: nn.Module, ids: Tensor, soft: Tensor | Soft | None) -> Iterator[Tensor]:
+    """Yields the token ids ``(B, L)`` to run the encoder on, while soft embeddings are written over the tokens' own.
 
-    The ids from place 1 on move k places to the right, so that the last k fall out of the context.
+    `Soft` is written over the places that it names. A tensor ``(B or 1, k, D)`` is written over places 1 to k, and the ids from place 1 on
+    move k places to the right, so that the last k fall out of the context.
     """
     if soft is None:
         yield ids
         return
-    k = soft.shape[1]
-
-    def write(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
-        return torch.cat([output[:, :1], soft.expand(len(output), -1, -1).to(output.dtype), output[:, 1 + k :]], dim=1)
-
-    hook = token_embedding(encoder).register_forward_hook(write)
+    hook = token_embedding(encoder).register_forward_hook(_over(soft) if isinstance(soft, Soft) else _after_bos(soft))
     try:
-        yield torch.cat([ids[:, :1], ids[:, :1].expand(-1, k), ids[:, 1 : ids.shape[1] - k]], dim=1)
+        if isinstance(soft, Soft):
+            yield ids
+        else:
+            k = soft.shape[1]
+            yield torch.cat([ids[:, :1], ids[:, :1].expand(-1, k), ids[:, 1 : ids.shape[1] - k]], dim=1)
     finally:
         hook.remove()
+
+
+def _after_bos(soft: Tensor) -> Any:
+    def write(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+        inserted = soft.expand(len(output), -1, -1).to(output.dtype)
+        return torch.cat([output[:, :1], inserted, output[:, 1 + soft.shape[1] :]], dim=1)
+
+    return write
+
+
+def _over(soft: Soft) -> Any:
+    def write(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+        length = min(soft.embeddings.shape[1], output.shape[1])
+        at, new = soft.at[:, :length, None], soft.embeddings[:, :length].to(output.dtype)
+        return torch.cat([torch.where(at, new, output[:, :length]), output[:, length:]], dim=1)
+
+    return write

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
-from diffusers.utils import logging as diffusers_logging
 from torch import Tensor, nn
 from torch.func import functional_call
-from transformers.utils import logging as transformers_logging
 
 from efface.core.errors import EffaceError
 
 from .base import Conditioning, Params, Prediction, Tokens, TrajectoryPoint
 from .fingerprint import fingerprint
 from .guidance import GuidanceEdit, Guide, GuidedStep
+from .pipeline import default_device, load_pipeline
 from .sites import Sites, select
-from .soft import soft_tokens
+from .soft import Soft, soft_tokens
 
 Progress = Callable[[int], None]
 
@@ -47,15 +45,12 @@ class UNetModel:
             module.eval().requires_grad_(False)
 
     @classmethod
-    def load(cls, folder: Path, name: str, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32) -> UNetModel:
-        """Load a diffusers folder; only safetensors are read."""
-        try:
-            with without_bars():
-                pipe = StableDiffusionPipeline.from_pretrained(folder, dtype=dtype, use_safetensors=True, local_files_only=True)
-        except (OSError, ValueError, KeyError) as error:
-            raise EffaceError(f"{folder} does not load as a Stable Diffusion pipeline: {str(error).splitlines()[0]}") from error
-        pipe.set_progress_bar_config(disable=True)
-        return cls(pipe.to(device or default_device()), name)
+    def load(
+        cls, folder: Path, name: str, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32,
+        unet: Path | None = None,
+    ) -> UNetModel:  # fmt: skip
+        """Load a diffusers folder, with the denoiser of another folder where one is given; only safetensors are read."""
+        return cls(load_pipeline(folder, dtype, unet).to(device or default_device()), name)
 
     @property
     def device(self) -> torch.device:
@@ -91,12 +86,21 @@ class UNetModel:
         mask = (torch.arange(length, device=ids.device)[None] <= eos[:, None]).long()
         return Tokens(ids, mask, eos)
 
-    def encode(self, prompts: Sequence[str] | Tokens, *, soft: Tensor | None = None, params: Params | None = None) -> Conditioning:
+    def words(self) -> list[str]:
+        """Every token of the vocabulary that ends a word, as text, sorted."""
+        return sorted(token.removesuffix("</w>") for token in self.tokenizer.get_vocab() if token.endswith("</w>"))
+
+    def detokenize(self, ids: Sequence[int]) -> str:
+        """Token ids to text, as a user could type it."""
+        return str(self.tokenizer.decode(list(ids))).strip()
+
+    def encode(self, prompts: Sequence[str] | Tokens, *, soft: Tensor | Soft | None = None, params: Params | None = None) -> Conditioning:
         """Prompts to conditioning, differentiable.
 
         Args:
-            prompts: texts, or tokens from :meth:`tokenize`.
-            soft: embeddings ``(B, k, D)`` or ``(1, k, D)`` that go in right after BOS; the last k tokens are moved out of the context.
+            prompts: texts, or tokens from :meth:`tokenize`, also fewer than the context is long.
+            soft: embeddings ``(B, k, D)`` or ``(1, k, D)`` that go in right after BOS, so that the last k tokens are moved out of the
+                context; or `Soft`, in place of the tokens that it names.
             params: tensors that stand in for the text encoder's own, by parameter name.
         """
         tokens = prompts if isinstance(prompts, Tokens) else self.tokenize(prompts)
@@ -160,6 +164,7 @@ class UNetModel:
         steps: int = 20,
         guidance: float = 3.0,
         batch: int = 16,
+        soft: Soft | None = None,
         progress: Progress | None = None,
     ) -> Tensor:
         """Draw one picture for each prompt and seed.
@@ -170,6 +175,7 @@ class UNetModel:
             steps: DDIM steps.
             guidance: classifier-free guidance scale; 1 is none.
             batch: pictures drawn at once.
+            soft: embeddings in place of some of the prompts' tokens, one row a prompt.
             progress: called with the number of pictures done after each batch.
 
         Returns:
@@ -180,7 +186,7 @@ class UNetModel:
         pictures = []
         for start in range(0, len(prompts), batch):
             part = slice(start, start + batch)
-            cond = self.encode(prompts[part])
+            cond = self.encode(prompts[part], soft=None if soft is None else soft[part])
             for point in self.trajectory(cond, steps=steps, guidance=guidance, seeds=seeds[part]):
                 z = point.z
             pictures.append(self.decode(z).float().cpu())
@@ -199,23 +205,3 @@ class UNetModel:
 
 def _rows(p: Prediction, rows: slice) -> Prediction:
     return Prediction(p.value[rows], p.kind, p.z[rows], p.alpha[rows], p.sigma[rows])
-
-
-def default_device() -> torch.device:
-    """CUDA, else Apple's MPS, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-@contextmanager
-def without_bars() -> Iterator[None]:
-    """No progress bars of the libraries while a model is loaded: it takes a moment, and whoever calls may have a bar of his own."""
-    libraries = [library for library in (diffusers_logging, transformers_logging) if library.is_progress_bar_enabled()]
-    for library in libraries:
-        library.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for library in libraries:
-            library.enable_progress_bar()

@@ -65,17 +65,38 @@ def draw_latents(
     if not prompts or count < 1:
         raise EffaceError("to draw pictures needs at least one prompt and one picture")
     which = torch.arange(count) % len(prompts)
-    cond, progress, parts = model.encode(list(prompts)), progress or Silent(), []
-    progress.start("drawing anchors", count, 0)
+    seeds = [derive_seed(seed, "latent", number) for number in range(count)]
+    asked = [prompts[i] for i in which.tolist()]
+    drawn = draw_each(model, asked, seeds, steps=steps, guidance=guidance, batch=batch, progress=progress, name="drawing anchors")
+    return Latents(model, drawn.clean, which)
+
+
+@torch.no_grad()
+def draw_each(
+    model: Editable, prompts: Sequence[str], seeds: Sequence[int], *, steps: int, guidance: float, batch: int = 16,
+    progress: Progress | None = None, name: str = "drawing",
+) -> Latents:  # fmt: skip
+    """The latent of one picture for each prompt and seed, straight out of the sampler; ``prompt`` numbers the prompts in their order.
+
+    Args:
+        model: what draws.
+        prompts: what is drawn.
+        seeds: one a prompt.
+        steps: of the sampler.
+        guidance: classifier-free guidance scale.
+        batch: pictures drawn at once.
+        progress: where to show how far it is.
+        name: what to call it there.
+    """
+    progress, parts = progress or Silent(), []
+    progress.start(name, len(prompts), 0)
     try:
-        for start in range(0, count, batch):
-            numbers = range(start, min(start + batch, count))
-            seeds = [derive_seed(seed, "latent", number) for number in numbers]
-            rows = cond[which[start : start + len(numbers)].to(model.device)]
-            for point in model.trajectory(rows, steps=steps, guidance=guidance, seeds=seeds):
+        for start in range(0, len(prompts), batch):
+            part = slice(start, start + batch)
+            for point in model.trajectory(model.encode(list(prompts[part])), steps=steps, guidance=guidance, seeds=seeds[part]):
                 z = point.z
             parts.append(z)
-            progress.update(start + len(numbers), {})
+            progress.update(min(start + batch, len(prompts)), {})
     finally:
         progress.stop()
-    return Latents(model, torch.cat(parts), which)
+    return Latents(model, torch.cat(parts), torch.arange(len(prompts)))

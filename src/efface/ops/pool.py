@@ -141,7 +141,15 @@ class TrajectoryPool:
         if not chosen or not len(at):
             raise EffaceError(f"the trajectory pool has no tuple of prompts {prompts} with timesteps in [{low}, {high})")
         runs = torch.tensor(chosen)[torch.randint(len(chosen), (size,), generator=generator)]
-        steps = at[torch.randint(len(at), (size,), generator=generator)]
+        return self._batch(runs, at[torch.randint(len(at), (size,), generator=generator)])
+
+    def draw_each(self, prompts: Sequence[int], generator: torch.Generator) -> Batch:
+        """One tuple for each of these prompts, by number, in their order: a run and a step of it drawn evenly."""
+        each = len(self._runs) // len(self.prompts)
+        runs = torch.tensor(prompts) + len(self.prompts) * torch.randint(each, (len(prompts),), generator=generator)
+        return self._batch(runs, torch.randint(len(self.timesteps), (len(prompts),), generator=generator))
+
+    def _batch(self, runs: Tensor, steps: Tensor) -> Batch:
         rows = torch.stack([self._runs[run][:, step] for run, step in zip(runs.tolist(), steps.tolist(), strict=True)], dim=1)
         z, conditional, unconditional = rows.to(self.model.device)
         prompt = (runs % len(self.prompts)).to(self.model.device)

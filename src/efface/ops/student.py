@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from efface.core.errors import EffaceError
 from efface.core.tensors import TensorBlob
 from efface.models.base import Conditioning, Prediction, Tokens
 from efface.models.editable import Editable
+from efface.models.soft import Soft
 
 from .blobs import to_blob
 
@@ -48,9 +50,14 @@ class Student:
         """The masters in the model's dtype under the component's own names, for ``params=``; gradients reach the masters."""
         return self.sites.own({name: master.to(self.sites.parameters[name].dtype) for name, master in self.masters.items()})
 
-    def encode(self, prompts: Sequence[str] | Tokens, *, soft: Tensor | None = None) -> Conditioning:
+    def encode(self, prompts: Sequence[str] | Tokens, *, soft: Tensor | Soft | None = None) -> Conditioning:
         """Prompts to conditioning by the student; the original's where the text encoder is not trained."""
         return self.model.encode(prompts, soft=soft, params=self.params() if self.component == "text_encoder" else None)
+
+    def frozen(self) -> Callable[..., Conditioning]:
+        """`encode` as it is now, with gradients to soft embeddings only."""
+        fixed = {name: tensor.detach() for name, tensor in self.params().items()} if self.component == "text_encoder" else None
+        return partial(self.model.encode, params=fixed)
 
     def predict(self, z: Tensor, t: Tensor | int, cond: Conditioning) -> Prediction:
         """One pass of the student's denoiser; the original's where the denoiser is not trained."""

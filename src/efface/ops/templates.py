@@ -15,9 +15,10 @@ from efface.core.spread import spread
 
 
 @cache
-def library() -> tuple[str, ...]:
-    """The templates that ship."""
-    return _lines(files("efface.ops").joinpath("data", "templates.txt").read_text(encoding="utf-8"), "templates.txt")
+def library(kind: str = "object") -> tuple[str, ...]:
+    """The templates that ship for a kind of concept: sentences about it, or for a style about other things."""
+    name = "templates_style.txt" if kind == "style" else "templates.txt"
+    return _lines(files("efface.ops").joinpath("data", name).read_text(encoding="utf-8"), name)
 
 
 def read_templates(path: str | Path) -> tuple[str, ...]:
@@ -36,8 +37,8 @@ def prompts_of(concept: Concept, templates: Sequence[str], limit: int | None = N
 
 
 def fitting(templates: Sequence[str], kind: str) -> tuple[str, ...]:
-    """The templates for a kind of concept: names of persons and styles go without an article."""
-    if kind in ("object", "domain"):
+    """The templates for a kind of concept: names of persons go without an article."""
+    if kind in ("object", "domain", "style"):
         return tuple(templates)
     return tuple(dict.fromkeys(re.sub(r"\ban? \{\}", SLOT, template) for template in templates))
 
@@ -52,18 +53,26 @@ def _lines(text: str, where: str) -> tuple[str, ...]:
 
 
 _PLACE = r"\b(?:an?|the|my|one) \{\} (?:in|on|at|among|by) (?=the |an? |outer )|\{\} (?:in|on|at|among|by) (?=the |outer )"
+_STYLE = (
+    r"\b(?:an?|the) \{\} of (?=\w)|,? (?:in|as) (?:the style of )?(?:an? )?\{\}(?: style)?$|, \{\}$"
+    r"|\{\} (?=(?:painting|picture|image|photo) of )"
+)
 
 
 def has_rest(template: str) -> bool:
-    """Whether something to draw is left of a template without its concept, such as the woods."""
-    return re.search(_PLACE, template) is not None
+    """Whether something to draw is left of a template without its concept, such as the woods, or what is drawn in a style."""
+    return re.search(f"{_PLACE}|{_STYLE}", template) is not None
 
 
 def without(template: str) -> str:
     """What is left of a template without the concept.
 
-    ``a sketch of a {} in the woods`` becomes ``a sketch of the woods``; where nothing else is named, ``a sketch of a {}`` becomes
-    ``a sketch``, for which a model draws whatever it likes, now and then the concept.
+    ``a sketch of a {} in the woods`` becomes ``a sketch of the woods``, ``a {} of a dog`` becomes ``a dog``; where nothing else is named,
+    ``a sketch of a {}`` becomes ``a sketch``, for which a model draws whatever it likes, now and then the concept.
     """
-    text = re.sub(_PLACE, "", template) if has_rest(template) else re.sub(r"(\b(of|with|by) )?(\b(an?|the|my|one) )?\{\}", "", template)
+    text = (
+        re.sub(f"{_PLACE}|{_STYLE}", "", template)
+        if has_rest(template)
+        else re.sub(r"(\b(of|with|by) )?(\b(an?|the|my|one) )?\{\}", "", template)
+    )
     return " ".join(text.split()).strip(" ,")

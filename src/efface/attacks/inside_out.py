@@ -1,0 +1,76 @@
+"""Inside-out: SAGE's own search (arXiv 2506.09363) against any model whose text encoder can be reached.
+
+From every prompt that names the concept, the sentence's token embeddings are changed until the text encoder under attack lets the concept
+through again; the concept's own tokens stay, and nothing is denoised (`efface.ops.inside_out`). Against an erasure that left the text
+encoder alone, the terms that ask for a difference have nothing to find: what brings the concept back then is a sentence that calls for it
+more strongly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+
+from efface.core.attack_set import AttackPrompt, AttackSet, Budget, Task
+from efface.core.card import Card
+from efface.core.concept import Concept
+from efface.models.editable import Editable
+from efface.ops.attack_run import AttackRun
+from efface.ops.framed import framed
+from efface.ops.inside_out import Search
+from efface.ops.inside_out import inside_out as search_from
+from efface.ops.similarity import Similarity
+from efface.ops.soft_prompts import embedding_table, nearest_words, saved
+
+CARD = Card(
+    name="inside_out",
+    title="Inside-out search",
+    paper="Zhu et al.: SAGE: Exploring the Boundaries of Unsafe Concept Domain with Semantic-Augment Erasing, 2025",
+    arxiv="2506.09363",
+    families=("sd1",),
+    trains="",
+    needs_gradient=True,
+    needs_images=False,
+    vram={},
+    minutes={},
+    reconstruction=True,
+    summary="Changes the sentence around the concept's name until the text encoder lets it through; no denoising.",
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """The search's hyper-parameters."""
+
+    steps: int = field(default=30, metadata={"help": "Adam steps a prompt"})
+    lr: float = field(default=0.1, metadata={"help": "in units of the mean norm of a token's embedding"})
+    objective: str = field(default="c", metadata={"help": "what is maximised beside the domain: a, b, c, d, or domain for nothing"})
+    domain: float = field(default=1.0, metadata={"help": "weight of the part that keeps the search at the concept"})
+    similarity: str = field(default="tokens", metadata={"help": "tokens, eos or kv"})
+    batch: int = field(default=32, metadata={"help": "prompts searched at once"})
+
+
+PRESETS: dict[str, dict[str, object]] = {"paper": {}}
+
+
+def inside_out(model: Editable, concept: Concept, tasks: Sequence[Task], config: Config, run: AttackRun) -> AttackSet:
+    """One search from every task's prompt."""
+    prompts = [task.prompt for task in tasks]
+    frames, alone = framed(model, prompts, [concept.name] * len(prompts)), framed(model, [concept.name], [concept.name])
+    search = Search(config.objective, config.domain, config.steps, config.lr)
+    original = partial(model.encode, params=run.unedited.get("text_encoder"))
+    similarity, table, rows = Similarity(model, config.similarity), embedding_table(model), []
+    run.progress.start("searching inside-out", len(prompts), 0)
+    try:
+        for start in range(0, len(prompts), config.batch):
+            part = slice(start, start + config.batch)
+            soft, reached = search_from(
+                search, frames[part], alone, erased=model.encode, original=original, table=table, similarity=similarity
+            )
+            for task, found, at, row in zip(tasks[part], saved(soft), soft.at, soft.embeddings, strict=True):
+                rows.append(AttackPrompt(task.prompt, task.prompt, task.seed, found, nearest_words(model, row[at])))
+            run.progress.update(len(rows), {"objective": float(reached.mean())})
+    finally:
+        run.progress.stop()
+    return AttackSet("inside_out", concept, tuple(rows), asdict(config), Budget(config.steps, 0.0), seed=run.seed)

@@ -1,0 +1,68 @@
+"""FID of what is drawn for unrelated prompts, beside the one that the unedited model has from itself with other seeds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from efface.core.erasure import Erasure
+from efface.core.errors import EffaceError
+from efface.core.result import Score
+from efface.core.score import DetectorId
+from efface.metrics.fid import QUOTABLE, FeatureStats, fid
+from efface.ops.progress import Progress, Silent
+
+from .draw import Painter
+from .protocol import Benchmark, Row
+from .runner import drawn
+from .watch import DETECTORS, check_size
+
+AFTER = 50_000
+"""How far behind a part's first seed the seeds of these pictures begin, so that none was drawn for anything else."""
+
+
+def distance(
+    benchmark: Benchmark, painter: Painter, erasure: Erasure | None, *, pictures: int = QUOTABLE, part: str = "test",
+    progress: Progress | None = None, least: int = QUOTABLE,
+) -> list[Score]:  # fmt: skip
+    """``fid`` of the erased model and ``fid_before`` of the base model, both from the base model's pictures with other seeds.
+
+    Args:
+        benchmark: its group ``other`` gives the prompts, which are gone round in turn.
+        painter: draws them.
+        erasure: what is evaluated.
+        pictures: on either side; three times as many are drawn, two thirds of them by the base model.
+        part: ``test`` or ``dev``.
+        progress: where to show how far it is.
+        least: pictures from which an FID is quoted.
+
+    Raises:
+        EffaceError: fewer pictures than that.
+    """
+    if pictures < least:
+        raise EffaceError(f"an FID is quoted from {least} pictures on, not {pictures}: draw more, or read the KID")
+    check_size(painter.model, benchmark)
+    start, look = benchmark.first_seed(part) + AFTER, DETECTORS[benchmark.detector]()
+    rows = benchmark.rows(part, groups=("other",))
+    sets = [[replace(rows[i % len(rows)], seed=start + k * pictures + i) for i in range(pictures)] for k in range(2)]
+    reference = _features("FID: reference", painter, sets[0], None, look, progress or Silent())
+    name, _, version = look.id.partition("@")
+    how = replace(drawn(benchmark), extra={"reference": "the unedited model, the same prompts, other seeds"})
+    scores = []
+    for metric, state in (("fid_before", None), ("fid", erasure)):
+        found = _features(f"FID: {'after' if state else 'before'}", painter, sets[1], state, look, progress or Silent())
+        score = fid(reference, found, "other", detector=DetectorId(name, version), provenance=how, least=least)
+        scores.append(replace(score, metric=metric))
+    return scores
+
+
+def _features(name: str, painter: Painter, rows: list[Row], erasure: Erasure | None, look: object, progress: Progress) -> FeatureStats:
+    """The features of the rows' pictures."""
+    found = FeatureStats()
+    progress.start(name, len(rows), 0)
+    try:
+        for part, images in painter.pictures(rows, erasure):
+            found.update(look.features(images), [row.prompt for row in part])  # type: ignore[attr-defined]
+            progress.update(found.n, {})
+    finally:
+        progress.stop()
+    return found

@@ -1,0 +1,205 @@
+"""SAGE: semantic-augment erasing (Zhu et al., arXiv 2506.09363); a reconstruction, not the geometric regularisation of the same name.
+
+No code is public; what the paper's text leaves open was decided by measurement (``docs/methods/sage.md``).
+
+Only the text encoder E is trained; the denoiser e is frozen, so that the purified encoder drops into every model that shares it. With E*
+the original, c the concept, p a sentence with it, r the retained prompts and "" among them:
+
+    for each step:
+        p   <- sentences from the library                                                       warm-up
+        p   <- argmax over their token embeddings of domain s(E*(p), E*(c)) + term(E, E*)       self-check: J steps, inside-out
+        L_e <- || e(z_t, t, E(p)) - target(p, c) ||^2                                           self-erasure
+        L_g <- mean_ij ( cos(E(r_i), E*(r_j)) - cos(E*(r_i), E*(r_j)) )^2                       global retention: the graph
+        L_l <- || e(z'_t, t, E(r)) - e(z'_t, t, E*(r)) ||^2  over the Top-K that drift most     local retention
+        E   <- Adam( L_e + graph * L_g + local * L_l )
+
+    target   concept   e(z_t, t, "") - eta ( e(z_t, t, E*(c)) - e(z_t, t, "") )                 ESD's negative guidance
+             prompt    the same with E*(p)
+             rest      e(z_t, t, E*(p)) - (eta + 1) ( e(z_t, t, E*(c)) - e(z_t, t, "") )        keeps the rest of the sentence
+
+z_t comes from pooled trajectories of the original. With ``words`` > 0, the model is asked first which words of its own vocabulary it
+draws the concept by (`efface.ops.own_words`), and the search starts from these too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from efface.core.card import Card
+from efface.core.concept import SLOT, Concept
+from efface.core.erasure import Erasure
+from efface.core.errors import EffaceError, UnknownName
+from efface.core.spread import spread
+from efface.models.editable import Editable
+from efface.ops.inside_out import Search, inside_out
+from efface.ops.own_words import own_words
+from efface.ops.retention import Graph, Retained, most_drifted
+from efface.ops.run import Run
+from efface.ops.sentences import TARGETS, Runs, Sentences
+from efface.ops.similarity import Similarity
+from efface.ops.soft_prompts import embedding_table
+from efface.ops.student import Student
+from efface.ops.templates import fitting, library, read_templates
+
+CARD = Card(
+    name="sage",
+    title="SAGE (semantic-augment erasing)",
+    paper="Zhu et al.: SAGE: Exploring the Boundaries of Unsafe Concept Domain with Semantic-Augment Erasing, 2025",
+    arxiv="2506.09363",
+    families=("sd1",),
+    trains="the text encoder without its embeddings",
+    needs_gradient=True,
+    needs_images=False,
+    vram={},
+    minutes={},
+    reconstruction=True,
+    summary="Searches, from the concept outwards, for what the text encoder still lets through, and erases that: a cycle.",
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """SAGE's hyper-parameters; the defaults are the paper's where it states them."""
+
+    sites: str = field(default="text_all", metadata={"help": "what is trained of the text encoder: text_all, text_layers:0-3, text_mlp"})
+    steps: int = field(default=1000, metadata={"help": "training steps, the warm-up's included"})
+    warmup: int = field(default=200, metadata={"help": "first steps, on plain sentences without a search"})
+    lr: float = field(default=1e-5, metadata={"help": "Adam's learning rate"})
+    batch: int = field(default=4, metadata={"help": "sentences a step and concept"})
+    eta: float = field(default=1.0, metadata={"help": "strength of the negative guidance"})
+    target: str = field(default="prompt", metadata={"help": "what is learned for a sentence: concept, prompt or rest"})
+    attack_steps: int = field(default=30, metadata={"help": "J, steps of a search"})
+    attack_lr: float = field(default=0.1, metadata={"help": "of the search, in units of a token embedding's norm"})
+    objective: str = field(default="c", metadata={"help": "what the search maximises beside the domain: a, b, c, d, or domain for nothing"})
+    domain: float = field(default=1.0, metadata={"help": "weight of the part that keeps the search at the concept"})
+    similarity: str = field(default="tokens", metadata={"help": "of the search: tokens, eos or kv"})
+    graph: float = field(default=0.4, metadata={"help": "gamma, weight of the graph: 0.4 for nudity, 3.0 for styles"})
+    graph_form: str = field(default="cross", metadata={"help": "cosines within one encoder (self) or against the original (cross)"})
+    local: float = field(default=1.0, metadata={"help": "weight of the local retention"})
+    top: int = field(default=4, metadata={"help": "K, retained prompts a step that keep their predicted noise"})
+    pin_empty: bool = field(default=True, metadata={"help": "whether the empty prompt is retained, too"})
+    templates: str = field(default="", metadata={"help": "a file of sentences with {}, one a line; by default the library"})
+    sentences: int = field(default=0, metadata={"help": "at most so many of the templates, evenly spread; 0: all"})
+    words: int = field(default=0, metadata={"help": "at most so many words that the model itself draws the concept by; 0: its name alone"})
+    guidance: float = field(default=3.0, metadata={"help": "guidance scale of the pooled runs"})
+    sampler_steps: int = field(default=50, metadata={"help": "DDIM steps of a run"})
+    runs: int = field(default=1, metadata={"help": "pooled runs for each prompt"})
+
+
+PRESETS: dict[str, dict[str, object]] = {
+    "paper": {},
+    "pocket": {
+        "lr": 2e-4,
+        "steps": 150,
+        "warmup": 30,
+        "batch": 8,
+        "sampler_steps": 20,
+        "eta": 2.0,
+        "target": "rest",
+        "sentences": 24,
+        "graph": 3.0,
+        "local": 2.0,
+        "top": 8,
+    },
+    "demo": {
+        "lr": 2e-4,
+        "steps": 80,
+        "warmup": 16,
+        "batch": 8,
+        "sampler_steps": 20,
+        "eta": 2.0,
+        "target": "rest",
+        "sentences": 24,
+        "graph": 1.0,
+    },
+}
+ABLATION: dict[str, dict[str, object]] = {
+    "as it is": {},
+    "no search": {"warmup": 1_000_000},
+    "no warm-up": {"warmup": 0},
+    "search: a": {"objective": "a"},
+    "search: b": {"objective": "b"},
+    "search: d": {"objective": "d"},
+    "search: domain alone": {"objective": "domain"},
+    "search: c alone": {"domain": 0.0},
+    "similarity: EOS": {"similarity": "eos"},
+    "similarity: keys, values": {"similarity": "kv"},
+    "10 search steps": {"attack_steps": 10},
+    "no graph": {"graph": 0.0},
+    "graph within E": {"graph_form": "self"},
+    "no Top-K": {"local": 0.0},
+    "empty prompt free": {"pin_empty": False},
+    "target: prompt": {"target": "prompt"},
+    "target: concept": {"target": "concept"},
+    "with own words": {"words": 8},
+}
+
+
+def sage(model: Editable, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
+    """Erase the domains of ``concepts``, one search per concept and step."""
+    check(config, concepts)
+    search = Search(config.objective, config.domain, config.attack_steps, config.attack_lr)
+    domains = [sentences(model, concept, config, run) for concept in concepts]
+    retained = Retained.of(model, concepts, pool_of(config), empty=config.pin_empty, seed=run.seed_for("retained"))
+    graph_of, pinned = Graph(retained.original, config.graph_form), retained.empty
+    student, similarity, table = Student(model, config.sites), Similarity(model, config.similarity), embedding_table(model)
+    optimiser = torch.optim.Adam(student.parameters(), lr=config.lr)
+    for step in run.steps(config.steps, student.masters, optimiser):
+        erase: Tensor = torch.zeros((), device=model.device)
+        parts: dict[str, Tensor] = {}
+        for domain in domains:
+            batch = domain.pool.draw(config.batch, run.generator("erase"))
+            frames, alone, soft = domain.frames[batch.prompt], domain.alone[batch.prompt], None
+            if step.index >= config.warmup:
+                soft, reached = inside_out(
+                    search, frames, alone, erased=student.frozen(), original=model.encode, table=table, similarity=similarity
+                )
+                parts["attack"] = reached.mean()
+            target = domain.target(model, batch, soft, config.target, config.eta)
+            predicted = student.predict(batch.z, batch.t, student.encode(frames.tokens, soft=soft)).value
+            erase = erase + (predicted - target).square().mean() / len(domains)
+        now = student.encode(retained.tokens)
+        graph = graph_of(now)
+        local = retained.drift(student, now, most_drifted(now, retained.original, config.top, always=pinned), run.generator("retain"))
+        parts |= {"erase": erase.detach(), "graph": graph.detach(), "local": local.detach()}
+        step.minimise(erase + config.graph * graph + config.local * local, parts)
+    edit, tensors = student.replace_edit()
+    return run.erasure([edit], tensors)
+
+
+def sentences(model: Editable, concept: Concept, config: Config, run: Run) -> Sentences:
+    """The concept's words, and those that the model draws it by, in sentences of the library."""
+    words = list(concept.words)
+    if config.words:
+        words += [own.word for own in own_words(model, concept, count=config.words, seed=run.seed_for("words"), progress=run.progress)]
+    given = read_templates(config.templates) if config.templates else library(concept.kind)
+    chosen = [t for t in spread(fitting(given, concept.kind), config.sentences or None) if t != SLOT]
+    return Sentences.of(model, words, chosen, pool_of(config), run.seed_for("pool", concept.name))
+
+
+def pool_of(config: Config) -> Runs:
+    """How trajectories are drawn."""
+    return Runs(config.runs, config.sampler_steps, config.guidance)
+
+
+def check(config: Config, concepts: Sequence[Concept]) -> None:
+    """What can be wrong with a configuration for these concepts.
+
+    Raises:
+        UnknownName: a target that is none.
+        EffaceError: sites outside of the text encoder, a negative warm-up, or fewer retain prompts than the retention needs.
+    """
+    if config.target not in TARGETS:
+        raise UnknownName("target", config.target, TARGETS)
+    if not config.sites.startswith("text"):
+        raise EffaceError(f"SAGE trains the text encoder, not {config.sites!r}: set sites to text_all, text_layers:0-3 or text_mlp")
+    if config.warmup < 0:
+        raise EffaceError(f"a warm-up of {config.warmup} steps is none: set warmup to 0 or more")
+    found = len({prompt for concept in concepts for prompt in concept.retain})
+    needed = max(config.top, 1 if config.pin_empty else 2)
+    if found < needed:
+        raise EffaceError(f"SAGE retains by at least {needed} retain prompts, and there are {found}: give them with --retain-file")

@@ -1,0 +1,61 @@
+"""What an attack gets: the run, and a way back to the model as it was before the erasure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+
+from efface.core.erasure import Erasure
+from efface.models.base import Params
+from efface.models.editable import Editable
+from efface.models.names import canonical_paths
+
+from .apply import applied_to, apply, remove
+from .run import Run
+
+
+@dataclass
+class AttackRun(Run):
+    """A run of an attack on a model that has the erasure applied.
+
+    Attributes:
+        unedited: by component, the tensors that the erasure changed as they were before, for ``params=``.
+        unerased: the erasure is off the model for the body of ``with run.unerased():``.
+    """
+
+    unedited: Mapping[str, Params] = field(default_factory=dict, repr=False)
+    unerased: Callable[[], AbstractContextManager[None]] = field(default=nullcontext, repr=False)
+
+
+def before(model: Editable, erasure: Erasure) -> dict[str, Params]:
+    """By component, copies of the tensors that an erasure will write, by the component's own names."""
+    found: dict[str, Params] = {}
+    for edit in erasure.edits:
+        if edit.component in model.components:
+            module = model.components[edit.component]
+            paths, own = canonical_paths(module), dict(module.named_parameters())
+            copies = {paths[name]: own[paths[name]].detach().clone() for name in edit.targets if name in paths}
+            found[edit.component] = {**found.get(edit.component, {}), **copies}
+    return found
+
+
+@contextmanager
+def under_attack(model: Editable, erasure: Erasure, force: bool = False) -> Iterator[Callable[[], AbstractContextManager[None]]]:
+    """The erasure is on the model for the body; yields what takes it off for a while. Afterwards the model is as it was before."""
+    depth = len(applied_to(model))
+
+    @contextmanager
+    def unerased() -> Iterator[None]:
+        remove(model)
+        try:
+            yield
+        finally:
+            apply(model, erasure, force=force)
+
+    apply(model, erasure, force=force)
+    try:
+        yield unerased
+    finally:
+        while len(applied_to(model)) > depth:
+            remove(model)

@@ -1,0 +1,73 @@
+"""Prompts that name a concept, as tokens: which are the concept's, which belong to the sentence around it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from efface.core.concept import mentions
+from efface.core.errors import EffaceError
+from efface.models.base import Tokens
+from efface.models.editable import Editable
+
+
+@dataclass(frozen=True)
+class Framed:
+    """A batch of prompts that name one concept.
+
+    Attributes:
+        tokens: of the prompts, ``(B, L)``.
+        subject: places of the concept's tokens and, last, of EOS, ``(B, n)``; those of shorter words have EOS several times.
+        free: the sentence's own tokens, bool ``(B, L)``: neither BOS, concept, EOS nor padding.
+    """
+
+    tokens: Tokens
+    subject: Tensor
+    free: Tensor
+
+    def __getitem__(self, index: slice | Tensor) -> Framed:
+        t = self.tokens
+        return Framed(Tokens(t.ids[index], t.mask[index], t.eos[index]), self.subject[index], self.free[index])
+
+    def __len__(self) -> int:
+        return len(self.free)
+
+    def truncated(self) -> Framed:
+        """Without the padding behind the longest prompt: a causal encoder's states up to EOS do not depend on it."""
+        length = int(self.tokens.eos.max()) + 1
+        tokens = Tokens(self.tokens.ids[:, :length], self.tokens.mask[:, :length], self.tokens.eos)
+        return Framed(tokens, self.subject, self.free[:, :length])
+
+
+def framed(model: Editable, prompts: Sequence[str], words: Sequence[str]) -> Framed:
+    """Prompts, each with the word for the concept that it holds.
+
+    Raises:
+        EffaceError: a word without tokens, or a prompt that does not hold its word whole, also because the context ends before it.
+    """
+    tokens, alone = model.tokenize(prompts), model.tokenize(words)
+    rows = []
+    for prompt, word, ids, wanted, end in zip(prompts, words, tokens.ids.tolist(), alone.ids.tolist(), alone.eos.tolist(), strict=True):
+        rows.append(_places(prompt, word, ids, wanted[1:end]))
+    longest = max(len(row) for row in rows)
+    filled = [row + [end] * (longest - len(row)) for row, end in zip(rows, tokens.eos.tolist(), strict=True)]
+    at = torch.tensor(filled, device=tokens.ids.device)
+    places = torch.arange(tokens.ids.shape[1], device=at.device)
+    own = (places[None, :, None] == at[:, None, :]).any(-1)
+    free = tokens.mask.bool() & ~own & (places > 0) & (places[None] != tokens.eos[:, None])
+    return Framed(tokens, torch.cat([at, tokens.eos[:, None]], dim=1), free)
+
+
+def _places(prompt: str, word: str, ids: Sequence[int], wanted: Sequence[int]) -> list[int]:
+    """Where the word's tokens lie in the prompt's, at their last occurrence."""
+    if not wanted:
+        raise EffaceError(f"{word!r} has no tokens: name the concept in words that the text encoder knows")
+    for start in range(len(ids) - len(wanted) - 1, 0, -1):
+        if list(ids[start : start + len(wanted)]) == list(wanted):
+            return list(range(start, start + len(wanted)))
+    if mentions(prompt, [word]):
+        raise EffaceError(f"{word!r} is cut off by the context of {len(ids)} tokens in {prompt!r}: use a shorter sentence or name")
+    raise EffaceError(f"{prompt!r} does not contain {word!r}: give prompts that name the concept")

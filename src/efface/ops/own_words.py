@@ -1,0 +1,106 @@
+"""The words by which a model itself draws a concept: asked of the model, with nothing but its own vocabulary.
+
+Whoever asks for a weapon is drawn a dagger; erase "weapon", and the dagger is still there under its own name. A denoiser is a classifier
+of what it draws (Li et al. 2023, arXiv 2303.16203): the better a word explains a picture, the less noise is left unexplained,
+
+    gain(w) = mean over pictures x of max(0, L(x, c) - L(x, w)),        L(x, w) = E_t || e(alpha_t x + sigma_t n, t, w) - n ||^2
+
+over pictures that the original draws for the concept c, with the same noise n for every word. A word belongs to the domain where it
+explains some pictures of the concept better than the concept's own name does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from efface.core.concept import Concept, fill, mentions
+from efface.models.base import Conditioning
+from efface.models.editable import Editable
+
+from .latents import Latents, draw_latents
+from .progress import Progress, Silent
+
+BAND = (0.15, 0.75)
+"""Noise levels, as shares of all timesteps, at which what a picture shows is decided."""
+
+
+@dataclass(frozen=True)
+class OwnWord:
+    """A word, what it explains beyond the concept's name, and the share of the concept's pictures that it explains better."""
+
+    word: str
+    gain: float
+    share: float
+
+
+@torch.no_grad()
+def own_words(
+    model: Editable, concept: Concept, *, count: int, pictures: int = 32, levels: int = 4, seed: int = 0, steps: int = 20,
+    guidance: float = 3.0, progress: Progress | None = None,
+) -> list[OwnWord]:  # fmt: skip
+    """At most ``count`` words of the vocabulary by which the model draws the concept, the one that explains most first.
+
+    Args:
+        model: the original.
+        concept: its name is asked for in the first of its templates; its own words and those of its retain set are no candidates.
+        count: how many.
+        pictures: of the concept; a quarter of them choose the candidates that all are asked about.
+        levels: noise levels a picture.
+        seed: of pictures and noise.
+        steps: of the sampler.
+        guidance: its scale.
+        progress: where to show how far it is.
+    """
+    frame = concept.templates[0]
+    own = fill([frame], [concept.name])
+    drawn = draw_latents(model, own, count=pictures, steps=steps, guidance=guidance, seed=seed, progress=progress)
+    generator = torch.Generator().manual_seed(seed)
+    few = Latents(model, drawn.clean[: max(1, pictures // 4)], drawn.prompt)
+    words = candidates(model, concept)
+    gains = _gains(model, few, own, fill([frame], words), max(1, levels // 2), generator, progress)
+    best = [words[i] for i in gains.mean(1).argsort(descending=True)[: 4 * count].tolist()]
+    gains = _gains(model, drawn, own, fill([frame], best), levels, generator, progress)
+    found = [OwnWord(word, float(row.mean()), float((row > 0).float().mean())) for word, row in zip(best, gains, strict=True)]
+    return sorted((word for word in found if word.gain > 0), key=lambda word: -word.gain)[:count]
+
+
+def candidates(model: Editable, concept: Concept) -> list[str]:
+    """Whole words of the vocabulary, without the concept's own and those of its retain set, which must stay."""
+    kept = " ".join(concept.retain)
+    whole = [word for word in model.words() if len(word) > 2 and word.isalpha()]
+    return [word for word in whole if mentions(word, concept.words) is None and mentions(kept, [word]) is None]
+
+
+def _gains(
+    model: Editable, pictures: Latents, own: Sequence[str], others: Sequence[str], levels: int, generator: torch.Generator,
+    progress: Progress | None, batch: int = 64,
+) -> Tensor:  # fmt: skip
+    """max(0, L(x, c) - L(x, w)) by word and picture, ``(W, N)``."""
+    clean = pictures.clean.repeat_interleave(levels, 0)
+    span = torch.linspace(BAND[0], BAND[1], levels + 2)[1:-1] * model.timesteps
+    t = span.long().repeat(len(pictures.clean)).to(clean.device)
+    noise = torch.randn(clean.shape, generator=generator).to(clean)
+    z = model.noised(clean, noise, t)
+    shown, rows = progress or Silent(), []
+    shown.start("asking which words it draws by", len(others) + 1, 0)
+    try:
+        for i, prompt in enumerate([*own, *others]):
+            cond = model.encode([prompt])
+            losses = [
+                (model.predict(z[s : s + batch], t[s : s + batch], _repeat(cond, len(z[s : s + batch]))).epsilon - noise[s : s + batch])
+                .square().mean((1, 2, 3))
+                for s in range(0, len(z), batch)
+            ]  # fmt: skip
+            rows.append(torch.cat(losses).view(-1, levels).mean(1))
+            shown.update(i + 1, {})
+    finally:
+        shown.stop()
+    return (rows[0] - torch.stack(rows[1:])).clamp(min=0)
+
+
+def _repeat(cond: Conditioning, count: int) -> Conditioning:
+    return Conditioning(cond.states.expand(count, -1, -1), cond.pooled.expand(count, -1))

@@ -1,0 +1,85 @@
+"""The sentences that a concept is erased in: tokens, trajectories, and what is to be predicted for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from efface.core.concept import fill
+from efface.core.errors import EffaceError
+from efface.models.base import Conditioning
+from efface.models.editable import Editable
+from efface.models.soft import Soft
+
+from .framed import Framed, framed
+from .pool import Batch, TrajectoryPool
+from .targets import neg_guidance
+
+TARGETS = ("concept", "prompt", "rest")
+
+
+@dataclass(frozen=True)
+class Runs:
+    """How trajectories are drawn: runs for each prompt, DDIM steps of a run, guidance scale."""
+
+    each: int = 1
+    steps: int = 50
+    guidance: float = 3.0
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """Sentences about one concept.
+
+    Attributes:
+        prompts: the sentences, P of them.
+        frames: as tokens, ``(P, L)``.
+        alone: the word that each is about, by itself.
+        named: E*'s conditioning of these words.
+        pool: trajectories of the sentences.
+    """
+
+    prompts: tuple[str, ...]
+    frames: Framed
+    alone: Framed
+    named: Conditioning
+    pool: TrajectoryPool
+
+    @classmethod
+    def of(cls, model: Editable, words: Sequence[str], templates: Sequence[str], runs: Runs, seed: int) -> Sentences:
+        """Every template with every word.
+
+        Raises:
+            EffaceError: no template at all, or a word that is cut off by the context.
+        """
+        rows = {fill([t], [word])[0]: word for word in words for t in templates}
+        if not rows:
+            raise EffaceError("there is no sentence to erase the concept in: give templates with a {} and something around it")
+        prompts, about = tuple(rows), list(rows.values())
+        frames, alone = framed(model, prompts, about), framed(model, about, about)
+        pool = TrajectoryPool(model, prompts, runs=runs.each, steps=runs.steps, guidance=runs.guidance, seed=seed)
+        with torch.no_grad():
+            return cls(prompts, frames, alone, model.encode(about), pool)
+
+    @torch.no_grad()
+    def target(self, model: Editable, batch: Batch, soft: Soft | Tensor | None, form: str, eta: float) -> Tensor:
+        """What the student should predict for sentences p about c, ``(B, C, H, W)``.
+
+            concept   e_0 - eta (e(E*(c)) - e_0)              prompt   the same with E*(p)
+            rest      e(E*(p)) - (eta + 1) (e(E*(c)) - e_0)
+
+        Args:
+            model: the original.
+            batch: states of the pool.
+            soft: embeddings in the sentences; None for the sentences as they are, whose predictions are in the batch.
+            form: one of `TARGETS`.
+            eta: strength.
+        """
+        e_0, e_p = batch.unconditional, batch.conditional
+        if soft is not None and form != "concept":
+            e_p = model.predict(batch.z, batch.t, model.encode(self.frames[batch.prompt].tokens, soft=soft)).value
+        e_c = e_p if form == "prompt" else model.predict(batch.z, batch.t, self.named[batch.prompt]).value
+        return neg_guidance(e_p, e_c, e_0, eta + 1) if form == "rest" else neg_guidance(e_0, e_c, e_0, eta)

@@ -1,0 +1,112 @@
+"""What every registered attack must keep, on a model small enough for a test."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.tiny import erasure_of, state_bytes, tiny_model
+
+from efface.core.attack_set import AttackSet, Task
+from efface.core.concept import Concept
+from efface.core.edits import Edit
+from efface.core.erasure import Erasure
+from efface.core.errors import EffaceError
+from efface.core.registry import ATTACKS
+from efface.making import configuration, search
+from efface.models.unet import UNetModel
+from efface.ops.apply import applied_to
+from efface.ops.blobs import to_blob
+from efface.ops.soft_prompts import soft_of
+
+SMALL: dict[str, Any] = {
+    "steps": 3, "levels": 2, "batch": 2, "pictures": 3, "sampler_steps": 2, "sentences": 2, "words": 2, "population": 6, "generations": 3,
+}  # fmt: skip
+CONCEPT = Concept("gun")
+TASKS = (Task("a cat gun", "a cat {}", 1), Task("my gun", "my {}", 2), Task("a dog gun x", "a dog {} x", 3))
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _short_sentences(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tiny context has 16 places, and every letter takes one."""
+    for name in ("concept_inversion", "ring_a_bell"):
+        ATTACKS.get(name)
+        monkeypatch.setattr(f"efface.attacks.{name}.library", lambda kind: ("a {} in the x", "x {} on the x"))
+
+
+def edited(model: UNetModel) -> Erasure:
+    """An erasure that changes the text encoder."""
+    sites = model.sites("text_mlp")
+    generator = torch.Generator().manual_seed(0)
+    tensors = {name: p.detach() + 0.1 * torch.randn(p.shape, generator=generator) for name, p in sites.parameters.items()}
+    return erasure_of(model, [Edit("text_encoder", "replace", {n: n for n in tensors})], {n: to_blob(t) for n, t in tensors.items()})
+
+
+def run(name: str, model: UNetModel, **more: Any) -> AttackSet:
+    function: Any = ATTACKS.get(name)
+    known = {field.name for field in dataclasses.fields(sys.modules[function.__module__].Config)}
+    overrides = {key: value for key, value in SMALL.items() if key in known}
+    settings: dict[str, Any] = {"phrases": ("a cat", "a dog"), "preset": "paper", "overrides": overrides, "seed": 3}
+    return search(model, edited(model), CONCEPT, TASKS, function, **{**settings, **more})
+
+
+@pytest.mark.parametrize("name", ATTACKS.names())
+def test_finds_a_prompt_for_every_task_and_leaves_the_model_alone(name: str, tmp_path: Path) -> None:
+    model = tiny_model()
+    before = state_bytes(model)
+    found = run(name, model)
+    assert state_bytes(model) == before
+    assert not applied_to(model)
+    assert found.attack == name
+    assert [(p.prompt, p.seed) for p in found.prompts] == [(t.prompt, t.seed) for t in TASKS]
+    assert any(p.text != p.prompt or p.soft is not None for p in found.prompts)
+    assert found.budget.seconds > 0
+    assert found.against == edited(model).spec.hash
+    saved = found.save(tmp_path / "a")
+    assert AttackSet.load(tmp_path / "a") == saved == found
+    soft = soft_of(model, [p.text for p in found.prompts], [p.soft for p in found.prompts])
+    pictures = model.sample([p.text for p in found.prompts], seeds=[1, 2, 3], steps=2, soft=soft)
+    assert torch.isfinite(pictures).all()
+
+
+@pytest.mark.parametrize("name", ATTACKS.names())
+def test_the_same_seed_finds_the_same(name: str) -> None:
+    one, two = run(name, tiny_model()), run(name, tiny_model())
+    assert one.prompts == two.prompts
+
+
+@pytest.mark.parametrize("name", ATTACKS.names())
+def test_card_and_page(name: str) -> None:
+    card, function = ATTACKS.card(name), ATTACKS.get(name)
+    module = sys.modules[function.__module__]  # type: ignore[attr-defined]
+    assert card == module.CARD
+    assert card.name == name == function.__name__  # type: ignore[attr-defined]
+    assert not card.arxiv or (re.fullmatch(r"\d{4}\.\d{4,5}", card.arxiv) and card.arxiv in module.__doc__)
+    assert all(field.metadata.get("help") for field in dataclasses.fields(module.Config))
+    for preset in module.PRESETS:
+        configuration(function, preset, "pocket", {})
+    assert card.title in (ROOT / "docs" / "attacks" / f"{name}.md").read_text()
+
+
+def test_a_soft_prompt_that_fits_no_place_is_refused() -> None:
+    model = tiny_model()
+    found = run("inside_out", model).prompts[0].soft
+    assert found is not None
+    wide = dataclasses.replace(found, embeddings=to_blob(torch.zeros(len(found.places), 8)))
+    with pytest.raises(EffaceError, match="of width 8"):
+        soft_of(model, ["a"], [wide])
+    far = dataclasses.replace(found, places=tuple(range(40, 40 + len(found.places))))
+    with pytest.raises(EffaceError, match="cannot be tried"):
+        soft_of(model, ["a"], [far])
+
+
+def test_prompts_that_do_not_name_the_concept_are_refused() -> None:
+    model = tiny_model()
+    with pytest.raises(EffaceError, match="does not contain 'gun'"):
+        search(model, edited(model), CONCEPT, (Task("a cat", "{}", 1),), ATTACKS.get("inside_out"), preset="paper", overrides={})

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.tiny import tiny_model
+
+from efface.core.concept import Concept
+from efface.core.errors import EffaceError, UnknownName
+from efface.core.spec import RunSpec
+from efface.methods.sage import Config, sage
+from efface.models.unet import UNetModel
+from efface.ops.own_words import candidates, own_words
+from efface.ops.run import Run
+
+SENTENCES = str(Path(__file__).with_name("sentences.txt"))
+CONCEPT = Concept("gun", retain=("a cat", "a dog"))
+
+
+def made(model: UNetModel, concepts: tuple[Concept, ...] = (CONCEPT,), **more: object) -> Run:
+    """A run of a few steps; returns the run with its history."""
+    small = {"steps": 4, "warmup": 2, "lr": 1e-3, "batch": 2, "attack_steps": 2, "top": 1, "sampler_steps": 2, "templates": SENTENCES}
+    run = Run(seed=0, spec=RunSpec("tiny", {}, "sage", {}, concepts))
+    sage(model, concepts, Config(**{**small, **more}), run)  # type: ignore[arg-type]
+    return run
+
+
+def test_the_search_begins_after_the_warm_up() -> None:
+    history = made(tiny_model()).history["train"]
+    assert ["attack" in row for row in history] == [False, False, True, True]
+    assert history[0]["graph"] == pytest.approx(0, abs=1e-10), "nothing has drifted at the first step"
+    assert history[-1]["graph"] > 0
+
+
+def test_retention_keeps_what_it_is_given() -> None:
+    """With heavy retention the retained prompts drift less."""
+
+    def drift(**weights: float) -> float:
+        model = tiny_model()
+        run = Run(seed=0, spec=RunSpec("tiny", {}, "sage", {}, (CONCEPT,)))
+        config = Config(steps=30, warmup=30, lr=3e-3, batch=2, top=1, sampler_steps=2, templates=SENTENCES, **weights)
+        erasure = sage(model, (CONCEPT,), config, run)
+        tensors = {name: torch.from_numpy(erasure.tensors[key].numpy().copy()) for name, key in erasure.edits[0].tensors.items()}
+        own = model.sites("text_all").own(tensors)
+        with torch.no_grad():
+            return float((model.encode(CONCEPT.retain, params=own).states - model.encode(CONCEPT.retain).states).square().mean())
+
+    assert drift(graph=100.0, local=10.0) < 0.7 * drift(graph=0.0, local=0.0)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"target": "promt"}, "did you mean 'prompt'"),
+        ({"objective": "cc"}, "attack objective"),
+        ({"similarity": "toks"}, "did you mean 'tokens'"),
+        ({"graph_form": "crss"}, "did you mean 'cross'"),
+        ({"top": 4}, "at least 4 retain prompts, and there are 2"),
+        ({"sites": "cross_kv"}, "text encoder"),
+        ({"templates": "none.txt"}, "cannot read none.txt"),
+    ],
+)
+def test_bad_settings_are_one_line(more: dict[str, object], said: str) -> None:
+    with pytest.raises((EffaceError, UnknownName), match=said):
+        made(tiny_model(), **more)
+
+
+def test_a_concept_that_is_cut_off_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "long.txt"
+    path.write_text("a b c d e f g h i j k l m n {}\n")
+    with pytest.warns(UserWarning, match="cut off"), pytest.raises(EffaceError, match="'gun' is cut off by the context"):
+        made(tiny_model(), templates=str(path))
+    path.write_text("a sentence without it\n")
+    with pytest.raises(EffaceError, match=r"has no \{\}"):
+        made(tiny_model(), templates=str(path))
+
+
+def test_own_words_are_words_that_explain_better() -> None:
+    model = tiny_model()
+    known = candidates(model, CONCEPT)
+    assert set(known) == set(), "cat and dog are retained, gun is the concept"
+    free = Concept("gun", retain=("x",))
+    assert set(candidates(model, free)) == {"cat", "dog"}
+    found = own_words(model, free, count=2, pictures=4, levels=2, steps=2)
+    assert {word.word for word in found} <= {"cat", "dog"}
+    assert all(word.gain > 0 and 0 < word.share <= 1 for word in found)
+    assert found == own_words(model, free, count=2, pictures=4, levels=2, steps=2)
