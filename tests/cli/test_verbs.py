@@ -12,6 +12,7 @@ from PIL import Image
 from efface.benchmarks.protocol import names
 from efface.core.erasure import Erasure
 from efface.core.registry import ATTACKS, METHODS
+from efface.models.load import EMBEDDED
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +30,11 @@ def test_listings(capfd):
     assert [row["name"] for row in as_json(call(capfd, "methods", "--json"))] == list(METHODS.names())
     assert [row["name"] for row in as_json(call(capfd, "attacks", "--json"))] == list(ATTACKS.names())
     assert [row["name"] for row in as_json(call(capfd, "benchmarks", "--json"))] == list(names())
-    (row,) = as_json(call(capfd, "models", "--json"))
-    assert row["name"] == "pocket"
-    assert (Path(row["folder"]) / "model_index.json").is_file()
-    for verb, wanted in (("methods", METHODS.names()), ("attacks", ATTACKS.names()), ("benchmarks", names()), ("models", ["pocket"])):
+    first, second = as_json(call(capfd, "models", "--json"))
+    assert (first["name"], second["name"]) == EMBEDDED
+    assert (Path(first["folder"]) / "model_index.json").is_file()
+    assert (Path(second["folder"]) / "unet" / "config.json").is_file(), "the rest is pocket's"
+    for verb, wanted in (("methods", METHODS.names()), ("attacks", ATTACKS.names()), ("benchmarks", names()), ("models", EMBEDDED)):
         assert [line.split()[0] for line in call(capfd, verb).out.splitlines()] == list(wanted)
 
 
