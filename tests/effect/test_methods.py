@@ -43,7 +43,7 @@ def test_esd(pocket: UNetModel, tmp_path: Path) -> None:
 def test_sage(pocket: UNetModel, tmp_path: Path) -> None:
     """Trained on the text encoder, against its own attacks: more of the domain goes than by the name alone."""
     concept = Benchmark.load("pocket-instrument").concept
-    api.erase(concept, out=tmp_path / "e", model=pocket, method="sage")
+    api.erase(concept, out=tmp_path / "e", model=pocket, method="sage", config={"steps": 100, "warmup": 20})
     result = api.evaluate(tmp_path / "e", "pocket-instrument", model=pocket, part="dev", limit=36)
     assert value(result, "rer", "name") >= 0.85, result.one_line()
     assert value(result, "rer", "domain") >= 0.55, result.one_line()
@@ -65,8 +65,8 @@ FLOORS = {
     ("concept_ablation", "pocket-santa"): (0.95, 0.92),
     ("concept_ablation", "pocket-animal"): (0.95, 0.91),
     ("concept_ablation", "pocket-style"): (0.78, 0.95),
-    ("sage", "pocket-weapon"): (0.85, 0.9),
-    ("advunlearn", "pocket-weapon"): (0.5, 0.8),
+    ("sage", "pocket-weapon"): (0.4, 0.95),
+    ("advunlearn", "pocket-weapon"): (0.85, 0.75),
 }
 """RER of the name and what is kept of other objects: what was measured (docs/methods), less what other arithmetic may change."""
 

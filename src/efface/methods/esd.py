@@ -50,7 +50,7 @@ CARD = Card(
     needs_gradient=True,
     needs_images=False,
     vram={},
-    minutes={"pocket": 1.0},
+    minutes={"pocket": 1.1},
     reconstruction=False,
     summary="Fine-tunes the model towards its own prediction guided away from the concept.",
 )

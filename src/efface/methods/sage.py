@@ -11,7 +11,7 @@ the original, c the concept, p a sentence with it, r the retained prompts and ""
         L_e <- || e(z_t, t, E(p)) - target(p, c) ||^2                                           self-erasure
         L_g <- mean_ij ( cos(E(r_i), E*(r_j)) - cos(E*(r_i), E*(r_j)) )^2                       global retention: the graph
         L_l <- || e(z'_t, t, E(r)) - e(z'_t, t, E*(r)) ||^2  over the Top-K that drift most     local retention
-        E   <- Adam( L_e + graph * L_g + local * L_l )
+        E   <- Adam( L_e + gamma L_g + local L_l )
 
     target   concept   e(z_t, t, "") - eta ( e(z_t, t, E*(c)) - e(z_t, t, "") )                 ESD's negative guidance
              prompt    the same with E*(p)
@@ -77,7 +77,8 @@ class Config:
     objective: str = field(default="c", metadata={"help": "what the search maximises beside the domain: a, b, c, d, or domain for nothing"})
     domain: float = field(default=1.0, metadata={"help": "weight of the part that keeps the search at the concept"})
     similarity: str = field(default="tokens", metadata={"help": "of the search: tokens, eos or kv"})
-    graph: float = field(default=0.4, metadata={"help": "gamma, weight of the graph: 0.4 for nudity, 3.0 for styles"})
+    graph: float = field(default=0.4, metadata={"help": "gamma, weight of the graph for an object or a domain"})
+    graph_fine: float = field(default=3.0, metadata={"help": "the same where a style or an identity is among the concepts"})
     graph_form: str = field(default="cross", metadata={"help": "cosines within one encoder (self) or against the original (cross)"})
     local: float = field(default=1.0, metadata={"help": "weight of the local retention"})
     top: int = field(default=4, metadata={"help": "K, retained prompts a step that keep their predicted noise"})
@@ -94,29 +95,16 @@ PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
     "pocket": {
         "lr": 2e-4,
-        "steps": 150,
-        "warmup": 30,
+        "steps": 200,
+        "warmup": 40,
         "batch": 8,
         "sampler_steps": 20,
         "eta": 2.0,
         "target": "rest",
         "sentences": 24,
-        "graph": 3.0,
-        "local": 2.0,
-        "top": 8,
-    },
-    "demo": {
-        "lr": 2e-4,
-        "steps": 80,
-        "warmup": 16,
-        "batch": 8,
-        "sampler_steps": 20,
-        "eta": 2.0,
-        "target": "rest",
-        "sentences": 24,
-        "graph": 1.0,
     },
 }
+FINE = ("style", "identity")
 ABLATION: dict[str, dict[str, object]] = {
     "as it is": {},
     "no search": {"warmup": 1_000_000},
@@ -129,7 +117,7 @@ ABLATION: dict[str, dict[str, object]] = {
     "similarity: EOS": {"similarity": "eos"},
     "similarity: keys, values": {"similarity": "kv"},
     "10 search steps": {"attack_steps": 10},
-    "no graph": {"graph": 0.0},
+    "no graph": {"graph": 0.0, "graph_fine": 0.0},
     "graph within E": {"graph_form": "self"},
     "no Top-K": {"local": 0.0},
     "empty prompt free": {"pin_empty": False},
@@ -146,6 +134,7 @@ def sage(model: Editable, concepts: Sequence[Concept], config: Config, run: Run)
     domains = [sentences(model, concept, config, run) for concept in concepts]
     retained = Retained.of(model, concepts, pool_of(config), empty=config.pin_empty, seed=run.seed_for("retained"))
     graph_of, pinned = Graph(retained.original, config.graph_form), retained.empty
+    gamma = max(config.graph_fine if concept.kind in FINE else config.graph for concept in concepts)
     student, similarity, table = Student(model, config.sites), Similarity(model, config.similarity), embedding_table(model)
     optimiser = torch.optim.Adam(student.parameters(), lr=config.lr)
     for step in run.steps(config.steps, student.masters, optimiser):
@@ -166,7 +155,7 @@ def sage(model: Editable, concepts: Sequence[Concept], config: Config, run: Run)
         graph = graph_of(now)
         local = retained.drift(student, now, most_drifted(now, retained.original, config.top, always=pinned), run.generator("retain"))
         parts |= {"erase": erase.detach(), "graph": graph.detach(), "local": local.detach()}
-        step.minimise(erase + config.graph * graph + config.local * local, parts)
+        step.minimise(erase + gamma * graph + config.local * local, parts)
     edit, tensors = student.replace_edit()
     return run.erasure([edit], tensors)
 
