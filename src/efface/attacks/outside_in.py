@@ -77,11 +77,12 @@ def outside_in(model: Editable, concept: Concept, tasks: Sequence[Task], config:
         latents = draw_each(
             model, prompts, seeds, steps=config.sampler_steps, guidance=config.guidance, progress=run.progress, name="drawing targets"
         )
+    vocabulary = single_words(model)
     run.progress.start("searching outside-in", len(prompts), 0)
     try:
         for start in range(0, len(prompts), config.batch):
             part = slice(start, start + config.batch)
-            chosen, loss = search(model, model.tokenize(prompts[part]), latents.clean[part], config, run.generator("search"))
+            chosen, loss = search(model, model.tokenize(prompts[part]), latents.clean[part], vocabulary, config, run.generator("search"))
             texts = [f"{model.detokenize(ids)} {task.prompt}" for task, ids in zip(tasks[part], chosen.tolist(), strict=True)]
             rows += [AttackPrompt(task.prompt, text, task.seed) for task, text in zip(tasks[part], texts, strict=True)]
             run.progress.update(len(rows), {"loss": loss})
@@ -91,9 +92,11 @@ def outside_in(model: Editable, concept: Concept, tasks: Sequence[Task], config:
     return AttackSet("outside_in", concept, tuple(rows), asdict(config), budget, seed=run.seed)
 
 
-def search(model: Editable, tokens: Tokens, clean: Tensor, config: Config, generator: torch.Generator) -> tuple[Tensor, float]:
+def search(
+    model: Editable, tokens: Tokens, clean: Tensor, vocabulary: Tensor, config: Config, generator: torch.Generator
+) -> tuple[Tensor, float]:
     """The k words ``(B, k)`` in front of each prompt that explain its picture ``(B, C, H, W)`` best, and the last mean loss."""
-    vocabulary, rows = single_words(model), len(clean)
+    rows = len(clean)
     table = embedding_table(model)[vocabulary].float()
     u = torch.full((rows, config.words, len(vocabulary)), 1 / len(vocabulary), device=clean.device, requires_grad=True)
     optimiser = torch.optim.Adam([u], lr=config.lr, weight_decay=config.weight_decay)

@@ -22,7 +22,7 @@ def embedding_table(model: Editable) -> Tensor:
 
 def special_tokens(model: Editable) -> Tensor:
     """The ids of BOS and EOS, which no attack may use as a word."""
-    return torch.unique(torch.cat([model.tokenize([""]).ids[0, :1], model.tokenize([""]).ids[0, 1:]]))
+    return model.tokenize([""]).ids.unique()
 
 
 def single_words(model: Editable) -> Tensor:

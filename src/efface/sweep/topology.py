@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from efface.checks import artifact_and_benchmark, attack_sets, load_erasure, looking_for, painter_for
+from efface.checks import artifact_and_benchmark, attack_sets, looking_for, painter_for
 from efface.core.attack_set import SoftPrompt
 from efface.core.errors import EffaceError
 from efface.core.intervals import clustered_bootstrap
@@ -88,7 +88,7 @@ def topology(
         some = attack.prompts[:limit]
         groups[attack.attack] = Prompts([p.text for p in some], [p.soft for p in some], [p.prompt for p in some])
     spaces = {"original": states(painter.model, groups)}
-    with applied(painter.model, load_erasure(artifact), force=force):
+    with applied(painter.model, erasure, force=force):
         spaces["erased"] = states(painter.model, groups)
     rng = np.random.default_rng(derive_seed(seed, "topology"))
     places = [place for name, space in spaces.items() for place in measure(name, space, groups, rng)]
