@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from efface.benchmarks.protocol import Benchmark
 from efface.checks import artifact_and_benchmark, attack_sets, looking_for, painter_for
 from efface.core.attack_set import SoftPrompt
 from efface.core.errors import EffaceError
@@ -80,13 +81,7 @@ def topology(
     tsne = _tsne()
     erasure, found = artifact_and_benchmark(artifact, benchmark, part)
     painter = painter_for(found, erasure, model, force, False)
-    groups = {}
-    for group in GROUPS:
-        rows = list({row.prompt: row for row in found.rows(part, limit=limit, groups=(group,))}.values())
-        groups[group] = Prompts([r.text for r in rows], [None] * len(rows), [r.prompt for r in rows])
-    for attack in (looking_for(a, found) for a in attack_sets(Path(artifact))):
-        some = attack.prompts[:limit]
-        groups[attack.attack] = Prompts([p.text for p in some], [p.soft for p in some], [p.prompt for p in some])
+    groups = gathered(Path(artifact), found, part, limit)
     spaces = {"original": states(painter.model, groups)}
     with applied(painter.model, erasure, force=force):
         spaces["erased"] = states(painter.model, groups)
@@ -99,6 +94,18 @@ def topology(
     clouds = {name: drawn(tsne, space, seed) for name, space in spaces.items()}
     atomic_write_text(folder / "topology.svg", scatter(f"{found.concept.name}: {erasure.spec.method}, the text encoder's space", clouds))
     return places, folder / "topology.svg"
+
+
+def gathered(artifact: Path, benchmark: Benchmark, part: str, limit: int) -> dict[str, Prompts]:
+    """The benchmark's prompts by group, each once, and those of the attack sets in the erasure's evidence."""
+    groups = {}
+    for group in GROUPS:
+        rows = list({row.prompt: row for row in benchmark.rows(part, limit=limit, groups=(group,))}.values())
+        groups[group] = Prompts([r.text for r in rows], [None] * len(rows), [r.prompt for r in rows])
+    for attack in (looking_for(a, benchmark) for a in attack_sets(artifact)):
+        some = attack.prompts[:limit]
+        groups[attack.attack] = Prompts([p.text for p in some], [p.soft for p in some], [p.prompt for p in some])
+    return groups
 
 
 @torch.no_grad()
