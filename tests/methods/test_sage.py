@@ -55,6 +55,8 @@ def test_retention_keeps_what_it_is_given() -> None:
         ({"target": "promt"}, "did you mean 'prompt'"),
         ({"objective": "cc"}, "attack objective"),
         ({"similarity": "toks"}, "did you mean 'tokens'"),
+        ({"free": "al"}, "did you mean 'all'"),
+        ({"schedule": "cosin"}, "did you mean 'cosine'"),
         ({"graph_form": "crss"}, "did you mean 'cross'"),
         ({"top": 4}, "at least 4 retain prompts, and there are 2"),
         ({"sites": "cross_kv"}, "text encoder"),

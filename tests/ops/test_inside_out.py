@@ -51,10 +51,11 @@ def test_words_of_different_lengths_share_a_batch() -> None:
     assert frames.subject[0, 1:].tolist() == [int(frames.tokens.eos[0])] * 4
 
 
+@pytest.mark.parametrize("kind", ["tokens", "sentence"])
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_the_search_reaches_more_than_it_starts_from(objective: str) -> None:
+def test_the_search_reaches_more_than_it_starts_from(objective: str, kind: str) -> None:
     model = tiny_model()
-    student, similarity, table = moved(model), Similarity(model), embedding_table(model)
+    student, similarity, table = moved(model), Similarity(model, kind), embedding_table(model)
     frames, alone = framed(model, ["a gun x", "my dog gun"], ["gun", "gun"]), framed(model, ["gun", "gun"], ["gun", "gun"])
 
     def reached(steps: int) -> tuple[Soft, torch.Tensor]:
@@ -62,6 +63,9 @@ def test_the_search_reaches_more_than_it_starts_from(objective: str) -> None:
         return inside_out(search, frames, alone, erased=student.frozen(), original=model.encode, table=table, similarity=similarity)
 
     start, end = reached(0)[1], reached(25)[1]
+    if kind == "sentence" and objective in ("a", "domain"):  # the sentence as it stands is the reference: nothing pulls away from it
+        assert start.eq(start[0]).all()
+        return
     assert (end > start).all(), (start, end)
     soft, _ = reached(5)
     norms = table.float().norm(dim=-1)
@@ -73,7 +77,7 @@ def test_the_search_reaches_more_than_it_starts_from(objective: str) -> None:
 
 def test_literal_objectives_against_their_formulas() -> None:
     model = tiny_model()
-    student, s = moved(model), Similarity(model)
+    student, s = moved(model), Similarity(model, "tokens")
     frames, alone = framed(model, ["a gun x"], ["gun"]), framed(model, ["gun"], ["gun"])
     with torch.no_grad():
         o, e = (at_places(f(frames.tokens).states, frames.subject) for f in (model.encode, student.frozen()))
@@ -87,7 +91,45 @@ def test_literal_objectives_against_their_formulas() -> None:
         torch.testing.assert_close(found, value, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", SIMILARITIES)
+def test_a_sentence_is_compared_with_itself_as_it_stood() -> None:
+    model = tiny_model()
+    student, s = moved(model), Similarity(model)
+    frames = framed(model, ["a gun x"], ["gun"])
+    with torch.no_grad():
+        o, e, nothing = (
+            f(t).states[:, 1:].double() for f, t in ((model.encode, frames.tokens), (student.frozen(), frames.tokens), (model.encode, [""]))
+        )
+        metric = sum(w.detach().double().T @ w.detach().double() for w in model.sites("cross_kv").parameters.values())
+    off, all_of_it = (torch.einsum("bnd,de,bne->", d, metric, d) for d in (e - o, nothing - o))
+    _, found = inside_out(
+        Search("c", 1.0, 0), frames, frames, erased=student.frozen(), original=model.encode, table=embedding_table(model), similarity=s
+    )
+    torch.testing.assert_close(found.double(), (2 - off / all_of_it)[None], atol=1e-4, rtol=1e-4)
+
+
+def test_what_is_free_and_where_a_search_begins() -> None:
+    model = tiny_model()
+    student, table = moved(model), embedding_table(model)
+    frames = framed(model, ["a gun x", "my dog gun"], ["gun", "gun"])
+
+    def begin(free: str, scatter: float) -> Soft:
+        search, generator = Search("c", 0.0, 0, free=free, scatter=scatter), torch.Generator().manual_seed(1)
+        return inside_out(
+            search, frames, frames, erased=student.frozen(), original=model.encode, table=table, similarity=Similarity(model),
+            generator=generator,
+        )[0]  # fmt: skip
+
+    own = table[frames.tokens.ids].float()
+    assert begin("template", 0.0).embeddings.equal(own)
+    assert (begin("all", 0.0).at.sum(1) - frames.free.sum(1)).tolist() == [1, 1]
+    scattered = begin("all", 1.0).embeddings
+    assert not scattered[frames.free].isclose(own[frames.free]).all(-1).all()
+    assert scattered[~frames.free].equal(own[~frames.free]), "the concept's own tokens start where they are"
+    with pytest.raises(UnknownName, match="free part of a sentence"):
+        Search(free="word")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in SIMILARITIES if kind != "sentence"])
 def test_similarities(kind: str) -> None:
     model = tiny_model()
     s = Similarity(model, kind)

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 
+import torch
+
 from efface.core.attack_set import AttackPrompt, AttackSet, Budget, Task
 from efface.core.card import Card
 from efface.core.concept import Concept
@@ -47,7 +49,9 @@ class Config:
     lr: float = field(default=0.1, metadata={"help": "in units of the mean norm of a token's embedding"})
     objective: str = field(default="c", metadata={"help": "what is maximised beside the domain: a, b, c, d, or domain for nothing"})
     domain: float = field(default=1.0, metadata={"help": "weight of the part that keeps the search at the concept"})
-    similarity: str = field(default="tokens", metadata={"help": "tokens, eos or kv"})
+    similarity: str = field(default="sentence", metadata={"help": "sentence, tokens, eos or kv"})
+    free: str = field(default="template", metadata={"help": "what changes: template, or all, the concept's own tokens, too"})
+    scatter: float = field(default=0.0, metadata={"help": "share of the searches that start at random words"})
     batch: int = field(default=32, metadata={"help": "prompts searched at once"})
 
 
@@ -58,7 +62,8 @@ def inside_out(model: Editable, concept: Concept, tasks: Sequence[Task], config:
     """One search from every task's prompt."""
     prompts = [task.prompt for task in tasks]
     frames, alone = framed(model, prompts, [concept.name] * len(prompts)), framed(model, [concept.name], [concept.name])
-    search = Search(config.objective, config.domain, config.steps, config.lr)
+    search = Search(config.objective, config.domain, config.steps, config.lr, config.free, config.scatter)
+    generator = torch.Generator().manual_seed(run.seed)
     original = partial(model.encode, params=run.unedited.get("text_encoder"))
     similarity, table, rows = Similarity(model, config.similarity), embedding_table(model), []
     run.progress.start("searching inside-out", len(prompts), 0)
@@ -66,8 +71,9 @@ def inside_out(model: Editable, concept: Concept, tasks: Sequence[Task], config:
         for start in range(0, len(prompts), config.batch):
             part = slice(start, start + config.batch)
             soft, reached = search_from(
-                search, frames[part], alone, erased=model.encode, original=original, table=table, similarity=similarity
-            )
+                search, frames[part], alone, erased=model.encode, original=original, table=table, similarity=similarity,
+                generator=generator,
+            )  # fmt: skip
             for task, found, at, row in zip(tasks[part], saved(soft), soft.at, soft.embeddings, strict=True):
                 rows.append(AttackPrompt(task.prompt, task.prompt, task.seed, found, nearest_words(model, row[at])))
             run.progress.update(len(rows), {"objective": float(reached.mean())})

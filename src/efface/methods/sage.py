@@ -6,9 +6,9 @@ Only the text encoder E is trained; the denoiser e is frozen, so that the purifi
 the original, c the concept, p a sentence with it, r the retained prompts and "" among them:
 
     for each step:
-        p   <- sentences from the library                                                       warm-up
+        p   <- sentences from the library                                                       warm-up, and beside what is found
         p   <- argmax over their token embeddings of domain s(E*(p), E*(c)) + term(E, E*)       self-check: J steps, inside-out
-        L_e <- || e(z_t, t, E(p)) - target(p, c) ||^2                                           self-erasure
+        L_e <- || e(z_t, t, E(p)) - target(p, c) ||^2                                           self-erasure, of both
         L_g <- mean_ij ( cos(E(r_i), E*(r_j)) - cos(E*(r_i), E*(r_j)) )^2                       global retention: the graph
         L_l <- || e(z'_t, t, E(r)) - e(z'_t, t, E*(r)) ||^2  over the Top-K that drift most     local retention
         E   <- Adam( L_e + gamma L_g + local L_l )
@@ -35,10 +35,13 @@ from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError, UnknownName
 from efface.core.spread import spread
 from efface.models.editable import Editable
+from efface.models.soft import Soft
 from efface.ops.inside_out import Search, inside_out
 from efface.ops.own_words import own_words
+from efface.ops.pool import Batch
 from efface.ops.retention import Graph, Retained, most_drifted
 from efface.ops.run import Run
+from efface.ops.schedule import learning_rate
 from efface.ops.sentences import TARGETS, Runs, Sentences
 from efface.ops.similarity import Similarity
 from efface.ops.soft_prompts import embedding_table
@@ -69,14 +72,18 @@ class Config:
     steps: int = field(default=1000, metadata={"help": "training steps, the warm-up's included"})
     warmup: int = field(default=200, metadata={"help": "first steps, on plain sentences without a search"})
     lr: float = field(default=1e-5, metadata={"help": "Adam's learning rate"})
+    schedule: str = field(default="constant", metadata={"help": "of the learning rate: constant or cosine"})
     batch: int = field(default=4, metadata={"help": "sentences a step and concept"})
     eta: float = field(default=1.0, metadata={"help": "strength of the negative guidance"})
     target: str = field(default="prompt", metadata={"help": "what is learned for a sentence: concept, prompt or rest"})
     attack_steps: int = field(default=30, metadata={"help": "J, steps of a search"})
     attack_lr: float = field(default=0.1, metadata={"help": "of the search, in units of a token embedding's norm"})
+    free: str = field(default="template", metadata={"help": "what the search changes: template, or all, the concept's own tokens, too"})
+    scatter: float = field(default=0.0, metadata={"help": "share of the searches that start at random words instead of a sentence's own"})
+    plain: int = field(default=4, metadata={"help": "sentences a step and concept as they are, beside those found"})
     objective: str = field(default="c", metadata={"help": "what the search maximises beside the domain: a, b, c, d, or domain for nothing"})
     domain: float = field(default=1.0, metadata={"help": "weight of the part that keeps the search at the concept"})
-    similarity: str = field(default="tokens", metadata={"help": "of the search: tokens, eos or kv"})
+    similarity: str = field(default="sentence", metadata={"help": "of the search: sentence, tokens, eos or kv"})
     graph: float = field(default=0.4, metadata={"help": "gamma, weight of the graph for an object or a domain"})
     graph_fine: float = field(default=3.0, metadata={"help": "the same where a style or an identity is among the concepts"})
     graph_form: str = field(default="cross", metadata={"help": "cosines within one encoder (self) or against the original (cross)"})
@@ -130,7 +137,7 @@ ABLATION: dict[str, dict[str, object]] = {
 def sage(model: Editable, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
     """Erase the domains of ``concepts``, one search per concept and step."""
     check(config, concepts)
-    search = Search(config.objective, config.domain, config.attack_steps, config.attack_lr)
+    search = Search(config.objective, config.domain, config.attack_steps, config.attack_lr, config.free, config.scatter)
     domains = [sentences(model, concept, config, run) for concept in concepts]
     retained = Retained.of(model, concepts, pool_of(config), empty=config.pin_empty, seed=run.seed_for("retained"))
     graph_of, pinned = Graph(retained.original, config.graph_form), retained.empty
@@ -138,26 +145,35 @@ def sage(model: Editable, concepts: Sequence[Concept], config: Config, run: Run)
     student, similarity, table = Student(model, config.sites), Similarity(model, config.similarity), embedding_table(model)
     optimiser = torch.optim.Adam(student.parameters(), lr=config.lr)
     for step in run.steps(config.steps, student.masters, optimiser):
+        learning_rate(optimiser, config.lr, config.schedule, step.index, config.steps)
         erase: Tensor = torch.zeros((), device=model.device)
         parts: dict[str, Tensor] = {}
         for domain in domains:
-            batch = domain.pool.draw(config.batch, run.generator("erase"))
-            frames, alone, soft = domain.frames[batch.prompt], domain.alone[batch.prompt], None
+            batch, soft = domain.pool.draw(config.batch, run.generator("erase")), None
+            frames, alone = domain.frames[batch.prompt], domain.alone[batch.prompt]
             if step.index >= config.warmup:
                 soft, reached = inside_out(
-                    search, frames, alone, erased=student.frozen(), original=model.encode, table=table, similarity=similarity
-                )
+                    search, frames, alone, erased=student.frozen(), original=model.encode, table=table, similarity=similarity,
+                    generator=run.generator("scatter"),
+                )  # fmt: skip
                 parts["attack"] = reached.mean()
-            target = domain.target(model, batch, soft, config.target, config.eta)
-            predicted = student.predict(batch.z, batch.t, student.encode(frames.tokens, soft=soft)).value
-            erase = erase + (predicted - target).square().mean() / len(domains)
-        now = student.encode(retained.tokens)
+                if config.plain:
+                    erase = erase + gone(student, domain, domain.pool.draw(config.plain, run.generator("plain")), None, config)
+            erase = erase + gone(student, domain, batch, soft, config)
+        erase, now = erase / len(domains), student.encode(retained.tokens)
         graph = graph_of(now)
         local = retained.drift(student, now, most_drifted(now, retained.original, config.top, always=pinned), run.generator("retain"))
         parts |= {"erase": erase.detach(), "graph": graph.detach(), "local": local.detach()}
         step.minimise(erase + gamma * graph + config.local * local, parts)
     edit, tensors = student.replace_edit()
     return run.erasure([edit], tensors)
+
+
+def gone(student: Student, domain: Sentences, batch: Batch, soft: Soft | None, config: Config) -> Tensor:
+    """L_e of a batch of sentences, as they are or with what was found in them."""
+    target = domain.target(student.model, batch, soft, config.target, config.eta)
+    predicted = student.predict(batch.z, batch.t, student.encode(domain.frames[batch.prompt].tokens, soft=soft)).value
+    return (predicted - target).square().mean()
 
 
 def sentences(model: Editable, concept: Concept, config: Config, run: Run) -> Sentences:

@@ -35,6 +35,12 @@ class Framed:
     def __len__(self) -> int:
         return len(self.free)
 
+    def own(self) -> Tensor:
+        """The places of the concept's own tokens, bool ``(B, L)``."""
+        places = torch.arange(self.free.shape[1], device=self.free.device)
+        named = (places[None, :, None] == self.subject[:, None, :]).any(-1)
+        return named & (places[None] != self.tokens.eos[:, None])
+
     def truncated(self) -> Framed:
         """Without the padding behind the longest prompt: a causal encoder's states up to EOS do not depend on it."""
         length = int(self.tokens.eos.max()) + 1

@@ -1,7 +1,7 @@
 """The inside-out search: from a concept's own word outwards, for sentences in which a text encoder still lets it through.
 
-The sentence's token embeddings are free, the concept's are not; nothing is denoised. With ``E*`` the original text encoder, ``E`` the one
-under attack, ``c`` the concept's word alone, ``p`` the sentence and ``s`` a similarity, the search maximises
+The sentence's token embeddings are free; nothing is denoised. With ``E*`` the original text encoder, ``E`` the one under attack, ``c``
+what stands for the concept, ``p`` the sentence and ``s`` a similarity (`efface.ops.similarity`), the search maximises
 
     domain * s(E*(p), E*(c)) + term,     term one of   (a) -s(E(p), E(c))     (b) s(E(p), E*(p))
                                                        (c)  s(E(p), E*(c))    (d) -s(E(p), E*(p))
@@ -24,9 +24,10 @@ from efface.models.base import Conditioning, Tokens
 from efface.models.soft import Soft
 
 from .framed import Framed
-from .similarity import Similarity, at_places
+from .similarity import Similarity
 
 OBJECTIVES = ("a", "b", "c", "d", "domain")
+FREE = ("template", "all")
 
 
 class Encode(Protocol):
@@ -45,24 +46,50 @@ class Search:
         objective: the term, ``a`` to ``d``, or ``domain`` for none.
         domain: weight of the part that keeps the search at home; 0 leaves it out.
         steps: of Adam. lr: its learning rate, in units of the mean norm of a token's embedding.
+        free: what changes: the ``template`` around the concept, or ``all``, the concept's own tokens, too.
+        scatter: share of the searches that start at random words of the vocabulary instead of the sentence's own.
 
     Raises:
-        UnknownName: another objective.
+        UnknownName: another objective, or another part that is free.
     """
 
     objective: str = "c"
     domain: float = 1.0
     steps: int = 30
     lr: float = 0.1
+    free: str = "template"
+    scatter: float = 0.0
 
     def __post_init__(self) -> None:
         if self.objective not in OBJECTIVES:
             raise UnknownName("attack objective", self.objective, OBJECTIVES)
+        if self.free not in FREE:
+            raise UnknownName("free part of a sentence", self.free, FREE)
+
+    @property
+    def looks_at_original(self) -> bool:
+        """Whether the original reads the sentence."""
+        return self.domain > 0 or self.objective in ("b", "d", "domain")
+
+    def value(self, s: Similarity, o: Tensor | None, e: Tensor | None, word_o: Tensor, word_e: Tensor) -> Tensor:
+        """What is maximised, ``(B,)``, from the states of p and c under both encoders."""
+        total = torch.zeros((), device=word_o.device)
+        if o is not None and (self.domain or self.objective == "domain"):
+            total = total + (self.domain or 1.0) * s(o, word_o)
+        if e is None:
+            return total
+        if self.objective == "a":
+            return total - s(e, word_e)
+        if self.objective == "c":
+            return total + s(e, word_o)
+        assert o is not None
+        return total + s(e, o) if self.objective == "b" else total - s(e, o)
 
 
 def inside_out(
-    search: Search, frames: Framed, alone: Framed, *, erased: Encode, original: Encode, table: Tensor, similarity: Similarity
-) -> tuple[Soft, Tensor]:
+    search: Search, frames: Framed, alone: Framed, *, erased: Encode, original: Encode, table: Tensor, similarity: Similarity,
+    generator: torch.Generator | None = None,
+) -> tuple[Soft, Tensor]:  # fmt: skip
     """Searches from every sentence of a batch at once.
 
     Args:
@@ -73,6 +100,7 @@ def inside_out(
         original: E*.
         table: the token embeddings, ``(V, D)``; norms stay within the middle nine tenths of its own.
         similarity: s.
+        generator: draws the random words.
 
     Returns:
         The embeddings found, ``(B, L, D)``, and what the objective reached, ``(B,)``.
@@ -80,48 +108,40 @@ def inside_out(
     Raises:
         EffaceError: a sentence that is the concept's word alone, so that nothing is free.
     """
-    frames = frames.truncated()
-    if not bool(frames.free.any(1).all()):
+    frames = similarity.places(frames)
+    free = frames.free | frames.own() if search.free == "all" else frames.free
+    if not bool(free.any(1).all()):
         raise EffaceError("a template has nothing but the concept in it: the search needs a sentence around it")
+    with torch.no_grad():
+        word_o, word_e = (similarity.concept(encode, frames, alone) for encode in (original, erased))
+
+    def reached(soft: Tensor) -> Tensor:
+        held = Soft(soft, free)
+        o = similarity.read(original(frames.tokens, soft=held).states, frames) if search.looks_at_original else None
+        e = similarity.read(erased(frames.tokens, soft=held).states, frames) if search.objective != "domain" else None
+        return search.value(similarity, o, e, word_o, word_e)
+
     table = table.float()
     norms = table.norm(dim=-1)
     low, high = norms.quantile(0.05), norms.quantile(0.95)
-    soft = table[frames.tokens.ids].clone().requires_grad_(True)
-    with torch.no_grad():
-        word_o, word_e = (at_places(e(alone.tokens).states, alone.subject) for e in (original, erased))
+    soft = _start(search, frames, table, generator).requires_grad_(True)
     optimiser = torch.optim.Adam([soft], lr=search.lr * float(norms.mean()) / table.shape[1] ** 0.5)
-
-    def reached() -> Tensor:
-        held = Soft(soft, frames.free)
-        o = at_places(original(frames.tokens, soft=held).states, frames.subject) if _asks_original(search) else None
-        e = at_places(erased(frames.tokens, soft=held).states, frames.subject) if search.objective != "domain" else None
-        return _objective(search, similarity, o, e, word_o, word_e)
-
     for _ in range(search.steps):
-        (gradient,) = torch.autograd.grad(-reached().sum(), soft)
-        soft.grad = gradient * frames.free[..., None]
+        (gradient,) = torch.autograd.grad(-reached(soft).sum(), soft)
+        soft.grad = gradient * free[..., None]
         optimiser.step()
         with torch.no_grad():
             length = soft.norm(dim=-1, keepdim=True).clamp(min=1e-12)
             soft.mul_(length.clamp(low, high) / length)
     with torch.no_grad():
-        return Soft(soft.detach(), frames.free), reached()
+        return Soft(soft.detach(), free), reached(soft)
 
 
-def _asks_original(search: Search) -> bool:
-    return search.domain > 0 or search.objective in ("b", "d", "domain")
-
-
-def _objective(search: Search, s: Similarity, o: Tensor | None, e: Tensor | None, word_o: Tensor, word_e: Tensor) -> Tensor:
-    """What is maximised, ``(B,)``, from the states at the shared places of p and c."""
-    total = torch.zeros((), device=word_o.device)
-    if o is not None and (search.domain or search.objective == "domain"):
-        total = total + (search.domain or 1.0) * s(o, word_o)
-    if e is None:
-        return total
-    if search.objective == "a":
-        return total - s(e, word_e)
-    if search.objective == "c":
-        return total + s(e, word_o)
-    assert o is not None
-    return total + s(e, o) if search.objective == "b" else total - s(e, o)
+def _start(search: Search, frames: Framed, table: Tensor, generator: torch.Generator | None) -> Tensor:
+    """The sentences' own embeddings ``(B, L, D)``, or those of random words in place of what is around the concept."""
+    own, (rows, length) = table[frames.tokens.ids].clone(), frames.free.shape
+    if not search.scatter:
+        return own
+    random = table[torch.randint(len(table), (rows, length), generator=generator).to(table.device)]
+    drawn = (torch.rand(rows, 1, generator=generator) < search.scatter).to(table.device)
+    return torch.where((frames.free & drawn)[..., None], random, own)

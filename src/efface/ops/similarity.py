@@ -1,44 +1,80 @@
-"""How alike two prompts are to the denoiser, by the text encoder's states at some of their places."""
+"""How alike two prompts are to the denoiser, by what the text encoder makes of them."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from efface.core.errors import UnknownName
+from efface.models.base import Conditioning, Tokens
 from efface.models.editable import Editable
 
-SIMILARITIES = ("tokens", "eos", "kv")
+from .framed import Framed
+
+SIMILARITIES = ("sentence", "tokens", "eos", "kv")
 
 
 class Similarity:
-    """The mean cosine over the places that two prompts share.
+    """A measure s(a, b), 1 where both are the same to it.
 
-    ``tokens`` takes the concept's tokens and EOS, ``eos`` the last place alone, ``kv`` all of them in the metric in which the denoiser's
-    attention reads them, ``<x, y> = x^T (sum_l W_l^T W_l) y`` over its key and value matrices.
+    Three compare a sentence with the concept's word alone, by the mean cosine over the places that both have: ``tokens`` takes the
+    concept's tokens and EOS, ``eos`` that last place only, ``kv`` all of them in the metric in which the denoiser's attention reads
+    them, ``<x, y> = x^T M y`` with ``M = sum_l W_l^T W_l`` over its key and value matrices.
+
+    ``sentence`` compares whole conditionings in that metric, and a sentence with itself as it stood, h_0 being those of the empty prompt:
+
+        s(a, b) = 1 - sum_places |a - b|_M^2 / sum_places |h_0 - b|_M^2
+
+    Where it is 1, the frozen denoiser draws the same. Cosines at a few places can be near 1 while it draws something else: it also reads
+    the padding, and it reads differences that are small beside what all states share.
 
     Args:
-        model: whose keys and values; not kept.
+        model: the original, whose keys and values are taken; it is not kept.
         kind: one of `SIMILARITIES`.
 
     Raises:
         UnknownName: another kind.
     """
 
-    def __init__(self, model: Editable, kind: str = "tokens") -> None:
+    def __init__(self, model: Editable, kind: str = "sentence") -> None:
         if kind not in SIMILARITIES:
             raise UnknownName("similarity", kind, SIMILARITIES)
         self.kind = kind
-        self._root = _metric_root(model) if kind == "kv" else None
+        self._root = _metric_root(model) if kind in ("kv", "sentence") else None
+        with torch.no_grad():
+            self._empty = model.encode([""]).states[:, 1:]
+
+    @property
+    def whole(self) -> bool:
+        """Whether all places count, with the padding."""
+        return self.kind == "sentence"
+
+    def places(self, frames: Framed) -> Framed:
+        """The sentences with the places that count and no padding beside them."""
+        return frames if self.whole else frames.truncated()
+
+    def concept(self, encode: Callable[[Tokens], Conditioning], frames: Framed, alone: Framed) -> Tensor:
+        """What stands for the concept under an encoder: the sentences as they stand, or its word alone, ``(B, n, D)``."""
+        asked = frames if self.whole else alone
+        return self.read(encode(asked.tokens).states, asked)
+
+    def read(self, states: Tensor, frames: Framed) -> Tensor:
+        """The states ``(B, L, D)`` at the places that count: ``(B, n, D)``; BOS, which every prompt shares, is none of them."""
+        return states[:, 1:] if self.whole else at_places(states, frames.subject)
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
-        """States ``(B, n, D)`` and ``(B or 1, n, D)`` at the same n places, EOS last: ``(B,)`` in [-1, 1]."""
+        """States ``(B, n, D)`` and ``(B or 1, n, D)`` at the same places, EOS last of those that `tokens` names: ``(B,)``, at most 1."""
         if self.kind == "eos":
             a, b = a[:, -1:], b[:, -1:]
-        if self._root is not None:
-            a, b = a @ self._root, b @ self._root
-        return cosine_similarity(a, b, dim=-1).mean(-1)
+        if self._root is None:
+            return cosine_similarity(a, b, dim=-1).mean(-1)
+        if self.whole:
+            off = ((a - b) @ self._root).square().sum((1, 2))
+            return 1 - off / ((self._empty - b) @ self._root).square().sum((1, 2)).clamp(min=1e-12)
+        return cosine_similarity(a @ self._root, b @ self._root, dim=-1).mean(-1)
 
 
 def at_places(states: Tensor, places: Tensor) -> Tensor:
