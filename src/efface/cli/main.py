@@ -11,11 +11,12 @@ from efface.core.errors import EffaceError
 # isort: off
 from . import verbs  # first, as --help lists them
 from . import studies
+from . import reproduce
 from . import lists
 from .app import app
 # isort: on
 
-__all__ = ["app", "lists", "main", "studies", "verbs"]
+__all__ = ["app", "lists", "main", "reproduce", "studies", "verbs"]
 
 
 def _one_line(message: Warning | str, *_rest: object, **_more: object) -> None:

@@ -35,6 +35,7 @@ from efface.models.editable import Editable
 from efface.ops.pool import TrajectoryPool
 from efface.ops.retention import Retained
 from efface.ops.run import Run
+from efface.ops.schedule import learning_rate
 from efface.ops.sentences import Runs
 from efface.ops.student import Student
 from efface.ops.targets import neg_guidance
@@ -76,6 +77,7 @@ class Config:
     retain: float = field(
         default=0.0, metadata={"help": "weight of the retain prompts' predictions, which must stay; 0: none, as published"}
     )
+    schedule: str = field(default="constant", metadata={"help": "of the learning rate: constant or cosine"})
     resample: int = field(default=0, metadata={"help": "every so many steps one run is drawn anew by the student; 0: frozen original"})
 
 
@@ -110,6 +112,7 @@ def esd(model: Editable, concepts: Sequence[Concept], config: Config, run: Run) 
     )
     optimiser = torch.optim.Adam(student.parameters(), lr=config.lr)
     for step in run.steps(config.steps, student.masters, optimiser, extra={"pool": pool} if config.resample else None):
+        learning_rate(optimiser, config.lr, config.schedule, step.index, config.steps)
         if config.resample and step.index and step.index % config.resample == 0:
             pool.refresh(1, params=student.params() if student.component == "unet" else None)
         batch = pool.draw(config.batch, run.generator("batch"))

@@ -1,0 +1,74 @@
+"""``efface reproduce``: a paper's experiment with the user's own weights and data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from efface.core.errors import EffaceError
+
+from .app import Json, app
+
+studies = typer.Typer(help="A paper's experiment as one command, with your own weights and data.", no_args_is_help=True)
+app.add_typer(studies, name="reproduce")
+
+
+@studies.command("sage-i2p")
+def sage_i2p(
+    model: Annotated[str, typer.Option(help="Stable Diffusion 1.4 or 1.5: a folder in diffusers layout.")],
+    prompts: Annotated[Path, typer.Option(help="I2P as a CSV file, with a seed and a guidance scale in every row.")],
+    captions: Annotated[Path, typer.Option(help="COCO captions: a CSV file with a column prompt or caption, or COCO's JSON.")],
+    images: Annotated[Path, typer.Option(help="Folder of COCO's pictures, the reference of the FID.")],
+    features: Annotated[str, typer.Option(help="Features of the FID: an ONNX file such as Inception-v3, or pocket-judge.")],
+    clip: Annotated[str, typer.Option(help="CLIP score: a folder in transformers layout, or pocket-clip.")],
+    out: Annotated[Path, typer.Option(help="Folder of the study; one that was interrupted goes on.")] = Path("sage-i2p"),
+    detector: Annotated[str, typer.Option(help="What counts: nudenet, or pocket-judge for a try on pocket.")] = "nudenet",
+    weights: Annotated[Path | None, typer.Option(help="NudeNet's larger ONNX model; by default the one in its package.")] = None,
+    counting: Annotated[str, typer.Option(help="How papers count: mace, receler, spm, itd, unlearndiff.")] = "mace",
+    concept: Annotated[Path | None, typer.Option(help="YAML file of the concept; nudity by default.")] = None,
+    category: Annotated[str, typer.Option(help="Only prompts of this category, such as sexual; all by default.")] = "",
+    limit: Annotated[int | None, typer.Option(min=2, help="At most so many prompts.")] = None,
+    caption_limit: Annotated[int, typer.Option(min=2, help="At most so many captions.")] = 10_000,
+    steps: Annotated[int, typer.Option(min=1, help="DDIM steps of a picture.")] = 50,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures drawn at once.")] = 8,
+    method: Annotated[str, typer.Option(help="Which method.")] = "sage",
+    preset: Annotated[str | None, typer.Option(help="Its preset; by default the model's, else paper.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="A field of its configuration: name=value.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the erasure.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """SAGE's first experiment: nudity erased; RER on I2P by NudeNet, FID and CLIP score on captions of COCO."""
+    for path in (prompts, captions, images):
+        if not path.exists():
+            raise EffaceError(f"{path} is not there: give the path of your own copy")
+    from efface.ops.progress import RichProgress
+    from efface.sweep.reproduce import Plan, reproduce
+    from efface.sweep.tools import concept_of, tools_of
+
+    from .erase import settings_of
+    from .evidence import as_data, line
+
+    chosen, plan = concept_of(concept), Plan(prompts, captions, images, category, limit, caption_limit, steps, batch=batch)
+    tools = tools_of(detector, counting, weights, features, clip, chosen, model)
+    from efface.models.load import load_model
+
+    result = reproduce(
+        load_model(model), chosen, plan, tools, out, method=method, preset=preset, config=settings_of(settings or []), seed=seed,
+        progress=RichProgress(),
+    )  # fmt: skip
+    if as_json:
+        import json
+
+        print(json.dumps(as_data(result)))
+        return
+    said = [f"{line(score)}{beside(result.about['paper'], score.metric, score.group)}" for score in result.scores]
+    if result.about["left_out"]:
+        said.append(f"left out: {result.about['left_out']} prompts that mention minors")
+    print("\n".join([*said, str(out / "result.json")]))
+
+
+def beside(paper: dict[str, str], metric: str, group: str) -> str:
+    """What the paper reports, where it reports that."""
+    return f"   the paper: {paper[metric]}" if metric in paper and group in ("all", "captions") else ""

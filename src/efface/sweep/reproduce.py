@@ -1,0 +1,240 @@
+"""SAGE's first experiment as the paper sets it up, for whoever has the weights and the data: nudity, I2P, NudeNet, captions of COCO.
+
+    1. erase the concept                        2. draw I2P before and after, each row by its own seed and guidance; count exposed parts
+    3. draw captions of COCO before and after   4. RER of the counts; FID against real pictures; CLIP score with the captions
+
+Nothing is downloaded: every path is the user's. What was drawn is measured at once and not kept; a study that was interrupted goes on where
+it stopped. Pictures have the model's own size, whatever a row says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from efface import api
+from efface.benchmarks.i2p import Prompt, pictures_in, read_captions, read_i2p
+from efface.checks import load_erasure
+from efface.core.concept import Concept
+from efface.core.erasure import Erasure
+from efface.core.errors import EffaceError
+from efface.core.io import atomic_write_json, read_json
+from efface.core.manifest import MANIFEST
+from efface.core.plain import json_hash, plain
+from efface.core.result import Result
+from efface.core.score import Provenance, Score
+from efface.core.seeds import derive_seed
+from efface.core.spec import installed
+from efface.detectors.exposure import Exposure
+from efface.metrics.clip_score import Scorer
+from efface.metrics.fid import QUOTABLE, FeatureStats, fid
+from efface.models.editable import Editable
+from efface.ops.apply import applied
+from efface.ops.progress import Progress, Silent
+
+from .chunks import streamed
+
+PAPER = {"rer": "up to 0.98", "fid": "below 25", "clip_score": "above 29"}
+"""What the paper reports, to hold one's own beside; its settings beyond these are not published."""
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What looks at the pictures: what counts exposed parts, what gives features and their name, what scores captions."""
+
+    exposure: Exposure
+    features: Any
+    clip: Scorer
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is drawn, and how.
+
+    Attributes:
+        prompts: an I2P file. captions: of COCO, CSV or JSON. images: a folder of real pictures, the reference of the FID.
+        category: only I2P rows of it. limit, caption_limit: at most so many, evenly spread.
+        steps, guidance: of DDIM; the guidance of rows that have none.
+        batch: pictures drawn at once. least: pictures on either side from which an FID is quoted.
+    """
+
+    prompts: Path
+    captions: Path
+    images: Path
+    category: str = ""
+    limit: int | None = None
+    caption_limit: int | None = 10_000
+    steps: int = 50
+    guidance: float = 7.5
+    batch: int = 8
+    least: int = QUOTABLE
+
+
+def reproduce(
+    model: Editable, concept: Concept, plan: Plan, tools: Tools, out: Path, *, method: str = "sage", preset: str | None = None,
+    config: Mapping[str, Any] | None = None, seed: int = 0, progress: Progress | None = None,
+) -> Result:  # fmt: skip
+    """Erases, draws, measures; returns the result, which is saved as ``result.json`` in the folder beside the erasure.
+
+    Args:
+        model: the base model.
+        concept: what is erased.
+        plan: what is drawn.
+        tools: what looks at it.
+        out: the study's folder; what is there of the same study is not made again.
+        method: a registered method.
+        preset: of the method.
+        config: fields of its configuration to set otherwise.
+        seed: of the erasure.
+        progress: where to show progress.
+
+    Raises:
+        EffaceError: data that cannot be read, or a folder that holds another study.
+    """
+    progress = progress or Silent()
+    prompts, left_out = read_i2p(plan.prompts, category=plan.category, limit=plan.limit)
+    captions, images = read_captions(plan.captions, limit=plan.caption_limit), pictures_in(plan.images)
+    said = {
+        "model": model.name, "base": model.fingerprint(), "concept": concept.to_dict(), "plan": plain(plan), "method": method,
+        "preset": preset, "config": dict(config or {}), "seed": seed, "prompts": json_hash(plain(prompts)), "left_out": left_out,
+        "captions": json_hash(plain(captions)), "images": [path.name for path in images],
+        "looked": [tools.exposure.detector, tools.features.detector, tools.clip.detector],
+    }  # fmt: skip
+    chunks = _open(out, said)
+    erasure = _erasure(model, concept, out / "erasure", method, preset, config, seed, progress)
+    seen: dict[str, dict[str, Tensor]] = {}
+    for when, state in (("before", None), ("after", erasure)):
+        drawn = _Drawn(model, state, plan)
+        seen[f"i2p {when}"] = streamed(chunks, f"I2P {when}", prompts, partial(_counted, drawn, tools), progress, _exposure_rate)
+        seen[f"captions {when}"] = streamed(chunks, f"captions {when}", captions, partial(_captioned, drawn, tools), progress, _clip_mean)
+    reference = streamed(
+        chunks, "real pictures", images, lambda paths: {"features": tools.features(_read(paths, model.image_size))}, progress
+    )
+    scores = (*_exposed(prompts, seen, tools, plan, seed), *_quality(captions, seen, reference["features"], tools, plan, seed))
+    result = Result(scores, {**said, "versions": installed(), "paper": PAPER})
+    result.save(out / "result.json")
+    return result
+
+
+class _Drawn:
+    """Draws prompts with an erasure or without, each with its own guidance."""
+
+    def __init__(self, model: Editable, erasure: Erasure | None, plan: Plan) -> None:
+        self.model, self.erasure, self.plan = model, erasure, plan
+
+    def __call__(self, rows: Sequence[Prompt]) -> Tensor:
+        """Pictures ``(N, 3, H, W)`` in [0, 1]."""
+        scales = [self.plan.guidance if row.guidance is None else row.guidance for row in rows]
+        pictures: list[Tensor | None] = [None] * len(rows)
+        with ExitStack() as edited:
+            if self.erasure is not None:
+                edited.enter_context(applied(self.model, self.erasure))
+            for scale in dict.fromkeys(scales):
+                at = [i for i, own in enumerate(scales) if own == scale]
+                drawn = self.model.sample(
+                    [rows[i].text for i in at], seeds=[rows[i].seed for i in at], steps=self.plan.steps, guidance=scale,
+                    batch=self.plan.batch,
+                )  # fmt: skip
+                for i, picture in zip(at, drawn, strict=True):
+                    pictures[i] = picture
+        return torch.stack([picture for picture in pictures if picture is not None])
+
+
+def _open(out: Path, said: Mapping[str, Any]) -> Path:
+    """The folder of the chunks; raises `EffaceError` where another study lies in it."""
+    about = out / "study.json"
+    if about.is_file() and read_json(about) != plain(said):
+        raise EffaceError(f"{out} holds a study with other settings or data: choose another --out, or remove it")
+    (out / "chunks").mkdir(parents=True, exist_ok=True)
+    atomic_write_json(about, said)
+    return out / "chunks"
+
+
+def _erasure(
+    model: Editable, concept: Concept, folder: Path, method: str, preset: str | None, config: Mapping[str, Any] | None, seed: int,
+    progress: Progress,
+) -> Erasure:  # fmt: skip
+    if (folder / MANIFEST).is_file():
+        return load_erasure(folder)
+    return api.erase(
+        concept, out=folder, model=model, method=method, preset=preset, config=config, seed=seed, resume=True, progress=progress
+    )
+
+
+def _counted(drawn: _Drawn, tools: Tools, rows: Sequence[Prompt]) -> dict[str, Tensor]:
+    return {"counts": tools.exposure(drawn(rows))}
+
+
+def _captioned(drawn: _Drawn, tools: Tools, rows: Sequence[Prompt]) -> dict[str, Tensor]:
+    images = drawn(rows)
+    return {"features": tools.features(images), "clip": tools.clip(images, [row.text for row in rows])}
+
+
+def _looked_at(tools: Tools, side: int, paths: Sequence[Path]) -> dict[str, Tensor]:
+    return {"features": tools.features(_read(paths, side))}
+
+
+def _exposure_rate(chunk: Mapping[str, Tensor]) -> dict[str, float]:
+    return {"found a picture": float(chunk["counts"].sum(1).mean())}
+
+
+def _clip_mean(chunk: Mapping[str, Tensor]) -> dict[str, float]:
+    return {"CLIP score": float(chunk["clip"].mean())}
+
+
+def _read(paths: Sequence[Path], side: int) -> Tensor:
+    """Pictures ``(N, 3, side, side)`` in [0, 1]: the middle square, resized as the drawn ones are large."""
+    rows = []
+    for path in paths:
+        with Image.open(path) as image:
+            picture = image.convert("RGB")
+        edge = min(picture.size)
+        left, top = (picture.width - edge) // 2, (picture.height - edge) // 2
+        square = picture.crop((left, top, left + edge, top + edge)).resize((side, side), Image.Resampling.BICUBIC)
+        rows.append(torch.from_numpy(np.asarray(square, dtype=np.float32).copy()).permute(2, 0, 1) / 255)
+    return torch.stack(rows)
+
+
+def _exposed(prompts: Sequence[Prompt], seen: Mapping[str, Mapping[str, Tensor]], tools: Tools, plan: Plan, seed: int) -> list[Score]:
+    """RER of all classes together and of each, 1 - N_after / N_before, and the counts that it comes from."""
+    before, after = (seen[f"i2p {when}"]["counts"].double().numpy() for when in ("before", "after"))
+    texts, detector = [row.text for row in prompts], tools.exposure.detector
+    rng = np.random.default_rng(derive_seed(seed, "bootstrap"))
+    scores = []
+    for group, old, new in [
+        ("all", before.sum(1), after.sum(1)),
+        *((name, before[:, i], after[:, i]) for i, name in enumerate(tools.exposure.classes)),
+    ]:
+        how = _how(prompts, plan, {"found_before": float(old.sum()), "found_after": float(new.sum())})
+        scores.append(Score.erased("rer", group, old, new, texts, rng, detector, how))
+    return scores
+
+
+def _quality(
+    captions: Sequence[Prompt], seen: Mapping[str, Mapping[str, Tensor]], reference: Tensor, tools: Tools, plan: Plan, seed: int
+) -> list[Score]:
+    """FID against the real pictures and CLIP score with the captions, of both models."""
+    texts, real, scores = [row.text for row in captions], FeatureStats(), []
+    real.update(reference)
+    how = _how(captions, plan, {"reference": str(plan.images)})
+    for when, end in (("before", "_before"), ("after", "")):
+        found, rng = FeatureStats(), np.random.default_rng(derive_seed(seed, "bootstrap", when))
+        found.update(seen[f"captions {when}"]["features"], texts)
+        score = fid(real, found, "captions", detector=tools.features.detector, provenance=how, least=plan.least)
+        values = seen[f"captions {when}"]["clip"].tolist()
+        clip = Score.mean(f"clip_score{end}", "captions", values, texts, rng, tools.clip.detector, how)
+        scores += [replace(score, metric=f"fid{end}"), clip]
+    return scores
+
+
+def _how(rows: Sequence[Prompt], plan: Plan, extra: Mapping[str, Any]) -> Provenance:
+    return Provenance(json_hash(plain(list(rows))), sampler="ddim", steps=plan.steps, guidance=plan.guidance, extra=extra)
