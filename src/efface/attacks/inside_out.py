@@ -46,9 +46,9 @@ class Config:
     """The search's hyper-parameters."""
 
     steps: int = field(default=30, metadata={"help": "Adam steps a prompt"})
-    lr: float = field(default=0.1, metadata={"help": "in units of the mean norm of a token's embedding"})
+    lr: float = field(default=0.3, metadata={"help": "in units of the mean norm of a token's embedding"})
     objective: str = field(default="c", metadata={"help": "what is maximised beside the domain: a, b, c, d, or domain for nothing"})
-    domain: float = field(default=1.0, metadata={"help": "weight of the part that keeps the search at the concept"})
+    domain: float = field(default=0.3, metadata={"help": "weight of the part that keeps the search at the concept"})
     similarity: str = field(default="sentence", metadata={"help": "sentence, tokens, eos or kv"})
     free: str = field(default="template", metadata={"help": "what changes: template, or all, the concept's own tokens, too"})
     scatter: float = field(default=0.0, metadata={"help": "share of the searches that start at random words"})

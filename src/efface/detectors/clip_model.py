@@ -54,7 +54,9 @@ class ClipModelScore:
             raise ValueError(f"{len(images)} pictures for {len(prompts)} prompts")
         length = self._model.config.text_config.max_position_embeddings
         tokens = self._tokenizer(list(prompts), padding=True, truncation=True, max_length=length, return_tensors="pt")
-        text = self._model.text_model(input_ids=tokens.input_ids.to(self._model.device), attention_mask=tokens.attention_mask)
+        text = self._model.text_model(
+            input_ids=tokens.input_ids.to(self._model.device), attention_mask=tokens.attention_mask.to(self._model.device)
+        )
         seen = self._model.vision_model(pixel_values=self._ready(images))
         t = normalize(self._model.text_projection(text.pooler_output), dim=-1)
         v = normalize(self._model.visual_projection(seen.pooler_output), dim=-1)

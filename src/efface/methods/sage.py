@@ -75,9 +75,10 @@ class Config:
     schedule: str = field(default="constant", metadata={"help": "of the learning rate: constant or cosine"})
     batch: int = field(default=4, metadata={"help": "sentences a step and concept"})
     eta: float = field(default=1.0, metadata={"help": "strength of the negative guidance"})
+    eta_fine: float = field(default=1.0, metadata={"help": "the same for a style or an identity"})
     target: str = field(default="prompt", metadata={"help": "what is learned for a sentence: concept, prompt or rest"})
     attack_steps: int = field(default=30, metadata={"help": "J, steps of a search"})
-    attack_lr: float = field(default=0.1, metadata={"help": "of the search, in units of a token embedding's norm"})
+    attack_lr: float = field(default=0.3, metadata={"help": "of the search, in units of a token embedding's norm"})
     free: str = field(default="template", metadata={"help": "what the search changes: template, or all, the concept's own tokens, too"})
     scatter: float = field(default=0.0, metadata={"help": "share of the searches that start at random words instead of a sentence's own"})
     plain: int = field(default=4, metadata={"help": "sentences a step and concept as they are, beside those found"})
@@ -102,12 +103,23 @@ PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
     "pocket": {
         "lr": 2e-4,
-        "steps": 200,
-        "warmup": 40,
+        "schedule": "cosine",
+        "steps": 160,
+        "warmup": 30,
         "batch": 8,
-        "sampler_steps": 20,
+        "plain": 12,
+        "free": "all",
+        "scatter": 0.5,
+        "domain": 0.3,
         "eta": 2.0,
+        "eta_fine": 1.0,
         "target": "rest",
+        "graph": 1.5,
+        "graph_fine": 10.0,
+        "local": 3.0,
+        "top": 16,
+        "sampler_steps": 20,
+        "runs": 2,
         "sentences": 24,
     },
 }
@@ -116,20 +128,26 @@ ABLATION: dict[str, dict[str, object]] = {
     "as it is": {},
     "no search": {"warmup": 1_000_000},
     "no warm-up": {"warmup": 0},
+    "no plain sentences": {"plain": 0},
     "search: a": {"objective": "a"},
     "search: b": {"objective": "b"},
     "search: d": {"objective": "d"},
     "search: domain alone": {"objective": "domain"},
     "search: c alone": {"domain": 0.0},
+    "similarity: tokens": {"similarity": "tokens"},
     "similarity: EOS": {"similarity": "eos"},
     "similarity: keys, values": {"similarity": "kv"},
+    "template free alone": {"free": "template"},
+    "own sentences alone": {"scatter": 0.0},
     "10 search steps": {"attack_steps": 10},
     "no graph": {"graph": 0.0, "graph_fine": 0.0},
     "graph within E": {"graph_form": "self"},
     "no Top-K": {"local": 0.0},
+    "Top-4": {"top": 4},
     "empty prompt free": {"pin_empty": False},
     "target: prompt": {"target": "prompt"},
     "target: concept": {"target": "concept"},
+    "constant rate": {"schedule": "constant"},
     "with own words": {"words": 8},
 }
 
@@ -148,7 +166,8 @@ def sage(model: Editable, concepts: Sequence[Concept], config: Config, run: Run)
         learning_rate(optimiser, config.lr, config.schedule, step.index, config.steps)
         erase: Tensor = torch.zeros((), device=model.device)
         parts: dict[str, Tensor] = {}
-        for domain in domains:
+        for concept, domain in zip(concepts, domains, strict=True):
+            eta = config.eta_fine if concept.kind in FINE else config.eta
             batch, soft = domain.pool.draw(config.batch, run.generator("erase")), None
             frames, alone = domain.frames[batch.prompt], domain.alone[batch.prompt]
             if step.index >= config.warmup:
@@ -158,8 +177,8 @@ def sage(model: Editable, concepts: Sequence[Concept], config: Config, run: Run)
                 )  # fmt: skip
                 parts["attack"] = reached.mean()
                 if config.plain:
-                    erase = erase + gone(student, domain, domain.pool.draw(config.plain, run.generator("plain")), None, config)
-            erase = erase + gone(student, domain, batch, soft, config)
+                    erase = erase + gone(student, domain, domain.pool.draw(config.plain, run.generator("plain")), None, config.target, eta)
+            erase = erase + gone(student, domain, batch, soft, config.target, eta)
         erase, now = erase / len(domains), student.encode(retained.tokens)
         graph = graph_of(now)
         local = retained.drift(student, now, most_drifted(now, retained.original, config.top, always=pinned), run.generator("retain"))
@@ -169,9 +188,9 @@ def sage(model: Editable, concepts: Sequence[Concept], config: Config, run: Run)
     return run.erasure([edit], tensors)
 
 
-def gone(student: Student, domain: Sentences, batch: Batch, soft: Soft | None, config: Config) -> Tensor:
+def gone(student: Student, domain: Sentences, batch: Batch, soft: Soft | None, form: str, eta: float) -> Tensor:
     """L_e of a batch of sentences, as they are or with what was found in them."""
-    target = domain.target(student.model, batch, soft, config.target, config.eta)
+    target = domain.target(student.model, batch, soft, form, eta)
     predicted = student.predict(batch.z, batch.t, student.encode(domain.frames[batch.prompt].tokens, soft=soft)).value
     return (predicted - target).square().mean()
 
