@@ -34,9 +34,10 @@ PICTURED = ("name", "domain", "near", "other")
 
 
 def measure(
-    model: UNetModel, method: str, name: str, seed: int, target: Path, settings: dict[str, str], attacks: list[str], limit: int | None
-) -> Result:
-    """Erase, attack, evaluate; leaves the result."""
+    model: UNetModel, method: str, name: str, seed: int, target: Path, settings: dict[str, str], attacks: list[str], limit: int | None,
+    to: str,
+) -> Result:  # fmt: skip
+    """Erase, attack, evaluate; leaves the result, and the one on another model that the erasure is carried over to."""
     benchmark = Benchmark.load(name)
     with tempfile.TemporaryDirectory() as folder:
         artifact = Path(folder) / "erasure"
@@ -54,6 +55,9 @@ def measure(
         )
         if name == "pocket-weapon" and seed == 0 and not settings:
             picture(next((artifact / "evidence").glob("pocket-weapon-test-*")), method)
+        if to:
+            api.transfer(artifact, to, out=Path(folder) / "moved", progress=RichProgress())
+            api.evaluate(Path(folder) / "moved", name, model=to, progress=RichProgress()).save(target.with_stem(f"{target.stem}-on-{to}"))
     result.save(target)
     return result
 
@@ -82,6 +86,7 @@ def main(
     attack: Annotated[list[str] | None, typer.Option(help="attacks to try; synonyms by default")] = None,
     attack_limit: Annotated[int, typer.Option(help="prompts of every attack but synonyms")] = 48,
     label: Annotated[str, typer.Option(help="what to call a variant; the method's name by default")] = "",
+    to: Annotated[str, typer.Option(help="another model to carry each erasure over to, such as pocket-sibling")] = "",
     settings: Annotated[list[str] | None, typer.Option("--set", help="a field of the method's configuration: name=value")] = None,
 ) -> None:
     """Measure."""
@@ -91,7 +96,7 @@ def main(
             for method in methods or METHODS.names():
                 target = DOCS / "results" / f"{label or method}-{name}-{seed}.json"
                 if not target.exists():
-                    result = measure(model, method, name, seed, target, chosen, attack or ["synonyms"], attack_limit)
+                    result = measure(model, method, name, seed, target, chosen, attack or ["synonyms"], attack_limit, to)
                     print(f"{label or method} on {name}, seed {seed}: {result.one_line()}", flush=True)
 
 

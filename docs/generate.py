@@ -6,7 +6,7 @@ import importlib
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -102,7 +102,12 @@ def _options(name: str, command: Any) -> list[str]:
 def cli_pages() -> str:
     """Every command with its options."""
     group: Any = typer.main.get_command(app)
-    return "\n".join(line for name, command in group.commands.items() for line in _options(name, command)).strip()
+    return "\n".join(line for name, command in _leaves(group) for line in _options(name, command)).strip()
+
+
+def _leaves(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        yield from _leaves(command, f"{before}{name} ") if hasattr(command, "commands") else [(before + name, command)]
 
 
 def page_of(registry: Registry, name: str) -> str:
@@ -133,7 +138,7 @@ def page_of(registry: Registry, name: str) -> str:
 def measured(name: str) -> list[str]:
     """The tables of a method's results on pocket, from docs/results."""
     found: dict[str, dict[str, Result]] = {}
-    for path in sorted((DOCS / "results").glob(f"{name}-pocket-*.json")):
+    for path in sorted(p for p in (DOCS / "results").glob(f"{name}-pocket-*.json") if "-on-" not in p.stem):
         result = Result.load(path)
         found.setdefault(f"seed {result.about['root_seed']}", {})[result.about["benchmark"]["name"]] = result
     lines = []
@@ -146,7 +151,7 @@ def measured(name: str) -> list[str]:
         lines[-1] += f"{spent} on {said}:"
         lines += ["", markdown_table(results).strip(), "", "| benchmark | verdict |", "|---|---|"]
         lines += [f"| {benchmark} | {result.one_line()} |" for benchmark, result in results.items()]
-    lines += compared(name) + varied(name)
+    lines += compared(name) + transferred(name) + varied(name)
     if (DOCS / "methods" / f"{name}.png").is_file():
         lines += ["", f"![weapon erased by {name}, before and after]({name}.png)"]
     return lines
@@ -165,6 +170,25 @@ def compared(name: str) -> list[str]:
         if len(results) > 1:
             lines += ["", f"Beside its baselines on {benchmark}, seed 0:", "", markdown_table(results).strip()]
     return lines
+
+
+def transferred(name: str) -> list[str]:
+    """What a method's erasures do on another model that shares the text encoder, beside what they do on their own."""
+    groups, lines = (("rer", "name"), ("rer", "domain"), ("kept", "near"), ("kept", "other")), []
+    for path in sorted((DOCS / "results").glob(f"{name}-pocket-*-on-*.json")):
+        own, _, to = path.stem.partition("-on-")
+        there, here = Result.load(path), Result.load(path.with_stem(own))
+        cells = [f"{_short(here, *g)} / {_short(there, *g)}" for g in groups]
+        lines.append(f"| {there.about['benchmark']['name']} | {here.about['root_seed']} | {to} | {' | '.join(cells)} |")
+    if not lines:
+        return []
+    head = ["", "Carried over to another denoiser without training (`efface apply --to`), on its own model / there:", ""]
+    return [*head, "| benchmark | seed | to | RER name | RER domain | kept near | kept other |", "|---|---|---|---|---|---|---|", *lines]
+
+
+def _short(result: Result, metric: str, group: str) -> str:
+    score = result.score(metric, group)
+    return "-" if score is None or score.value is None else f"{score.value:.2f}"
 
 
 def varied(name: str) -> list[str]:

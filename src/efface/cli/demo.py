@@ -14,6 +14,7 @@ from efface.ops.progress import RichProgress
 from .evidence import as_text
 
 BENCHMARK = "pocket-weapon"
+ATTACKS = ("synonyms", "inside_out")
 PICTURES = 48
 """Pictures a group: enough for a verdict, few enough for a demo."""
 
@@ -27,10 +28,11 @@ def run_demo(out: Path, say: Callable[[str], None]) -> tuple[Result, Path]:
     """
     benchmark, model = Benchmark.load(BENCHMARK), load_model("pocket")
     concept, name = benchmark.concept, benchmark.concept.name
-    say(f"1. Erase {name!r} from pocket, an embedded text-to-image model, with Concept Ablation, which is given no other word for it.")
-    api.erase(concept, out=out, model=model, method="concept_ablation", preset="demo", overwrite=True, progress=RichProgress())
-    say(f"2. Attack what is left: ask for a {name} in other words.")
-    api.attack(out, "synonyms", BENCHMARK, model=model, limit=PICTURES, progress=RichProgress())
+    say(f"1. Erase {name!r} from pocket, an embedded text-to-image model, with SAGE, which is given no other word for it.")
+    api.erase(concept, out=out, model=model, method="sage", preset="demo", overwrite=True, progress=RichProgress())
+    say(f"2. Attack what is left: ask for a {name} in other words, and by SAGE's own search.")
+    for attack in ATTACKS:
+        api.attack(out, attack, BENCHMARK, model=model, limit=PICTURES, progress=RichProgress())
     say("3. Evaluate: the same seeds before and after, judged by a classifier that never saw a generated picture.")
     result = api.evaluate(out, BENCHMARK, model=model, limit=PICTURES, progress=RichProgress())
     say(as_text(result))

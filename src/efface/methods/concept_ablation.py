@@ -88,19 +88,6 @@ PRESETS: dict[str, dict[str, object]] = {
         "prior": 2.0,
         "prior_on": "retain",
     },
-    "demo": {
-        "sites": "attn_all",
-        "lr": 2e-4,
-        "steps": 220,
-        "batch": 16,
-        "pictures": 64,
-        "sampler_steps": 20,
-        "guidance": 3.0,
-        "teacher": "original",
-        "templates": 30,
-        "prior": 2.0,
-        "prior_on": "retain",
-    },
 }
 
 

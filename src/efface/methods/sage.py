@@ -122,6 +122,24 @@ PRESETS: dict[str, dict[str, object]] = {
         "runs": 2,
         "sentences": 24,
     },
+    "demo": {
+        "lr": 2e-4,
+        "schedule": "cosine",
+        "steps": 80,
+        "warmup": 20,
+        "batch": 8,
+        "plain": 8,
+        "free": "all",
+        "scatter": 0.5,
+        "domain": 0.3,
+        "eta": 2.0,
+        "target": "rest",
+        "graph": 1.5,
+        "local": 3.0,
+        "top": 8,
+        "sampler_steps": 20,
+        "sentences": 24,
+    },
 }
 FINE = ("style", "identity")
 ABLATION: dict[str, dict[str, object]] = {
