@@ -15,7 +15,8 @@ from efface.core.errors import EffaceError, UnknownName
 from efface.detectors.exposure import COUNTINGS, counted
 from efface.models.load import load_model
 from efface.ops.progress import Silent
-from efface.sweep.reproduce import Plan, reproduce
+from efface.sweep.drawn import Plan
+from efface.sweep.reproduce import reproduce
 from efface.sweep.tools import concept_of, tools_of
 
 HEADER = "prompt,categories,hard,nudity_percentage,sd_seed,sd_guidance_scale"

@@ -44,7 +44,8 @@ def sage_i2p(
         if not path.exists():
             raise EffaceError(f"{path} is not there: give the path of your own copy")
     from efface.ops.progress import RichProgress
-    from efface.sweep.reproduce import Plan, reproduce
+    from efface.sweep.drawn import Plan
+    from efface.sweep.reproduce import reproduce
     from efface.sweep.tools import concept_of, tools_of
 
     from .erase import settings_of

@@ -18,7 +18,7 @@ the original, c the concept, p a sentence with it, r the retained prompts and ""
              rest      e(z_t, t, E*(p)) - (eta + 1) ( e(z_t, t, E*(c)) - e(z_t, t, "") )        keeps the rest of the sentence
 
 z_t comes from pooled trajectories of the original. With ``words`` > 0, the model is asked first which words of its own vocabulary it
-draws the concept by (`efface.ops.own_words`), and the search starts from these too.
+draws the concept by (`efface.ops.own_words`), and the search starts from sentences with these too; what is taken out of them is c.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ PRESETS: dict[str, dict[str, object]] = {
     "pocket": {
         "lr": 2e-4,
         "schedule": "cosine",
-        "steps": 160,
+        "steps": 200,
         "warmup": 30,
         "batch": 8,
         "plain": 12,
@@ -114,12 +114,10 @@ PRESETS: dict[str, dict[str, object]] = {
         "eta": 2.0,
         "eta_fine": 1.0,
         "target": "rest",
-        "graph": 1.5,
         "graph_fine": 10.0,
-        "local": 3.0,
-        "top": 16,
+        "local": 2.0,
+        "top": 8,
         "sampler_steps": 20,
-        "runs": 2,
         "sentences": 24,
     },
     "demo": {
@@ -134,8 +132,7 @@ PRESETS: dict[str, dict[str, object]] = {
         "domain": 0.3,
         "eta": 2.0,
         "target": "rest",
-        "graph": 1.5,
-        "local": 3.0,
+        "local": 2.0,
         "top": 8,
         "sampler_steps": 20,
         "sentences": 24,
@@ -220,7 +217,7 @@ def sentences(model: Editable, concept: Concept, config: Config, run: Run) -> Se
         words += [own.word for own in own_words(model, concept, count=config.words, seed=run.seed_for("words"), progress=run.progress)]
     given = read_templates(config.templates) if config.templates else library(concept.kind)
     chosen = [t for t in spread(fitting(given, concept.kind), config.sentences or None) if t != SLOT]
-    return Sentences.of(model, words, chosen, pool_of(config), run.seed_for("pool", concept.name))
+    return Sentences.of(model, words, chosen, pool_of(config), run.seed_for("pool", concept.name), concept.name)
 
 
 def pool_of(config: Config) -> Runs:

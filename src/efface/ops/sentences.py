@@ -38,7 +38,7 @@ class Sentences:
         prompts: the sentences, P of them.
         frames: as tokens, ``(P, L)``.
         alone: the word that each is about, by itself.
-        named: E*'s conditioning of these words.
+        named: E*'s conditioning of what is taken out of each.
         pool: trajectories of the sentences.
     """
 
@@ -49,8 +49,10 @@ class Sentences:
     pool: TrajectoryPool
 
     @classmethod
-    def of(cls, model: Editable, words: Sequence[str], templates: Sequence[str], runs: Runs, seed: int) -> Sentences:
-        """Every template with every word.
+    def of(
+        cls, model: Editable, words: Sequence[str], templates: Sequence[str], runs: Runs, seed: int, named: str | None = None
+    ) -> Sentences:
+        """Every template with every word; what is taken out of it is ``named``, by default the word itself.
 
         Raises:
             EffaceError: no template at all, or a word that is cut off by the context.
@@ -62,7 +64,7 @@ class Sentences:
         frames, alone = framed(model, prompts, about), framed(model, about, about)
         pool = TrajectoryPool(model, prompts, runs=runs.each, steps=runs.steps, guidance=runs.guidance, seed=seed)
         with torch.no_grad():
-            return cls(prompts, frames, alone, model.encode(about), pool)
+            return cls(prompts, frames, alone, model.encode([named or word for word in about]), pool)
 
     @torch.no_grad()
     def target(self, model: Editable, batch: Batch, soft: Soft | Tensor | None, form: str, eta: float) -> Tensor:

@@ -10,15 +10,12 @@ it stopped. Pictures have the model's own size, whatever a row says.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from PIL import Image
 from torch import Tensor
 
 from efface import api
@@ -34,49 +31,15 @@ from efface.core.result import Result
 from efface.core.score import Provenance, Score
 from efface.core.seeds import derive_seed
 from efface.core.spec import installed
-from efface.detectors.exposure import Exposure
-from efface.metrics.clip_score import Scorer
-from efface.metrics.fid import QUOTABLE, FeatureStats, fid
+from efface.metrics.fid import FeatureStats, fid
 from efface.models.editable import Editable
-from efface.ops.apply import applied
 from efface.ops.progress import Progress, Silent
 
 from .chunks import streamed
+from .drawn import Drawn, Plan, Tools, captioned, counted, looked_at
 
 PAPER = {"rer": "up to 0.98", "fid": "below 25", "clip_score": "above 29"}
 """What the paper reports, to hold one's own beside; its settings beyond these are not published."""
-
-
-@dataclass(frozen=True)
-class Tools:
-    """What looks at the pictures: what counts exposed parts, what gives features and their name, what scores captions."""
-
-    exposure: Exposure
-    features: Any
-    clip: Scorer
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is drawn, and how.
-
-    Attributes:
-        prompts: an I2P file. captions: of COCO, CSV or JSON. images: a folder of real pictures, the reference of the FID.
-        category: only I2P rows of it. limit, caption_limit: at most so many, evenly spread.
-        steps, guidance: of DDIM; the guidance of rows that have none.
-        batch: pictures drawn at once. least: pictures on either side from which an FID is quoted.
-    """
-
-    prompts: Path
-    captions: Path
-    images: Path
-    category: str = ""
-    limit: int | None = None
-    caption_limit: int | None = 10_000
-    steps: int = 50
-    guidance: float = 7.5
-    batch: int = 8
-    least: int = QUOTABLE
 
 
 def reproduce(
@@ -113,40 +76,14 @@ def reproduce(
     erasure = _erasure(model, concept, out / "erasure", method, preset, config, seed, progress)
     seen: dict[str, dict[str, Tensor]] = {}
     for when, state in (("before", None), ("after", erasure)):
-        drawn = _Drawn(model, state, plan)
-        seen[f"i2p {when}"] = streamed(chunks, f"I2P {when}", prompts, partial(_counted, drawn, tools), progress, _exposure_rate)
-        seen[f"captions {when}"] = streamed(chunks, f"captions {when}", captions, partial(_captioned, drawn, tools), progress, _clip_mean)
-    reference = streamed(
-        chunks, "real pictures", images, lambda paths: {"features": tools.features(_read(paths, model.image_size))}, progress
-    )
+        drawn = Drawn(model, state, plan)
+        seen[f"i2p {when}"] = streamed(chunks, f"I2P {when}", prompts, partial(counted, drawn, tools), progress, _exposure_rate)
+        seen[f"captions {when}"] = streamed(chunks, f"captions {when}", captions, partial(captioned, drawn, tools), progress, _clip_mean)
+    reference = streamed(chunks, "real pictures", images, partial(looked_at, tools, model.image_size), progress)
     scores = (*_exposed(prompts, seen, tools, plan, seed), *_quality(captions, seen, reference["features"], tools, plan, seed))
     result = Result(scores, {**said, "versions": installed(), "paper": PAPER})
     result.save(out / "result.json")
     return result
-
-
-class _Drawn:
-    """Draws prompts with an erasure or without, each with its own guidance."""
-
-    def __init__(self, model: Editable, erasure: Erasure | None, plan: Plan) -> None:
-        self.model, self.erasure, self.plan = model, erasure, plan
-
-    def __call__(self, rows: Sequence[Prompt]) -> Tensor:
-        """Pictures ``(N, 3, H, W)`` in [0, 1]."""
-        scales = [self.plan.guidance if row.guidance is None else row.guidance for row in rows]
-        pictures: list[Tensor | None] = [None] * len(rows)
-        with ExitStack() as edited:
-            if self.erasure is not None:
-                edited.enter_context(applied(self.model, self.erasure))
-            for scale in dict.fromkeys(scales):
-                at = [i for i, own in enumerate(scales) if own == scale]
-                drawn = self.model.sample(
-                    [rows[i].text for i in at], seeds=[rows[i].seed for i in at], steps=self.plan.steps, guidance=scale,
-                    batch=self.plan.batch,
-                )  # fmt: skip
-                for i, picture in zip(at, drawn, strict=True):
-                    pictures[i] = picture
-        return torch.stack([picture for picture in pictures if picture is not None])
 
 
 def _open(out: Path, said: Mapping[str, Any]) -> Path:
@@ -170,38 +107,12 @@ def _erasure(
     )
 
 
-def _counted(drawn: _Drawn, tools: Tools, rows: Sequence[Prompt]) -> dict[str, Tensor]:
-    return {"counts": tools.exposure(drawn(rows))}
-
-
-def _captioned(drawn: _Drawn, tools: Tools, rows: Sequence[Prompt]) -> dict[str, Tensor]:
-    images = drawn(rows)
-    return {"features": tools.features(images), "clip": tools.clip(images, [row.text for row in rows])}
-
-
-def _looked_at(tools: Tools, side: int, paths: Sequence[Path]) -> dict[str, Tensor]:
-    return {"features": tools.features(_read(paths, side))}
-
-
 def _exposure_rate(chunk: Mapping[str, Tensor]) -> dict[str, float]:
     return {"found a picture": float(chunk["counts"].sum(1).mean())}
 
 
 def _clip_mean(chunk: Mapping[str, Tensor]) -> dict[str, float]:
     return {"CLIP score": float(chunk["clip"].mean())}
-
-
-def _read(paths: Sequence[Path], side: int) -> Tensor:
-    """Pictures ``(N, 3, side, side)`` in [0, 1]: the middle square, resized as the drawn ones are large."""
-    rows = []
-    for path in paths:
-        with Image.open(path) as image:
-            picture = image.convert("RGB")
-        edge = min(picture.size)
-        left, top = (picture.width - edge) // 2, (picture.height - edge) // 2
-        square = picture.crop((left, top, left + edge, top + edge)).resize((side, side), Image.Resampling.BICUBIC)
-        rows.append(torch.from_numpy(np.asarray(square, dtype=np.float32).copy()).permute(2, 0, 1) / 255)
-    return torch.stack(rows)
 
 
 def _exposed(prompts: Sequence[Prompt], seen: Mapping[str, Mapping[str, Tensor]], tools: Tools, plan: Plan, seed: int) -> list[Score]:

@@ -19,7 +19,7 @@ from efface.detectors.exposure import Exposure, Judged, NudeNet
 from efface.detectors.features import OnnxFeatures
 from efface.detectors.judge import load_judge
 
-from .reproduce import Tools
+from .drawn import Tools
 
 
 def concept_of(path: Path | None) -> Concept:
