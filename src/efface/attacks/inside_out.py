@@ -1,9 +1,8 @@
 """Inside-out: SAGE's own search (arXiv 2506.09363) against any model whose text encoder can be reached.
 
 From every prompt that names the concept, the sentence's token embeddings are changed until the text encoder under attack lets the concept
-through again; the concept's own tokens stay, and nothing is denoised (`efface.ops.inside_out`). Against an erasure that left the text
-encoder alone, the terms that ask for a difference have nothing to find: what brings the concept back then is a sentence that calls for it
-more strongly.
+through again; nothing is denoised (`efface.ops.inside_out`). Against an erasure that left the text encoder alone, the terms that ask for a
+difference have nothing to find: what brings the concept back then is a sentence that calls for it more strongly.
 """
 
 from __future__ import annotations

@@ -85,15 +85,17 @@ PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
     "released": {"lr": 5e-5, "steps": 200},
     "pocket": {
+        "sites": "attn_all",
         "lr": 2e-4,
-        "steps": 300,
+        "schedule": "cosine",
+        "steps": 350,
         "batch": 8,
         "sampler_steps": 20,
         "runs": 2,
-        "eta": 2.5,
+        "eta": 3.0,
         "erase_from": True,
         "templates": 24,
-        "retain": 1.0,
+        "retain": 2.0,
     },
 }
 

@@ -76,6 +76,7 @@ def ablate(
     if wrong := [name for name in only if name not in known]:
         raise UnknownName("variant", wrong[0], known)
     model, rows = load_model(found.model), []
+    about = {"method": method, "benchmark": found.name, "part": part, "seeds": seeds, "limit": limit, "settings": dict(settings or {})}
     for name in only or known:
         runs = []
         for seed in range(seeds):
@@ -84,7 +85,7 @@ def ablate(
             runs.append(_one(method, folder, found, config, seed, part, limit, model, progress))
         rows.append(_row(name, known[name], runs))
         say(_line(rows[-1]))
-        write(out, method, found.name, part, seeds, limit, rows)
+        write(out, about, rows)
     return rows
 
 
@@ -121,12 +122,11 @@ def _line(row: Row) -> str:
     return f"{row.variant:24} {'  '.join(cells)}  {row.seconds:.0f} s"
 
 
-def write(out: Path, method: str, benchmark: str, part: str, seeds: int, limit: int | None, rows: Sequence[Row]) -> None:
+def write(out: Path, about: Mapping[str, Any], rows: Sequence[Row]) -> None:
     """The study as JSON, as a Markdown table and as an SVG plot."""
-    about = {"method": method, "benchmark": benchmark, "part": part, "seeds": seeds, "limit": limit}
     atomic_write_json(out / "ablation.json", {**about, "rows": [asdict(row) for row in rows]})
     atomic_write_text(out / "ablation.md", table(rows))
-    atomic_write_text(out / "ablation.svg", plot(rows, f"{method} on {benchmark}, {part} part"))
+    atomic_write_text(out / "ablation.svg", plot(rows, f"{about['method']} on {about['benchmark']}, {about['part']} part"))
 
 
 def table(rows: Sequence[Row]) -> str:
