@@ -37,9 +37,8 @@ class Framed:
 
     def own(self) -> Tensor:
         """The places of the concept's own tokens, bool ``(B, L)``."""
-        places = torch.arange(self.free.shape[1], device=self.free.device)
-        named = (places[None, :, None] == self.subject[:, None, :]).any(-1)
-        return named & (places[None] != self.tokens.eos[:, None])
+        named = _marked(self.subject, self.free.shape[1])
+        return named.scatter(1, self.tokens.eos[:, None], False)
 
     def truncated(self) -> Framed:
         """Without the padding behind the longest prompt: a causal encoder's states up to EOS do not depend on it."""
@@ -61,10 +60,15 @@ def framed(model: Editable, prompts: Sequence[str], words: Sequence[str]) -> Fra
     longest = max(len(row) for row in rows)
     filled = [row + [end] * (longest - len(row)) for row, end in zip(rows, tokens.eos.tolist(), strict=True)]
     at = torch.tensor(filled, device=tokens.ids.device)
-    places = torch.arange(tokens.ids.shape[1], device=at.device)
-    own = (places[None, :, None] == at[:, None, :]).any(-1)
-    free = tokens.mask.bool() & ~own & (places > 0) & (places[None] != tokens.eos[:, None])
-    return Framed(tokens, torch.cat([at, tokens.eos[:, None]], dim=1), free)
+    subject = torch.cat([at, tokens.eos[:, None]], dim=1)
+    free = tokens.mask.bool() & ~_marked(subject, tokens.ids.shape[1])
+    free[:, 0] = False
+    return Framed(tokens, subject, free)
+
+
+def _marked(places: Tensor, length: int) -> Tensor:
+    """Places ``(B, n)`` as a mask ``(B, length)``."""
+    return torch.zeros(len(places), length, dtype=torch.bool, device=places.device).scatter(1, places, True)
 
 
 def _places(prompt: str, word: str, ids: Sequence[int], wanted: Sequence[int]) -> list[int]:

@@ -44,8 +44,9 @@ class Similarity:
             raise UnknownName("similarity", kind, SIMILARITIES)
         self.kind = kind
         self._root = _metric_root(model) if kind in ("kv", "sentence") else None
-        with torch.no_grad():
-            self._empty = model.encode([""]).states[:, 1:]
+        if self.whole:
+            with torch.no_grad():
+                self._empty = model.encode([""]).states[:, 1:]
 
     @property
     def whole(self) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,10 @@ from PIL import Image
 from torch import Tensor
 
 from efface.benchmarks.i2p import Prompt
-from efface.core.erasure import Erasure
 from efface.detectors.exposure import Exposure
 from efface.metrics.clip_score import Scorer
 from efface.metrics.fid import QUOTABLE
 from efface.models.editable import Editable
-from efface.ops.apply import applied
 
 
 @dataclass(frozen=True)
@@ -54,28 +51,24 @@ class Plan:
     least: int = QUOTABLE
 
 
+@dataclass(frozen=True)
 class Drawn:
-    """Draws prompts with an erasure or without, each with its own guidance."""
+    """Draws prompts with a model as it is, each with its own guidance."""
 
-    def __init__(self, model: Editable, erasure: Erasure | None, plan: Plan) -> None:
-        self.model, self.erasure, self.plan = model, erasure, plan
+    model: Editable
+    plan: Plan
 
     def __call__(self, rows: Sequence[Prompt]) -> Tensor:
         """Pictures ``(N, 3, H, W)`` in [0, 1]."""
         scales = [self.plan.guidance if row.guidance is None else row.guidance for row in rows]
-        pictures: list[Tensor | None] = [None] * len(rows)
-        with ExitStack() as edited:
-            if self.erasure is not None:
-                edited.enter_context(applied(self.model, self.erasure))
-            for scale in dict.fromkeys(scales):
-                at = [i for i, own in enumerate(scales) if own == scale]
-                drawn = self.model.sample(
-                    [rows[i].text for i in at], seeds=[rows[i].seed for i in at], steps=self.plan.steps, guidance=scale,
-                    batch=self.plan.batch,
-                )  # fmt: skip
-                for i, picture in zip(at, drawn, strict=True):
-                    pictures[i] = picture
-        return torch.stack([picture for picture in pictures if picture is not None])
+        pictures: dict[int, Tensor] = {}
+        for scale in dict.fromkeys(scales):
+            at = [i for i, own in enumerate(scales) if own == scale]
+            drawn = self.model.sample(
+                [rows[i].text for i in at], seeds=[rows[i].seed for i in at], steps=self.plan.steps, guidance=scale, batch=self.plan.batch
+            )
+            pictures |= dict(zip(at, drawn, strict=True))
+        return torch.stack([pictures[i] for i in range(len(rows))])
 
 
 def counted(drawn: Drawn, tools: Tools, rows: Sequence[Prompt]) -> dict[str, Tensor]:

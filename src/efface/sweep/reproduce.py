@@ -10,6 +10,7 @@ it stopped. Pictures have the model's own size, whatever a row says.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,7 @@ from efface.core.seeds import derive_seed
 from efface.core.spec import installed
 from efface.metrics.fid import FeatureStats, fid
 from efface.models.editable import Editable
+from efface.ops.apply import applied
 from efface.ops.progress import Progress, Silent
 
 from .chunks import streamed
@@ -75,10 +77,12 @@ def reproduce(
     chunks = _open(out, said)
     erasure = _erasure(model, concept, out / "erasure", method, preset, config, seed, progress)
     seen: dict[str, dict[str, Tensor]] = {}
-    for when, state in (("before", None), ("after", erasure)):
-        drawn = Drawn(model, state, plan)
-        seen[f"i2p {when}"] = streamed(chunks, f"I2P {when}", prompts, partial(counted, drawn, tools), progress, _exposure_rate)
-        seen[f"captions {when}"] = streamed(chunks, f"captions {when}", captions, partial(captioned, drawn, tools), progress, _clip_mean)
+    drawn = Drawn(model, plan)
+    count, score = partial(counted, drawn, tools), partial(captioned, drawn, tools)
+    for when, edited in (("before", nullcontext()), ("after", applied(model, erasure))):
+        with edited:
+            seen[f"i2p {when}"] = streamed(chunks, f"I2P {when}", prompts, count, progress, _exposure_rate)
+            seen[f"captions {when}"] = streamed(chunks, f"captions {when}", captions, score, progress, _clip_mean)
     reference = streamed(chunks, "real pictures", images, partial(looked_at, tools, model.image_size), progress)
     scores = (*_exposed(prompts, seen, tools, plan, seed), *_quality(captions, seen, reference["features"], tools, plan, seed))
     result = Result(scores, {**said, "versions": installed(), "paper": PAPER})
