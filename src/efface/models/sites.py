@@ -2,7 +2,8 @@
 
 Roles of the UNet (Stable Diffusion 1 and 2):
 
-- ``cross_kv`` (alias ``reads_text``), ``cross_q``, ``cross_qk``, ``cross_out``: projections of the attention to the text.
+- ``cross_kv`` (alias ``reads_text``), ``cross_k``, ``cross_v``, ``cross_q``, ``cross_qk``, ``cross_out``: projections of the attention
+  to the text.
 - ``cross_all``: Linear and convolution tensors below that attention (esd-x), ``self_attn`` of the other, ``attn_all`` of both.
 - ``non_cross``: Linear and convolution tensors outside of the attention to the text (esd-u).
 - ``unet_linear``: all Linear and convolution tensors (esd-all); ``unet_all``: every parameter, norms too.
@@ -65,6 +66,8 @@ _Rule = Callable[[_Site], bool]
 
 _UNET: dict[str, _Rule] = {
     "cross_kv": lambda s: s.linear and s.below("attn2") and s.below("to_k", "to_v"),
+    "cross_k": lambda s: s.linear and s.below("attn2") and s.below("to_k"),
+    "cross_v": lambda s: s.linear and s.below("attn2") and s.below("to_v"),
     "reads_text": lambda s: s.linear and s.below("attn2") and s.below("to_k", "to_v"),
     "cross_q": lambda s: s.linear and s.below("attn2") and s.below("to_q"),
     "cross_qk": lambda s: s.linear and s.below("attn2") and s.below("to_q", "to_k"),

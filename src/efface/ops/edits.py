@@ -18,6 +18,7 @@ from efface.models.names import canonical_paths, resolve
 
 from .blobs import to_torch
 from .guidance import guidance_edit
+from .hooks import states_hook
 
 SAMPLER = "sampler"
 
@@ -75,7 +76,10 @@ def _low_rank(module: nn.Module, edit: Edit, tensors: Mapping[str, Tensor], undo
 
 
 def _state(module: nn.Module, edit: Edit, tensors: Mapping[str, Tensor], undo: ExitStack) -> None:
-    """H <- H M^T + b on the encoder's hidden states ``(B, L, D)``, with M ``(D, D)`` and b ``(D,)``; the pooled state stays."""
+    """H <- H M^T + b on hidden states ``(B, L, D)``, with M ``(D, D)`` and b ``(D,)``; the pooled state stays.
+
+    Of a text encoder these are the states that it gives, of a denoiser those that it reads.
+    """
     _check_params(edit)
     if not tensors or set(tensors) - {"matrix", "bias"}:
         raise EffaceError(f"a state edit has the tensors matrix and bias, not {', '.join(sorted(tensors)) or 'none'}")
@@ -84,12 +88,10 @@ def _state(module: nn.Module, edit: Edit, tensors: Mapping[str, Tensor], undo: E
     if matrix.shape != (width, width) or bias.shape != (width,):
         raise EffaceError(f"a state edit needs a square matrix and a bias as wide, not {list(matrix.shape)} and {list(bias.shape)}")
 
-    def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-        states = output.last_hidden_state
-        output.last_hidden_state = nn.functional.linear(states, matrix.to(states), bias.to(states))
-        return output
+    def change(states: Tensor) -> Tensor:
+        return nn.functional.linear(states, matrix.to(states), bias.to(states))
 
-    undo.callback(module.register_forward_hook(hook).remove)
+    undo.callback(states_hook(module, change).remove)
 
 
 _HANDLERS: dict[str, Callable[[nn.Module, Edit, Mapping[str, Tensor], ExitStack], None]] = {

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from efface.models.editable import Editable
+
+READ = "encoder_hidden_states"
 
 
 @contextmanager
@@ -28,3 +32,25 @@ def detached_first_token(model: Editable) -> Iterator[None]:
         for layer in sorted(layers):
             stack.callback(model.components[sites.component].get_submodule(layer).register_forward_hook(hook).remove)
         yield
+
+
+def states_hook(module: nn.Module, change: Callable[[Tensor], Tensor]) -> RemovableHandle:
+    """Changes the hidden states ``(B, L, D)`` that a denoiser reads, or that a text encoder gives, until the handle is removed."""
+    names = list(inspect.signature(module.forward).parameters)
+    if READ in names:
+        return module.register_forward_pre_hook(_before(change, names.index(READ)), with_kwargs=True)
+
+    def after(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+        output.last_hidden_state = change(output.last_hidden_state)
+        return output
+
+    return module.register_forward_hook(after)
+
+
+def _before(change: Callable[[Tensor], Tensor], place: int) -> Any:
+    def before(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if READ in kwargs:
+            return args, {**kwargs, READ: change(kwargs[READ])}
+        return (*args[:place], change(args[place]), *args[place + 1 :]), kwargs
+
+    return before

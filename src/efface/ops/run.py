@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +18,8 @@ from efface.core.tensors import Tensor as CoreTensor
 
 from .loop import Loop, Stateful
 from .progress import Progress, Silent
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -60,6 +63,20 @@ class Run:
         if self.spec is None:
             raise ValueError("a run without a spec makes no erasure")
         return Erasure(self.spec, tuple(edits), tensors or {})
+
+    def record(self, phase: str, numbers: Mapping[str, float]) -> None:
+        """Notes what a phase without steps has to say, such as how well a system was solved; it goes where the losses go."""
+        self.history.setdefault(phase, []).append({"step": len(self.history.get(phase, ())), **numbers})
+
+    def each(self, phase: str, items: Collection[T]) -> Iterator[T]:
+        """Goes through the items and shows how many are done."""
+        self.progress.start(phase, len(items), 0)
+        try:
+            for done, item in enumerate(items, 1):
+                yield item
+                self.progress.update(done, {})
+        finally:
+            self.progress.stop()
 
     def seed_for(self, *labels: str | int) -> int:
         """A seed for one purpose."""

@@ -1,0 +1,88 @@
+"""UCE: Unified Concept Editing (Gandikota, Orgad, Belinkov, Materzynska, Bau, WACV 2024, arXiv 2308.14761).
+
+The keys and values of the attention to the text are the only readers of a prompt's states. UCE solves for new ones in closed form: the
+states k_i of the concept's tokens shall give what the states a_i of an anchor gave, other states r_j what they gave,
+
+    sum_i s_e |W' k_i - W a_i|^2 + sum_j s_p |W' r_j - W r_j|^2 + lambda |W' - W|_F^2 -> min,        W' = W (I + E)
+
+with one E for all layers (see `efface.ops.closed_form.solve`). With another concept as the anchor a word is redirected, with the empty one
+it is moderated. All concepts are solved for together, always from the original weights.
+
+Which tokens are paired differs between the authors' versions. In 2023 all from the concept's last token to the end of the context are,
+matched in order with the anchor's, and what is kept is all tokens of the empty prompt and of the retain prompts, with s_p = max(0.1, 1/n):
+``paper``. Since 2025 it is the last token alone, on both sides, with s_p = 1: ``released``, where moreover the last token of an empty
+prompt is BOS; elsewhere we take its end of text. ``templates`` says in how many sentences beside the words alone, theirs are 0 or 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from efface.core.card import Card
+from efface.core.concept import Concept
+from efface.core.erasure import Erasure
+from efface.models.editable import Editable
+from efface.ops.closed_form import EmbeddingBank, Kept, Pairs, Problem, Statistics, diagnose, edit_of, pairs_of, sentences
+from efface.ops.run import Run
+
+CARD = Card(
+    name="uce",
+    title="UCE",
+    paper="Gandikota, Orgad, Belinkov, Materzynska, Bau: Unified Concept Editing in Diffusion Models, WACV 2024",
+    arxiv="2308.14761",
+    families=("sd1", "sd2", "sdxl"),
+    trains="keys and values of the attention to the text",
+    needs_gradient=False,
+    needs_images=False,
+    vram={},
+    minutes={},
+    reconstruction=False,
+    summary="Solves in closed form for keys and values that read the concept as its anchor.",
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """UCE's hyper-parameters; the defaults are those of the authors' first version."""
+
+    sites: str = field(default="cross_kv", metadata={"help": "which matrices are edited: cross_kv, cross_v"})
+    tokens: str = field(default="tail", metadata={"help": "states that are paired: last, tail, eos, all"})
+    templates: int = field(default=0, metadata={"help": "sentences of the template library, beside the words alone", "range": "0 to 66"})
+    erase_scale: float = field(default=1.0, metadata={"help": "s_e, weight of a pair"})
+    preserve_scale: float = field(default=0.0, metadata={"help": "s_p, weight of a preserved state; 0: the larger of 0.1 and 1/n"})
+    preserve: str = field(default="all", metadata={"help": "states of the retain prompts that are preserved: all, last"})
+    empty: bool = field(default=True, metadata={"help": "whether the empty prompt is preserved, too"})
+    lamb: float = field(default=0.5, metadata={"help": "lambda, closeness to the original matrices", "range": "0 to 10"})
+    bos_anchor: bool = field(default=False, metadata={"help": "an empty anchor's last token is BOS, as in the released code"})
+    form: str = field(default="low_rank", metadata={"help": "how the edit is kept: low_rank (a LoRA) or filter (of the states)"})
+
+
+PRESETS: dict[str, dict[str, object]] = {
+    "paper": {},
+    "released": {"tokens": "last", "preserve": "last", "preserve_scale": 1.0, "empty": False, "bos_anchor": True},
+    "pocket": {},
+}
+
+
+def uce(model: Editable, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
+    """Redirect the concepts to their anchors; one solve for all of them."""
+    return solve(model, statistics(model, concepts, config), config, run)
+
+
+def statistics(model: Editable, concepts: Sequence[Concept], config: Config) -> Statistics:
+    """The states of the concepts' tokens and anchors, and of what must stay."""
+    bank = EmbeddingBank.of(model)
+    pairs = tuple(pairs_of(bank, sentences(c, config.templates), config.tokens, config.bos_anchor) for c in concepts)
+    texts = [*([""] if config.empty else []), *(prompt for concept in concepts for prompt in concept.retain)]
+    return Statistics(pairs, Kept.of(bank, texts, whole=config.preserve == "all"))
+
+
+def solve(model: Editable, found: Statistics, config: Config, run: Run) -> Erasure:
+    """The erasure from what `statistics` gives."""
+    scale = config.preserve_scale or max(0.1, 1 / max(len(found.kept.texts), 1))
+    problem = Problem(Pairs.cat(found.pairs).scaled(config.erase_scale), found.kept.preserve(scale), config.lamb)
+    solution = problem.solve()
+    run.record("solve", diagnose(problem, solution, model.sites(config.sites).parameters).numbers())
+    edit, tensors = edit_of(model, solution, config.sites, config.form)
+    return run.erasure([edit], {**tensors, **found.tensors()})
