@@ -35,15 +35,13 @@ PICTURED = ("name", "domain", "near", "other")
 
 def measure(
     model: UNetModel, method: str, name: str, seed: int, target: Path, settings: dict[str, str], attacks: list[str], limit: int | None,
-    to: str,
+    to: str, together: list[str],
 ) -> Result:  # fmt: skip
     """Erase, attack, evaluate; leaves the result, and the one on another model that the erasure is carried over to."""
-    benchmark = Benchmark.load(name)
+    concepts = [concept for other in together or [name] for concept in Benchmark.load(other).concepts]
     with tempfile.TemporaryDirectory() as folder:
         artifact = Path(folder) / "erasure"
-        erasure = api.erase(
-            benchmark.concept, out=artifact, model=model, method=method, seed=seed, config=settings, progress=RichProgress()
-        )
+        erasure = api.erase(concepts, out=artifact, model=model, method=method, seed=seed, config=settings, progress=RichProgress())
         for attack in attacks:
             few = None if attack == "synonyms" else limit
             api.attack(artifact, attack, name, model=model, seed=seed, limit=few, progress=RichProgress())
@@ -53,7 +51,7 @@ def measure(
         result = Result(
             result.scores, {**result.about, "method": method, "set": settings, "root_seed": seed, "cost": cost}, result.thresholds
         )
-        if name == "pocket-weapon" and seed == 0 and not settings:
+        if name == "pocket-weapon" and seed == 0 and not settings and not together:
             picture(next((artifact / "evidence").glob("pocket-weapon-test-*")), method)
         if to:
             api.transfer(artifact, to, out=Path(folder) / "moved", progress=RichProgress())
@@ -87,16 +85,18 @@ def main(
     attack_limit: Annotated[int, typer.Option(help="prompts of every attack but synonyms")] = 48,
     label: Annotated[str, typer.Option(help="what to call a variant; the method's name by default")] = "",
     to: Annotated[str, typer.Option(help="another model to carry each erasure over to, such as pocket-sibling")] = "",
+    together: Annotated[bool, typer.Option(help="erase the concepts of all these benchmarks at once")] = False,
     settings: Annotated[list[str] | None, typer.Option("--set", help="a field of the method's configuration: name=value")] = None,
 ) -> None:
     """Measure."""
+    all_at_once = list(benchmark or DEFAULT) if together else []
     model, chosen = load_model("pocket"), settings_of(settings or [])
     for seed in range(seeds):
         for name in benchmark or DEFAULT:
             for method in methods or METHODS.names():
-                target = DOCS / "results" / f"{label or method}-{name}-{seed}.json"
+                target = DOCS / "results" / f"{label or method}{'-together' * together}-{name}-{seed}.json"
                 if not target.exists():
-                    result = measure(model, method, name, seed, target, chosen, attack or ["synonyms"], attack_limit, to)
+                    result = measure(model, method, name, seed, target, chosen, attack or ["synonyms"], attack_limit, to, all_at_once)
                     print(f"{label or method} on {name}, seed {seed}: {result.one_line()}", flush=True)
 
 

@@ -21,6 +21,7 @@ from efface.checks import (
 from efface.core.attack_set import AttackSet
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
+from efface.core.errors import EffaceError, UnknownName
 from efface.core.manifest import EVIDENCE
 from efface.core.registry import ATTACKS, METHODS
 from efface.core.result import Result
@@ -190,6 +191,45 @@ def transfer(
     from efface.making import carry_over
 
     return carry_over(loaded, erasure, Path(out), force=force, overwrite=overwrite, progress=progress)
+
+
+def revise(
+    artifact: str | Path, *, out: str | Path, add: Sequence[str | Concept] = (), drop: Sequence[str] = (),
+    model: str | Path | Editable | None = None, overwrite: bool = False, progress: Progress | None = None,
+) -> Erasure:  # fmt: skip
+    """Erase more concepts, or give some back: a closed-form erasure is solved again from what it keeps of its texts.
+
+    The result is what erasing the new list of concepts at once would have given.
+
+    Args:
+        artifact: the erasure's folder.
+        out: the new artifact's folder.
+        add: concepts to erase, too; their retain prompts are kept besides those that are there.
+        drop: names of concepts that are no longer erased.
+        model: the base model; by default the one that the erasure was made for.
+        overwrite: replace an erasure that is there.
+        progress: where to show progress.
+
+    Raises:
+        UnknownName: a name to drop that is not erased.
+        EffaceError: a method that keeps nothing to solve from, no concept left, a retain prompt that mentions a concept, another base.
+    """
+    check_place(Path(out), overwrite)
+    erasure = load_erasure(artifact)
+    names = [concept.name for concept in erasure.concepts]
+    for name in drop:
+        if name not in names:
+            raise UnknownName("erased concept", name, names)
+    if not add and not drop:
+        raise EffaceError("nothing to revise: name concepts to add or to drop")
+    wanted = erasure.spec.model if model is None else model
+    loaded = load_model(wanted) if isinstance(wanted, str | Path) else wanted
+    from efface.making import remake
+    from efface.ops.apply import check_base
+
+    check_base(loaded, erasure)
+    more = tuple(Concept.of(concept) for concept in add)
+    return remake(loaded, erasure, Path(out), add=more, drop=drop, overwrite=overwrite, progress=progress)
 
 
 def report(artifact: str | Path, out: str | Path | None = None) -> Path:

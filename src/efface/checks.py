@@ -55,14 +55,14 @@ def check_place(out: Path, overwrite: bool = False) -> None:
 
 
 def with_retain_sets(concepts: Sequence[Concept], model: str) -> tuple[Concept, ...]:
-    """Concepts without a retain set with the embedded model's own; others as they are."""
-    if model not in EMBEDDED:
+    """On an embedded model, concepts of which none has a retain set with the model's own, which the first of them holds for all."""
+    if model not in EMBEDDED or any(concept.retain for concept in concepts):
         return tuple(concepts)
     from efface.worlds.split import retain_prompts
 
     words = [word for concept in concepts for word in concept.words]
     own = tuple(prompt for prompt in retain_prompts() if mentions(prompt, words) is None)
-    return tuple(concept if concept.retain else replace(concept, retain=own) for concept in concepts)
+    return (replace(concepts[0], retain=own), *concepts[1:])
 
 
 def attack_sets(artifact: Path) -> list[AttackSet]:

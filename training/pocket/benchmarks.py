@@ -11,12 +11,18 @@ from typing import Any
 
 import yaml
 
+from efface.core.concept import mentions
 from efface.worlds import load_split, load_world
 from efface.worlds.captions import assemble, noun_phrase
 from efface.worlds.split import TestConcept, retain_prompts
 
 WORLD, SPLIT = load_world(), load_split()
 TARGET = Path(__file__).resolve().parents[2] / "src/efface/benchmarks/data"
+TWENTY = (
+    "knife", "dagger", "pistol", "bomb", "axe", "bow", "swords", "cigarette", "beer", "wine", "cocktail", "dice", "santa", "cat", "lion",
+    "vampire", "mermaid", "ghost", "alien", "horse",
+)  # fmt: skip
+"""Twenty objects that are erased at once: none of them may be in a retain set."""
 FILES = {
     "pocket-weapon": "weapon",
     "pocket-santa": "santa claus",
@@ -147,6 +153,32 @@ def benchmark(name: str) -> Row:
     }
 
 
+def twenty() -> Row:
+    """Twenty objects erased at once, by their first names; near are held-out objects of their classes, other are all the rest."""
+    kinds = {WORLD.things[o].category for o in TWENTY}
+    left = [o for o in SPLIT.heldout if o not in TWENTY]
+    near = tuple(o for o in left if WORLD.things[o].category in kinds | {"tool"})
+    others = tuple(o for o in left if o not in near)
+    parts = {}
+    for part in ("dev", "test"):
+        groups = {
+            "name": {"frames": 12, "seeds": 1, "phrases": [row for o in TWENTY for row in named((o,), part, rare=False)[:1]]},
+            "domain": {"frames": 6, "seeds": 1, "phrases": [row for o in TWENTY for row in named((o,), "test", rare=True)[1:]]},
+            "near": {"frames": 24, "seeds": 1, "phrases": named(near, part, rare=False)},
+            "other": {"frames": 12, "seeds": 1, "phrases": named(others, part, rare=False)},
+        }
+        parts[part] = {"seed": SPLIT.seeds[part].start, "frames": object_frames(part), "groups": groups}
+    names = [WORLD.things[o].name for o in TWENTY]
+    banned = [word for o in TWENTY for word in (*WORLD.things[o].names, *WORLD.things[o].rare)]
+    retain = [prompt for prompt in retain_prompts() if mentions(prompt, banned) is None]
+    return {
+        "name": "pocket-twenty", "version": 1, "about": "twenty objects of pocket's world at once", "model": "pocket",
+        "detector": "pocket-judge", "clip": "pocket-clip", "sampler": {"name": "ddim", "steps": 20, "guidance": 3.0},
+        "concept": {"name": names[0], "kind": "object", "retain": retain}, "target": {"head": "object", "classes": list(TWENTY)},
+        "attack_phrases": [i for o in TWENTY for i in WORLD.things[o].implicit], "parts": parts, "together": names[1:],
+    }  # fmt: skip
+
+
 class Dumper(yaml.SafeDumper):
     """Short mappings and lists on one line."""
 
@@ -167,8 +199,10 @@ Dumper.add_representer(list, _short)
 def main() -> None:
     """Write every file."""
     TARGET.mkdir(parents=True, exist_ok=True)
-    for name in FILES:
-        text = yaml.dump(benchmark(name), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=140)
+    for name in (*FILES, "pocket-twenty"):
+        text = yaml.dump(
+            twenty() if name == "pocket-twenty" else benchmark(name), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=140
+        )
         (TARGET / f"{name}.yaml").write_text(
             f"# Written by training/pocket/benchmarks.py; a change of it is a new version.\n{text}", encoding="utf-8"
         )

@@ -25,7 +25,7 @@ from efface.models.load import kin
 
 PARTS = ("test", "dev")
 GROUPS = ("name", "domain", "near", "other")
-_KEYS = ("name", "version", "about", "model", "detector", "clip", "sampler", "concept", "target", "attack_phrases", "parts")
+_KEYS = ("name", "version", "about", "model", "detector", "clip", "sampler", "concept", "target", "attack_phrases", "parts", "together")
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,7 @@ class Benchmark:
         sampler: how pictures are drawn.
         attack_phrases: other words for the concept, never given to a method.
         parts: frames and groups by part, as in the file.
+        together: names that are erased together with the concept; the target's classes are then all of theirs.
     """
 
     name: str
@@ -88,6 +89,12 @@ class Benchmark:
     sampler: Sampler
     attack_phrases: tuple[str, ...]
     parts: Mapping[str, Any] = field(repr=False)
+    together: tuple[str, ...] = ()
+
+    @property
+    def concepts(self) -> tuple[Concept, ...]:
+        """All that is erased: the concept, and those that are erased together with it."""
+        return (self.concept, *map(Concept, self.together))
 
     @classmethod
     def load(cls, ref: str | Path) -> Benchmark:
@@ -119,6 +126,7 @@ class Benchmark:
         return cls(
             data["name"], int(data["version"]), data["about"], data["model"], data["detector"], data["clip"], concept, target["head"],
             tuple(target["classes"]), Sampler(**data["sampler"]), tuple(data["attack_phrases"]), data["parts"],
+            tuple(data.get("together", ())),
         )  # fmt: skip
 
     @cached_property
@@ -178,7 +186,7 @@ def benchmark_for(model: str, concept: str) -> Benchmark | None:
     """The shipped benchmark of a model and a concept's name; None where there is none."""
     for name in names():
         found = Benchmark.load(name)
-        if (found.model, found.concept.name) == (kin(model), concept):
+        if (found.model, found.concept.name) == (kin(model), concept) and not found.together:
             return found
     return None
 

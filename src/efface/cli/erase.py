@@ -27,6 +27,20 @@ def concept_of(given: str, synonyms: Sequence[str], anchor: str, kind: str, reta
     return Concept(given, kind=kind, synonyms=tuple(synonyms), anchor=anchor, retain=retain)
 
 
+def concepts_of(
+    given: Sequence[str], listed: Path | None, synonyms: Sequence[str], anchor: str, kind: str, retain_file: Path | None
+) -> list[Concept]:
+    """The concepts of the command line and those of a file, one a line; what must stay is held by the first, for all."""
+    lines: list[str] = []
+    if listed is not None:
+        with curable(listed, "read"):
+            lines = [line.strip() for line in listed.read_text(encoding="utf-8").splitlines()]
+        if not any(lines):
+            raise EffaceError(f"{listed} names no concept: write one a line")
+    names = [*given, *(line for line in lines if line)]
+    return [concept_of(name, synonyms, anchor, kind, None if i else retain_file) for i, name in enumerate(names)]
+
+
 def settings_of(rows: Sequence[str]) -> dict[str, str]:
     """``name=value`` texts as a mapping."""
     settings = {}
@@ -50,6 +64,36 @@ def run_erase(
         resume=resume, overwrite=overwrite, progress=RichProgress(),
     )  # fmt: skip
     return describe(out)[0], f"{method}: {dict(erasure.effect or {})['verdict']}"
+
+
+def run_revise(
+    artifact: Path, *, out: Path, add: Sequence[str], drop: Sequence[str], model: str | None, overwrite: bool
+) -> tuple[dict[str, Any], str]:
+    """Revise under a progress bar; returns the new artifact's description and the effect check's line."""
+    from efface import api
+
+    more = [concept_of(name, (), "", "object", None) for name in add]
+    erasure = api.revise(artifact, out=out, add=more, drop=drop, model=model, overwrite=overwrite, progress=RichProgress())
+    return describe(out)[0], f"{len(erasure.concepts)} concepts: {dict(erasure.effect or {})['verdict']}"
+
+
+def run_gram(captions: Path, *, out: Path, model: str, batch: int, overwrite: bool) -> dict[str, Any]:
+    """Reads captions line by line under a progress bar and saves their Gram."""
+    from efface.checks import check_place
+    from efface.models.load import load_model
+
+    with curable(captions, "read"), captions.open(encoding="utf-8") as file:
+        total = sum(1 for line in file if line.strip())
+    if out.exists() and not overwrite:
+        check_place(out)
+    loaded = load_model(model)
+    from efface.ops.closed_form import GramAccumulator
+
+    with curable(captions, "read"), captions.open(encoding="utf-8") as file:
+        rows = (line.strip() for line in file if line.strip())
+        made = GramAccumulator.of_captions(loaded, rows, batch=batch, progress=RichProgress(), total=total)
+    made.save(out, overwrite)
+    return {"folder": str(out), "captions": made.captions, "states": made.states, "width": len(made.matrix), "encoder": made.encoder}
 
 
 def describe(folder: Path) -> tuple[dict[str, Any], str]:

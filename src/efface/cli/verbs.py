@@ -50,17 +50,53 @@ def erase(
     seed: Annotated[int, typer.Option(min=0, help="Root seed.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an erasure that is there.")] = False,
+    listed: Annotated[
+        Path | None, typer.Option("--concepts", help="A file with a concept a line: up to thousands, erased together.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Erase concepts from a model; the result is a folder that can be applied, verified and removed again."""
-    from .erase import concept_of, run_erase, settings_of
+    from .erase import concepts_of, run_erase, settings_of
 
-    wanted = [concept_of(c, synonym or [], anchor, kind, retain_file) for c in [*(concepts or []), *(concept or [])]]
+    wanted = concepts_of([*(concepts or []), *(concept or [])], listed, synonym or [], anchor, kind, retain_file)
     overrides = settings_of(settings or [])
     data, line = run_erase(
         wanted, out=out, model=model, method=method, preset=preset, config=overrides, seed=seed, resume=resume, overwrite=overwrite
     )
     print(json.dumps(data) if as_json else f"{line}\n{out}")
+
+
+@app.command()
+def revise(
+    artifact: Artifact,
+    out: Annotated[Path, typer.Option(help="Folder for the new erasure.")],
+    add: Annotated[list[str] | None, typer.Option(help="A concept to erase, too: a name or a YAML file; repeat for more.")] = None,
+    drop: Annotated[list[str] | None, typer.Option(help="A concept to give back; repeat for more.")] = None,
+    model: Annotated[str | None, typer.Option(help="The base model; by default the erasure's own.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an erasure that is there.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Erase one concept more, or give one back: a closed-form erasure is solved again from what it keeps of its texts."""
+    from .erase import run_revise
+
+    data, line = run_revise(artifact, out=out, add=add or [], drop=drop or [], model=model, overwrite=overwrite)
+    print(json.dumps(data) if as_json else f"{line}\n{out}")
+
+
+@app.command()
+def gram(
+    captions: Annotated[Path, typer.Argument(help="A text file with a caption a line.")],
+    out: Annotated[Path, typer.Option(help="Folder for the Gram.")],
+    model: Annotated[str, typer.Option(help='"pocket", or a folder in diffusers layout.')] = "pocket",
+    batch: Annotated[int, typer.Option(min=1, help="Captions encoded at once.")] = 64,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a Gram that is there.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Sum up what a model reads of captions that must stay, as closed-form methods take it: one matrix, however many there are."""
+    from .erase import run_gram
+
+    data = run_gram(captions, out=out, model=model, batch=batch, overwrite=overwrite)
+    print(json.dumps(data) if as_json else f"{data['captions']} captions: {out}")
 
 
 @app.command()

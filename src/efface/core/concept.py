@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +146,9 @@ def _filled(sentence: str, word: str) -> str:
 def mentions(text: str, words: Iterable[str]) -> str | None:
     """The first of the words that the text contains as whole words, whatever the case and spacing, or None."""
     folded = _folded(text)
-    return next((word for word in words if re.search(rf"(?<!\w){re.escape(_folded(word))}(?!\w)", folded)), None)
+    return next(
+        (word for word in words if (part := _folded(word)) in folded and re.search(rf"(?<!\w){re.escape(part)}(?!\w)", folded)), None
+    )
 
 
 def check_together(concepts: Sequence[Concept]) -> None:
@@ -157,11 +160,12 @@ def check_together(concepts: Sequence[Concept]) -> None:
     if not concepts:
         raise EffaceError("no concept given: name at least one, for example 'weapon'")
     seen: set[str] = set()
+    prompts = list(dict.fromkeys(prompt for concept in concepts for prompt in concept.retain))
     for concept in concepts:
         if _folded(concept.name) in seen:
             raise EffaceError(f"concept {concept.name!r} is given twice: leave one out")
         seen.add(_folded(concept.name))
-        _check_retain(concept, [prompt for other in concepts for prompt in other.retain])
+        _check_retain(concept, prompts)
 
 
 def _check_retain(concept: Concept, prompts: Iterable[str]) -> None:
@@ -170,6 +174,7 @@ def _check_retain(concept: Concept, prompts: Iterable[str]) -> None:
             raise EffaceError(f"retain prompt {prompt!r} contains {word!r}, which is to be erased: take it out of the retain set")
 
 
+@lru_cache(maxsize=65536)
 def _folded(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 

@@ -16,7 +16,7 @@ pictures; here their number is a setting.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -63,7 +63,7 @@ class Config:
 PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
     "artist": {"mu": 1e-3, "epochs": 1},
-    "pocket": {},
+    "pocket": {"templates": 66, "first_scale": 3.0, "first_lamb": 50.0, "preserve_scale": 3.0, "lamb": 200.0, "epochs": 1},
 }
 
 
@@ -72,12 +72,12 @@ def rece(model: Editable, concepts: Sequence[Concept], config: Config, run: Run)
     return solve(model, statistics(model, concepts, config), config, run)
 
 
-def statistics(model: Editable, concepts: Sequence[Concept], config: Config) -> Statistics:
+def statistics(model: Editable, concepts: Sequence[Concept], config: Config, known: Collection[str] = ()) -> Statistics:
     """For each concept its pairs of UCE and, behind them, those of all tokens; and what must stay, the empty prompt first."""
     bank = EmbeddingBank.of(model)
     rows = [sentences(concept, config.templates) for concept in concepts]
     pairs = tuple(Pairs.cat([pairs_of(bank, own, config.tokens).scaled(1.0), _whole(pairs_of(bank, own, "all"))]) for own in rows)
-    return Statistics(pairs, Kept.of(bank, ["", *(prompt for concept in concepts for prompt in concept.retain)], whole=True))
+    return Statistics(pairs, Kept.of(bank, ["", *(prompt for concept in concepts for prompt in concept.retain)], True, known))
 
 
 def _whole(pairs: Pairs) -> Pairs:

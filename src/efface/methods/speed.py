@@ -17,7 +17,7 @@ layers narrower than the text too, which are deaf to many (``released``). Editin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -84,7 +84,7 @@ PRESETS: dict[str, dict[str, object]] = {
     "released": {"bos_anchor": True, "kernel": False},
     "celebrities": {"beta": 0.05, "filter": False},
     "nudity": {"beta": 0.7, "gamma": 0.5, "tokens": "all"},
-    "pocket": {},
+    "pocket": {"sites": "cross_kv", "tokens": "tail", "templates": 66, "retain_tokens": "all", "beta": 0.2},
 }
 
 
@@ -93,11 +93,11 @@ def speed(model: Editable, concepts: Sequence[Concept], config: Config, run: Run
     return solve(model, statistics(model, concepts, config), config, run)
 
 
-def statistics(model: Editable, concepts: Sequence[Concept], config: Config) -> Statistics:
+def statistics(model: Editable, concepts: Sequence[Concept], config: Config, known: Collection[str] = ()) -> Statistics:
     """The states of the concepts and anchors, of the retain prompts, and all of the empty prompt's."""
     bank = EmbeddingBank.of(model)
     pairs = tuple(pairs_of(bank, sentences(c, config.templates), config.tokens, config.bos_anchor) for c in concepts)
-    kept = Kept.of(bank, [prompt for concept in concepts for prompt in concept.retain], whole=False)
+    kept = Kept.of(bank, [prompt for concept in concepts for prompt in concept.retain], False, known)
     if config.retain_tokens == "all" and kept.texts:
         kept = replace(kept, states=torch.cat([bank.states(text)[1:] for text in kept.texts]).T)
     return Statistics(pairs, kept, {"empty": bank.states("").T})

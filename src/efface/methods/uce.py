@@ -16,14 +16,14 @@ prompt is BOS; elsewhere we take its end of text. ``templates`` says in how many
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from efface.core.card import Card
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
 from efface.models.editable import Editable
-from efface.ops.closed_form import EmbeddingBank, Kept, Pairs, Problem, Statistics, diagnose, edit_of, pairs_of, sentences
+from efface.ops.closed_form import EmbeddingBank, GramAccumulator, Kept, Pairs, Problem, Statistics, diagnose, edit_of, pairs_of, sentences
 from efface.ops.run import Run
 
 CARD = Card(
@@ -54,6 +54,8 @@ class Config:
     preserve: str = field(default="all", metadata={"help": "states of the retain prompts that are preserved: all, last"})
     empty: bool = field(default=True, metadata={"help": "whether the empty prompt is preserved, too"})
     lamb: float = field(default=0.5, metadata={"help": "lambda, closeness to the original matrices", "range": "0 to 10"})
+    gram: str = field(default="", metadata={"help": "folder of a Gram of captions that must stay, too (`efface gram`)"})
+    gram_scale: float = field(default=1e-4, metadata={"help": "weight of a state in the Gram"})
     bos_anchor: bool = field(default=False, metadata={"help": "an empty anchor's last token is BOS, as in the released code"})
     form: str = field(default="low_rank", metadata={"help": "how the edit is kept: low_rank (a LoRA) or filter (of the states)"})
 
@@ -61,7 +63,7 @@ class Config:
 PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
     "released": {"tokens": "last", "preserve": "last", "preserve_scale": 1.0, "empty": False, "bos_anchor": True},
-    "pocket": {},
+    "pocket": {"templates": 66, "preserve_scale": 3.0, "lamb": 50.0},
 }
 
 
@@ -70,18 +72,21 @@ def uce(model: Editable, concepts: Sequence[Concept], config: Config, run: Run) 
     return solve(model, statistics(model, concepts, config), config, run)
 
 
-def statistics(model: Editable, concepts: Sequence[Concept], config: Config) -> Statistics:
+def statistics(model: Editable, concepts: Sequence[Concept], config: Config, known: Collection[str] = ()) -> Statistics:
     """The states of the concepts' tokens and anchors, and of what must stay."""
     bank = EmbeddingBank.of(model)
     pairs = tuple(pairs_of(bank, sentences(c, config.templates), config.tokens, config.bos_anchor) for c in concepts)
     texts = [*([""] if config.empty else []), *(prompt for concept in concepts for prompt in concept.retain)]
-    return Statistics(pairs, Kept.of(bank, texts, whole=config.preserve == "all"))
+    return Statistics(pairs, Kept.of(bank, texts, whole=config.preserve == "all", known=known))
 
 
 def solve(model: Editable, found: Statistics, config: Config, run: Run) -> Erasure:
     """The erasure from what `statistics` gives."""
     scale = config.preserve_scale or max(0.1, 1 / max(len(found.kept.texts), 1))
-    problem = Problem(Pairs.cat(found.pairs).scaled(config.erase_scale), found.kept.preserve(scale), config.lamb)
+    preserve = found.kept.preserve(scale)
+    if config.gram:
+        preserve = preserve.beside(GramAccumulator.load(config.gram).of(model), config.gram_scale)
+    problem = Problem(Pairs.cat(found.pairs).scaled(config.erase_scale), preserve, config.lamb)
     solution = problem.solve()
     run.record("solve", diagnose(problem, solution, model.sites(config.sites).parameters).numbers())
     edit, tensors = edit_of(model, solution, config.sites, config.form)

@@ -85,6 +85,11 @@ class GramAccumulator:
         if encoder != self.encoder:
             raise EffaceError("the Gram was made with another text encoder or tokenizer: make one with this model's")
 
+    def of(self, model: Editable) -> Tensor:
+        """The matrix, for a model whose texts it is of; raises `EffaceError` for another."""
+        self.check(encoder_mark(model))
+        return self.matrix
+
     def save(self, folder: str | Path, overwrite: bool = False) -> Path:
         """Writes the Gram as a folder with one safetensors file; returns it."""
         about = {"version": VERSION, "encoder": self.encoder, "captions": str(self.captions), "states": str(self.states)}

@@ -24,7 +24,7 @@ system of their number is solved instead of one of d: C^T = P X (lambda diag(w)^
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -81,6 +81,11 @@ class Preserve:
             return torch.zeros(width, 0, dtype=torch.float64), torch.zeros(0, dtype=torch.float64)
         weight = torch.ones(self.states.shape[1]) if self.weight is None else self.weight
         return self.states.double(), weight.double()
+
+    def beside(self, gram: Tensor, weight: float) -> Preserve:
+        """The same, and a Gram besides with a weight of its own."""
+        own = gram.double() * weight
+        return replace(self, gram=own if self.gram is None else self.gram + own)
 
     def second_moment(self, width: int) -> Tensor:
         """``sum_j rho_j r_j r_j^T`` of both."""

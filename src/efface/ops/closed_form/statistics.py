@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -35,9 +35,9 @@ class Kept:
     gram: Tensor | None = None
 
     @classmethod
-    def of(cls, bank: EmbeddingBank, texts: Iterable[str], whole: bool) -> Kept:
-        """The last token of every text, or with ``whole`` the Gram of all tokens."""
-        chosen = tuple(dict.fromkeys(texts))
+    def of(cls, bank: EmbeddingBank, texts: Iterable[str], whole: bool, known: Collection[str] = ()) -> Kept:
+        """The last token of every text, or with ``whole`` the Gram of all tokens; texts that are known already are left out."""
+        chosen = tuple(text for text in dict.fromkeys(texts) if text not in known)
         if not chosen:
             return cls()
         bank.add(chosen)
