@@ -1,4 +1,4 @@
-"""The verbs: erase, attack, evaluate, transfer, report. Each returns the saved, typed object."""
+"""The verbs: erase, attack, evaluate, transfer, export, report. Each returns the saved, typed object."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from efface.carry import export, transfer
 from efface.checks import (
     artifact_and_benchmark,
     attack_sets,
     check_before,
-    check_place,
-    load_erasure,
     looking_for,
     painter_for,
     with_retain_sets,
@@ -25,6 +24,8 @@ from efface.core.manifest import EVIDENCE
 from efface.core.registry import ATTACKS, METHODS
 from efface.core.result import Result
 from efface.models.load import load_model
+
+__all__ = ["attack", "erase", "evaluate", "export", "report", "transfer"]
 
 if TYPE_CHECKING:
     from efface.benchmarks.protocol import Benchmark
@@ -161,35 +162,6 @@ def _try(made: AttackSet, artifact: Path, erasure: Erasure, benchmark: Benchmark
     about = {"model": painter.model.name, "run": erasure.spec.hash, "benchmark": {"name": benchmark.name}, "made": _now()}
     Result(tuple(scores), about).save(folder / "result.json")
     return saved
-
-
-def transfer(
-    artifact: str | Path, to: str | Path | Editable, *, out: str | Path, force: bool = False, overwrite: bool = False,
-    progress: Progress | None = None,
-) -> Erasure:  # fmt: skip
-    """Put an erasure onto another model that shares what it edits, without training; the result is an erasure for that model.
-
-    Args:
-        artifact: the erasure's folder.
-        to: a name, a folder in diffusers layout, or a loaded model.
-        out: the new artifact's folder.
-        force: whether what is edited may differ from what the erasure was made for; the distance is recorded.
-        overwrite: replace an erasure that is there.
-        progress: where to show progress.
-
-    Returns:
-        The erasure as it lies in ``out``; ``effect["transfer"]`` says where it comes from and how far the bases are apart.
-
-    Raises:
-        BaseMismatch: what the erasure edits is another one in that model.
-        EffaceError: no artifact there, or no place for the new one.
-    """
-    check_place(Path(out), overwrite)
-    erasure = load_erasure(artifact)
-    loaded = load_model(to) if isinstance(to, str | Path) else to
-    from efface.making import carry_over
-
-    return carry_over(loaded, erasure, Path(out), force=force, overwrite=overwrite, progress=progress)
 
 
 def report(artifact: str | Path, out: str | Path | None = None) -> Path:

@@ -136,8 +136,10 @@ def readme(erasure: Erasure, line: str) -> str:
         text += (
             f"\nWithout efface, in plain diffusers: `pipe(prompt, negative_prompt={prompts!r})`, the nearest that it has to this edit.\n"
         )
-    else:
+    elif "guidance" in ops:
         text += "\nThis edit acts while sampling: `efface.applied(model, erasure)` puts it on a model.\n"
+    else:
+        text += "\nWithout efface: `efface export` writes it for diffusers, ComfyUI and AUTOMATIC1111.\n"
     return text + "\n`efface verify` re-hashes every file; `efface show` prints what stands in erasure.json.\n"
 
 

@@ -156,3 +156,21 @@ def apply(
 
     data, text = run_transfer(artifact, to, out=out, limit=limit, force=force, overwrite=overwrite)
     print(json.dumps(data) if as_json else text)
+
+
+@app.command()
+def export(
+    artifact: Artifact,
+    out: Annotated[Path, typer.Option(help="Folder for the export.")],
+    form: Annotated[str, typer.Option(help="diffusers, component, peft, kohya or single-file.")] = "diffusers",
+    rank: Annotated[int | None, typer.Option(min=1, help="Of the LoRA, for an erasure that replaces matrices: peft and kohya.")] = None,
+    model: Annotated[str | None, typer.Option(help="The base model; by default the erasure's own.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="The base model may be another one: a transfer.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an export that is there.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Export an erasure for other programs: a diffusers folder, the edited components, a LoRA, or one file for ComfyUI and A1111."""
+    from .export import run_export
+
+    data, text = run_export(artifact, out, form, rank=rank, model=model, force=force, overwrite=overwrite)
+    print(json.dumps(data) if as_json else text)
