@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -108,8 +109,10 @@ def search(
         run = AttackRun(seed=seed, device=model.device, progress=progress or Silent(), unedited=unedited, unerased=unerased)
         base, began = applied_to(model)[-1].base, time.perf_counter()
         found: AttackSet = function(model, concept, tasks, config, run)
+        if left_out := len(found.prompts) - len(found.allowed().prompts):
+            warnings.warn(f"{left_out} of {len(found.prompts)} prompts that the search found are left out: content policy", stacklevel=2)
         budget = Budget(found.budget.steps, time.perf_counter() - began)
-    return replace(found, budget=budget, against=erasure.spec.hash, base=base)
+    return replace(found.allowed(), budget=budget, against=erasure.spec.hash, base=base)
 
 
 def peak_memory() -> int | None:

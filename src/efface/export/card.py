@@ -36,7 +36,8 @@ def card(exported: Exported, erasure: Erasure, evidence: Path | None, pipeline: 
     names = ", ".join(concept.name for concept in erasure.concepts)
     base = f"base_model: {json.dumps(spec.model, ensure_ascii=False)}"
     lines = ["---", base, "library_name: diffusers", "tags: [concept-erasure, efface]", "---", "", f"# {spec.model} without {names}", ""]
-    lines += [f"{FORMS[exported.form].capitalize()}, exported by efface.", "", "## Provenance", ""]
+    form = FORMS[exported.form]
+    lines += [f"{form[0].upper()}{form[1:]}, exported by efface.", "", "## Provenance", ""]
     lines += [f"- base model: {spec.model}{' (forced onto another base than the erasure was made for)' if exported.forced else ''}"]
     lines += [f"- erased: {names}", f"- method: {spec.method}, preset {spec.preset}, seed {spec.seed}, efface {spec.version}"]
     lines += [f"- run: {spec.hash}", *([f"- {exported.loss}"] if exported.loss else [])]
