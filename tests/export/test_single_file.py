@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from diffusers import (
@@ -10,6 +12,11 @@ from diffusers import (
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
+)
+from diffusers.loaders.single_file_utils import (
+    convert_ldm_unet_checkpoint,
+    convert_ldm_vae_checkpoint,
+    infer_diffusers_model_type,
 )
 from helpers.exports import drawn, low_rank, replacing, saved, state
 from helpers.tiny import CONTEXT, state_bytes, tiny_model, tiny_tokenizer
@@ -88,6 +95,26 @@ def test_stable_diffusion_1_gets_the_names_that_its_checkpoints_have():
         assert vae_name(name, 4) == f"first_stage_model.{original}"
     with pytest.raises(EffaceError, match="has no place for the tensor 'encoder_hid_proj"):
         unet_name("encoder_hid_proj.weight", 2, attended)
+
+
+def test_real_sizes_have_every_tensor_of_the_original_checkpoints():
+    """686 tensors of the UNet, 248 of the autoencoder and 196 of CLIP are what Stable Diffusion 1's own files hold."""
+    four = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
+    with torch.device("meta"):
+        parts = {
+            "unet": UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8),
+            "vae": AutoencoderKL(block_out_channels=(128, 256, 512, 512), layers_per_block=2, **four),
+            "text_encoder": CLIPTextModel(
+                CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12)
+            ),
+        }
+        found = original_tensors(SimpleNamespace(**parts))
+    prefixes = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer.text_model.")
+    assert [sum(name.startswith(prefix) for name in found) for prefix in prefixes] == [686, 248, 196]
+    assert infer_diffusers_model_type(found) == "v1"
+    for convert, part in ((convert_ldm_unet_checkpoint, parts["unet"]), (convert_ldm_vae_checkpoint, parts["vae"])):
+        shapes = {name: tensor.shape for name, tensor in part.state_dict().items()}
+        assert {name: tensor.shape for name, tensor in convert(dict(found), part.config).items()} == shapes
 
 
 def test_other_architectures_are_refused(tiny):

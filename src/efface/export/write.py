@@ -87,7 +87,7 @@ def _write(
                 saved: Any = model.components[name]
                 saved.save_pretrained(new / name)
         else:
-            tensors = {key: to_blob(tensor) for key, tensor in original_tensors(model.pipe).items()}
+            tensors = {key: to_blob(tensor, copy=False) for key, tensor in original_tensors(model.pipe).items()}
             write_tensors(new / f"{erasure.spec.folder_name}.safetensors", tensors)
     step(1, 1)
     return base, {}
