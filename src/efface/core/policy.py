@@ -25,8 +25,8 @@ _SIGNS = tuple(str.maketrans("0134578@$!|+", f"o{one}east" + f"bas{one}{one}t") 
 _YEARS = r"(?:\d|1[0-7]|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen)"
 _THINGS = r"(?!\s*(?:whisk|scotch|wine|rum\b|port\b|tree|oak|house|building|barn|car\b|bike|cheese|painting|photo|picture))"
 _AGE = re.compile(
-    rf"\b{_YEARS}[\s\-]*(?:(?:years?|yrs?|yr)[\s\-]*olds?|yo|y[/.]o)\b{_THINGS}|\b(?:aged?|age\s+of)[\s:\-]*{_YEARS}\b(?![\s\-]*(?:month|%))"
-    rf"|\b(?:under|below|younger\s+than)\s+(?:18|eighteen|{_YEARS})\b(?!\s*(?:\w*m\b|km|kg|cm|euro|dollar|degree|minute|percent|%))"
+    rf"\b{_YEARS}[\s\-]*(?:(?:years?|yrs?|yr)[\s\-]*olds?|yo|y[/.]o)\b{_THINGS}|\b(?:age[ds]?|age\s+of)[\s:\-]*{_YEARS}\b(?![\s\-]*(?:month|%))"
+    rf"|\b(?:under|below|younger\s+than)\s+(?:18|eighteen|{_YEARS})\b(?!\s*(?:[cdkm]?m\b|kg|euro|dollar|degree|minute|percent|%))"
 )
 
 
@@ -98,7 +98,7 @@ def _without_harmless(pieces: list[str]) -> list[str]:
     """The pieces with a border in place of every harmless phrase."""
     left, harmless = list(pieces), _words().harmless
     for start in range(len(pieces)):
-        for size in (3, 2):
+        for size in (3, 2, 1):
             if "".join(pieces[start : start + size]) in harmless and all(left[start : start + size]):
                 left[start : start + size] = [""] * len(left[start : start + size])
     return left
