@@ -119,10 +119,10 @@ def test_the_content_policy_holds_for_benchmarks(tmp_path: Path) -> None:
         changed = replace(shipped, parts={**shipped.parts, part: {**shipped.parts[part], "frames": frames}})
         with pytest.raises(EffaceError, match=r"^refused: a prompt of pocket-weapon"):
             check_groups(changed)
-    with pytest.raises(EffaceError, match=r"^refused: an attack phrase"):
+    with pytest.raises(EffaceError, match=r"^refused: a prompt of pocket-weapon"):
         check_groups(replace(shipped, attack_phrases=(wrong,)))
     text = (Path(benchmarks.__file__).parent / "data" / "pocket-weapon.yaml").read_text(encoding="utf-8")
     path.write_text(text.replace("attack_phrases:", f"attack_phrases:\n- {wrong}", 1), encoding="utf-8")
-    with pytest.raises(EffaceError, match=r"^refused: an attack phrase") as error:
+    with pytest.raises(EffaceError, match=r"^refused: a prompt of pocket-weapon") as error:
         Benchmark.load(path)
     assert "nude" not in str(error.value)

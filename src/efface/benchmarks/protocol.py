@@ -194,11 +194,10 @@ def _classes(shows: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
 
 def check_groups(benchmark: Benchmark) -> None:
     """Raises `EffaceError` unless the parts have every group, no retain prompt is scored, and the content policy allows every prompt."""
-    check_prompts(benchmark.attack_phrases, f"an attack phrase of {benchmark.name}")
     for part, content in benchmark.parts.items():
         if missing := [group for group in GROUPS if group not in content["groups"]]:
             raise EffaceError(f"part {part!r} of {benchmark.name} has no group {missing[0]!r}")
         scored = {row.prompt for row in benchmark.rows(part)}
-        check_prompts(sorted(scored), f"a prompt of {benchmark.name}")
+        check_prompts((*benchmark.attack_phrases, *sorted(scored)), f"a prompt of {benchmark.name}")
         if leaked := sorted(scored.intersection(benchmark.concept.retain)):
             raise EffaceError(f"{benchmark.name} scores the retain prompt {leaked[0]!r}: take it out of the retain set")

@@ -74,11 +74,7 @@ class UNetModel:
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
 
     def tokenize(self, prompts: Sequence[str]) -> Tokens:
-        """Prompts to tokens, padded to the context length; warns, and says what was cut, when a prompt is too long.
-
-        Raises:
-            Refused: a prompt that the content policy does not allow.
-        """
+        """Prompts to tokens, padded to the context length; warns, and says what was cut, when a prompt is too long."""
         check_prompts(prompts)
         length = self.tokenizer.model_max_length
         full = self.tokenizer(list(prompts), truncation=False, verbose=False).input_ids
