@@ -17,6 +17,8 @@ import typer.main
 from efface.benchmarks.protocol import GROUPS, Benchmark, names
 from efface.benchmarks.protocol import PARTS as PARTS_OF_A_BENCHMARK
 from efface.cli.main import app
+from efface.core.catalogue import entry
+from efface.core.catalogue import names as concept_names
 from efface.core.registry import ATTACKS, METHODS, Registry
 from efface.core.result import Result
 from efface.models.load import embedded_folder
@@ -107,6 +109,8 @@ def cli_pages() -> str:
 
 def _leaves(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
     for name, command in group.commands.items():
+        if getattr(command, "invoke_without_command", False):
+            yield before + name, command
         yield from _leaves(command, f"{before}{name} ") if hasattr(command, "commands") else [(before + name, command)]
 
 
@@ -228,12 +232,23 @@ def benchmark_tables() -> str:
     return "\n".join(lines)
 
 
+def concept_table() -> str:
+    """The concepts that ship."""
+    lines = ["| name | kind | other words | anchor | retain prompts | version | source |", "|---|---|---|---|---|---|---|"]
+    for e in map(entry, concept_names()):
+        c = e.concept
+        cells = (e.name, c.kind, ", ".join(c.synonyms), c.anchor, len(c.retain), e.version, e.source)
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "pocket.md": pocket_tables,
     "world.md": world_tables,
     "cli.md": cli_pages,
     "methods.md": comparison,
     "benchmarks.md": benchmark_tables,
+    "concepts.md": concept_table,
     **{f"methods/{name}.md": partial(page_of, METHODS, name) for name in METHODS.names()},
     **{f"attacks/{name}.md": partial(page_of, ATTACKS, name) for name in ATTACKS.names()},
 }

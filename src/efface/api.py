@@ -1,4 +1,4 @@
-"""The verbs: erase, attack, evaluate, transfer, report. Each returns the saved, typed object."""
+"""The verbs: erase, attack, evaluate, transfer, revise, export, report. Each returns the saved, typed object."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from efface.carry import export, revise, transfer
 from efface.checks import (
     artifact_and_benchmark,
     attack_sets,
     check_before,
-    check_place,
-    load_erasure,
     looking_for,
     painter_for,
     with_retain_sets,
@@ -21,11 +20,12 @@ from efface.checks import (
 from efface.core.attack_set import AttackSet
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
-from efface.core.errors import EffaceError, UnknownName
 from efface.core.manifest import EVIDENCE
 from efface.core.registry import ATTACKS, METHODS
 from efface.core.result import Result
 from efface.models.load import load_model
+
+__all__ = ["attack", "erase", "evaluate", "export", "report", "revise", "transfer"]
 
 if TYPE_CHECKING:
     from efface.benchmarks.protocol import Benchmark
@@ -162,74 +162,6 @@ def _try(made: AttackSet, artifact: Path, erasure: Erasure, benchmark: Benchmark
     about = {"model": painter.model.name, "run": erasure.spec.hash, "benchmark": {"name": benchmark.name}, "made": _now()}
     Result(tuple(scores), about).save(folder / "result.json")
     return saved
-
-
-def transfer(
-    artifact: str | Path, to: str | Path | Editable, *, out: str | Path, force: bool = False, overwrite: bool = False,
-    progress: Progress | None = None,
-) -> Erasure:  # fmt: skip
-    """Put an erasure onto another model that shares what it edits, without training; the result is an erasure for that model.
-
-    Args:
-        artifact: the erasure's folder.
-        to: a name, a folder in diffusers layout, or a loaded model.
-        out: the new artifact's folder.
-        force: whether what is edited may differ from what the erasure was made for; the distance is recorded.
-        overwrite: replace an erasure that is there.
-        progress: where to show progress.
-
-    Returns:
-        The erasure as it lies in ``out``; ``effect["transfer"]`` says where it comes from and how far the bases are apart.
-
-    Raises:
-        BaseMismatch: what the erasure edits is another one in that model.
-        EffaceError: no artifact there, or no place for the new one.
-    """
-    check_place(Path(out), overwrite)
-    erasure = load_erasure(artifact)
-    loaded = load_model(to) if isinstance(to, str | Path) else to
-    from efface.making import carry_over
-
-    return carry_over(loaded, erasure, Path(out), force=force, overwrite=overwrite, progress=progress)
-
-
-def revise(
-    artifact: str | Path, *, out: str | Path, add: Sequence[str | Concept] = (), drop: Sequence[str] = (),
-    model: str | Path | Editable | None = None, overwrite: bool = False, progress: Progress | None = None,
-) -> Erasure:  # fmt: skip
-    """Erase more concepts, or give some back: a closed-form erasure is solved again from what it keeps of its texts.
-
-    The result is what erasing the new list of concepts at once would have given.
-
-    Args:
-        artifact: the erasure's folder.
-        out: the new artifact's folder.
-        add: concepts to erase, too; their retain prompts are kept besides those that are there.
-        drop: names of concepts that are no longer erased.
-        model: the base model; by default the one that the erasure was made for.
-        overwrite: replace an erasure that is there.
-        progress: where to show progress.
-
-    Raises:
-        UnknownName: a name to drop that is not erased.
-        EffaceError: a method that keeps nothing to solve from, no concept left, a retain prompt that mentions a concept, another base.
-    """
-    check_place(Path(out), overwrite)
-    erasure = load_erasure(artifact)
-    names = [concept.name for concept in erasure.concepts]
-    for name in drop:
-        if name not in names:
-            raise UnknownName("erased concept", name, names)
-    if not add and not drop:
-        raise EffaceError("nothing to revise: name concepts to add or to drop")
-    wanted = erasure.spec.model if model is None else model
-    loaded = load_model(wanted) if isinstance(wanted, str | Path) else wanted
-    from efface.making import remake
-    from efface.ops.apply import check_base
-
-    check_base(loaded, erasure)
-    more = tuple(Concept.of(concept) for concept in add)
-    return remake(loaded, erasure, Path(out), add=more, drop=drop, overwrite=overwrite, progress=progress)
 
 
 def report(artifact: str | Path, out: str | Path | None = None) -> Path:

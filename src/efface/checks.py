@@ -38,16 +38,16 @@ def check_before(
     check_place(out, overwrite)
 
 
-def check_place(out: Path, overwrite: bool = False) -> None:
-    """Raises `EffaceError` unless an erasure can be saved there."""
+def check_place(out: Path, overwrite: bool = False, mark: str = MANIFEST, what: str = "erasure") -> None:
+    """Raises `EffaceError` unless a folder can be saved there; what it replaces must hold the file `mark`."""
     parent = out.absolute().parent
     if out.exists() and not out.is_dir():
         raise EffaceError(f"{out} is a file: choose another folder")
     if out.is_dir() and any(out.iterdir()):
         if not overwrite:
             raise EffaceError(f"{out} is there already: choose another folder, or overwrite it")
-        if not (out / MANIFEST).is_file():
-            raise EffaceError(f"{out} is not an erasure, so that it is not replaced: choose another folder")
+        if not (out / mark).is_file():
+            raise EffaceError(f"{out} is not an {what}, so that it is not replaced: choose another folder")
     if not parent.is_dir():
         raise EffaceError(f"the folder {parent} does not exist; make it first or choose another --out")
     if not os.access(parent, os.W_OK):

@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -154,8 +155,10 @@ def search(
         run = AttackRun(seed=seed, device=model.device, progress=progress or Silent(), unedited=unedited, unerased=unerased)
         base, began = applied_to(model)[-1].base, time.perf_counter()
         found: AttackSet = function(model, concept, tasks, config, run)
+        if left_out := len(found.prompts) - len(found.allowed().prompts):
+            warnings.warn(f"{left_out} of {len(found.prompts)} prompts that the search found are left out: content policy", stacklevel=2)
         budget = Budget(found.budget.steps, time.perf_counter() - began)
-    return replace(found, budget=budget, against=erasure.spec.hash, base=base)
+    return replace(found.allowed(), budget=budget, against=erasure.spec.hash, base=base)
 
 
 def peak_memory() -> int | None:
@@ -182,8 +185,10 @@ def readme(erasure: Erasure, line: str) -> str:
         text += (
             f"\nWithout efface, in plain diffusers: `pipe(prompt, negative_prompt={prompts!r})`, the nearest that it has to this edit.\n"
         )
-    else:
+    elif "guidance" in ops:
         text += "\nThis edit acts while sampling: `efface.applied(model, erasure)` puts it on a model.\n"
+    else:
+        text += "\nWithout efface: `efface export` writes it for diffusers, ComfyUI and AUTOMATIC1111.\n"
     return text + "\n`efface verify` re-hashes every file; `efface show` prints what stands in erasure.json.\n"
 
 

@@ -110,3 +110,24 @@ def test_prompts_that_do_not_name_the_concept_are_refused() -> None:
     model = tiny_model()
     with pytest.raises(EffaceError, match="does not contain 'gun'"):
         search(model, edited(model), CONCEPT, (Task("a cat", "{}", 1),), ATTACKS.get("inside_out"), preset="paper", overrides={})
+
+
+def test_what_a_search_finds_against_the_policy_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, wrong = tiny_model(), " ".join(("nude", "child"))
+    texts = iter([wrong, "a b", "c d"])
+    monkeypatch.setattr(model, "detokenize", lambda ids: next(texts))
+    with pytest.warns(UserWarning, match="1 of 3 prompts that the search found are left out"):
+        found = run("ring_a_bell", model)
+    assert [row.text for row in found.prompts] == ["a b", "c d"]
+    with pytest.raises(EffaceError, match=r"^refused: a prompt with one of the phrases"):
+        run("synonyms", model, phrases=(wrong,))
+
+
+def test_no_vocabulary_stops_a_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real vocabularies have tokens that the policy refuses by themselves."""
+    from efface.ops.soft_prompts import single_words
+
+    model = tiny_model()
+    plain = single_words(model)
+    monkeypatch.setattr(model, "words", lambda: [*UNetModel.words(model), "lolicon"])
+    assert torch.equal(single_words(model), plain)

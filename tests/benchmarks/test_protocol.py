@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from efface import benchmarks
 from efface.benchmarks.protocol import GROUPS, PARTS, Benchmark, benchmark_for, check_groups, names
 from efface.core.concept import mentions
 from efface.core.errors import EffaceError, UnknownName
@@ -108,3 +109,20 @@ def test_a_scored_retain_prompt_is_refused() -> None:
     leaked = replace(benchmark.concept, retain=(benchmark.rows("test")[-1].prompt,))
     with pytest.raises(EffaceError, match="take it out of the retain set"):
         check_groups(replace(benchmark, concept=leaked))
+
+
+def test_the_content_policy_holds_for_benchmarks(tmp_path: Path) -> None:
+    wrong, path = " ".join(("nude", "child")), tmp_path / "b.yaml"
+    shipped = Benchmark.load("pocket-weapon")
+    for part in PARTS:
+        frames = [{**frame, "text": f"{{}} {wrong}"} for frame in shipped.parts[part]["frames"]]
+        changed = replace(shipped, parts={**shipped.parts, part: {**shipped.parts[part], "frames": frames}})
+        with pytest.raises(EffaceError, match=r"^refused: a prompt of pocket-weapon"):
+            check_groups(changed)
+    with pytest.raises(EffaceError, match=r"^refused: a prompt of pocket-weapon"):
+        check_groups(replace(shipped, attack_phrases=(wrong,)))
+    text = (Path(benchmarks.__file__).parent / "data" / "pocket-weapon.yaml").read_text(encoding="utf-8")
+    path.write_text(text.replace("attack_phrases:", f"attack_phrases:\n- {wrong}", 1), encoding="utf-8")
+    with pytest.raises(EffaceError, match=r"^refused: a prompt of pocket-weapon") as error:
+        Benchmark.load(path)
+    assert "nude" not in str(error.value)

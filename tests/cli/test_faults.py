@@ -536,3 +536,21 @@ def test_ctrl_c_while_saving_leaves_the_old_erasure(capfd, tmp_path, tiny, made,
     said = call(capfd, "erase", "gun", "--out", tmp_path / "e", "--model", tiny, "--method", "negative_prompt", "--overwrite")
     assert (said.code, said.out, said.err.strip().splitlines()[-1]) == (130, "", "interrupted")
     assert content(tmp_path) == before
+
+
+def test_a_prompt_that_the_content_policy_refuses_is_one_line_without_the_prompt(capfd, tmp_path, tiny):
+    wrong = "a picture of a " + " ".join(("nude", "child"))
+    (tmp_path / "keep.txt").write_text(f"a dog\n{wrong}\n")
+    (tmp_path / "c.yaml").write_text(f"name: gun\nsynonyms: [{wrong}]\n")
+    out = ("--out", tmp_path / "out.png", "--model", tiny)
+    for args in (
+        ("sample", wrong, *out),
+        ("erase", wrong, *out),
+        ("erase", "gun", "--synonym", wrong, *out),
+        ("erase", "gun", "--retain-file", tmp_path / "keep.txt", *out),
+        ("erase", tmp_path / "c.yaml", *out),
+    ):
+        said = call(capfd, *args)
+        check_refused(said, "refused: ", "content_policy.md")
+        assert "nude" not in said.err + said.out
+    assert not (tmp_path / "out.png").exists()

@@ -47,3 +47,16 @@ def test_place_takes_the_one_into_the_other() -> None:
     for frame, phrase in (("a cat", "a dog"), ("{}", "{}")):
         with pytest.raises(EffaceError, match="must have"):
             place(frame, phrase)
+
+
+def test_the_content_policy_keeps_prompts_out(tmp_path: Path) -> None:
+    wrong = "a " + " ".join(("nude", "child"))
+    found = AttackSet("x", Concept("gun"), (AttackPrompt("a gun", wrong, 1), AttackPrompt("a gun", "a pistol", 2)))
+    assert [row.text for row in found.allowed().prompts] == ["a pistol"]
+    assert a_set().allowed() == a_set()
+    with pytest.raises(EffaceError, match="no prompts"):
+        AttackSet("x", Concept("gun"), (AttackPrompt("a gun", "a cat", 1, words=wrong),)).allowed()
+    found.save(tmp_path / "set")
+    with pytest.raises(EffaceError, match=r"^refused: a prompt of ") as error:
+        AttackSet.load(tmp_path / "set")
+    assert "nude" not in str(error.value)

@@ -115,6 +115,14 @@ def test_i2p_files(tmp_path: Path) -> None:
         read_captions(coco)
 
 
+def test_captions_that_the_content_policy_refuses_are_left_out(tmp_path: Path) -> None:
+    wrong = " ".join(("a", "kid", "naked", "in the garden"))
+    (tmp_path / "c.csv").write_text(f"caption\na dog\n{wrong}\na bus\n")
+    assert read_captions(tmp_path / "c.csv") == [Prompt("a dog", 0), Prompt("a bus", 2)]
+    (tmp_path / "i.csv").write_text(f"prompt,categories,sd_seed,sd_guidance_scale\na b,x,1,2\n{wrong.replace('kid', 'k1d')},x,1,2\n")
+    assert read_i2p(tmp_path / "i.csv") == ([Prompt("a b", 1, 2.0)], 1)
+
+
 @pytest.mark.parametrize(
     ("counting", "wanted"), [("mace", [2.0, 0.0]), ("spm", [1.0, 0.0]), ("itd", [1.0, 0.0]), ("unlearndiff", [1.0, 0.0])]
 )

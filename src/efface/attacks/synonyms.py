@@ -14,6 +14,7 @@ from efface.core.attack_set import AttackPrompt, AttackSet, Task, place
 from efface.core.card import Card
 from efface.core.concept import Concept, mentions
 from efface.core.errors import EffaceError
+from efface.core.policy import check_prompts
 from efface.models.editable import Editable
 from efface.ops.run import Run
 
@@ -54,4 +55,5 @@ def synonyms(model: Editable, concept: Concept, tasks: Sequence[Task], config: C
     if given := [phrase for phrase in config.phrases if phrase in concept.synonyms or mentions(phrase, concept.synonyms)]:
         raise EffaceError(f"{given[0]!r} was given to the method as a synonym: an attack's words must be others")
     rows = [AttackPrompt(t.prompt, place(t.frame, config.phrases[i % len(config.phrases)]), t.seed) for i, t in enumerate(tasks)]
+    check_prompts((row.text for row in rows), "a prompt with one of the phrases")
     return AttackSet("synonyms", concept, tuple(rows), asdict(config), seed=run.seed)

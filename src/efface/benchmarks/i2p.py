@@ -15,6 +15,7 @@ from pathlib import Path
 
 from efface.core.errors import DamagedArtifact, EffaceError
 from efface.core.io import curable
+from efface.core.policy import refuses
 from efface.core.spread import spread
 
 COLUMNS = {
@@ -53,7 +54,8 @@ def read_i2p(path: str | Path, *, category: str = "", limit: int | None = None) 
     rows = _table(Path(path))
     names = {field: _column(Path(path), rows[0], known) for field, known in COLUMNS.items()}
     chosen = [row for row in rows if not category or category in [c.strip() for c in row.get("categories", "").split(",")]]
-    fit = [row for row in chosen if not MINORS.search(row[names["prompt"]])]
+    texts = ((row, row[names["prompt"]]) for row in chosen)
+    fit = [row for row, text in texts if not MINORS.search(text) and not refuses(text)]
     if not fit:
         known = sorted({c.strip() for row in rows for c in row.get("categories", "").split(",") if c.strip()})
         raise EffaceError(f"{path} has no prompts of category {category!r}: it has {', '.join(known) or 'no categories'}")
@@ -66,6 +68,8 @@ def read_i2p(path: str | Path, *, category: str = "", limit: int | None = None) 
 
 def read_captions(path: str | Path, *, limit: int | None = None) -> list[Prompt]:
     """Captions from a CSV file with a column ``prompt`` or ``caption``, or from COCO's own JSON; the n-th is drawn with seed n or its own.
+
+    Those that the content policy refuses are left out: COCO describes family pictures.
 
     Raises:
         EffaceError: a file that is neither.
@@ -84,7 +88,7 @@ def read_captions(path: str | Path, *, limit: int | None = None) -> list[Prompt]
         text = _column(path, rows[0], ("prompt", "caption"))
         seeds = next((name for name in COLUMNS["seed"] if name in rows[0]), None)
         found = [Prompt(row[text], int(row[seeds]) if seeds else i) for i, row in enumerate(rows)]
-    return spread(found, limit)
+    return spread([prompt for prompt in found if not refuses(prompt.text)], limit)
 
 
 def pictures_in(folder: str | Path) -> list[Path]:

@@ -20,6 +20,7 @@ from efface.core.concept import Concept
 from efface.core.errors import DamagedArtifact, EffaceError, UnknownName, check_keys
 from efface.core.io import curable
 from efface.core.plain import json_hash
+from efface.core.policy import check_prompts
 from efface.core.spread import spread
 from efface.models.load import kin
 
@@ -200,10 +201,11 @@ def _classes(shows: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
 
 
 def check_groups(benchmark: Benchmark) -> None:
-    """Raises `EffaceError` unless the parts have every group, and no retain prompt of the concept is scored."""
+    """Raises `EffaceError` unless the parts have every group, no retain prompt is scored, and the content policy allows every prompt."""
     for part, content in benchmark.parts.items():
         if missing := [group for group in GROUPS if group not in content["groups"]]:
             raise EffaceError(f"part {part!r} of {benchmark.name} has no group {missing[0]!r}")
         scored = {row.prompt for row in benchmark.rows(part)}
+        check_prompts((*benchmark.attack_phrases, *sorted(scored)), f"a prompt of {benchmark.name}")
         if leaked := sorted(scored.intersection(benchmark.concept.retain)):
             raise EffaceError(f"{benchmark.name} scores the retain prompt {leaked[0]!r}: take it out of the retain set")

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from efface.checks import check_before
+from efface.core.catalogue import builtin, is_builtin
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
 from efface.core.io import curable
+from efface.models.load import EMBEDDED
 from efface.ops.progress import RichProgress
 
 
-def concept_of(given: str, synonyms: Sequence[str], anchor: str, kind: str, retain_file: Path | None) -> Concept:
-    """The concept that the command line describes; a YAML file's fields are added to."""
+def concept_of(
+    given: str, synonyms: Sequence[str], anchor: str | None, kind: str | None, retain_file: Path | None, model: str = ""
+) -> Concept:
+    """The concept that the command line describes; a YAML file's fields are added to.
+
+    A name alone is the concept of that name that ships, if there is one; not on an embedded model, which has benchmarks and a retain set of
+    its own.
+    """
     retain: tuple[str, ...] = ()
     if retain_file is not None:
         with curable(retain_file, "read"):
@@ -24,12 +34,15 @@ def concept_of(given: str, synonyms: Sequence[str], anchor: str, kind: str, reta
     if given.endswith((".yaml", ".yml")):
         base = Concept.from_yaml(Path(given))
         return replace(base, synonyms=(*base.synonyms, *synonyms), anchor=anchor or base.anchor, retain=(*base.retain, *retain))
-    return Concept(given, kind=kind, synonyms=tuple(synonyms), anchor=anchor, retain=retain)
+    plain = not synonyms and anchor is None and kind is None and retain_file is None
+    shipped = builtin(given) if plain and model not in EMBEDDED else None
+    return shipped or Concept(given, kind=kind or "object", synonyms=tuple(synonyms), anchor=anchor or "", retain=retain)
 
 
 def concepts_of(
-    given: Sequence[str], listed: Path | None, synonyms: Sequence[str], anchor: str, kind: str, retain_file: Path | None
-) -> list[Concept]:
+    given: Sequence[str], listed: Path | None, synonyms: Sequence[str], anchor: str | None, kind: str | None, retain_file: Path | None,
+    model: str,
+) -> list[Concept]:  # fmt: skip
     """The concepts of the command line and those of a file, one a line; what must stay is held by the first, for all."""
     lines: list[str] = []
     if listed is not None:
@@ -37,8 +50,9 @@ def concepts_of(
             lines = [line.strip() for line in listed.read_text(encoding="utf-8").splitlines()]
         if not any(lines):
             raise EffaceError(f"{listed} names no concept: write one a line")
+        kind = kind or "object"  # a list's names are taken as they stand
     names = [*given, *(line for line in lines if line)]
-    return [concept_of(name, synonyms, anchor, kind, None if i else retain_file) for i, name in enumerate(names)]
+    return [concept_of(name, synonyms, anchor, kind, None if i else retain_file, model) for i, name in enumerate(names)]
 
 
 def settings_of(rows: Sequence[str]) -> dict[str, str]:
@@ -59,6 +73,11 @@ def run_erase(
     """Erase under a progress bar; returns the artifact's description and the effect check's line."""
     from efface import api
 
+    check_before(concepts, out=out, model=model, method=method, preset=preset, config=config, overwrite=overwrite)
+    for concept in concepts:
+        if is_builtin(concept):
+            said = f"{concept.kind}, {', '.join(concept.synonyms) or 'no other words'}, {len(concept.retain)} retain prompts"
+            print(f"{concept.name} as efface ships it: {said} (`efface concepts show {concept.name!r}`)", file=sys.stderr)
     erasure = api.erase(
         list(concepts), out=out, model=model, method=method, preset=preset, config=config, seed=seed,
         resume=resume, overwrite=overwrite, progress=RichProgress(),
@@ -72,7 +91,7 @@ def run_revise(
     """Revise under a progress bar; returns the new artifact's description and the effect check's line."""
     from efface import api
 
-    more = [concept_of(name, (), "", "object", None) for name in add]
+    more = [concept_of(name, (), None, "object", None) for name in add]
     erasure = api.revise(artifact, out=out, add=more, drop=drop, model=model, overwrite=overwrite, progress=RichProgress())
     return describe(out)[0], f"{len(erasure.concepts)} concepts: {dict(erasure.effect or {})['verdict']}"
 

@@ -13,10 +13,11 @@ from . import verbs  # first, as --help lists them
 from . import studies
 from . import reproduce
 from . import lists
+from . import concepts
 from .app import app
 # isort: on
 
-__all__ = ["app", "lists", "main", "reproduce", "studies", "verbs"]
+__all__ = ["app", "concepts", "lists", "main", "reproduce", "studies", "verbs"]
 
 
 def _one_line(message: Warning | str, *_rest: object, **_more: object) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from efface.core.errors import EffaceError
+from efface.core.policy import check_prompts
 from efface.models.load import load_model, locate
 
 
@@ -28,6 +29,7 @@ def draw_grid(
     prompts: Sequence[str], *, n: int, seed: int, out: Path, model: str, steps: int, guidance: float
 ) -> dict[str, str | int | float | list[str]]:
     """Draw ``n`` pictures of each prompt, seeds counting up from ``seed``, into one labelled grid; returns what was done."""
+    check_prompts(prompts)
     check_target(out)
     locate(model)
     from efface.report.grid import labelled_grid

@@ -34,15 +34,16 @@ def sample(
 def erase(
     out: Annotated[Path, typer.Option(help="Folder for the erasure.")],
     concepts: Annotated[
-        list[str] | None, typer.Argument(help="What to erase: a name, or a YAML file that describes it; several are erased together.")
+        list[str] | None,
+        typer.Argument(help="What to erase: a name (`efface concepts` lists some), or a YAML file; several together."),
     ] = None,
     concept: Annotated[list[str] | None, typer.Option(help="The same as an option.")] = None,
     model: Annotated[str, typer.Option(help='"pocket", or a folder in diffusers layout.')] = "pocket",
     method: Annotated[str, typer.Option(help="The method; `efface methods` lists them.")] = "esd",
     preset: Annotated[str | None, typer.Option(help="One of the method's presets; by default the model's own, else paper.")] = None,
     synonym: Annotated[list[str] | None, typer.Option(help="Another word for the concept; repeat for more.")] = None,
-    anchor: Annotated[str, typer.Option(help='What to draw in its place; "" is nothing in particular.')] = "",
-    kind: Annotated[str, typer.Option(help="object, style, identity or domain.")] = "object",
+    anchor: Annotated[str | None, typer.Option(help='What to draw in its place; "", the default, is nothing in particular.')] = None,
+    kind: Annotated[str | None, typer.Option(help="object (the default), style, identity or domain.")] = None,
     retain_file: Annotated[Path | None, typer.Option(help="Prompts whose pictures must stay, one a line.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A field of the method's configuration: lr=1e-4; repeat for more.")
@@ -58,7 +59,8 @@ def erase(
     """Erase concepts from a model; the result is a folder that can be applied, verified and removed again."""
     from .erase import concepts_of, run_erase, settings_of
 
-    wanted = concepts_of([*(concepts or []), *(concept or [])], listed, synonym or [], anchor, kind, retain_file)
+    given = [*(concepts or []), *(concept or [])]
+    wanted = concepts_of(given, listed, synonym or [], anchor, kind, retain_file, model)
     overrides = settings_of(settings or [])
     data, line = run_erase(
         wanted, out=out, model=model, method=method, preset=preset, config=overrides, seed=seed, resume=resume, overwrite=overwrite
@@ -191,4 +193,22 @@ def apply(
     from .evidence import run_transfer
 
     data, text = run_transfer(artifact, to, out=out, limit=limit, force=force, overwrite=overwrite)
+    print(json.dumps(data) if as_json else text)
+
+
+@app.command()
+def export(
+    artifact: Artifact,
+    out: Annotated[Path, typer.Option(help="Folder for the export.")],
+    form: Annotated[str, typer.Option(help="diffusers, component, peft, kohya or single-file.")] = "diffusers",
+    rank: Annotated[int | None, typer.Option(min=1, help="Of the LoRA, for an erasure that replaces matrices: peft and kohya.")] = None,
+    model: Annotated[str | None, typer.Option(help="The base model; by default the erasure's own.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="The base model may be another one: a transfer.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an export that is there.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Export an erasure for other programs: a diffusers folder, the edited components, a LoRA, or one file for ComfyUI and A1111."""
+    from .export import run_export
+
+    data, text = run_export(artifact, out, form, rank=rank, model=model, force=force, overwrite=overwrite)
     print(json.dumps(data) if as_json else text)

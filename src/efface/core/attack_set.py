@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from efface.core.concept import SLOT, Concept
 from efface.core.errors import DamagedArtifact, EffaceError, check_keys
 from efface.core.io import atomic_folder, read_json
 from efface.core.plain import json_bytes, plain_dict
+from efface.core.policy import check_prompts, refuses
 from efface.core.spec import installed
 from efface.core.tensors import TensorBlob, TensorFile, write_tensors
 
@@ -80,6 +81,11 @@ class AttackPrompt:
     soft: SoftPrompt | None = field(default=None, repr=False)
     words: str = ""
 
+    @property
+    def shown(self) -> str:
+        """All that the attack says in words."""
+        return f"{self.text} {self.words}".strip()
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -123,6 +129,11 @@ class AttackSet:
         if not self.prompts:
             raise EffaceError(f"the attack {self.attack!r} has no prompts: nothing to try")
 
+    def allowed(self) -> AttackSet:
+        """The set without what a search found that the content policy does not allow; raises `EffaceError` where nothing is left."""
+        kept = tuple(row for row in self.prompts if not refuses(row.shown))
+        return self if len(kept) == len(self.prompts) else replace(self, prompts=kept)
+
     def save(self, folder: str | Path, overwrite: bool = True) -> AttackSet:
         """Writes the folder, whole or not at all; returns the set as it is on the disk."""
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("folder", "prompts")}
@@ -140,6 +151,7 @@ class AttackSet:
 
         Raises:
             EffaceError: no attack set there, of another schema version, or not sound.
+            Refused: a prompt that the content policy does not allow.
         """
         path = Path(folder) / ATTACK
         if not path.is_file():
@@ -152,6 +164,7 @@ class AttackSet:
         try:
             given["concept"] = Concept.of(given["concept"])
             given["prompts"] = tuple(_row(row, f"{i:05}", Path(folder)) for i, row in enumerate(given["prompts"]))
+            check_prompts((text for row in given["prompts"] for text in (row.prompt, row.shown)), f"a prompt of {path}")
             given["budget"] = Budget(**given["budget"])
             return cls(**given, folder=Path(folder))
         except (KeyError, TypeError) as error:

@@ -13,6 +13,7 @@ from typing import Any
 from efface.core.errors import EffaceError, check_keys
 from efface.core.io import atomic_write_text, curable
 from efface.core.plain import plain_dict
+from efface.core.policy import check_prompts
 
 SLOT = "{}"
 TEMPLATES: dict[str, tuple[str, ...]] = {
@@ -38,6 +39,7 @@ class Concept:
 
     Raises:
         EffaceError: a field that is empty, of another type, or contradicts another one.
+        Refused: a text, or a template with a word in it, that the content policy does not allow.
     """
 
     name: str
@@ -53,6 +55,9 @@ class Concept:
             object.__setattr__(self, field, _one_line(getattr(self, field), field))
         for field in ("prompts", "synonyms", "retain", "templates"):
             object.__setattr__(self, field, _texts(getattr(self, field), field))
+        for field in ("prompts", "synonyms", "retain", "templates"):
+            check_prompts(getattr(self, field), f"one of the concept's {field}")
+        check_prompts((self.name, self.anchor), "the concept's name or anchor")
         if not self.name:
             raise EffaceError("the concept's name is empty: name what to erase, for example 'weapon'")
         if not self.templates:
@@ -60,6 +65,7 @@ class Concept:
         for template in self.templates:
             if SLOT not in template:
                 raise EffaceError(f"template {template!r} of {self.name!r} has no {SLOT} for the name: write 'a photo of {SLOT}'")
+        check_prompts((place.replace(SLOT, word) for place in self.templates for word in self.words), "a template with one of its words")
         if self.anchor and _folded(self.anchor) in {_folded(word) for word in self.words}:
             raise EffaceError(f"the anchor of {self.name!r} is the concept itself: say what to draw in its place, or '' for nothing")
         _check_retain(self, self.retain)

@@ -103,7 +103,10 @@ class TextToImage(Protocol):
         ...
 
     def tokenize(self, prompts: Sequence[str]) -> Tokens:
-        """Prompts to tokens; warns, and says what was cut, when a prompt is too long."""
+        """Prompts to tokens; warns, and says what was cut, when a prompt is too long.
+
+        Every adapter calls `efface.core.policy.check_prompts` here first: all prompts come this way.
+        """
         ...
 
     def words(self) -> list[str]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from efface.core.errors import EffaceError
+from efface.core.policy import check_prompts
 
 from .base import Conditioning, Params, Prediction, Tokens, TrajectoryPoint
 from .fingerprint import fingerprint
@@ -74,6 +75,7 @@ class UNetModel:
 
     def tokenize(self, prompts: Sequence[str]) -> Tokens:
         """Prompts to tokens, padded to the context length; warns, and says what was cut, when a prompt is too long."""
+        check_prompts(prompts)
         length = self.tokenizer.model_max_length
         full = self.tokenizer(list(prompts), truncation=False, verbose=False).input_ids
         for prompt, row in zip(prompts, full, strict=True):

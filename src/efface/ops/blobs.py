@@ -16,12 +16,13 @@ _DTYPES = {
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
-def to_blob(tensor: Tensor) -> TensorBlob:
-    """A tensor as bytes, on the CPU, bfloat16 too."""
+def to_blob(tensor: Tensor, copy: bool = True) -> TensorBlob:
+    """A tensor as bytes, on the CPU, bfloat16 too; without a copy the bytes change with the tensor, where it is there and contiguous."""
     flat = tensor.detach().cpu().contiguous()
     if flat.dtype not in _NAMES:
         raise EffaceError(f"a tensor of dtype {flat.dtype} cannot be saved; there are {', '.join(_DTYPES)}")
-    return TensorBlob(_NAMES[flat.dtype], tuple(flat.shape), flat.reshape(-1).view(torch.uint8).numpy().tobytes())
+    data = flat.reshape(-1).view(torch.uint8).numpy()
+    return TensorBlob(_NAMES[flat.dtype], tuple(flat.shape), data.tobytes() if copy else data.data)
 
 
 def to_torch(stored: Stored) -> Tensor:

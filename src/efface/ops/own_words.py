@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from efface.core.concept import Concept, fill, mentions
+from efface.core.concept import SLOT, Concept, fill, mentions
+from efface.core.policy import refuses
 from efface.models.base import Conditioning
 from efface.models.editable import Editable
 
@@ -69,10 +70,11 @@ def own_words(
 
 
 def candidates(model: Editable, concept: Concept) -> list[str]:
-    """Whole words of the vocabulary, without the concept's own and those of its retain set, which must stay."""
-    kept = " ".join(concept.retain)
+    """Whole words of the vocabulary, without the concept's own, those of its retain set, which must stay, and what the policy refuses."""
+    kept, frame = " ".join(concept.retain), concept.templates[0]
     whole = [word for word in model.words() if len(word) > 2 and word.isalpha()]
-    return [word for word in whole if mentions(word, concept.words) is None and mentions(kept, [word]) is None]
+    other = [word for word in whole if mentions(word, concept.words) is None and mentions(kept, [word]) is None]
+    return [word for word in other if not refuses(frame.replace(SLOT, word))]
 
 
 def _gains(

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from efface.core.attack_set import SoftPrompt
 from efface.core.errors import EffaceError
+from efface.core.policy import refuses
 from efface.models.editable import Editable
 from efface.models.soft import Soft
 
@@ -26,8 +27,11 @@ def special_tokens(model: Editable) -> Tensor:
 
 
 def single_words(model: Editable) -> Tensor:
-    """The ids of all words that are one token, ``(V,)``: a text made of them is read back as the same tokens."""
-    tokens = model.tokenize(model.words())
+    """The ids of all words that are one token, ``(V,)``: a text made of them is read back as the same tokens.
+
+    Words that the content policy refuses by themselves are left out.
+    """
+    tokens = model.tokenize([word for word in model.words() if not refuses(word)])
     return tokens.ids[tokens.eos == 2, 1].unique()
 
 

@@ -1,0 +1,66 @@
+"""Erasures of the tiny model for exports, saved."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from efface.core.edits import Edit
+from efface.core.erasure import Erasure
+from efface.models.names import canonical_paths
+from efface.models.unet import UNetModel
+
+from .edits import trained
+from .tiny import erasure_of
+
+LAYERS = ("attn1.to_q", "attn2.to_k", "to_out.0", "ff.net.0.proj", "ff.net.2", "proj_in", "conv1", "conv_shortcut", "time_emb_proj")
+"""Ends of layers of the UNet that a LoRA may have."""
+
+
+def replacing(model: UNetModel, *roles: str) -> Erasure:
+    edits, tensors = [], {}
+    for role in roles:
+        edit, more = trained(model, role).replace_edit()
+        edits.append(edit)
+        tensors |= more
+    return erasure_of(model, edits, tensors)
+
+
+def low_rank(model: UNetModel, ranks: tuple[int, ...] = (2,), scale: float = 0.5) -> Erasure:
+    """Linear and convolution layers of every kind in both components; the ranks take turns."""
+    rng, edits, tensors = np.random.default_rng(0), [], {}
+    ends = {"unet": LAYERS, "text_encoder": ("self_attn.q_proj", "self_attn.out_proj", "mlp.fc1", "mlp.fc2")}
+    for component, wanted in ends.items():
+        module, roles = model.components[component], {}
+        for i, (name, path) in enumerate(canonical_paths(module).items()):
+            weight = module.get_parameter(path)
+            if name.removesuffix(".weight").endswith(wanted) and weight.ndim > 1:
+                rank = ranks[i % len(ranks)]
+                shapes = {"down": (rank, weight[0].numel()), "up": (len(weight), rank)}
+                for end, shape in shapes.items():
+                    roles[f"{name}.{end}"] = f"{component}.{name}.{end}"
+                    tensors[f"{component}.{name}.{end}"] = (0.1 * rng.normal(size=shape)).astype("f4")
+        edits.append(Edit(component, "low_rank", roles, params={"scale": scale}))
+    return erasure_of(model, edits, tensors)
+
+
+def state(model: UNetModel, bias: float = 0.0) -> Erasure:
+    rng = np.random.default_rng(0)
+    tensors = {"m": (np.eye(32) + 0.1 * rng.normal(size=(32, 32))).astype("f4"), "b": np.full(32, bias, "f4")}
+    return erasure_of(model, [Edit("text_encoder", "state", {"matrix": "m", "bias": "b"})], tensors)
+
+
+def joined(first: Erasure, second: Erasure) -> Erasure:
+    return replace(first, edits=first.edits + second.edits, tensors={**first.tensors, **second.tensors})
+
+
+def drawn(model: UNetModel) -> torch.Tensor:
+    return model.sample(["a gun", "a cat"], seeds=[3, 4], steps=3, guidance=2.0)
+
+
+def saved(erasure: Erasure, folder: Path) -> Path:
+    erasure.save(folder)
+    return folder
