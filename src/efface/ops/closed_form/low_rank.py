@@ -50,8 +50,8 @@ class LowRank:
         return torch.eye(self.width, dtype=torch.float64) + self.dense()
 
     def compact(self) -> LowRank:
-        """The same E with no more than d columns."""
-        return self if self.rank <= self.width else LowRank.of(self.dense())
+        """The same E with no more than d columns: E itself times I where it had more, for a decomposition would cost more than it saves."""
+        return self if self.rank <= self.width else LowRank(self.dense(), torch.eye(self.width, dtype=torch.float64))
 
     def then(self, later: LowRank) -> LowRank:
         """Both edits one after the other, the later one solved for the matrices that this one made: (I + E)(I + E')."""

@@ -82,19 +82,27 @@ def least_heard(weight: Tensor, kernel: bool = True, rounds: int = 30) -> Tensor
     if o >= d:
         v = _inverse_iteration(weight.T @ weight, start[:d], rounds)
     elif kernel:
-        v = start[:d] - weight.T @ torch.linalg.lstsq(weight.T, start[:d, None]).solution[:, 0]
+        lower = torch.linalg.cholesky(_slightly_raised(weight @ weight.T))
+        v = start[:d]
+        for _ in range(2):  # once more for what rounding left
+            v = v - weight.T @ torch.cholesky_solve((weight @ v)[:, None], lower)[:, 0]
+            v = v / v.norm()
     else:
         v = weight.T @ _inverse_iteration(weight @ weight.T, start[:o], rounds)
     return v / v.norm()
 
 
 def _inverse_iteration(matrix: Tensor, vector: Tensor, rounds: int) -> Tensor:
-    ridge = 1e-12 * float(matrix.trace()) / len(matrix)
-    lower = torch.linalg.cholesky(matrix + ridge * torch.eye(len(matrix), dtype=matrix.dtype))
+    lower = torch.linalg.cholesky(_slightly_raised(matrix))
     for _ in range(rounds):
         vector = torch.cholesky_solve(vector[:, None], lower)[:, 0]
         vector = vector / vector.norm()
     return vector
+
+
+def _slightly_raised(matrix: Tensor) -> Tensor:
+    """With a ridge below what float64 resolves, so that a factor exists where the matrix is singular."""
+    return matrix + 1e-12 * float(matrix.trace()) / len(matrix) * torch.eye(len(matrix), dtype=matrix.dtype)
 
 
 def k_means(states: Tensor, clusters: int, generator: torch.Generator, rounds: int = 50) -> Tensor:
