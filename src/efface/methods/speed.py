@@ -84,7 +84,7 @@ PRESETS: dict[str, dict[str, object]] = {
     "released": {"bos_anchor": True, "kernel": False},
     "celebrities": {"beta": 0.05, "filter": False},
     "nudity": {"beta": 0.7, "gamma": 0.5, "tokens": "all"},
-    "pocket": {"sites": "cross_kv", "tokens": "tail", "templates": 66, "retain_tokens": "all", "beta": 0.2},
+    "pocket": {"tokens": "tail", "templates": 66, "retain_tokens": "all", "beta": 0.05},
 }
 
 

@@ -12,18 +12,40 @@ Which tokens are paired differs between the authors' versions. In 2023 all from 
 matched in order with the anchor's, and what is kept is all tokens of the empty prompt and of the retain prompts, with s_p = max(0.1, 1/n):
 ``paper``. Since 2025 it is the last token alone, on both sides, with s_p = 1: ``released``, where moreover the last token of an empty
 prompt is BOS; elsewhere we take its end of text. ``templates`` says in how many sentences beside the words alone, theirs are 0 or 5.
+
+With ``attributes`` nothing is erased but balanced ("a doctor" by "a woman", "a man"): targets start where the concept's states are, and
+round after round move towards the attributes that the edited model draws too seldom, by a zero-shot classifier of its pictures,
+
+    a_i <- a_i + step sum_p (desired_p - observed_p) c_p
+
+until no attribute is off by more than ``max_diff``; each round solves from the original weights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import torch
 
 from efface.core.card import Card
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
+from efface.detectors.zero_shot import load_scorer, shares
 from efface.models.editable import Editable
-from efface.ops.closed_form import EmbeddingBank, GramAccumulator, Kept, Pairs, Problem, Statistics, diagnose, edit_of, pairs_of, sentences
+from efface.ops.closed_form import (
+    EmbeddingBank,
+    GramAccumulator,
+    Kept,
+    Pairs,
+    Problem,
+    PromptFilter,
+    Statistics,
+    diagnose,
+    edit_of,
+    pairs_of,
+    sentences,
+)
 from efface.ops.run import Run
 
 CARD = Card(
@@ -57,6 +79,13 @@ class Config:
     gram: str = field(default="", metadata={"help": "folder of a Gram of captions that must stay, too (`efface gram`)"})
     gram_scale: float = field(default=1e-4, metadata={"help": "weight of a state in the Gram"})
     bos_anchor: bool = field(default=False, metadata={"help": "an empty anchor's last token is BOS, as in the released code"})
+    attributes: tuple[str, ...] = field(default=(), metadata={"help": "debias: what the concept's pictures should show equally often"})
+    rounds: int = field(default=30, metadata={"help": "debias: at most so many rounds", "range": "1 to 30"})
+    pictures: int = field(default=10, metadata={"help": "debias: pictures a round and concept"})
+    step: float = field(default=1.0, metadata={"help": "debias: how far targets move for a share that is off by one", "range": "0.1 to 1"})
+    max_diff: float = field(default=0.05, metadata={"help": "debias: how far a share may be off"})
+    guidance: float = field(default=7.5, metadata={"help": "debias: guidance scale of the pictures"})
+    classifier: str = field(default="pocket-clip", metadata={"help": "debias: pocket-clip, or the folder of a CLIP model"})
     form: str = field(default="low_rank", metadata={"help": "how the edit is kept: low_rank (a LoRA) or filter (of the states)"})
 
 
@@ -69,7 +98,10 @@ PRESETS: dict[str, dict[str, object]] = {
 
 def uce(model: Editable, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
     """Redirect the concepts to their anchors; one solve for all of them."""
-    return solve(model, statistics(model, concepts, config), config, run)
+    found = statistics(model, concepts, config)
+    if config.attributes:
+        found = balanced(model, concepts, found, config, run)
+    return solve(model, found, config, run)
 
 
 def statistics(model: Editable, concepts: Sequence[Concept], config: Config, known: Collection[str] = ()) -> Statistics:
@@ -80,14 +112,46 @@ def statistics(model: Editable, concepts: Sequence[Concept], config: Config, kno
     return Statistics(pairs, Kept.of(bank, texts, whole=config.preserve == "all", known=known))
 
 
+def balanced(model: Editable, concepts: Sequence[Concept], found: Statistics, config: Config, run: Run) -> Statistics:
+    """Targets that make the concepts' pictures show the attributes equally often."""
+    bank, scorer = EmbeddingBank.of(model), load_scorer(config.classifier, model.device)
+    rows = [[sentences(replace(c, anchor=a), config.templates) for a in config.attributes] for c in concepts]
+    towards = [torch.stack([pairs_of(bank, row, config.tokens).anchor for row in own]) for own in rows]
+    pairs = [replace(own, anchor=own.source) for own in (pairs_of(bank, each[0], config.tokens) for each in rows)]
+    desired = torch.full((len(config.attributes),), 1 / len(config.attributes), dtype=torch.float64)
+    for turn in run.each("debias", range(config.rounds)):
+        edit = posed(model, replace(found, pairs=tuple(pairs)), config).solve()
+        off = []
+        for i, concept in enumerate(concepts):
+            prompts, seed = concept.expand(), run.seed_for("debias", turn, i) % 2**31
+            with PromptFilter(model, edit.matrix()).on():
+                drawn = model.sample(
+                    [prompts[n % len(prompts)] for n in range(config.pictures)], seeds=range(seed, seed + config.pictures),
+                    guidance=config.guidance,
+                )  # fmt: skip
+            off.append(desired - shares(scorer, drawn, config.attributes))
+        run.record("debias", {"largest": max(float(o.abs().max()) for o in off)})
+        if all(float(o.abs().max()) < config.max_diff for o in off):
+            break
+        for i, o in enumerate(off):
+            if float(o.abs().max()) >= config.max_diff:
+                pairs[i] = replace(pairs[i], anchor=pairs[i].anchor + config.step * torch.einsum("p,pdm->dm", o, towards[i]))
+    return replace(found, pairs=tuple(pairs))
+
+
 def solve(model: Editable, found: Statistics, config: Config, run: Run) -> Erasure:
     """The erasure from what `statistics` gives."""
-    scale = config.preserve_scale or max(0.1, 1 / max(len(found.kept.texts), 1))
-    preserve = found.kept.preserve(scale)
-    if config.gram:
-        preserve = preserve.beside(GramAccumulator.load(config.gram).of(model), config.gram_scale)
-    problem = Problem(Pairs.cat(found.pairs).scaled(config.erase_scale), preserve, config.lamb)
+    problem = posed(model, found, config)
     solution = problem.solve()
     run.record("solve", diagnose(problem, solution, model.sites(config.sites).parameters).numbers())
     edit, tensors = edit_of(model, solution, config.sites, config.form)
     return run.erasure([edit], {**tensors, **found.tensors()})
+
+
+def posed(model: Editable, found: Statistics, config: Config) -> Problem:
+    """The problem that is solved."""
+    scale = config.preserve_scale or max(0.1, 1 / max(len(found.kept.texts), 1))
+    preserve = found.kept.preserve(scale)
+    if config.gram:
+        preserve = preserve.beside(GramAccumulator.load(config.gram).of(model), config.gram_scale)
+    return Problem(Pairs.cat(found.pairs).scaled(config.erase_scale), preserve, config.lamb)

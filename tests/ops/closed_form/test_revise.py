@@ -12,7 +12,9 @@ from efface import api
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError, UnknownName
+from efface.detectors.judge import load_judge
 from efface.models.unet import UNetModel
+from efface.ops.apply import applied
 from efface.ops.blobs import to_torch
 
 METHODS = ("uce", "rece", "speed")
@@ -82,3 +84,23 @@ def test_more_concepts_than_dimensions(model: UNetModel, tmp_path: Path) -> None
     assert len(erasure.concepts) == 40 > 32
     assert '"residual": 0.' in history, "least squares, and it says how far it is"
     assert len(to_torch(erasure.tensors["closed_form.down"])) == 32
+
+
+def test_balanced_attributes_are_drawn_more_evenly(pocket: UNetModel, tmp_path: Path) -> None:
+    """Sunflowers are most of what pocket draws for a plant; the judge, which the method does not use, sees fewer of them."""
+    names = ("sunflower", "rose", "cactus", "tree")
+    config = {"attributes": ",".join(names), "rounds": 7, "pictures": 24, "step": 0.3, "guidance": 3.0}
+    concept = Concept("plant", kind="domain", retain=("a photo of a dog", "a photo of an apple"))
+    made = api.erase(concept, out=tmp_path / "e", model=pocket, method="uce", preset="paper", config=config)
+    judge = load_judge()
+
+    def most() -> float:
+        seen = judge(pocket.sample(["a photo of a plant"] * 48, seeds=range(48))).object
+        return max(seen.count(name) for name in names) / max(sum(seen.count(name) for name in names), 1)
+
+    before = most()
+    with applied(pocket, made):
+        after = most()
+    assert after < before - 0.1, (before, after)
+    with pytest.raises(EffaceError, match="'nothing' is no classifier: give 'pocket-clip', or a folder"):
+        api.erase(concept, out=tmp_path / "x", model=pocket, method="uce", config={**config, "classifier": "nothing"})

@@ -45,7 +45,7 @@ def pairs_of(bank: EmbeddingBank, rows: Sequence[tuple[str, str, str]], tokens: 
     Args:
         bank: where the states come from.
         rows: as `sentences` gives them.
-        tokens: one of `TOKENS`. ``tail`` and ``all`` match the states in order, so far as both prompts have them.
+        tokens: one of `TOKENS`. ``tail`` and ``all`` match the states in order; a longer anchor's last state stands for those behind it.
         bos_anchor: whether an empty anchor is the state of the first token, as in released code, instead of the end of text's.
 
     Raises:
@@ -76,8 +76,8 @@ def _pair(bank: EmbeddingBank, row: tuple[str, str, str], tokens: str, bos_ancho
     match = to.bos if bos_anchor and not to.content and to.bos is not None else _matching(start, at, to)
     if tokens == "last":
         return here[[start]], there[[match]]
-    count = min(at.length - start, to.length - match)
-    return here[start : start + count], there[match : match + count]
+    follow = torch.arange(match, match + at.length - start).clamp(max=to.length - 1)
+    return here[start:], there[follow]
 
 
 def _end_of(prompt: str, word: str, at: Places, bank: EmbeddingBank) -> int:
