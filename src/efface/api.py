@@ -24,16 +24,15 @@ from efface.core.erasure import Erasure
 from efface.core.manifest import EVIDENCE
 from efface.core.registry import ATTACKS, METHODS
 from efface.core.result import Result
-from efface.models.load import load_model
+from efface.models.load import ModelLike, load_model
 
 if TYPE_CHECKING:
     from efface.benchmarks.protocol import Benchmark
-    from efface.models.editable import Editable
     from efface.ops.progress import Progress
 
 
 def erase(
-    concepts: str | Concept | Sequence[str | Concept], *, out: str | Path, model: str | Path | Editable = "pocket", method: str = "esd",
+    concepts: str | Concept | Sequence[str | Concept], *, out: str | Path, model: ModelLike = "pocket", method: str = "esd",
     preset: str | None = None, config: Mapping[str, Any] | None = None, seed: int = 0, resume: bool = False, overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Erasure:  # fmt: skip
@@ -43,7 +42,7 @@ def erase(
         concepts: what to erase: names or :class:`Concept`, one or several. On an embedded model, a concept without a retain set is given
             the model's own, without the prompts that mention the concept.
         out: the artifact's folder.
-        model: a name, a folder in diffusers layout, or a loaded model.
+        model: whatever `efface.load_model` takes, or a `ModelRef`, which says how to load it, too.
         method: a registered method's name.
         preset: one of the method's presets; by default that of the model's name where there is one, else ``paper``.
         config: fields of the method's configuration to set otherwise.
@@ -61,7 +60,7 @@ def erase(
     given = [concepts] if isinstance(concepts, str | Concept) else list(concepts)
     wanted = tuple(Concept.of(c) for c in given)
     check_before(wanted, out=Path(out), model=model, method=method, preset=preset, config=config, overwrite=overwrite)
-    loaded = load_model(model) if isinstance(model, str | Path) else model
+    loaded = load_model(model)
     from efface.making import make  # imports torch: after the checks
 
     wanted = with_retain_sets(wanted, loaded.name)
@@ -73,7 +72,7 @@ def erase(
 
 def evaluate(
     artifact: str | Path, benchmark: str | Path | None = None, *, part: str = "test", seed: int | None = None, limit: int | None = None,
-    fid: int | None = None, model: str | Path | Editable | None = None, force: bool = False, keep: bool = True,
+    fid: int | None = None, model: ModelLike | None = None, force: bool = False, keep: bool = True,
     progress: Progress | None = None,
 ) -> Result:  # fmt: skip
     """Evaluate an erasure on a benchmark, with every attack set that lies in its evidence; the result is saved there.
@@ -114,7 +113,7 @@ def evaluate(
 def attack(
     artifact: str | Path, attack: str = "synonyms", benchmark: str | Path | None = None, *, part: str = "test",
     config: Mapping[str, Any] | None = None, preset: str | None = None, replay: str | Path | None = None, seed: int = 0,
-    limit: int | None = None, model: str | Path | Editable | None = None, force: bool = False, progress: Progress | None = None,
+    limit: int | None = None, model: ModelLike | None = None, force: bool = False, progress: Progress | None = None,
 ) -> AttackSet:  # fmt: skip
     """Attack an erasure; what was found is saved in its evidence, with how often it brought the concept back.
 
@@ -164,14 +163,14 @@ def _try(made: AttackSet, artifact: Path, erasure: Erasure, benchmark: Benchmark
 
 
 def transfer(
-    artifact: str | Path, to: str | Path | Editable, *, out: str | Path, force: bool = False, overwrite: bool = False,
+    artifact: str | Path, to: ModelLike, *, out: str | Path, force: bool = False, overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Erasure:  # fmt: skip
     """Put an erasure onto another model that shares what it edits, without training; the result is an erasure for that model.
 
     Args:
         artifact: the erasure's folder.
-        to: a name, a folder in diffusers layout, or a loaded model.
+        to: whatever `efface.load_model` takes, or a `ModelRef`.
         out: the new artifact's folder.
         force: whether what is edited may differ from what the erasure was made for; the distance is recorded.
         overwrite: replace an erasure that is there.
@@ -186,7 +185,7 @@ def transfer(
     """
     check_place(Path(out), overwrite)
     erasure = load_erasure(artifact)
-    loaded = load_model(to) if isinstance(to, str | Path) else to
+    loaded = load_model(to)
     from efface.making import carry_over
 
     return carry_over(loaded, erasure, Path(out), force=force, overwrite=overwrite, progress=progress)

@@ -11,6 +11,7 @@ from efface.core.concept import Concept
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
 from efface.core.io import curable
+from efface.models.load import ModelRef
 from efface.ops.progress import RichProgress
 
 
@@ -39,7 +40,7 @@ def settings_of(rows: Sequence[str]) -> dict[str, str]:
 
 
 def run_erase(
-    concepts: Sequence[Concept], *, out: Path, model: str, method: str, preset: str | None, config: dict[str, str],
+    concepts: Sequence[Concept], *, out: Path, model: ModelRef, method: str, preset: str | None, config: dict[str, str],
     seed: int, resume: bool, overwrite: bool,
 ) -> tuple[dict[str, Any], str]:  # fmt: skip
     """Erase under a progress bar; returns the artifact's description and the effect check's line."""

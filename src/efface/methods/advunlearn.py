@@ -105,8 +105,8 @@ def advunlearn(model: Editable, concepts: Sequence[Concept], config: Config, run
         some = torch.randperm(len(now.states), generator=run.generator("retain"))[: config.retain_batch]
         kept = retained.drift(student, now, some, run.generator("retain"))
         step.minimise(erase + config.retain * kept, {"erase": erase.detach(), "retain": kept.detach()})
-    edit, tensors = student.replace_edit()
-    return run.erasure([edit], tensors)
+    edits, tensors = student.replace_edits()
+    return run.erasure(edits, tensors)
 
 
 def sentences(model: Editable, concept: Concept, config: Config, runs: Runs, run: Run) -> Sentences:

@@ -118,8 +118,8 @@ def concept_ablation(model: Editable, concepts: Sequence[Concept], config: Confi
                 drift = (student.predict(z, t, kept[which]).epsilon - target).square().mean()
                 loss, parts = loss + config.prior * drift, {**parts, "prior": drift.detach()}
             step.minimise(loss, parts)
-    edit, tensors = student.replace_edit()
-    return run.erasure([edit], tensors)
+    edits, tensors = student.replace_edits()
+    return run.erasure(edits, tensors)
 
 
 def check(config: Config, concepts: Sequence[Concept]) -> None:

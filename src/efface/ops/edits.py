@@ -75,7 +75,7 @@ def _low_rank(module: nn.Module, edit: Edit, tensors: Mapping[str, Tensor], undo
 
 
 def _state(module: nn.Module, edit: Edit, tensors: Mapping[str, Tensor], undo: ExitStack) -> None:
-    """H <- H M^T + b on the encoder's hidden states ``(B, L, D)``, with M ``(D, D)`` and b ``(D,)``; the pooled state stays."""
+    """H <- H M^T + b on the hidden states ``(B, L, D)`` that the denoiser reads, M ``(D, D)`` and b ``(D,)``; the pooled state stays."""
     _check_params(edit)
     if not tensors or set(tensors) - {"matrix", "bias"}:
         raise EffaceError(f"a state edit has the tensors matrix and bias, not {', '.join(sorted(tensors)) or 'none'}")
@@ -85,8 +85,12 @@ def _state(module: nn.Module, edit: Edit, tensors: Mapping[str, Tensor], undo: E
         raise EffaceError(f"a state edit needs a square matrix and a bias as wide, not {list(matrix.shape)} and {list(bias.shape)}")
 
     def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-        states = output.last_hidden_state
-        output.last_hidden_state = nn.functional.linear(states, matrix.to(states), bias.to(states))
+        def moved(states: Tensor) -> Tensor:
+            return nn.functional.linear(states, matrix.to(states), bias.to(states))
+
+        if layers := output.hidden_states:  # a model that asks for them reads those before the last layer (SDXL)
+            output.hidden_states = (*layers[:-2], moved(layers[-2]), layers[-1])
+        output.last_hidden_state = moved(output.last_hidden_state)
         return output
 
     undo.callback(module.register_forward_hook(hook).remove)

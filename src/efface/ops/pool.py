@@ -106,7 +106,7 @@ class TrajectoryPool:
         """Runs by number, ``(B, 3, S, C, H, W)``."""
         cond = self.cond[torch.tensor([number % len(self.prompts) for number in numbers], device=self.cond.states.device)]
         seeds = [derive_seed(self.seed, "trajectory", number) for number in numbers]
-        both = Conditioning.cat([cond, self.model.encode([""] * len(numbers))]) if params else None
+        both = Conditioning.cat([cond, self.model.unconditional(len(numbers))]) if params else None
         states, timesteps = [], []
         for point in self.model.trajectory(cond, steps=self.steps, guidance=self.guidance, seeds=seeds, params=params):
             if point.t < 0:
