@@ -11,7 +11,7 @@ from efface.core.errors import EffaceError
 
 from .load import DTYPES, EMBEDDED, SIBLINGS, ModelRef, Source, embedded_folder, name_of
 from .memory import enough_memory
-from .pipeline import default_device, load_pipeline
+from .pipeline import default_device, load_pipeline, quiet
 from .unet import UNetModel
 
 CURE = "choose a smaller dtype such as float16, or another device, or a smaller model"
@@ -24,7 +24,7 @@ def opened(source: Source | None, given: Any, asked: ModelRef) -> UNetModel:
         EffaceError: it does not load, there is no such device, or the memory does not suffice.
     """
     device, dtype = device_of(asked), dtype_of(asked)
-    with enough_memory(f"the model does not fit: {CURE}"):
+    with enough_memory(f"the model does not fit: {CURE}"), quiet():
         if source is None:
             wanted = [what for what in (device, dtype) if what is not None]
             return UNetModel(given.to(*wanted) if wanted and hasattr(given, "to") else given, name_of(given))

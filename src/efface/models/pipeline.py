@@ -95,9 +95,9 @@ def default_device() -> torch.device:
 
 @contextmanager
 def loading(what: str) -> Iterator[None]:
-    """While a model is loaded: no progress bars of the libraries, and their errors in one line."""
+    """While a model is loaded: nothing on the terminal, and the libraries' errors in one line."""
     try:
-        with without_bars():
+        with quiet():
             yield
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError, SafetensorError) as error:
         if is_memory_error(error):
@@ -107,13 +107,18 @@ def loading(what: str) -> Iterator[None]:
 
 
 @contextmanager
-def without_bars() -> Iterator[None]:
-    """No progress bars of the libraries while a model is loaded: it takes a moment, and whoever calls may have a bar of his own."""
-    libraries = [library for library in (diffusers_logging, transformers_logging) if library.is_progress_bar_enabled()]
-    for library in libraries:
+def quiet() -> Iterator[None]:
+    """No bars and warnings of the libraries while a model is loaded: it takes a moment, and whoever calls may have a bar of his own."""
+    libraries = [
+        (library, library.is_progress_bar_enabled(), library.get_verbosity()) for library in (diffusers_logging, transformers_logging)
+    ]
+    for library, _, _ in libraries:
         library.disable_progress_bar()
+        library.set_verbosity_error()
     try:
         yield
     finally:
-        for library in libraries:
-            library.enable_progress_bar()
+        for library, bars, level in libraries:
+            library.set_verbosity(level)
+            if bars:
+                library.enable_progress_bar()

@@ -14,6 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
 from diffusers import DDIMScheduler
 from diffusers.loaders.single_file_utils import SingleFileComponentError
@@ -100,13 +101,14 @@ def _folder(config: str | Path) -> Path:
 
 def _scheduler(folder: Path, names: Mapping[str, Any], said: Mapping[str, str]) -> Any:
     """The configuration's noise, with what the file itself says of it: ``modelspec`` metadata, and the markers v_pred and ztsnr."""
-    scheduler, config = DDIMScheduler.from_pretrained(folder / "scheduler"), dict[str, Any]()
+    config = dict(DDIMScheduler.load_config(folder / "scheduler"))
+    sampler = getattr(diffusers, str(config.get("_class_name")), DDIMScheduler)  # the one that knows what the others leave unsaid
     kinds = {"v": "v_prediction", "epsilon": "epsilon"}
     if (kind := kinds.get(said.get("modelspec.prediction_type", ""))) or (kind := "v_prediction" if "v_pred" in names else None):
         config["prediction_type"] = kind
     if "ztsnr" in names:
         config |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
-    return DDIMScheduler.from_config(scheduler.config, **config)
+    return sampler.from_config(config)
 
 
 def _tokenizers(folder: Path, family: str) -> dict[str, Any]:
