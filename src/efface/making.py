@@ -16,6 +16,7 @@ import torch
 
 from efface.benchmarks.look import in_words, look
 from efface.core.attack_set import AttackSet, Budget, Task
+from efface.core.card import Card
 from efface.core.concept import Concept
 from efface.core.config import configure, preset_for
 from efface.core.erasure import Cost, Erasure
@@ -25,12 +26,16 @@ from efface.core.seeds import derive_seed
 from efface.core.spec import RunSpec
 from efface.models.editable import Editable
 from efface.models.load import kin
+from efface.models.memory import enough_memory
+from efface.models.sites import SECOND
 from efface.ops.apply import applied_to, check_base
 from efface.ops.attack_run import AttackRun, before, under_attack
 from efface.ops.edits import SAMPLER
 from efface.ops.effect import effect_check
 from efface.ops.progress import Progress, Silent
 from efface.ops.run import Run
+
+LOWER = "lower batch and what else is drawn or trained at once (--set batch=1), or choose a smaller dtype (--dtype bfloat16)"
 
 
 def configuration(function: object, preset: str | None, model: str, overrides: Mapping[str, Any]) -> tuple[Any, str]:
@@ -44,11 +49,19 @@ def configuration(function: object, preset: str | None, model: str, overrides: M
     return configure(module.Config, module.PRESETS, chosen, overrides), chosen
 
 
+def check_family(function: Any, model: Editable) -> None:
+    """Raises `EffaceError` unless a method or attack supports the model, by the families of the ``CARD`` beside it."""
+    card: Card | None = getattr(sys.modules[str(getattr(function, "__module__", ""))], "CARD", None)
+    if card is not None and model.family not in card.families:
+        raise EffaceError(f"{card.name} does not support {model.family} models such as {model.name}; it does {', '.join(card.families)}")
+
+
 def make(
     model: Editable, concepts: tuple[Concept, ...], out: Path, function: Any, *, preset: str | None, overrides: Mapping[str, Any],
     seed: int, resume: bool, overwrite: bool, progress: Progress | None,
 ) -> Erasure:  # fmt: skip
     """Runs a method, checks its effect, and saves the erasure; checkpoints lie beside ``out`` until it is there."""
+    check_family(function, model)
     config, chosen = configuration(function, preset, model.name, overrides)
     spec = RunSpec(model.name, model.fingerprint(), function.__name__, asdict(config), concepts, seed, chosen)
     work = out.parent / f".{out.name}.run"
@@ -56,7 +69,8 @@ def make(
     began, clock = time.perf_counter(), work / "seconds.json"
     earlier = float(str(read_json(clock))) if resume and clock.is_file() else 0.0
     try:
-        erasure = function(model, concepts, config, run)
+        with enough_memory(LOWER):
+            erasure = function(model, concepts, config, run)
     finally:
         seconds = earlier + time.perf_counter() - began
         if work.is_dir():
@@ -100,6 +114,7 @@ def search(
 
     ``phrases``, other words for the concept, go to attacks whose configuration has a field of that name and is given none.
     """
+    check_family(function, model)
     config, _ = configuration(function, preset, model.name, overrides)
     if phrases and getattr(config, "phrases", None) == ():
         config = replace(config, phrases=tuple(phrases))
@@ -107,7 +122,8 @@ def search(
     with under_attack(model, erasure, force) as unerased:
         run = AttackRun(seed=seed, device=model.device, progress=progress or Silent(), unedited=unedited, unerased=unerased)
         base, began = applied_to(model)[-1].base, time.perf_counter()
-        found: AttackSet = function(model, concept, tasks, config, run)
+        with enough_memory(LOWER):
+            found: AttackSet = function(model, concept, tasks, config, run)
         budget = Budget(found.budget.steps, time.perf_counter() - began)
     return replace(found, budget=budget, against=erasure.spec.hash, base=base)
 
@@ -130,7 +146,8 @@ def readme(erasure: Erasure, line: str) -> str:
     text = f"# {names}, erased from {spec.model} by {spec.method}\n\nPreset {spec.preset}, seed {spec.seed}. Effect check: {line}.\n"
     ops = {edit.op for edit in erasure.edits}
     if ops == {"replace"}:
-        text += f"\nWithout efface, in plain diffusers:\n\n```python\n{REPLACES}```\n"
+        lines = REPLACES if SECOND not in spec.base else REPLACES.replace("StableDiffusionPipeline", "StableDiffusionXLPipeline")
+        text += f"\nWithout efface, in plain diffusers:\n\n```python\n{lines}```\n"
     elif ops == {"guidance"} and all(edit.params.get("rule") == "negative_prompt" for edit in erasure.edits):
         prompts = ", ".join(str(p) for edit in erasure.edits for p in edit.params["prompts"])
         text += (

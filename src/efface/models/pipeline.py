@@ -94,8 +94,8 @@ def default_device() -> torch.device:
 
 
 @contextmanager
-def loading(what: str) -> Iterator[None]:
-    """While a model is loaded: nothing on the terminal, and the libraries' errors in one line."""
+def loading(what: str, cure: str = "") -> Iterator[None]:
+    """While a model is loaded: nothing on the terminal, and the libraries' errors in one line, with a cure behind it."""
     try:
         with quiet():
             yield
@@ -103,7 +103,8 @@ def loading(what: str) -> Iterator[None]:
         if is_memory_error(error):
             raise
         said = str(error).strip().splitlines() or [type(error).__name__]
-        raise EffaceError(f"{what} does not load as a Stable Diffusion pipeline: {said[0]}") from error
+        first = said[0].partition(". ")[0].rstrip(".")
+        raise EffaceError(f"{what} does not load as a Stable Diffusion pipeline: {first}{cure}") from error
 
 
 @contextmanager

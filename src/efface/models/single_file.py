@@ -56,7 +56,7 @@ def load_single_file(path: Path, dtype: torch.dtype, config: str | Path | None =
     kind = PIPELINES[str(read_json(folder / "model_index.json")["_class_name"])]  # type: ignore[index, call-overload]
     given = {**_tokenizers(folder, family), "scheduler": _scheduler(folder, names, said), **without_checker(kind)}
     try:
-        with loading(str(path)):
+        with loading(str(path), f"; it was read as {config or family}: a config may say otherwise (--model-config)"):
             return kind.from_single_file(str(path), config=str(folder), local_files_only=True, dtype=dtype, **given)
     except SingleFileComponentError as error:
         raise EffaceError(f"{path} lacks a part: {str(error.message).splitlines()[0]}") from error

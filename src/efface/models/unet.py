@@ -19,6 +19,7 @@ from efface.core.errors import EffaceError
 from .base import Conditioning, Params, Prediction, TrajectoryPoint
 from .fingerprint import fingerprint
 from .guidance import GuidanceEdit, Guide, GuidedStep
+from .memory import enough_memory
 from .noise import ddim
 from .pipeline import checked, default_device, family_of, load_pipeline
 from .sites import SECOND, Sites, select
@@ -178,10 +179,11 @@ class UNetModel(ReadsText):
         pictures, batch = [], batch or self.batch
         for start in range(0, len(prompts), batch):
             part = slice(start, start + batch)
-            cond = self.encode(prompts[part], soft=None if soft is None else soft[part])
-            for point in self.trajectory(cond, steps=steps, guidance=guidance, seeds=seeds[part]):
-                z = point.z
-            pictures.append(self.decode(z).float().cpu())
+            with enough_memory(f"{len(prompts[part])} pictures at once are too many: lower batch, or choose a smaller dtype"):
+                cond = self.encode(prompts[part], soft=None if soft is None else soft[part])
+                for point in self.trajectory(cond, steps=steps, guidance=guidance, seeds=seeds[part]):
+                    z = point.z
+                pictures.append(self.decode(z).float().cpu())
             if progress:
                 progress(len(pictures[-1]))
         return torch.cat(pictures)
