@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -99,6 +100,11 @@ def carry_over(model: Editable, erasure: Erasure, out: Path, *, force: bool, ove
     made_for = {name: print_ for name, print_ in erasure.spec.base.items() if name in edited}
     partial = replace(erasure, spec=replace(erasure.spec, base=made_for))
     distances, other = check_base(model, partial, base, force)
+    text = {component for component in base if component.startswith("text_encoder")}
+    if text & edited and (left := sorted(text - edited)):
+        warnings.warn(
+            f"{model.name} reads {left[0]} too, which this erasure leaves as it is: the concept may still be asked for", stacklevel=3
+        )
     spec = replace(erasure.spec, model=model.name, base=base)
     said = {"from": erasure.spec.hash, "model": erasure.spec.model, "distances": distances, "forced": bool(other)}
     moved, line = checked(model, replace(erasure, spec=spec, cost=None, folder=None), progress, transfer=said)
