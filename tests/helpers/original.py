@@ -8,9 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
 from safetensors.torch import save_file
 from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from efface.models import load
+from efface.models.single_file import EOS, clip_tokenizer
+
+SHIPPED = Path(load.__file__).parent / "data" / "original"
 RESNET = {
     "norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "norm2": "out_layers.0", "conv2": "out_layers.3",
     "conv_shortcut": "skip_connection",
@@ -24,10 +30,37 @@ OUTSIDE = {
 def write_original(pipe: Any, path: Path, metadata: dict[str, str] | None = None, **more: Tensor) -> Path:
     """The whole pipeline as one file."""
     tensors = {f"model.diffusion_model.{unet_name(name, pipe.unet)}": t for name, t in pipe.unet.state_dict().items()}
-    tensors |= {f"first_stage_model.{vae_name(name)}": vae_tensor(name, t) for name, t in pipe.vae.state_dict().items()}
+    blocks = len(pipe.vae.config.block_out_channels)
+    tensors |= {f"first_stage_model.{vae_name(name, blocks)}": vae_tensor(name, t) for name, t in pipe.vae.state_dict().items()}
     tensors |= text(pipe)
     save_file({name: t.contiguous() for name, t in {**tensors, **more}.items()}, path, metadata)
     return path
+
+
+def narrow_pipe(family: str) -> Any:
+    """A pipeline as the shipped configurations say, block by block and layer by layer, with a fraction of their widths."""
+    unet, vae = UNet2DConditionModel.load_config(SHIPPED / family / "unet"), AutoencoderKL.load_config(SHIPPED / family / "vae")
+    blocks = len(unet["block_out_channels"])
+    unet |= {"block_out_channels": [32, 64, 64, 64][:blocks], "norm_num_groups": 8, "sample_size": 8, "cross_attention_dim": 32}
+    unet["attention_head_dim"] = 8 if family == "sd1" else [2, 4, 4, 4][:blocks]
+    parts: dict[str, Any] = {"text_encoder": _narrow(CLIPTextModel, family, "text_encoder", 32)}
+    parts["tokenizer"] = clip_tokenizer("!" if family == "sd2" else EOS)
+    if family == "sdxl":
+        unet |= {"cross_attention_dim": 32 + 24, "addition_time_embed_dim": 8, "projection_class_embeddings_input_dim": 48 + 20}
+        parts["text_encoder_2"] = _narrow(CLIPTextModelWithProjection, family, "text_encoder_2", 24, projection_dim=20)
+        parts["tokenizer_2"] = clip_tokenizer("!")
+    vae |= {"block_out_channels": [8, 16, 16, 16], "norm_num_groups": 4, "sample_size": 64}
+    parts |= {"unet": UNet2DConditionModel.from_config(unet), "vae": AutoencoderKL.from_config(vae)}
+    parts["scheduler"] = DDIMScheduler.from_pretrained(SHIPPED / family / "scheduler")
+    if family == "sdxl":
+        return StableDiffusionXLPipeline(**parts)
+    return StableDiffusionPipeline(**parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+
+
+def _narrow(kind: Any, family: str, name: str, width: int, **more: int) -> Any:
+    config = CLIPTextConfig.from_pretrained(SHIPPED / family / name)
+    config.update({"hidden_size": width, "intermediate_size": 2 * width, "num_attention_heads": 2, **more})
+    return kind(config)
 
 
 def text(pipe: Any) -> dict[str, Tensor]:
@@ -59,7 +92,7 @@ def unet_name(name: str, unet: Any) -> str:
     return f"{side}.{0 if kind == 'resnets' else 1}.{inner}"
 
 
-def vae_name(name: str, blocks: int = 2) -> str:
+def vae_name(name: str, blocks: int) -> str:
     name = re.sub(r"down_blocks\.(\d+)\.resnets\.(\d+)", r"down.\1.block.\2", name)
     name = re.sub(r"up_blocks\.(\d+)\.resnets\.(\d+)", lambda m: f"up.{blocks - 1 - int(m[1])}.block.{m[2]}", name)
     name = re.sub(r"down_blocks\.(\d+)\.downsamplers\.0", r"down.\1.downsample", name)

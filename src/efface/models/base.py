@@ -65,6 +65,9 @@ class Prediction:
     alpha: Tensor
     sigma: Tensor
 
+    def __getitem__(self, index: slice | Tensor) -> Prediction:
+        return Prediction(self.value[index], self.kind, self.z[index], self.alpha[index], self.sigma[index])
+
     @property
     def epsilon(self) -> Tensor:
         """The predicted noise."""

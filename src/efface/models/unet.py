@@ -134,7 +134,7 @@ class UNetModel(ReadsText):
         self.scheduler.set_timesteps(steps, device=self.device)
         for index, t in enumerate(self.scheduler.timesteps.tolist()):
             joint = self.predict(torch.cat([z] * (1 + len(others))), t, every, params=params)
-            c, u, *extra = (_rows(joint, slice(start, start + len(z))) for start in range(0, len(joint.z), len(z)))
+            c, u, *extra = (joint[start : start + len(z)] for start in range(0, len(joint.z), len(z)))
             yield TrajectoryPoint(z, t, c, u)
             guided = guide(GuidedStep(index, steps, t, guidance, c.value, u.value, tuple(p.value for p in extra)))
             z = self.scheduler.step(guided, t, z).prev_sample
@@ -196,7 +196,3 @@ class UNetModel(ReadsText):
         """Pictures ``(B, 3, H, W)`` in [0, 1] to latents (the posterior's mean)."""
         latents = self.vae.encode(images.to(self.device, self.vae.dtype) * 2 - 1).latent_dist.mean
         return (latents * self.vae.config.scaling_factor).to(self.unet.dtype)
-
-
-def _rows(p: Prediction, rows: slice) -> Prediction:
-    return Prediction(p.value[rows], p.kind, p.z[rows], p.alpha[rows], p.sigma[rows])
