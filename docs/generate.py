@@ -221,6 +221,27 @@ def comparison() -> str:
     return "\n".join(lines)
 
 
+FAMILIES = {"sd1": "Stable Diffusion 1.x", "sd2": "Stable Diffusion 2.x", "sdxl": "SDXL"}
+
+
+def matrix() -> str:
+    """Every method and attack with the families that its card names, and how that was checked."""
+    lines: list[str] = []
+    for registry in (METHODS, ATTACKS):
+        head = f"| {registry.kind} | {' | '.join(FAMILIES.values())} |"
+        lines += ["", head, "|---" * (1 + len(FAMILIES)) + "|"]
+        for card in map(registry.card, registry.names()):
+            cells = [_checked(registry, card.name, family) if family in card.families else "no" for family in FAMILIES]
+            lines.append(f"| [{card.title}]({registry.kind}s/{card.name}.md) | {' | '.join(cells)} |")
+    return "\n".join(lines[1:])
+
+
+def _checked(registry: Registry, name: str, family: str) -> str:
+    if family == "sd1" and (registry.kind == "attack" or list((DOCS / "results").glob(f"{name}-pocket-*.json"))):
+        return "pocket, tiny"
+    return "tiny"
+
+
 def benchmark_tables() -> str:
     """What every benchmark draws."""
     lines = ["| benchmark | version | concept | part | name | domain | near | other |", "|---|---|---|---|---|---|---|---|"]
@@ -249,6 +270,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "methods.md": comparison,
     "benchmarks.md": benchmark_tables,
     "concepts.md": concept_table,
+    "model_matrix.md": matrix,
     **{f"methods/{name}.md": partial(page_of, METHODS, name) for name in METHODS.names()},
     **{f"attacks/{name}.md": partial(page_of, ATTACKS, name) for name in ATTACKS.names()},
 }

@@ -23,18 +23,17 @@ from efface.core.erasure import Erasure
 from efface.core.manifest import EVIDENCE
 from efface.core.registry import ATTACKS, METHODS
 from efface.core.result import Result
-from efface.models.load import load_model
+from efface.models.load import ModelLike, load_model
 
 __all__ = ["attack", "erase", "evaluate", "export", "report", "revise", "transfer"]
 
 if TYPE_CHECKING:
     from efface.benchmarks.protocol import Benchmark
-    from efface.models.editable import Editable
     from efface.ops.progress import Progress
 
 
 def erase(
-    concepts: str | Concept | Sequence[str | Concept], *, out: str | Path, model: str | Path | Editable = "pocket", method: str = "esd",
+    concepts: str | Concept | Sequence[str | Concept], *, out: str | Path, model: ModelLike = "pocket", method: str = "esd",
     preset: str | None = None, config: Mapping[str, Any] | None = None, seed: int = 0, resume: bool = False, overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Erasure:  # fmt: skip
@@ -44,7 +43,7 @@ def erase(
         concepts: what to erase: names or :class:`Concept`, one or several. On an embedded model, a concept without a retain set is given
             the model's own, without the prompts that mention the concept.
         out: the artifact's folder.
-        model: a name, a folder in diffusers layout, or a loaded model.
+        model: whatever `efface.load_model` takes, or a `ModelRef`, which says how to load it, too.
         method: a registered method's name.
         preset: one of the method's presets; by default that of the model's name where there is one, else ``paper``.
         config: fields of the method's configuration to set otherwise.
@@ -62,7 +61,7 @@ def erase(
     given = [concepts] if isinstance(concepts, str | Concept) else list(concepts)
     wanted = tuple(Concept.of(c) for c in given)
     check_before(wanted, out=Path(out), model=model, method=method, preset=preset, config=config, overwrite=overwrite)
-    loaded = load_model(model) if isinstance(model, str | Path) else model
+    loaded = load_model(model)
     from efface.making import make  # imports torch: after the checks
 
     wanted = with_retain_sets(wanted, loaded.name)
@@ -74,7 +73,7 @@ def erase(
 
 def evaluate(
     artifact: str | Path, benchmark: str | Path | None = None, *, part: str = "test", seed: int | None = None, limit: int | None = None,
-    fid: int | None = None, model: str | Path | Editable | None = None, force: bool = False, keep: bool = True,
+    fid: int | None = None, model: ModelLike | None = None, force: bool = False, keep: bool = True,
     progress: Progress | None = None,
 ) -> Result:  # fmt: skip
     """Evaluate an erasure on a benchmark, with every attack set that lies in its evidence; the result is saved there.
@@ -115,7 +114,7 @@ def evaluate(
 def attack(
     artifact: str | Path, attack: str = "synonyms", benchmark: str | Path | None = None, *, part: str = "test",
     config: Mapping[str, Any] | None = None, preset: str | None = None, replay: str | Path | None = None, seed: int = 0,
-    limit: int | None = None, model: str | Path | Editable | None = None, force: bool = False, progress: Progress | None = None,
+    limit: int | None = None, model: ModelLike | None = None, force: bool = False, progress: Progress | None = None,
 ) -> AttackSet:  # fmt: skip
     """Attack an erasure; what was found is saved in its evidence, with how often it brought the concept back.
 

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from efface.checks import check_place, load_erasure
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError, UnknownName
-from efface.models.load import load_model
+from efface.models.load import ModelLike, load_model
 
 if TYPE_CHECKING:
     from efface.export.forms import Exported
-    from efface.models.editable import Editable
     from efface.ops.progress import Progress
 
 
 def transfer(
-    artifact: str | Path, to: str | Path | Editable, *, out: str | Path, force: bool = False, overwrite: bool = False,
+    artifact: str | Path, to: ModelLike, *, out: str | Path, force: bool = False, overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Erasure:  # fmt: skip
     """Put an erasure onto another model that shares what it edits, without training; the result is an erasure for that model.
 
     Args:
         artifact: the erasure's folder.
-        to: a name, a folder in diffusers layout, or a loaded model.
+        to: whatever `efface.load_model` takes, or a `ModelRef`.
         out: the new artifact's folder.
         force: whether what is edited may differ from what the erasure was made for; the distance is recorded.
         overwrite: replace an erasure that is there.
@@ -41,7 +40,7 @@ def transfer(
     """
     check_place(Path(out), overwrite)
     erasure = load_erasure(artifact)
-    loaded = load_model(to) if isinstance(to, str | Path) else to
+    loaded = load_model(to)
     from efface.making import carry_over
 
     return carry_over(loaded, erasure, Path(out), force=force, overwrite=overwrite, progress=progress)
@@ -49,7 +48,7 @@ def transfer(
 
 def revise(
     artifact: str | Path, *, out: str | Path, add: Sequence[str | Concept] = (), drop: Sequence[str] = (),
-    model: str | Path | Editable | None = None, overwrite: bool = False, progress: Progress | None = None,
+    model: ModelLike | None = None, overwrite: bool = False, progress: Progress | None = None,
 ) -> Erasure:  # fmt: skip
     """Erase more concepts, or give some back: a closed-form erasure is solved again from what it keeps of its texts.
 
@@ -76,8 +75,7 @@ def revise(
             raise UnknownName("erased concept", name, names)
     if not add and not drop:
         raise EffaceError("nothing to revise: name concepts to add or to drop")
-    wanted = erasure.spec.model if model is None else model
-    loaded = load_model(wanted) if isinstance(wanted, str | Path) else wanted
+    loaded = load_model(erasure.spec.model if model is None else model, default=erasure.spec.model)
     from efface.making import remake
     from efface.ops.apply import check_base
 
@@ -87,7 +85,7 @@ def revise(
 
 
 def export(
-    artifact: str | Path, out: str | Path, *, form: str = "diffusers", rank: int | None = None, model: str | Path | Editable | None = None,
+    artifact: str | Path, out: str | Path, *, form: str = "diffusers", rank: int | None = None, model: ModelLike | None = None,
     force: bool = False, overwrite: bool = False, progress: Progress | None = None,
 ) -> Exported:  # fmt: skip
     """Export an erasure as files that other programs load, with a model card and the erasure's manifest.
@@ -115,8 +113,7 @@ def export(
     check_place(Path(out), overwrite, EXPORT, "export")
     erasure = load_erasure(artifact)
     check_form(erasure, form, rank)
-    wanted = erasure.spec.model if model is None else model
-    loaded: Any = load_model(wanted) if isinstance(wanted, str | Path) else wanted
+    loaded = load_model(erasure.spec.model if model is None else model, default=erasure.spec.model)
     from efface.export.write import export as write
 
     return write(loaded, erasure, Path(out), form, rank=rank, force=force, overwrite=overwrite, progress=progress)

@@ -14,16 +14,15 @@ from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
 from efface.core.manifest import EVIDENCE, MANIFEST
 from efface.core.registry import METHODS
-from efface.models.load import EMBEDDED, kin, load_model, locate
+from efface.models.load import EMBEDDED, ModelLike, kin, load_model, name_of
 
 if TYPE_CHECKING:
     from efface.benchmarks.draw import Painter
     from efface.benchmarks.protocol import Benchmark
-    from efface.models.editable import Editable
 
 
 def check_before(
-    concepts: Sequence[Concept], *, out: Path, model: str | Path | Editable, method: str, preset: str | None = None,
+    concepts: Sequence[Concept], *, out: Path, model: ModelLike, method: str, preset: str | None = None,
     config: Mapping[str, Any] | None = None, overwrite: bool = False,
 ) -> None:  # fmt: skip
     """What can be known before a model is loaded: concepts that go together, a method, settings and a model that exist, a free place.
@@ -33,8 +32,7 @@ def check_before(
     """
     check_together(concepts)
     METHODS.card(method)
-    name = locate(model)[1] if isinstance(model, str | Path) else model.name
-    METHODS.configure(method, preset, kin(name), config or {})
+    METHODS.configure(method, preset, kin(name_of(model)), config or {})
     check_place(out, overwrite)
 
 
@@ -105,10 +103,9 @@ def artifact_and_benchmark(artifact: str | Path, benchmark: str | Path | None, p
     return erasure, found
 
 
-def painter_for(benchmark: Benchmark, erasure: Erasure, model: str | Path | Editable | None, force: bool, keep: bool) -> Painter:
+def painter_for(benchmark: Benchmark, erasure: Erasure, model: ModelLike | None, force: bool, keep: bool) -> Painter:
     """What draws the benchmark's pictures with the base model."""
-    wanted = erasure.spec.model if model is None else model
-    loaded = load_model(wanted) if isinstance(wanted, str | Path) else wanted
+    loaded = load_model(erasure.spec.model if model is None else model, default=erasure.spec.model)
     from efface.benchmarks.cache import PictureCache
     from efface.benchmarks.draw import Painter
     from efface.ops.apply import check_base

@@ -17,6 +17,7 @@ import torch
 
 from efface.benchmarks.look import in_words, look
 from efface.core.attack_set import AttackSet, Budget, Task
+from efface.core.card import Card
 from efface.core.concept import Concept, check_together
 from efface.core.config import configure, preset_for
 from efface.core.erasure import Cost, Erasure
@@ -27,6 +28,8 @@ from efface.core.seeds import derive_seed
 from efface.core.spec import RunSpec
 from efface.models.editable import Editable
 from efface.models.load import kin
+from efface.models.memory import enough_memory
+from efface.models.sites import SECOND
 from efface.ops.apply import applied_to, check_base
 from efface.ops.attack_run import AttackRun, before, under_attack
 from efface.ops.closed_form import Statistics
@@ -34,6 +37,8 @@ from efface.ops.edits import SAMPLER
 from efface.ops.effect import effect_check
 from efface.ops.progress import Progress, Silent
 from efface.ops.run import Run
+
+LOWER = "lower batch and what else is drawn or trained at once (--set batch=1), or choose a smaller dtype (--dtype bfloat16)"
 
 
 def configuration(function: object, preset: str | None, model: str, overrides: Mapping[str, Any]) -> tuple[Any, str]:
@@ -47,11 +52,19 @@ def configuration(function: object, preset: str | None, model: str, overrides: M
     return configure(module.Config, module.PRESETS, chosen, overrides), chosen
 
 
+def check_family(function: Any, model: Editable) -> None:
+    """Raises `EffaceError` unless a method or attack supports the model, by the families of the ``CARD`` beside it."""
+    card: Card | None = getattr(sys.modules[str(getattr(function, "__module__", ""))], "CARD", None)
+    if card is not None and model.family not in card.families:
+        raise EffaceError(f"{card.name} does not support {model.family} models such as {model.name}; it does {', '.join(card.families)}")
+
+
 def make(
     model: Editable, concepts: tuple[Concept, ...], out: Path, function: Any, *, preset: str | None, overrides: Mapping[str, Any],
     seed: int, resume: bool, overwrite: bool, progress: Progress | None,
 ) -> Erasure:  # fmt: skip
     """Runs a method, checks its effect, and saves the erasure; checkpoints lie beside ``out`` until it is there."""
+    check_family(function, model)
     config, chosen = configuration(function, preset, model.name, overrides)
     spec = RunSpec(model.name, model.fingerprint(), function.__name__, asdict(config), concepts, seed, chosen)
     return _made(
@@ -103,7 +116,8 @@ def _made(
     began, clock = time.perf_counter(), work / "seconds.json"
     earlier = float(str(read_json(clock))) if resume and clock.is_file() else 0.0
     try:
-        erasure = work_of(run)
+        with enough_memory(LOWER):
+            erasure = work_of(run)
     finally:
         seconds = earlier + time.perf_counter() - began
         if work.is_dir():
@@ -132,6 +146,11 @@ def carry_over(model: Editable, erasure: Erasure, out: Path, *, force: bool, ove
     made_for = {name: print_ for name, print_ in erasure.spec.base.items() if name in edited}
     partial = replace(erasure, spec=replace(erasure.spec, base=made_for))
     distances, other = check_base(model, partial, base, force)
+    text = {component for component in base if component.startswith("text_encoder")}
+    if text & edited and (left := sorted(text - edited)):
+        warnings.warn(
+            f"{model.name} reads {left[0]} too, which this erasure leaves as it is: the concept may still be asked for", stacklevel=3
+        )
     spec = replace(erasure.spec, model=model.name, base=base)
     said = {"from": erasure.spec.hash, "model": erasure.spec.model, "distances": distances, "forced": bool(other)}
     moved, line = checked(model, replace(erasure, spec=spec, cost=None, folder=None), progress, transfer=said)
@@ -147,6 +166,7 @@ def search(
 
     ``phrases``, other words for the concept, go to attacks whose configuration has a field of that name and is given none.
     """
+    check_family(function, model)
     config, _ = configuration(function, preset, model.name, overrides)
     if phrases and getattr(config, "phrases", None) == ():
         config = replace(config, phrases=tuple(phrases))
@@ -154,7 +174,8 @@ def search(
     with under_attack(model, erasure, force) as unerased:
         run = AttackRun(seed=seed, device=model.device, progress=progress or Silent(), unedited=unedited, unerased=unerased)
         base, began = applied_to(model)[-1].base, time.perf_counter()
-        found: AttackSet = function(model, concept, tasks, config, run)
+        with enough_memory(LOWER):
+            found: AttackSet = function(model, concept, tasks, config, run)
         if left_out := len(found.prompts) - len(found.allowed().prompts):
             warnings.warn(f"{left_out} of {len(found.prompts)} prompts that the search found are left out: content policy", stacklevel=2)
         budget = Budget(found.budget.steps, time.perf_counter() - began)
@@ -179,7 +200,8 @@ def readme(erasure: Erasure, line: str) -> str:
     text = f"# {names}, erased from {spec.model} by {spec.method}\n\nPreset {spec.preset}, seed {spec.seed}. Effect check: {line}.\n"
     ops = {edit.op for edit in erasure.edits}
     if ops == {"replace"}:
-        text += f"\nWithout efface, in plain diffusers:\n\n```python\n{REPLACES}```\n"
+        lines = REPLACES if SECOND not in spec.base else REPLACES.replace("StableDiffusionPipeline", "StableDiffusionXLPipeline")
+        text += f"\nWithout efface, in plain diffusers:\n\n```python\n{lines}```\n"
     elif ops == {"guidance"} and all(edit.params.get("rule") == "negative_prompt" for edit in erasure.edits):
         prompts = ", ".join(str(p) for edit in erasure.edits for p in edit.params["prompts"])
         text += (

@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.tiny import erasure_of, state_bytes, tiny_model
+from helpers.tiny import PIPES, erasure_of, state_bytes, tiny_model, tiny_of
 
 from efface.core.attack_set import AttackSet, Task
 from efface.core.concept import Concept
-from efface.core.edits import Edit
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
 from efface.core.registry import ATTACKS
@@ -23,6 +22,7 @@ from efface.models.unet import UNetModel
 from efface.ops.apply import applied_to
 from efface.ops.blobs import to_blob
 from efface.ops.soft_prompts import soft_of
+from efface.ops.student import Student
 
 SMALL: dict[str, Any] = {
     "steps": 3, "levels": 2, "batch": 2, "pictures": 3, "sampler_steps": 2, "sentences": 2, "words": 2, "population": 6, "generations": 3,
@@ -41,11 +41,12 @@ def _short_sentences(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def edited(model: UNetModel) -> Erasure:
-    """An erasure that changes the text encoder."""
-    sites = model.sites("text_mlp")
-    generator = torch.Generator().manual_seed(0)
-    tensors = {name: p.detach() + 0.1 * torch.randn(p.shape, generator=generator) for name, p in sites.parameters.items()}
-    return erasure_of(model, [Edit("text_encoder", "replace", {n: n for n in tensors})], {n: to_blob(t) for n, t in tensors.items()})
+    """An erasure that changes every text encoder."""
+    student, generator = Student(model, "text_mlp"), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for master in student.parameters():
+            master += 0.1 * torch.randn(master.shape, generator=generator)
+    return erasure_of(model, *student.replace_edits())
 
 
 def run(name: str, model: UNetModel, **more: Any) -> AttackSet:
@@ -56,9 +57,11 @@ def run(name: str, model: UNetModel, **more: Any) -> AttackSet:
     return search(model, edited(model), CONCEPT, TASKS, function, **{**settings, **more})
 
 
+@pytest.mark.parametrize("family", PIPES)
 @pytest.mark.parametrize("name", ATTACKS.names())
-def test_finds_a_prompt_for_every_task_and_leaves_the_model_alone(name: str, tmp_path: Path) -> None:
-    model = tiny_model()
+def test_finds_a_prompt_for_every_task_and_leaves_the_model_alone(name: str, family: str, tmp_path: Path) -> None:
+    model = tiny_of(family)
+    assert family in ATTACKS.card(name).families
     before = state_bytes(model)
     found = run(name, model)
     assert state_bytes(model) == before

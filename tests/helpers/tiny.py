@@ -1,12 +1,20 @@
-"""A Stable Diffusion pipeline small enough to build in a test: random weights, the real classes."""
+"""Stable Diffusion pipelines, 1, 2 and XL, small enough to build in a test: random weights, the real classes."""
 
 from __future__ import annotations
 
 import string
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    EulerDiscreteScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from efface.core.concept import Concept
 from efface.core.erasure import Edit, Erasure
@@ -15,56 +23,110 @@ from efface.core.tensors import Tensor
 from efface.models.unet import UNetModel
 
 WIDTH, CONTEXT, BOS, EOS = 32, 16, "<|startoftext|>", "<|endoftext|>"
+WIDTH_2, POOLED = 24, 20
+"""Of SDXL's second text encoder."""
 
 
-def tiny_tokenizer() -> CLIPTokenizer:
-    """Letters are tokens; so are cat, dog and gun."""
+def tiny_tokenizer(pad: str = EOS, first: tuple[str, ...] = ()) -> CLIPTokenizer:
+    """Letters are tokens; so are cat, dog and gun, and whatever is to come first."""
     merges = [pair for word in ("cat", "dog", "gun") for pair in ((word[0], word[1]), (word[:2], f"{word[2]}</w>"))]
-    tokens = [*string.ascii_lowercase, *(f"{a}</w>" for a in string.ascii_lowercase), *("".join(pair) for pair in merges), BOS, EOS]
-    return CLIPTokenizer(vocab={token: i for i, token in enumerate(tokens)}, merges=merges, model_max_length=CONTEXT)
+    tokens = [*first, *string.ascii_lowercase, *(f"{a}</w>" for a in string.ascii_lowercase), *("".join(pair) for pair in merges), BOS, EOS]
+    return CLIPTokenizer(vocab={token: i for i, token in enumerate(tokens)}, merges=merges, model_max_length=CONTEXT, pad_token=pad)
 
 
-def tiny_text(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+def tiny_text(tokenizer: CLIPTokenizer, **more: Any) -> CLIPTextModel:
+    return CLIPTextModel(text_config(tokenizer, **more))
+
+
+def text_config(tokenizer: CLIPTokenizer, **more: Any) -> CLIPTextConfig:
     ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
     sizes = {"hidden_size": WIDTH, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    return CLIPTextModel(CLIPTextConfig(vocab_size=len(tokenizer), max_position_embeddings=CONTEXT, **sizes, **ids))
+    return CLIPTextConfig(vocab_size=len(tokenizer), max_position_embeddings=CONTEXT, **{**sizes, **ids, **more})
 
 
-def tiny_unet() -> UNet2DConditionModel:
-    return UNet2DConditionModel(
-        sample_size=8,
-        block_out_channels=(16, 32),
+def tiny_unet(**more: Any) -> UNet2DConditionModel:
+    settings: dict[str, Any] = {
+        "sample_size": 8,
+        "block_out_channels": (16, 32),
+        "layers_per_block": 1,
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+        "cross_attention_dim": WIDTH,
+        "attention_head_dim": 4,
+        "norm_num_groups": 4,
+    }
+    return UNet2DConditionModel(**{**settings, **more})
+
+
+def tiny_vae() -> AutoencoderKL:
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8, 16),
         layers_per_block=1,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=WIDTH,
-        attention_head_dim=4,
         norm_num_groups=4,
+        sample_size=16,
     )
 
 
-def tiny_model(seed: int = 0, dtype: torch.dtype = torch.float32, prediction: str = "epsilon") -> UNetModel:
-    """The same weights for the same seed, whatever the dtype."""
+def tiny_pipe(seed: int = 0, prediction: str = "epsilon", pad: str = EOS, text: Any = None, unet: Any = None) -> StableDiffusionPipeline:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        tokenizer = tiny_tokenizer()
-        vae = AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 2,
-            up_block_types=("UpDecoderBlock2D",) * 2,
-            block_out_channels=(8, 16),
-            layers_per_block=1,
-            norm_num_groups=4,
-            sample_size=16,
-        )
-        parts = {"vae": vae, "text_encoder": tiny_text(tokenizer), "unet": tiny_unet(), "tokenizer": tokenizer}
-    pipe = StableDiffusionPipeline(
+        tokenizer = tiny_tokenizer(pad, () if pad == EOS else (pad,))
+        parts = {"vae": tiny_vae(), "text_encoder": tiny_text(tokenizer, **(text or {})), "unet": tiny_unet(**(unet or {}))}
+    return StableDiffusionPipeline(
         **parts,
+        tokenizer=tokenizer,
         scheduler=DDIMScheduler(clip_sample=False, set_alpha_to_one=False, steps_offset=1, prediction_type=prediction),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
     )
+
+
+def tiny_model(seed: int = 0, dtype: torch.dtype = torch.float32, prediction: str = "epsilon") -> UNetModel:
+    """Stable Diffusion 1; the same weights for the same seed, whatever the dtype."""
+    pipe = tiny_pipe(seed, prediction)
     return UNetModel(pipe if dtype == torch.float32 else pipe.to(dtype), "tiny")
+
+
+def tiny_sd2_pipe(seed: int = 0) -> StableDiffusionPipeline:
+    """Stable Diffusion 2: velocity, linear projections, the activation of OpenCLIP, padding that is no end of text."""
+    return tiny_pipe(seed, "v_prediction", "!", {"hidden_act": "gelu"}, {"use_linear_projection": True, "attention_head_dim": (4, 8)})
+
+
+def tiny_sdxl_pipe(seed: int = 0, **more: Any) -> StableDiffusionXLPipeline:
+    """SDXL: two text encoders of different widths and depths, the conditions beside the text, Euler's sampler."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        one, two = tiny_tokenizer(EOS, ("!",)), tiny_tokenizer("!", ("!",))
+        wide = {"hidden_size": WIDTH_2, "num_hidden_layers": 3, "hidden_act": "gelu", "projection_dim": POOLED}
+        unet = tiny_unet(
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            transformer_layers_per_block=(1, 2),
+            cross_attention_dim=WIDTH + WIDTH_2,
+            attention_head_dim=(4, 8),
+            use_linear_projection=True,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=6 * 8 + POOLED,
+        )
+        text_2 = CLIPTextModelWithProjection(text_config(two, **wide))
+        parts = {"vae": tiny_vae(), "text_encoder": tiny_text(one), "text_encoder_2": text_2, "unet": unet}
+    scheduler = EulerDiscreteScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", timestep_spacing="leading", steps_offset=1
+    )
+    settings = {"scheduler": scheduler, "add_watermarker": False, "force_zeros_for_empty_prompt": True}
+    return StableDiffusionXLPipeline(**parts, tokenizer=one, tokenizer_2=two, **{**settings, **more})
+
+
+PIPES = {"sd1": tiny_pipe, "sd2": tiny_sd2_pipe, "sdxl": tiny_sdxl_pipe}
+
+
+def tiny_of(family: str, seed: int = 0) -> UNetModel:
+    """A tiny model of a family."""
+    return UNetModel(PIPES[family](seed), f"tiny-{family}")
 
 
 def state_bytes(model: UNetModel) -> dict[str, bytes]:

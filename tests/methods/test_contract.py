@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.tiny import state_bytes, tiny_model
+from helpers.tiny import PIPES, state_bytes, tiny_model, tiny_of
 
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
+from efface.core.errors import EffaceError
 from efface.core.registry import METHODS
 from efface.making import configuration, make
 from efface.models.unet import UNetModel
@@ -96,6 +97,29 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(name: str, tmp_path: Path,
     resumed = run(name, tmp_path / "broken", resume=True)
     assert resumed.tensors_path.read_bytes() == whole.tensors_path.read_bytes()
     assert not (tmp_path / ".broken.run").exists(), "checkpoints go when the erasure is there"
+
+
+@pytest.mark.parametrize("family", PIPES)
+@pytest.mark.parametrize("name", METHODS.names())
+def test_runs_on_every_family_of_its_card(name: str, family: str, tmp_path: Path) -> None:
+    model = tiny_of(family)
+    if family not in METHODS.card(name).families:
+        with pytest.raises(EffaceError, match=f"{name} does not support {family} models"):
+            run(name, tmp_path / "e", model)
+        return
+    before = state_bytes(model)
+    run(name, tmp_path / "e", model)
+    assert state_bytes(model) == before
+    erasure = Erasure.load(tmp_path / "e")
+    trained = {edit.component for edit in erasure.edits}
+    if any(component.startswith("text_encoder") for component in trained):
+        assert trained == {encoder.component for encoder in model.encoders}, "every text encoder, or whoever asks the other gets it"
+    plain = model.sample(["a gun"], seeds=[1], steps=2)
+    with applied(model, erasure):
+        edited = model.sample(["a gun"], seeds=[1], steps=2)
+    assert torch.isfinite(edited).all()
+    assert not torch.equal(plain, edited)
+    assert state_bytes(model) == before
 
 
 @pytest.mark.parametrize("name", METHODS.names())

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.tiny import tiny_model
+from helpers.tiny import WIDTH, erasure_of, tiny_model, tiny_of
 
 from efface.core.concept import Concept
 from efface.core.errors import EffaceError, UnknownName
 from efface.core.spec import RunSpec
 from efface.methods.sage import Config, sage
 from efface.models.unet import UNetModel
+from efface.ops.apply import applied
 from efface.ops.own_words import candidates, own_words
 from efface.ops.run import Run
 
@@ -88,3 +89,33 @@ def test_own_words_are_words_that_explain_better() -> None:
     assert {word.word for word in found} <= {"cat", "dog"}
     assert all(word.gain > 0 and 0 < word.share <= 1 for word in found)
     assert found == own_words(model, free, count=2, pictures=4, levels=2, steps=2)
+
+
+def test_on_sdxl_both_encoders_forget_and_retained_prompts_move_less() -> None:
+    model = tiny_of("sdxl")
+    with torch.no_grad():  # a random denoiser hardly reads the text: louder, so that there is something to erase and to retain
+        for weight in model.sites("cross_all").parameters.values():
+            weight *= 4
+    run = Run(seed=0, spec=RunSpec("tiny", {}, "sage", {}, (CONCEPT,)))
+    small = {"steps": 40, "warmup": 5, "lr": 5e-4, "batch": 4, "attack_steps": 3, "top": 2, "sampler_steps": 4, "templates": SENTENCES}
+    erasure = sage(model, (CONCEPT,), Config(graph=1000.0, local=100.0, eta=3.0, **small), run)  # type: ignore[arg-type]
+    assert [edit.component for edit in erasure.edits] == ["text_encoder", "text_encoder_2"]
+    assert {name.split(".")[0] for name in erasure.tensors} == {"text_encoder", "text_encoder_2"}
+    asked, kept = ["a gun", "my gun"], list(CONCEPT.retain)
+    with torch.no_grad():
+        before = [model.encode(prompts) for prompts in (asked, kept)]
+        with applied(model, erasure_of(model, list(erasure.edits), dict(erasure.tensors))):
+            after = [model.encode(prompts) for prompts in (asked, kept)]
+    for part in (slice(WIDTH), slice(WIDTH, None)):
+        moves = [float((a.states - b.states)[..., part].norm() / b.states[..., part].norm()) for a, b in zip(after, before, strict=True)]
+        assert moves[0] > 0.05
+        assert moves[1] < 0.7 * moves[0]
+    assert not torch.allclose(after[0].pooled, before[0].pooled, atol=1e-3)
+
+
+def test_one_encoder_alone_where_that_is_asked() -> None:
+    model = tiny_of("sdxl")
+    run = Run(seed=0, spec=RunSpec("tiny", {}, "sage", {}, (CONCEPT,)))
+    small = {"steps": 2, "warmup": 1, "lr": 3e-3, "batch": 2, "attack_steps": 2, "top": 2, "sampler_steps": 2, "templates": SENTENCES}
+    erasure = sage(model, (CONCEPT,), Config(sites="text_encoder_2/text_mlp", **small), run)  # type: ignore[arg-type]
+    assert [edit.component for edit in erasure.edits] == ["text_encoder_2"]

@@ -29,7 +29,7 @@ CARD = Card(
     title="Inside-out search",
     paper="Zhu et al.: SAGE: Exploring the Boundaries of Unsafe Concept Domain with Semantic-Augment Erasing, 2025",
     arxiv="2506.09363",
-    families=("sd1",),
+    families=("sd1", "sd2", "sdxl"),
     trains="",
     needs_gradient=True,
     needs_images=False,
@@ -63,7 +63,7 @@ def inside_out(model: Editable, concept: Concept, tasks: Sequence[Task], config:
     frames, alone = framed(model, prompts, [concept.name] * len(prompts)), framed(model, [concept.name], [concept.name])
     search = Search(config.objective, config.domain, config.steps, config.lr, config.free, config.scatter)
     generator = torch.Generator().manual_seed(run.seed)
-    original = partial(model.encode, params=run.unedited.get("text_encoder"))
+    original = partial(model.encode, params=run.unedited_text)
     similarity, table, rows = Similarity(model, config.similarity), embedding_table(model), []
     run.progress.start("searching inside-out", len(prompts), 0)
     try:

@@ -35,7 +35,7 @@ CARD = Card(
     title="Ring-A-Bell",
     paper="Tsai, Hsu, Xie, Lin, Chen, Li, Chen, Yu, Huang: Ring-A-Bell! How Reliable are Concept Removal Methods?, ICLR 2024",
     arxiv="2310.10012",
-    families=("sd1",),
+    families=("sd1", "sd2", "sdxl"),
     trains="",
     needs_gradient=False,
     needs_images=False,
@@ -67,7 +67,7 @@ def ring_a_bell(model: Editable, concept: Concept, tasks: Sequence[Task], config
     length = model.tokenize([""]).ids.shape[1]
     if not 1 <= config.words <= length - 2 or config.population < 4 or config.generations < 1:
         raise EffaceError(f"words must be 1 to {length - 2}, population at least 4 and generations at least 1")
-    encode = partial(model.encode, params=run.unedited.get("text_encoder"))
+    encode = partial(model.encode, params=run.unedited_text)
     vocabulary, generator, rows = single_words(model), run.generator("search"), []
     run.progress.start("ring-a-bell: genetic search", len(tasks), 0)
     try:
@@ -102,6 +102,7 @@ def evolve(
     def distances(individuals: Tensor) -> Tensor:
         ids = empty.ids.repeat(len(individuals), 1)
         ids[:, 1 : 1 + k] = vocabulary[individuals]
+        ids[:, 1 + k] = empty.ids[0, 1]  # end of text, which not every tokenizer pads with
         eos = torch.full((len(ids),), 1 + k, device=device)
         mask = (torch.arange(ids.shape[1], device=device) <= 1 + k).long().expand(len(ids), -1)
         states = encode(Tokens(ids, mask, eos)).states

@@ -55,12 +55,14 @@ class Painter:
         model: the base model; erasures are applied while their pictures are drawn, and removed.
         sampler: how.
         cache: where pictures are kept; None keeps none.
-        batch: pictures drawn at once.
+        batch: pictures drawn at once; the model's own number by default.
         force: whether an erasure may be for another base.
     """
 
-    def __init__(self, model: Editable, sampler: Sampler, cache: PictureCache | None, *, batch: int = 16, force: bool = False) -> None:
-        self.model, self.sampler, self.cache, self.batch, self.force = model, sampler, cache, batch, force
+    def __init__(
+        self, model: Editable, sampler: Sampler, cache: PictureCache | None, *, batch: int | None = None, force: bool = False
+    ) -> None:
+        self.model, self.sampler, self.cache, self.batch, self.force = model, sampler, cache, batch or model.batch, force
         self._model_key = model_key(model) if cache else ""
 
     def pictures(self, rows: Sequence[Row], erasure: Erasure | None, advance: Advance | None = None) -> Iterator[tuple[list[Row], Tensor]]:

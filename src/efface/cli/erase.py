@@ -14,12 +14,12 @@ from efface.core.concept import Concept
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
 from efface.core.io import curable
-from efface.models.load import EMBEDDED
+from efface.models.load import EMBEDDED, ModelRef
 from efface.ops.progress import RichProgress
 
 
 def concept_of(
-    given: str, synonyms: Sequence[str], anchor: str | None, kind: str | None, retain_file: Path | None, model: str = ""
+    given: str, synonyms: Sequence[str], anchor: str | None, kind: str | None, retain_file: Path | None, model: ModelRef | None = None
 ) -> Concept:
     """The concept that the command line describes; a YAML file's fields are added to.
 
@@ -35,13 +35,13 @@ def concept_of(
         base = Concept.from_yaml(Path(given))
         return replace(base, synonyms=(*base.synonyms, *synonyms), anchor=anchor or base.anchor, retain=(*base.retain, *retain))
     plain = not synonyms and anchor is None and kind is None and retain_file is None
-    shipped = builtin(given) if plain and model not in EMBEDDED else None
+    shipped = builtin(given) if plain and str(model) not in EMBEDDED else None
     return shipped or Concept(given, kind=kind or "object", synonyms=tuple(synonyms), anchor=anchor or "", retain=retain)
 
 
 def concepts_of(
     given: Sequence[str], listed: Path | None, synonyms: Sequence[str], anchor: str | None, kind: str | None, retain_file: Path | None,
-    model: str,
+    model: ModelRef | None,
 ) -> list[Concept]:  # fmt: skip
     """The concepts of the command line and those of a file, one a line; what must stay is held by the first, for all."""
     lines: list[str] = []
@@ -67,7 +67,7 @@ def settings_of(rows: Sequence[str]) -> dict[str, str]:
 
 
 def run_erase(
-    concepts: Sequence[Concept], *, out: Path, model: str, method: str, preset: str | None, config: dict[str, str],
+    concepts: Sequence[Concept], *, out: Path, model: ModelRef, method: str, preset: str | None, config: dict[str, str],
     seed: int, resume: bool, overwrite: bool,
 ) -> tuple[dict[str, Any], str]:  # fmt: skip
     """Erase under a progress bar; returns the artifact's description and the effect check's line."""
@@ -86,7 +86,7 @@ def run_erase(
 
 
 def run_revise(
-    artifact: Path, *, out: Path, add: Sequence[str], drop: Sequence[str], model: str | None, overwrite: bool
+    artifact: Path, *, out: Path, add: Sequence[str], drop: Sequence[str], model: ModelRef | None, overwrite: bool
 ) -> tuple[dict[str, Any], str]:
     """Revise under a progress bar; returns the new artifact's description and the effect check's line."""
     from efface import api
@@ -96,7 +96,7 @@ def run_revise(
     return describe(out)[0], f"{len(erasure.concepts)} concepts: {dict(erasure.effect or {})['verdict']}"
 
 
-def run_gram(captions: Path, *, out: Path, model: str, batch: int, overwrite: bool) -> dict[str, Any]:
+def run_gram(captions: Path, *, out: Path, model: ModelRef, batch: int, overwrite: bool) -> dict[str, Any]:
     """Reads captions line by line under a progress bar and saves their Gram."""
     from efface.checks import check_place
     from efface.models.load import load_model

@@ -7,13 +7,14 @@ from typing import Any
 
 from efface.core.plain import plain
 from efface.core.result import Result, Score
+from efface.models.load import ModelRef, name_of
 from efface.ops.progress import RichProgress
 
 from .erase import settings_of
 
 
 def run_evaluation(
-    artifact: Path, benchmark: str | None, *, part: str, seed: int | None, limit: int | None, fid: int | None, model: str | None,
+    artifact: Path, benchmark: str | None, *, part: str, seed: int | None, limit: int | None, fid: int | None, model: ModelRef | None,
     force: bool,
 ) -> tuple[dict[str, Any], str]:  # fmt: skip
     """Evaluate under a progress bar; returns the result as plain data and as text."""
@@ -26,7 +27,7 @@ def run_evaluation(
 
 
 def run_attack(
-    artifact: Path, attack: str, *, benchmark: str | None, part: str, replay: Path | None, model: str | None, settings: list[str],
+    artifact: Path, attack: str, *, benchmark: str | None, part: str, replay: Path | None, model: ModelRef | None, settings: list[str],
     seed: int, limit: int | None, force: bool,
 ) -> tuple[dict[str, Any], str]:  # fmt: skip
     """Attack under a progress bar; returns what was found as plain data and as text."""
@@ -44,13 +45,13 @@ def run_attack(
 
 
 def run_transfer(
-    artifact: Path, to: str, *, out: Path | None, limit: int | None, force: bool, overwrite: bool
+    artifact: Path, to: ModelRef, *, out: Path | None, limit: int | None, force: bool, overwrite: bool
 ) -> tuple[dict[str, Any], str]:
     """Carry an erasure over under a progress bar, and evaluate it where a benchmark fits; returns plain data and text."""
     from efface import api
     from efface.benchmarks.protocol import benchmark_for
 
-    target = out or artifact.parent / f"{artifact.name}-on-{Path(to).name}"
+    target = out or artifact.parent / f"{artifact.name}-on-{Path(name_of(to)).name}"
     moved = api.transfer(artifact, to, out=target, force=force, overwrite=overwrite, progress=RichProgress())
     effect = dict(moved.effect or {})
     data, lines = {"folder": str(target), "transfer": effect["transfer"]}, [str(effect["verdict"])]

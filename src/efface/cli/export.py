@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from efface.core.plain import plain
+from efface.models.load import ModelRef
 from efface.ops.progress import RichProgress
 
 
 def run_export(
-    artifact: Path, out: Path, form: str, *, rank: int | None, model: str | None, force: bool, overwrite: bool
+    artifact: Path, out: Path, form: str, *, rank: int | None, model: ModelRef | None, force: bool, overwrite: bool
 ) -> tuple[dict[str, Any], str]:
     """Export under a progress bar; returns what was written as plain data and as text."""
     from efface import api

@@ -10,14 +10,16 @@ import typer
 from efface.core.errors import EffaceError
 
 from .app import Json, app
+from .loading import Model, loads
 
 studies = typer.Typer(help="A paper's experiment as one command, with your own weights and data.", no_args_is_help=True)
 app.add_typer(studies, name="reproduce")
 
 
 @studies.command("sage-i2p")
+@loads("model")
 def sage_i2p(
-    model: Annotated[str, typer.Option(help="Stable Diffusion 1.4 or 1.5: a folder in diffusers layout.")],
+    model: Model,
     prompts: Annotated[Path, typer.Option(help="I2P as a CSV file, with a seed and a guidance scale in every row.")],
     captions: Annotated[Path, typer.Option(help="COCO captions: a CSV file with a column prompt or caption, or COCO's JSON.")],
     images: Annotated[Path, typer.Option(help="Folder of COCO's pictures, the reference of the FID.")],
@@ -43,6 +45,7 @@ def sage_i2p(
     for path in (prompts, captions, images):
         if not path.exists():
             raise EffaceError(f"{path} is not there: give the path of your own copy")
+    from efface.models.load import load_model, name_of
     from efface.ops.progress import RichProgress
     from efface.sweep.drawn import Plan
     from efface.sweep.reproduce import reproduce
@@ -52,9 +55,7 @@ def sage_i2p(
     from .evidence import as_data, line
 
     chosen, plan = concept_of(concept), Plan(prompts, captions, images, category, limit, caption_limit, steps, batch=batch)
-    tools = tools_of(detector, counting, weights, features, clip, chosen, model)
-    from efface.models.load import load_model
-
+    tools = tools_of(detector, counting, weights, features, clip, chosen, name_of(model))
     result = reproduce(
         load_model(model), chosen, plan, tools, out, method=method, preset=preset, config=settings_of(settings or []), seed=seed,
         progress=RichProgress(),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from efface.core.errors import EffaceError
 from efface.core.policy import check_prompts
-from efface.models.load import load_model, locate
+from efface.models.load import ModelRef, load_model, name_of
 
 
 def check_target(path: Path) -> None:
@@ -26,12 +26,12 @@ def check_target(path: Path) -> None:
 
 
 def draw_grid(
-    prompts: Sequence[str], *, n: int, seed: int, out: Path, model: str, steps: int, guidance: float
+    prompts: Sequence[str], *, n: int, seed: int, out: Path, model: ModelRef, steps: int, guidance: float
 ) -> dict[str, str | int | float | list[str]]:
     """Draw ``n`` pictures of each prompt, seeds counting up from ``seed``, into one labelled grid; returns what was done."""
     check_prompts(prompts)
     check_target(out)
-    locate(model)
+    name_of(model)
     from efface.report.grid import labelled_grid
 
     from .pictures import draw_with_progress, save_png

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from .app import Artifact, Json, app
+from .loading import Base, loads
 
 
 @app.command()
@@ -39,13 +40,14 @@ def ablate(
 
 
 @app.command()
+@loads("model")
 def topology(
     artifact: Artifact,
     benchmark: Annotated[str | None, typer.Option(help="A name or YAML file; by default the one that fits the erasure.")] = None,
     part: Annotated[str, typer.Option(help="Part of the benchmark: test or dev.")] = "test",
     limit: Annotated[int, typer.Option(min=8, help="At most so many prompts a group.")] = 96,
     seed: Annotated[int, typer.Option(min=0, help="Of the picture and the intervals.")] = 0,
-    model: Annotated[str | None, typer.Option(help="The base model; by default the erasure's own.")] = None,
+    model: Base = None,
     force: Annotated[bool, typer.Option("--force", help="The base model may be another one: a transfer.")] = False,
     as_json: Json = False,
 ) -> None:

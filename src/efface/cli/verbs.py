@@ -10,15 +10,17 @@ from typing import Annotated
 import typer
 
 from .app import Artifact, Json, app
+from .loading import POCKET, Base, Model, Target, loads
 
 
 @app.command()
+@loads("model")
 def sample(
     prompts: Annotated[list[str], typer.Argument(help='What to draw; "" draws without a prompt.')],
     n: Annotated[int, typer.Option("-n", min=1, help="Pictures for each prompt.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="The first picture's seed; the others follow.")] = 0,
     out: Annotated[Path, typer.Option(help="The grid, a PNG.")] = Path("sample.png"),
-    model: Annotated[str, typer.Option(help='"pocket", or a folder in diffusers layout.')] = "pocket",
+    model: Model = POCKET,
     steps: Annotated[int, typer.Option(min=1, max=1000, help="DDIM steps.")] = 20,
     guidance: Annotated[float, typer.Option(help="Classifier-free guidance scale; 1 is none.")] = 3.0,
     as_json: Json = False,
@@ -31,6 +33,7 @@ def sample(
 
 
 @app.command()
+@loads("model")
 def erase(
     out: Annotated[Path, typer.Option(help="Folder for the erasure.")],
     concepts: Annotated[
@@ -38,7 +41,7 @@ def erase(
         typer.Argument(help="What to erase: a name (`efface concepts` lists some), or a YAML file; several together."),
     ] = None,
     concept: Annotated[list[str] | None, typer.Option(help="The same as an option.")] = None,
-    model: Annotated[str, typer.Option(help='"pocket", or a folder in diffusers layout.')] = "pocket",
+    model: Model = POCKET,
     method: Annotated[str, typer.Option(help="The method; `efface methods` lists them.")] = "esd",
     preset: Annotated[str | None, typer.Option(help="One of the method's presets; by default the model's own, else paper.")] = None,
     synonym: Annotated[list[str] | None, typer.Option(help="Another word for the concept; repeat for more.")] = None,
@@ -69,12 +72,13 @@ def erase(
 
 
 @app.command()
+@loads("model")
 def revise(
     artifact: Artifact,
     out: Annotated[Path, typer.Option(help="Folder for the new erasure.")],
     add: Annotated[list[str] | None, typer.Option(help="A concept to erase, too: a name or a YAML file; repeat for more.")] = None,
     drop: Annotated[list[str] | None, typer.Option(help="A concept to give back; repeat for more.")] = None,
-    model: Annotated[str | None, typer.Option(help="The base model; by default the erasure's own.")] = None,
+    model: Base = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an erasure that is there.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -86,10 +90,11 @@ def revise(
 
 
 @app.command()
+@loads("model")
 def gram(
     captions: Annotated[Path, typer.Argument(help="A text file with a caption a line.")],
     out: Annotated[Path, typer.Option(help="Folder for the Gram.")],
-    model: Annotated[str, typer.Option(help='"pocket", or a folder in diffusers layout.')] = "pocket",
+    model: Model = POCKET,
     batch: Annotated[int, typer.Option(min=1, help="Captions encoded at once.")] = 64,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a Gram that is there.")] = False,
     as_json: Json = False,
@@ -102,13 +107,14 @@ def gram(
 
 
 @app.command()
+@loads("model")
 def attack(
     artifact: Artifact,
     attack: Annotated[str, typer.Option(help="The attack; `efface attacks` lists them.")] = "synonyms",
     benchmark: Annotated[str | None, typer.Option(help="Where prompts and detector come from; by default the one that fits.")] = None,
     part: Annotated[str, typer.Option(help="Part of the benchmark: test or dev.")] = "test",
     replay: Annotated[Path | None, typer.Option(help="An attack set found elsewhere, to try as it is.")] = None,
-    model: Annotated[str | None, typer.Option(help="The base model; by default the erasure's own.")] = None,
+    model: Base = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="A field of the attack's configuration: name=value.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Root seed.")] = 0,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many prompts.")] = None,
@@ -126,6 +132,7 @@ def attack(
 
 
 @app.command()
+@loads("model")
 def evaluate(
     artifact: Artifact,
     benchmark: Annotated[str | None, typer.Option(help="A name or YAML file; by default the one that fits the erasure.")] = None,
@@ -133,7 +140,7 @@ def evaluate(
     seed: Annotated[int | None, typer.Option(min=0, help="The first picture's seed; the part's own by default.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many pictures a group.")] = None,
     fid: Annotated[int | None, typer.Option(help="So many pictures of unrelated prompts for an FID, too: 2000 or more.")] = None,
-    model: Annotated[str | None, typer.Option(help="The base model; by default the erasure's own.")] = None,
+    model: Base = None,
     force: Annotated[bool, typer.Option("--force", help="The base model may be another one: a transfer.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -180,9 +187,10 @@ def demo(
 
 
 @app.command()
+@loads("to")
 def apply(
     artifact: Artifact,
-    to: Annotated[str, typer.Option(help='The other model: "pocket-sibling", or a folder in diffusers layout.')],
+    to: Target,
     out: Annotated[Path | None, typer.Option(help="Folder for the new erasure; by default the old one's name with the model's.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many pictures a group where a benchmark fits.")] = None,
     force: Annotated[bool, typer.Option("--force", help="What is edited may differ from what the erasure was made for.")] = False,
@@ -197,12 +205,13 @@ def apply(
 
 
 @app.command()
+@loads("model")
 def export(
     artifact: Artifact,
     out: Annotated[Path, typer.Option(help="Folder for the export.")],
     form: Annotated[str, typer.Option(help="diffusers, component, peft, kohya or single-file.")] = "diffusers",
     rank: Annotated[int | None, typer.Option(min=1, help="Of the LoRA, for an erasure that replaces matrices: peft and kohya.")] = None,
-    model: Annotated[str | None, typer.Option(help="The base model; by default the erasure's own.")] = None,
+    model: Base = None,
     force: Annotated[bool, typer.Option("--force", help="The base model may be another one: a transfer.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an export that is there.")] = False,
     as_json: Json = False,

@@ -15,7 +15,7 @@ from efface.core.manifest import read_manifest
 from efface.core.plain import json_bytes, plain
 from efface.core.spec import installed
 from efface.core.tensors import write_tensors
-from efface.models.pipeline import without_bars
+from  import without_bars
 from efface.ops.blobs import to_blob
 from efface.ops.progress import Progress, Silent
 

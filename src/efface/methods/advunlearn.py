@@ -41,7 +41,7 @@ CARD = Card(
     title="AdvUnlearn",
     paper="Zhang, Chen, Jia, Zhang, Fan, Liu, Hong, Ding, Liu: Defensive Unlearning with Adversarial Training, NeurIPS 2024",
     arxiv="2405.15234",
-    families=("sd1",),
+    families=("sd1", "sd2", "sdxl"),
     trains="the text encoder without its embeddings",
     needs_gradient=True,
     needs_images=False,
@@ -105,8 +105,8 @@ def advunlearn(model: Editable, concepts: Sequence[Concept], config: Config, run
         some = torch.randperm(len(now.states), generator=run.generator("retain"))[: config.retain_batch]
         kept = retained.drift(student, now, some, run.generator("retain"))
         step.minimise(erase + config.retain * kept, {"erase": erase.detach(), "retain": kept.detach()})
-    edit, tensors = student.replace_edit()
-    return run.erasure([edit], tensors)
+    edits, tensors = student.replace_edits()
+    return run.erasure(edits, tensors)
 
 
 def sentences(model: Editable, concept: Concept, config: Config, runs: Runs, run: Run) -> Sentences:

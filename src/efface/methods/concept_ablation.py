@@ -39,7 +39,7 @@ CARD = Card(
     title="Concept Ablation",
     paper="Kumari, Zhang, Wang, Shechtman, Zhang, Zhu: Ablating Concepts in Text-to-Image Diffusion Models, ICCV 2023",
     arxiv="2303.13516",
-    families=("sd1",),
+    families=("sd1", "sd2", "sdxl"),
     trains="keys and values of the attention to the text",
     needs_gradient=True,
     needs_images=True,
@@ -118,8 +118,8 @@ def concept_ablation(model: Editable, concepts: Sequence[Concept], config: Confi
                 drift = (student.predict(z, t, kept[which]).epsilon - target).square().mean()
                 loss, parts = loss + config.prior * drift, {**parts, "prior": drift.detach()}
             step.minimise(loss, parts)
-    edit, tensors = student.replace_edit()
-    return run.erasure([edit], tensors)
+    edits, tensors = student.replace_edits()
+    return run.erasure(edits, tensors)
 
 
 def check(config: Config, concepts: Sequence[Concept]) -> None:

@@ -46,7 +46,7 @@ CARD = Card(
     title="ESD",
     paper="Gandikota, Materzynska, Fiotto-Kaufman, Bau: Erasing Concepts from Diffusion Models, ICCV 2023",
     arxiv="2303.07345",
-    families=("sd1",),
+    families=("sd1", "sd2", "sdxl"),
     trains="attention to the text, everything else in the UNet, or the text encoder",
     needs_gradient=True,
     needs_images=False,
@@ -116,7 +116,7 @@ def esd(model: Editable, concepts: Sequence[Concept], config: Config, run: Run) 
     for step in run.steps(config.steps, student.masters, optimiser, extra={"pool": pool} if config.resample else None):
         learning_rate(optimiser, config.lr, config.schedule, step.index, config.steps)
         if config.resample and step.index and step.index % config.resample == 0:
-            pool.refresh(1, params=student.params() if student.component == "unet" else None)
+            pool.refresh(1, params=None if student.trains_text else student.params())
         batch = pool.draw(config.batch, run.generator("batch"))
         e_f, e_0 = batch.conditional, batch.unconditional
         if config.erase_from:
@@ -124,17 +124,17 @@ def esd(model: Editable, concepts: Sequence[Concept], config: Config, run: Run) 
                 target = neg_guidance(e_f, model.predict(batch.z, batch.t, named[batch.prompt]).value, e_0, config.eta + 1)
         else:
             target = neg_guidance(e_0, e_f, e_0, config.eta)
-        cond = student.encode(prompts)[batch.prompt] if student.component == "text_encoder" else batch.cond
+        cond = student.encode(prompts)[batch.prompt] if student.trains_text else batch.cond
         loss = (student.predict(batch.z, batch.t, cond).value - target).square().mean()
         parts = {"erase": loss.detach()}
         if retained is not None:
-            now = student.encode(retained.tokens) if student.component == "text_encoder" else retained.original
+            now = student.encode(retained.tokens) if student.trains_text else retained.original
             some = torch.randint(len(now.states), (config.batch,), generator=run.generator("retain"))
             kept = retained.drift(student, now, some, run.generator("retain"))
             loss, parts = loss + config.retain * kept, {**parts, "retain": kept.detach()}
         step.minimise(loss, parts)
-    edit, tensors = student.replace_edit()
-    return run.erasure([edit], tensors)
+    edits, tensors = student.replace_edits()
+    return run.erasure(edits, tensors)
 
 
 def erased_in(concepts: Sequence[Concept], templates: int) -> tuple[tuple[str, ...], tuple[str, ...]]:

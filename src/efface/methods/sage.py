@@ -53,7 +53,7 @@ CARD = Card(
     title="SAGE (semantic-augment erasing)",
     paper="Zhu et al.: SAGE: Exploring the Boundaries of Unsafe Concept Domain with Semantic-Augment Erasing, 2025",
     arxiv="2506.09363",
-    families=("sd1",),
+    families=("sd1", "sd2", "sdxl"),
     trains="the text encoder without its embeddings",
     needs_gradient=True,
     needs_images=False,
@@ -171,8 +171,8 @@ def sage(model: Editable, concepts: Sequence[Concept], config: Config, run: Run)
         local = retained.drift(student, now, most_drifted(now, retained.original, config.top, always=pinned), run.generator("retain"))
         parts |= {"erase": erase.detach(), "graph": graph.detach(), "local": local.detach()}
         step.minimise(erase + gamma * graph + config.local * local, parts)
-    edit, tensors = student.replace_edit()
-    return run.erasure([edit], tensors)
+    edits, tensors = student.replace_edits()
+    return run.erasure(edits, tensors)
 
 
 def gone(student: Student, domain: Sentences, batch: Batch, soft: Soft | None, form: str, eta: float) -> Tensor:

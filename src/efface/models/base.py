@@ -16,7 +16,7 @@ Params = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Tokens:
-    """Tokenised prompts.
+    """Tokenised prompts: one row of ids whatever the number of text encoders, which differ in their padding only.
 
     Attributes:
         ids: token ids, ``(B, L)``.
@@ -31,7 +31,10 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What the denoiser reads of a prompt: hidden states ``(B, L, D)`` and the pooled state ``(B, D)``."""
+    """What the denoiser reads of a prompt: hidden states ``(B, L, D)`` and the pooled state ``(B, D')``.
+
+    With two text encoders the states are both encoders' side by side, and the pooled state is the second's projected one (SDXL).
+    """
 
     states: Tensor
     pooled: Tensor
@@ -61,6 +64,9 @@ class Prediction:
     z: Tensor
     alpha: Tensor
     sigma: Tensor
+
+    def __getitem__(self, index: slice | Tensor) -> Prediction:
+        return Prediction(self.value[index], self.kind, self.z[index], self.alpha[index], self.sigma[index])
 
     @property
     def epsilon(self) -> Tensor:
@@ -121,6 +127,10 @@ class TextToImage(Protocol):
         """Prompts to conditioning, differentiable; ``soft`` embeddings go in after BOS, or where they say; ``params`` replaces tensors."""
         ...
 
+    def unconditional(self, count: int) -> Conditioning:
+        """What classifier-free guidance starts from, ``count`` times: the empty prompt's conditioning, or zeros where a model has it so."""
+        ...
+
     def predict(self, z: Tensor, t: Tensor | int, cond: Conditioning, *, params: Params | None = None) -> Prediction:
         """One pass of the denoiser."""
         ...
@@ -130,10 +140,10 @@ class TextToImage(Protocol):
         ...
 
     def sample(
-        self, prompts: Sequence[str], *, seeds: Sequence[int], steps: int = 20, guidance: float = 3.0, batch: int = 16,
+        self, prompts: Sequence[str], *, seeds: Sequence[int], steps: int = 20, guidance: float = 3.0, batch: int | None = None,
         soft: Soft | None = None,
     ) -> Tensor:  # fmt: skip
-        """Draw one picture for each prompt and seed: ``(N, 3, H, W)`` in [0, 1]."""
+        """Draw one picture for each prompt and seed: ``(N, 3, H, W)`` in [0, 1]; ``batch`` at once, by default as many as are wise."""
         ...
 
     def decode(self, z: Tensor) -> Tensor:

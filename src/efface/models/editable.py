@@ -23,6 +23,11 @@ class Editable(TextToImage, Protocol):
         ...
 
     @property
+    def batch(self) -> int:
+        """How many pictures to draw at once where nobody says."""
+        ...
+
+    @property
     def timesteps(self) -> int:
         """How many noise levels the model was trained on."""
         ...

@@ -11,8 +11,10 @@ from weakref import WeakKeyDictionary
 
 from efface.core.erasure import Erasure, verify
 from efface.core.errors import BaseMismatch, DamagedArtifact, EffaceError
+from efface.core.tensors import TensorBlob
 from efface.models.editable import Editable
 from efface.models.fingerprint import distance, matches
+from efface.models.names import canonical_name
 
 from .edits import SAMPLER, apply_edit
 
@@ -137,14 +139,29 @@ def compare(erasure: Erasure, base: dict[str, Any]) -> tuple[dict[str, float | N
     return distances, other
 
 
+def _shapes_apart(model: Editable, erasure: Erasure, component: str) -> str:
+    """The first tensor of a component that the model has in another shape than a replace edit, in words; empty where there is none."""
+    own = {canonical_name(name): tuple(tensor.shape) for name, tensor in model.components[component].named_parameters()}
+    for edit in (edit for edit in erasure.edits if edit.component == component and edit.op == "replace"):
+        for name, stored in edit.tensors.items():
+            there, here = TensorBlob.of(erasure.tensors[stored]).shape, own.get(canonical_name(name))
+            if here is not None and here != there:
+                return f"its {component} is of another size ({name} is {list(here)} here, {list(there)} in the erasure)"
+    return ""
+
+
 def _refusal(model: Editable, erasure: Erasure, distances: dict[str, float | None], other: list[str]) -> str:
     first = other[0]
+    written = {edit.component for edit in erasure.edits} - {SAMPLER}
+    if (missing := sorted((written | set(distances)) - set(model.components) - {SAMPLER})) and set(missing) & written:
+        return f"{model.name} has no {missing[0]}, which the erasure edits: it cannot be carried over"
+    if first in written and distances.get(first, 0.0) is None and (shapes := _shapes_apart(model, erasure, first)):
+        return f"{model.name} cannot take this erasure: {shapes}"
     if first not in distances:
         said = f"the erasure does not say which {first} it was made for"
     elif distances[first] is None:
         said = f"its {first} has another architecture than the one the erasure was made for"
     else:
         said = f"its {first} is {distances[first]:.1%} from the one the erasure was made for"
-    written = {edit.component for edit in erasure.edits} - {SAMPLER}
     hint = ", although what the erasure edits is the same" if written and not written & set(other) else ""
     return f"{model.name} is not the base of this erasure: {said}{hint}; force it to transfer the erasure all the same"

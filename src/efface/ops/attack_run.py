@@ -10,6 +10,7 @@ from efface.core.erasure import Erasure
 from efface.models.base import Params
 from efface.models.editable import Editable
 from efface.models.names import canonical_paths
+from efface.models.sites import qualified
 
 from .apply import applied_to, apply, remove
 from .run import Run
@@ -26,6 +27,12 @@ class AttackRun(Run):
 
     unedited: Mapping[str, Params] = field(default_factory=dict, repr=False)
     unerased: Callable[[], AbstractContextManager[None]] = field(default=nullcontext, repr=False)
+
+    @property
+    def unedited_text(self) -> Params:
+        """The tensors of all text encoders as they were before, for ``params=`` of `encode`."""
+        text = {component: params for component, params in self.unedited.items() if component.startswith("text_encoder")}
+        return {qualified(component, name): tensor for component, params in text.items() for name, tensor in params.items()}
 
 
 def before(model: Editable, erasure: Erasure) -> dict[str, Params]:

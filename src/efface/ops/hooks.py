@@ -41,6 +41,8 @@ def states_hook(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Remova
         return module.register_forward_pre_hook(_before(change, names.index(READ)), with_kwargs=True)
 
     def after(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+        if layers := output.hidden_states:  # a model that asks for them reads those before the last layer (SDXL)
+            output.hidden_states = (*layers[:-2], change(layers[-2]), layers[-1])
         output.last_hidden_state = change(output.last_hidden_state)
         return output
 

@@ -44,7 +44,7 @@ class Latents:
 
 @torch.no_grad()
 def draw_latents(
-    model: Editable, prompts: Sequence[str], *, count: int, steps: int, guidance: float, seed: int, batch: int = 16,
+    model: Editable, prompts: Sequence[str], *, count: int, steps: int, guidance: float, seed: int, batch: int | None = None,
     progress: Progress | None = None,
 ) -> Latents:  # fmt: skip
     """Latents of ``count`` pictures, going round the prompts in turn, straight out of the sampler.
@@ -56,7 +56,7 @@ def draw_latents(
         steps: of the sampler.
         guidance: classifier-free guidance scale.
         seed: picture i starts from the noise of ``derive_seed(seed, "latent", i)``.
-        batch: pictures drawn at once.
+        batch: pictures drawn at once; the model's own number by default.
         progress: where to show how far it is.
 
     Raises:
@@ -73,7 +73,7 @@ def draw_latents(
 
 @torch.no_grad()
 def draw_each(
-    model: Editable, prompts: Sequence[str], seeds: Sequence[int], *, steps: int, guidance: float, batch: int = 16,
+    model: Editable, prompts: Sequence[str], seeds: Sequence[int], *, steps: int, guidance: float, batch: int | None = None,
     progress: Progress | None = None, name: str = "drawing",
 ) -> Latents:  # fmt: skip
     """The latent of one picture for each prompt and seed, straight out of the sampler; ``prompt`` numbers the prompts in their order.
@@ -84,11 +84,11 @@ def draw_each(
         seeds: one a prompt.
         steps: of the sampler.
         guidance: classifier-free guidance scale.
-        batch: pictures drawn at once.
+        batch: pictures drawn at once; the model's own number by default.
         progress: where to show how far it is.
         name: what to call it there.
     """
-    progress, parts = progress or Silent(), []
+    progress, parts, batch = progress or Silent(), [], batch or model.batch
     progress.start(name, len(prompts), 0)
     try:
         for start in range(0, len(prompts), batch):

@@ -49,7 +49,7 @@ class TrajectoryPool:
         steps: DDIM steps of a run.
         guidance: classifier-free guidance scale of the runs; 3 in ESD (arXiv 2303.07345).
         seed: run i starts from the noise of ``derive_seed(seed, "trajectory", i)``.
-        batch: runs computed at once.
+        batch: runs computed at once; by default half of the pictures that the model draws at once.
         store: where the tuples lie; the model's device by default.
 
     Raises:
@@ -65,9 +65,10 @@ class TrajectoryPool:
         steps: int = 50,
         guidance: float = 3.0,
         seed: int = 0,
-        batch: int = 8,
+        batch: int | None = None,
         store: torch.device | str | None = None,
     ) -> None:
+        batch = max(1, model.batch // 2) if batch is None else batch
         if not prompts or runs < 1 or steps < 1 or batch < 1:
             raise EffaceError("a trajectory pool needs at least one prompt, one run, one step, and runs of one at a time")
         self.model, self.prompts, self.steps, self.guidance, self.seed, self.batch = model, tuple(prompts), steps, guidance, seed, batch
@@ -106,7 +107,7 @@ class TrajectoryPool:
         """Runs by number, ``(B, 3, S, C, H, W)``."""
         cond = self.cond[torch.tensor([number % len(self.prompts) for number in numbers], device=self.cond.states.device)]
         seeds = [derive_seed(self.seed, "trajectory", number) for number in numbers]
-        both = Conditioning.cat([cond, self.model.encode([""] * len(numbers))]) if params else None
+        both = Conditioning.cat([cond, self.model.unconditional(len(numbers))]) if params else None
         states, timesteps = [], []
         for point in self.model.trajectory(cond, steps=self.steps, guidance=self.guidance, seeds=seeds, params=params):
             if point.t < 0:

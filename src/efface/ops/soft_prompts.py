@@ -17,8 +17,9 @@ from .blobs import to_blob, to_torch
 
 
 def embedding_table(model: Editable) -> Tensor:
-    """The text encoder's token embeddings, ``(V, D)``."""
-    return next(iter(model.sites("token_embedding").parameters.values())).detach()
+    """The text encoder's token embeddings, ``(V, D)``; with two encoders each word's in both, one after the other."""
+    tables = [table.detach() for table in model.sites("token_embedding").parameters.values()]
+    return tables[0] if len(tables) == 1 else torch.cat(tables, dim=1)
 
 
 def special_tokens(model: Editable) -> Tensor:

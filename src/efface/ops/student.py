@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -13,6 +13,7 @@ from efface.core.errors import EffaceError
 from efface.core.tensors import TensorBlob
 from efface.models.base import Conditioning, Prediction, Tokens
 from efface.models.editable import Editable
+from efface.models.sites import belonging
 from efface.models.soft import Soft
 
 from .blobs import to_blob
@@ -39,8 +40,13 @@ class Student:
 
     @property
     def component(self) -> str:
-        """The component that is trained, such as ``unet``."""
+        """The component that is trained, such as ``unet``; the first where both text encoders are."""
         return self.sites.component
+
+    @property
+    def trains_text(self) -> bool:
+        """Whether a text encoder is trained, or both are, and not the denoiser."""
+        return self.component != "unet"
 
     def parameters(self) -> list[Tensor]:
         """The masters, for the optimiser."""
@@ -52,47 +58,72 @@ class Student:
 
     def encode(self, prompts: Sequence[str] | Tokens, *, soft: Tensor | Soft | None = None) -> Conditioning:
         """Prompts to conditioning by the student; the original's where the text encoder is not trained."""
-        return self.model.encode(prompts, soft=soft, params=self.params() if self.component == "text_encoder" else None)
+        return self.model.encode(prompts, soft=soft, params=self.params() if self.trains_text else None)
 
     def frozen(self) -> Callable[..., Conditioning]:
         """`encode` as it is now, with gradients to soft embeddings only."""
-        fixed = {name: tensor.detach() for name, tensor in self.params().items()} if self.component == "text_encoder" else None
+        fixed = {name: tensor.detach() for name, tensor in self.params().items()} if self.trains_text else None
         return partial(self.model.encode, params=fixed)
 
     def predict(self, z: Tensor, t: Tensor | int, cond: Conditioning) -> Prediction:
         """One pass of the student's denoiser; the original's where the denoiser is not trained."""
-        return self.model.predict(z, t, cond, params=None if self.component == "text_encoder" else self.params())
+        return self.model.predict(z, t, cond, params=None if self.trains_text else self.params())
 
     @torch.no_grad()
     def delta(self) -> dict[str, Tensor]:
         """Master minus original, float32, by canonical name."""
         return {name: master - self.sites.parameters[name].float() for name, master in self.masters.items()}
 
-    def replace_edit(self, dtype: torch.dtype = torch.float32) -> tuple[Edit, dict[str, TensorBlob]]:
-        """The edit that puts the masters in place of the original tensors, with its tensors for the artifact's file.
+    def replace_edits(self, dtype: torch.dtype = torch.float32) -> tuple[list[Edit], dict[str, TensorBlob]]:
+        """The edits that put the masters in place of the original tensors, one a component, with their tensors for the artifact's file.
 
         Args:
             dtype: of the saved tensors; float32 keeps every bit.
         """
-        tensors = {f"{self.component}.{name}": to_blob(master.to(dtype)) for name, master in self.masters.items()}
-        return Edit(self.component, "replace", {name: f"{self.component}.{name}" for name in self.masters}), tensors
+        edits, tensors = list[Edit](), dict[str, TensorBlob]()
+        for component, masters in self._by_component(self.masters).items():
+            tensors |= {f"{component}.{name}": to_blob(master.to(dtype)) for name, master in masters.items()}
+            edits.append(Edit(component, "replace", {name: f"{component}.{name}" for name in masters}))
+        return edits, tensors
 
-    def low_rank_edit(self, rank: int, dtype: torch.dtype = torch.float32) -> tuple[Edit, dict[str, TensorBlob]]:
-        """The edit that adds the best approximation of the delta of this rank (truncated SVD: Eckart and Young 1936).
+    def replace_edit(self, dtype: torch.dtype = torch.float32) -> tuple[Edit, dict[str, TensorBlob]]:
+        """`replace_edits` of a student that trains one component.
+
+        Raises:
+            EffaceError: it trains two text encoders.
+        """
+        edits, tensors = self.replace_edits(dtype)
+        if len(edits) > 1:
+            raise EffaceError(f"{self.sites.role!r} trains {' and '.join(self.sites.components)}: one edit cannot hold both")
+        return edits[0], tensors
+
+    def low_rank_edits(self, rank: int, dtype: torch.dtype = torch.float32) -> tuple[list[Edit], dict[str, TensorBlob]]:
+        """The edits, one a component, that add the best approximation of the delta of this rank (truncated SVD: Eckart and Young 1936).
 
         A weight ``(o, i)`` or ``(o, i, h, w)`` gives ``down`` ``(r, i * h * w)`` and ``up`` ``(o, r)``; r is at most the smaller side.
 
         Raises:
             EffaceError: a trained tensor that is no matrix, such as a bias, which no low-rank edit can hold.
         """
-        roles: dict[str, str] = {}
-        tensors: dict[str, TensorBlob] = {}
-        for name, delta in self.delta().items():
-            if delta.ndim < 2:
-                raise EffaceError(f"{name!r} is no matrix: save a replace edit, or train a role without biases such as cross_kv")
-            u, s, v = torch.linalg.svd(delta.flatten(1).double(), full_matrices=False)
-            root = s[:rank].sqrt()
-            for end, factor in (("down", root[:, None] * v[:rank]), ("up", u[:, :rank] * root)):
-                roles[f"{name}.{end}"] = f"{self.component}.{name}.{end}"
-                tensors[f"{self.component}.{name}.{end}"] = to_blob(factor.to(dtype))
-        return Edit(self.component, "low_rank", roles), tensors
+        edits, tensors = list[Edit](), dict[str, TensorBlob]()
+        for component, deltas in self._by_component(self.delta()).items():
+            roles: dict[str, str] = {}
+            for name, delta in deltas.items():
+                if delta.ndim < 2:
+                    raise EffaceError(f"{name!r} is no matrix: save a replace edit, or train a role without biases such as cross_kv")
+                u, s, v = torch.linalg.svd(delta.flatten(1).double(), full_matrices=False)
+                root = s[:rank].sqrt()
+                for end, factor in (("down", root[:, None] * v[:rank]), ("up", u[:, :rank] * root)):
+                    roles[f"{name}.{end}"] = f"{component}.{name}.{end}"
+                    tensors[f"{component}.{name}.{end}"] = to_blob(factor.to(dtype))
+            edits.append(Edit(component, "low_rank", roles))
+        return edits, tensors
+
+    def low_rank_edit(self, rank: int, dtype: torch.dtype = torch.float32) -> tuple[Edit, dict[str, TensorBlob]]:
+        """`low_rank_edits` of a student that trains one component, such as the denoiser."""
+        edits, tensors = self.low_rank_edits(rank, dtype)
+        return edits[0], tensors
+
+    def _by_component(self, tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+        """Tensors by canonical name within their component."""
+        return {component: belonging(tensors, component) for component in self.sites.components}

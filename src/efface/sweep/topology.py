@@ -26,6 +26,7 @@ from efface.core.io import atomic_write_json, atomic_write_text
 from efface.core.manifest import EVIDENCE
 from efface.core.seeds import derive_seed
 from efface.models.editable import Editable
+from efface.models.load import ModelLike
 from efface.ops.apply import applied
 from efface.ops.soft_prompts import soft_of
 
@@ -59,7 +60,7 @@ class Prompts:
 
 def topology(
     artifact: str | Path, benchmark: str | Path | None = None, *, part: str = "test", limit: int = 96, seed: int = 0,
-    model: str | Path | Editable | None = None, force: bool = False,
+    model: ModelLike | None = None, force: bool = False,
 ) -> tuple[list[Place], Path]:  # fmt: skip
     """Measures and draws; writes ``topology.json`` and ``topology.svg`` into the erasure's evidence.
 

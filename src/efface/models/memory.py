@@ -1,0 +1,32 @@
+"""Too little memory as one line that says what to lower."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from efface.core.errors import EffaceError
+
+_SAID = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
+
+
+def is_memory_error(error: BaseException) -> bool:
+    """Whether an error says that there was too little memory, on whatever device."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError | OSError) and any(words in str(error).lower() for words in _SAID)
+
+
+@contextmanager
+def enough_memory(cure: str) -> Iterator[None]:
+    """Turns an out-of-memory error of the body into an `EffaceError` that names the cure, such as ``lower batch``."""
+    try:
+        yield
+    except (RuntimeError, MemoryError, OSError) as error:
+        if not is_memory_error(error):
+            raise
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        raise EffaceError(f"out of memory: {cure}") from error

@@ -1,0 +1,130 @@
+"""The text side of Stable Diffusion: one CLIP text encoder, or SDXL's two behind one vocabulary.
+
+SDXL's encoders read the same tokens; only what fills the places behind the end of the text differs (the first is given end-of-text again,
+the second a word of its own). So there is one `Tokens` for both, whose padding each encoder writes as its own tokenizer would. Whatever
+is as wide as a state or an embedding is the first encoder's part and then the second's: the hidden states that the denoiser reads, the
+token embeddings of a soft prompt.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from efface.core.errors import EffaceError
+from efface.core.policy import check_prompts
+
+from .base import Conditioning, Params, Tokens
+from .sites import belonging
+from .soft import Soft, soft_tokens, token_embedding
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """One text encoder with its tokenizer, under its component's name."""
+
+    component: str
+    tokenizer: Any
+    module: nn.Module
+
+    @property
+    def width(self) -> int:
+        """Of a token's embedding."""
+        weight = token_embedding(self.module).weight
+        return int(weight.shape[1])  # type: ignore[index, union-attr]
+
+    def ids(self, tokens: Tokens) -> Tensor:
+        """The token ids with this encoder's padding behind the end of the text."""
+        behind = torch.arange(tokens.ids.shape[1], device=tokens.ids.device)[None] > tokens.eos[:, None]
+        return torch.where(behind, self.tokenizer.pad_token_id, tokens.ids)
+
+
+class ReadsText:
+    """The part of a model that reads prompts: a base of the adapter, which says what the encoders are and where it computes.
+
+    Attributes:
+        encoders: one, or SDXL's two: then the states are those before the last layer, and the pooled state is the second's projected one.
+    """
+
+    encoders: tuple[Encoder, ...]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        raise NotImplementedError
+
+    def tokenize(self, prompts: Sequence[str]) -> Tokens:
+        """Prompts to tokens, padded to the context length; warns, and says what was cut, when a prompt is too long."""
+        check_prompts(prompts)
+        first = self.encoders[0].tokenizer
+        length = first.model_max_length
+        full = first(list(prompts), truncation=False, verbose=False).input_ids
+        for prompt, row in zip(prompts, full, strict=True):
+            if len(row) > length:
+                cut = first.decode(row[length - 1 : -1])
+                warnings.warn(f"the prompt {prompt!r} is longer than {length - 2} tokens; cut off: {cut!r}", stacklevel=2)
+        batch = first(list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+        ids = batch.input_ids.to(self.device)
+        eos = (ids == first.eos_token_id).int().argmax(-1)
+        mask = (torch.arange(length, device=ids.device)[None] <= eos[:, None]).long()
+        return Tokens(ids, mask, eos)
+
+    def words(self) -> list[str]:
+        """Every token of the vocabulary that ends a word, as text, sorted."""
+        vocabulary = self.encoders[0].tokenizer.get_vocab()
+        return sorted(token.removesuffix("</w>") for token in vocabulary if token.endswith("</w>"))
+
+    def detokenize(self, ids: Sequence[int]) -> str:
+        """Token ids to text, as a user could type it."""
+        return str(self.encoders[0].tokenizer.decode(list(ids))).strip()
+
+    def encode(self, prompts: Sequence[str] | Tokens, *, soft: Tensor | Soft | None = None, params: Params | None = None) -> Conditioning:
+        """Prompts to conditioning, differentiable.
+
+        Args:
+            prompts: texts, or tokens from :meth:`tokenize`, also fewer than the context is long.
+            soft: embeddings ``(B, k, D)`` or ``(1, k, D)`` that go in right after BOS, so that the last k tokens are moved out of the
+                context; or `Soft`, in place of the tokens that it names. With two encoders D is the sum of both widths.
+            params: tensors that stand in for the text encoder's own, by parameter name; the second encoder's with its component's name
+                and a dot before it, ``text_encoder_2.<name>``.
+        """
+        tokens = prompts if isinstance(prompts, Tokens) else self.tokenize(prompts)
+        if len(self.encoders) == 1:
+            out = _run(self.encoders[0], tokens.ids, soft, params)
+            return Conditioning(out.last_hidden_state, out.pooler_output)
+        states, start, out = [], 0, None
+        for encoder in self.encoders:
+            part = slice(start, start + encoder.width)
+            out = _run(encoder, encoder.ids(tokens), _of(soft, part), params, output_hidden_states=True)
+            states.append(out.hidden_states[-2])
+            start = part.stop
+        return Conditioning(torch.cat(states, dim=-1), out.text_embeds)
+
+
+def one_vocabulary(encoders: tuple[Encoder, ...]) -> tuple[Encoder, ...]:
+    """The encoders, if all of them read the same tokens.
+
+    Raises:
+        EffaceError: two tokenizers of different vocabularies or lengths.
+    """
+    first = encoders[0].tokenizer
+    for other in (encoder.tokenizer for encoder in encoders[1:]):
+        if other.get_vocab() != first.get_vocab() or other.model_max_length != first.model_max_length:
+            raise EffaceError("the model's two tokenizers have different vocabularies or lengths: efface writes one prompt for both")
+    return encoders
+
+
+def _run(encoder: Encoder, ids: Tensor, soft: Tensor | Soft | None, params: Params | None, **how: bool) -> Any:
+    with soft_tokens(encoder.module, ids, soft) as shown:
+        return functional_call(encoder.module, belonging(params or {}, encoder.component), (shown,), how)
+
+
+def _of(soft: Tensor | Soft | None, part: slice) -> Tensor | Soft | None:
+    """The embeddings of one encoder."""
+    return Soft(soft.embeddings[..., part], soft.at) if isinstance(soft, Soft) else None if soft is None else soft[..., part]
