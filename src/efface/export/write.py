@@ -15,7 +15,7 @@ from efface.core.manifest import read_manifest
 from efface.core.plain import json_bytes, plain
 from efface.core.spec import installed
 from efface.core.tensors import write_tensors
-from  import without_bars
+from efface.models.pipeline import quiet
 from efface.ops.blobs import to_blob
 from efface.ops.progress import Progress, Silent
 
@@ -79,7 +79,7 @@ def _write(
         write_tensors(new / name, {key: to_blob(tensor) for key, tensor in named.items()}, meta)
         return base, {f"{f.component}.{f.layer}": f.residual for f in factors if f.residual is not None}
     step(0, 1)
-    with edited(model, erasure, force) as base, without_bars():
+    with edited(model, erasure, force) as base, quiet():
         if form == "diffusers":
             model.pipe.save_pretrained(new)
         elif form == "component":
