@@ -24,7 +24,7 @@ from efface.ops.progress import Silent
 from efface.ops.run import Run
 
 SMALL = {"steps": 6, "pictures": 4, "sampler_steps": 2, "runs": 1, "batch": 2, "lr": 1e-2, "clip": 100.0}
-SMALL |= {"warmup": 2, "attack_steps": 2, "top": 1, "sentences": 3, "retain_batch": 1}
+SMALL |= {"warmup": 2, "attack_steps": 2, "top": 1, "sentences": 3, "retain_batch": 1, "templates": 0}
 CONCEPT = Concept("gun", retain=("a cat", "a dog"))
 ROOT = Path(__file__).parents[2]
 
