@@ -32,7 +32,8 @@ ROOT = Path(__file__).parents[2]
 def small(name: str) -> dict[str, Any]:
     """Few steps, large ones, of whatever the method has."""
     module = sys.modules[METHODS.get(name).__module__]  # type: ignore[attr-defined]
-    own = {"sage": {"templates": str(Path(__file__).with_name("sentences.txt"))}}.get(name, {})  # short, for the tiny context
+    sentences = str(Path(__file__).with_name("sentences.txt"))  # short, for the tiny context
+    own = {"sage": {"templates": sentences}, "trce": {"sentences": 0, "lamb": 1e-3, "keep_runs": 2}}.get(name, {})
     return {key: value for key, value in SMALL.items() if key in {field.name for field in dataclasses.fields(module.Config)}} | own
 
 

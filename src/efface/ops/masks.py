@@ -76,7 +76,7 @@ def attention_masks(
         for start in range(0, len(clean), batch):
             part = slice(start, start + batch)
             model.predict(z[part], t[part], cond[part])
-            rows.append(sum(_heat(layer, tokens[part], height, width) for layer in maps.values()) / len(maps))
+            rows.append(torch.stack([_heat(layer, tokens[part], height, width) for layer in maps.values()]).mean(0))
     heat = torch.cat(rows)
     return (heat >= threshold * heat.amax((1, 2), keepdim=True)).float()
 
