@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from efface.core.card import Card
-from efface.core.concept import Concept, fill, mentions
+from efface.core.concept import Concept, fill
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError, UnknownName
 from efface.models.base import Conditioning, Params
@@ -46,7 +46,7 @@ from efface.ops.closed_form import (
     diagnose,
     edited,
     mean_caption,
-    sentences,
+    naming,
     smaller_edits,
 )
 from efface.ops.framed import framed
@@ -108,7 +108,7 @@ def mace(model: Editable, concepts: Sequence[Concept], config: Config, run: Run)
     """Refine, train a LoRA for each concept, and fuse them."""
     check(config)
     bank, sites = EmbeddingBank.of(model), model.sites("cross_kv")
-    rows = [named(concept, config.templates) for concept in concepts]
+    rows = [naming(concept, config.templates) for concept in concepts]
     kept = mean_caption(model, bank, (prompt for concept in concepts for prompt in concept.retain), config.gram)
     pairs = Pairs.cat([co_occurring(model, bank, own) for own in rows])
     refinement = Problem(pairs, Preserve(gram=kept * config.cfr_preserve), config.lamb)
@@ -129,12 +129,6 @@ def check(config: Config) -> None:
         raise UnknownName("mask", config.mask, MASKS)
     if config.mask == "folder" and not config.masks:
         raise EffaceError("mask=folder needs masks: set masks to a folder with one PNG for each picture, or mask=attention")
-
-
-def named(concept: Concept, templates: int) -> list[tuple[str, str, str]]:
-    """The concept's sentences that name it: each with the sentence about the anchor, and the word."""
-    rows = [row for row in sentences(concept, templates) if mentions(row[0], [row[2]])]
-    return rows or sentences(replace(concept, prompts=()), 0)
 
 
 def suppressed(

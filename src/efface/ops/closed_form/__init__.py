@@ -8,7 +8,7 @@ from .fusion import Fusion
 from .gram import GramAccumulator, encoder_mark, mean_caption
 from .low_rank import LowRank
 from .null_space import Refined, k_means, null_space
-from .pairing import TOKENS, pairs_of, sentences
+from .pairing import TOKENS, naming, pairs_of, sentences
 from .places import Places, places_of, read_places
 from .solve import Invariants, Pairs, Preserve, Problem
 from .statistics import Kept, Statistics
@@ -40,6 +40,7 @@ __all__ = [
     "low_rank_edit",
     "matched",
     "mean_caption",
+    "naming",
     "null_space",
     "pairs_of",
     "places_of",
