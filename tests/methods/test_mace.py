@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,9 @@ from torch import Tensor
 
 from efface.core.concept import Concept
 from efface.core.errors import EffaceError, UnknownName
+from efface.core.registry import METHODS
 from efface.core.spec import RunSpec
+from efface.making import make
 from efface.methods.mace import Config, attended, mace
 from efface.models.unet import UNetModel
 from efface.ops.adapter import Adapter
@@ -32,6 +36,7 @@ from efface.ops.closed_form import (
 )
 from efface.ops.latents import Latents
 from efface.ops.masks import attention_masks, fit, read_masks
+from efface.ops.progress import Silent
 from efface.ops.run import Run
 from efface.ops.schedule import focal
 
@@ -230,3 +235,33 @@ def test_masks_of_a_folder_and_choices_that_are_none(model: UNetModel, tmp_path:
         erased(model, mask="folder")
     with pytest.raises(UnknownName, match="attention"):
         erased(model, mask="atention")
+
+
+class InTheSecond(Silent):
+    """Stops the run in the second concept's loop."""
+
+    phase = ""
+
+    def start(self, phase: str, total: int, done: int) -> None:
+        self.phase = phase
+
+    def update(self, done: int, losses: Mapping[str, float]) -> None:
+        if self.phase.startswith("lora 2") and done == 4:
+            raise KeyboardInterrupt
+
+
+def test_resume_in_the_second_concept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("efface.making.Run", partial(Run, every=2))
+    concepts = (Concept("gun", retain=("a cat",)), Concept("a/b dog"))
+    settings = {"preset": "paper", "overrides": {**SMALL, "steps": 6}, "seed": 0, "overwrite": False}
+
+    def run(name: str, resume: bool = False, progress: Silent | None = None) -> bytes:
+        out = tmp_path / name
+        return make(
+            tiny_model(), concepts, out, METHODS.get("mace"), resume=resume, progress=progress, **settings
+        ).tensors_path.read_bytes()  # type: ignore[arg-type]
+
+    with pytest.raises(KeyboardInterrupt):
+        run("broken", progress=InTheSecond())
+    assert sorted(p.name for p in (tmp_path / ".broken.run").iterdir() if p.is_dir()) == ["lora 1 gun-00000006", "lora 2 a-b-dog-00000002"]
+    assert run("broken", resume=True) == run("whole")
