@@ -252,7 +252,7 @@ class InTheSecond(Silent):
 
 def test_resume_in_the_second_concept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("efface.making.Run", partial(Run, every=2))
-    concepts = (Concept("gun", retain=("a cat",)), Concept("a/b dog"))
+    concepts = (Concept("gun", retain=("a cat",)), Concept("a/b", templates=("a {}",)))
     settings = {"preset": "paper", "overrides": {**SMALL, "steps": 6}, "seed": 0, "overwrite": False}
 
     def run(name: str, resume: bool = False, progress: Silent | None = None) -> bytes:
@@ -263,5 +263,5 @@ def test_resume_in_the_second_concept(tmp_path: Path, monkeypatch: pytest.Monkey
 
     with pytest.raises(KeyboardInterrupt):
         run("broken", progress=InTheSecond())
-    assert sorted(p.name for p in (tmp_path / ".broken.run").iterdir() if p.is_dir()) == ["lora 1 gun-00000006", "lora 2 a-b-dog-00000002"]
+    assert sorted(p.name for p in (tmp_path / ".broken.run").iterdir() if p.is_dir()) == ["lora 1 gun-00000006", "lora 2 a-b-00000002"]
     assert run("broken", resume=True) == run("whole")

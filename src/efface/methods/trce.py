@@ -91,7 +91,19 @@ class Config:
 PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
     "released": {"accumulate": True},
-    "pocket": {},
+    "pocket": {
+        "tokens": "tail",
+        "templates": 66,
+        "preserve": 0.33,
+        "lamb": 0.17,
+        "steps": 60,
+        "lr": 1e-4,
+        "batch": 4,
+        "strength": 3.0,
+        "runs": 4,
+        "keep_runs": 16,
+        "sampler_steps": 20,
+    },
 }
 
 
