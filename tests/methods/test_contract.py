@@ -25,7 +25,7 @@ from efface.ops.progress import Silent
 from efface.ops.run import Run
 
 SMALL = {"steps": 6, "pictures": 4, "sampler_steps": 2, "runs": 1, "batch": 2, "lr": 1e-2, "clip": 100.0}
-SMALL |= {"warmup": 2, "attack_steps": 2, "top": 1, "sentences": 3, "retain_batch": 1}
+SMALL |= {"warmup": 2, "attack_steps": 2, "top": 1, "sentences": 3, "retain_batch": 1, "templates": 0}
 CONCEPT = Concept("gun", retain=("a cat", "a dog"))
 ROOT = Path(__file__).parents[2]
 
@@ -33,7 +33,8 @@ ROOT = Path(__file__).parents[2]
 def small(name: str) -> dict[str, Any]:
     """Few steps, large ones, of whatever the method has."""
     module = sys.modules[METHODS.get(name).__module__]  # type: ignore[attr-defined]
-    own = {"sage": {"templates": str(Path(__file__).with_name("sentences.txt"))}}.get(name, {})  # short, for the tiny context
+    sentences = str(Path(__file__).with_name("sentences.txt"))  # short, for the tiny context
+    own = {"sage": {"templates": sentences}, "trce": {"sentences": 0, "lamb": 1e-3, "keep_runs": 2}}.get(name, {})
     return {key: value for key, value in SMALL.items() if key in {field.name for field in dataclasses.fields(module.Config)}} | own
 
 

@@ -148,3 +148,15 @@ def test_numbers_that_json_would_change_come_back(tmp_path):
     groups, state = (other.state_dict()[key] for key in ("param_groups", "state"))
     assert groups == optimiser.state_dict()["param_groups"]
     assert state == optimiser.state_dict()["state"]
+
+
+def test_a_solve_before_the_first_loop_does_not_keep_stale_checkpoints(tmp_path: Path) -> None:
+    for _ in range(2):
+        run = Run(seed=3, folder=tmp_path, every=1, key="abc")
+        run.record("solve", {"residual": 0.1})
+        weight = torch.zeros(2, requires_grad=True)
+        done = 0
+        for step in run.steps(4, {"weight": weight}, torch.optim.SGD([weight], 0.1)):
+            step.minimise((weight - 1).square().sum())
+            done += 1
+        assert done == 4

@@ -23,12 +23,13 @@ class Latents:
     clean: Tensor
     prompt: Tensor
 
-    def noised(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """A batch as in ordinary training: latents drawn evenly, timesteps evenly, noise.
+    def noised(self, size: int, generator: torch.Generator, density: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """A batch as in ordinary training: latents drawn evenly, timesteps evenly or by a density, noise.
 
         Args:
             size: B.
             generator: on the CPU; the same state gives the same batch on every device.
+            density: how often each timestep is drawn, ``(timesteps,)``, up to a factor.
 
         Returns:
             Noised latents ``(B, C, H, W)``, timesteps ``(B,)``, the noise, and which prompt ``(B,)``.
@@ -37,7 +38,11 @@ class Latents:
             raise EffaceError(f"a batch of {size} pictures trains nothing: set batch to 1 or more")
         device = self.model.device
         rows = torch.randint(len(self.clean), (size,), generator=generator)
-        t = torch.randint(self.model.timesteps, (size,), generator=generator).to(device)
+        t = (
+            torch.randint(self.model.timesteps, (size,), generator=generator)
+            if density is None
+            else torch.multinomial(density, size, replacement=True, generator=generator)
+        ).to(device)
         noise = torch.randn(size, *self.clean.shape[1:], generator=generator).to(device, self.clean.dtype)
         return self.model.noised(self.clean[rows.to(device)], noise, t), t, noise, self.prompt[rows].to(device)
 

@@ -74,7 +74,8 @@ class Loop:
 
     def restore(self) -> int:
         """Loads the last checkpoint where that is wanted; returns how many steps are done."""
-        first, folder = not self.run.history, self.run.folder
+        first, folder = not self.run.begun, self.run.folder
+        self.run.begun = True
         self.run.history[self.phase] = []
         if folder and first and not self.run.resume:
             checkpoint.clear(folder)

@@ -37,6 +37,7 @@ class Run:
         every: steps between checkpoints; the last step always makes one.
         generators: those handed out so far, by name.
         history: every step's numbers by phase, as ``{"step": 0, "loss": 0.1, <part>: 0.05, "grad_norm": 1.2}``.
+        begun: whether a loop has begun, and stale checkpoints are gone.
     """
 
     seed: int = 0
@@ -49,6 +50,7 @@ class Run:
     every: int = 50
     history: dict[str, list[dict[str, float]]] = field(default_factory=dict)
     generators: dict[str, torch.Generator] = field(default_factory=dict, repr=False)
+    begun: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.spec is not None and not self.key:

@@ -89,6 +89,37 @@ def layered_edit(edits: Mapping[str, LowRank], sites: Sites, dtype: torch.dtype 
     return Edit(sites.component, "low_rank", roles), tensors
 
 
+def smaller_edits(
+    deltas: Mapping[str, Tensor], sites: Sites, dtype: torch.dtype = torch.float32
+) -> tuple[list[Edit], dict[str, TensorBlob]]:
+    """What is added to each layer, by canonical name, in whichever exact form is the smaller.
+
+    Where the rank r of ``(o, d)`` is below ``o d / (o + d)``, these are the factors of its singular value decomposition; above, the
+    edited weight itself takes less, and is exact in the weight's precision, too. Singular values below float32's rounding do not count.
+    """
+    factored: dict[str, str] = {}
+    whole: dict[str, str] = {}
+    tensors: dict[str, TensorBlob] = {}
+    for name, weight in sites.parameters.items():
+        small, key = LowRank.of(deltas[name], 1e-9), f"{sites.component}.{name}"
+        if small.rank * sum(weight.shape) < weight.numel():
+            for end, tensor in (("down", small.right), ("up", small.left)):
+                factored[f"{name}.{end}"] = f"{key}.{end}"
+                tensors[f"{key}.{end}"] = to_blob(tensor.to(dtype))
+        else:
+            whole[name] = key
+            tensors[key] = to_blob((weight.detach().double().cpu() + deltas[name]).to(dtype))
+    parts = (("low_rank", factored), ("replace", whole))
+    return [Edit(sites.component, op, names) for op, names in parts if names], tensors
+
+
+def edited(model: Editable, edit: LowRank, role: str = "cross_kv") -> dict[str, Tensor]:
+    """W (I + E) of a role's layers, in their dtype, as the ``params`` that `predict` takes."""
+    sites, matrix = model.sites(role), edit.matrix()
+    with torch.no_grad():
+        return sites.own({name: (w.double() @ matrix.to(w.device)).to(w.dtype) for name, w in sites.parameters.items()})
+
+
 def edit_of(
     model: Editable, edit: LowRank, sites: str, form: str = "low_rank", dtype: torch.dtype = torch.float32
 ) -> tuple[Edit, dict[str, TensorBlob]]:  # fmt: skip

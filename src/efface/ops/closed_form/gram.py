@@ -18,6 +18,8 @@ from efface.models.editable import Editable
 from efface.ops.blobs import to_blob, to_torch
 from efface.ops.progress import Progress, Silent
 
+from .bank import EmbeddingBank
+
 FILE = "gram.safetensors"
 VERSION = "1"
 
@@ -120,3 +122,24 @@ def encoder_mark(model: Editable) -> str:
     ids = model.tokenize(probes).ids.tolist()
     prints = {name: value for name, value in model.fingerprint().items() if name.startswith("text_encoder")}
     return json_hash({"encoders": prints, "ids": ids})
+
+
+def mean_caption(model: Editable, bank: EmbeddingBank, texts: Iterable[str], folder: str = "") -> Tensor:
+    """The mean Gram of a caption, ``(d, d)``: what must stay, whatever the number of captions that say so.
+
+    Args:
+        model: whose encoder a Gram made elsewhere must be of.
+        bank: where the states of the texts come from.
+        texts: the captions; the empty one is always among them.
+        folder: a saved `GramAccumulator` that is taken instead.
+
+    Raises:
+        EffaceError: no Gram in the folder, or one of another encoder.
+    """
+    if folder:
+        gram = GramAccumulator.load(folder)
+        gram.check(encoder_mark(model))
+        return gram.matrix / max(gram.captions, 1)
+    chosen = list(dict.fromkeys(["", *texts]))
+    bank.add(chosen)
+    return torch.stack([bank.states(text).T @ bank.states(text) for text in chosen]).mean(0)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from efface.core.concept import Concept, fill
+from efface.core.concept import Concept, fill, mentions
 from efface.core.errors import EffaceError, UnknownName
 from efface.core.spread import spread
 from efface.ops.templates import fitting, has_rest, library, without
@@ -37,6 +37,11 @@ def sentences(concept: Concept, templates: int, words: Sequence[str] | None = No
     if words is None:
         rows |= {prompt: (prompt, concept.anchor, concept.name) for prompt in concept.prompts}
     return list(rows.values())
+
+
+def naming(concept: Concept, templates: int) -> list[tuple[str, str, str]]:
+    """Those of the `sentences` that name the concept: a whole prompt may show it without its word."""
+    return [row for row in sentences(concept, templates) if mentions(row[0], [row[2]])]
 
 
 def pairs_of(bank: EmbeddingBank, rows: Sequence[tuple[str, str, str]], tokens: str, bos_anchor: bool = False) -> Pairs:

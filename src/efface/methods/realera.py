@@ -1,0 +1,167 @@
+"""RealEra: Semantic-level Concept Erasure via Neighbor-Concept Mining (Liu, An, Zhang et al., arXiv 2410.09140).
+
+A concept comes back by words that are near to its own. RealEra erases not its states e alone but a neighbourhood of them, and holds what
+lies beyond. Neighbours are e + n with a random n such that |n| <= D_1 and cos(e, e + n) is within [S_1, S_2], b what lies beyond.
+
+1. In closed form, for keys and values W of the attention to the text, with the anchor's states a:
+
+       sum_n |W' (e + n) - W a|^2 + rho sum_b |W' b - W b|^2 + lambda |W' - W|_F^2 -> min
+
+2. A LoRA of the denoiser aligns predictions, with e* the original and z_t of its runs for the concept:
+
+       L = | e(z_t, t, e + n) - e*(z_t, t, a) |^2 + beta | e(z_t, t, b) - e*(z_t, t, b) |^2
+
+There is no code, and what we could read of the paper leaves open where b is drawn, the constants, the tokens that are moved, what the
+LoRA sits on and how it is trained. Ours are: exact sampling (`efface.ops.neighbours`) with the length of e kept, b at lower cosines
+than the neighbours, tokens from the concept's last one on (those before it know nothing of it), every number below, and the LoRA on all
+attention. The neighbours of a token share its weight of 1, and so do the b. ``preserve`` and ``anisotropic`` are ours, too: averaged over
+isotropic n, the neighbourhood is one more ridge, which pulls all directions towards nothing, and b is what stops that. With
+``anisotropic`` n lies in the span of the nearest retained states, where other words are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from efface.core.card import Card
+from efface.core.concept import Concept
+from efface.core.erasure import Erasure
+from efface.models.base import Conditioning
+from efface.models.editable import Editable
+from efface.ops.adapter import Adapter
+from efface.ops.closed_form import EmbeddingBank, Pairs, Preserve, Problem, diagnose, edit_of, edited, mean_caption, naming, pairs_of
+from efface.ops.framed import framed
+from efface.ops.neighbours import around, span
+from efface.ops.pool import TrajectoryPool
+from efface.ops.run import Run
+from efface.ops.schedule import learning_rate
+
+CARD = Card(
+    name="realera",
+    title="RealEra",
+    paper="Liu, An, Zhang, Li, Wu, Gu, Lin, Wang: RealEra: Semantic-level Concept Erasure via Neighbor-Concept Mining, 2024",
+    arxiv="2410.09140",
+    families=("sd1",),
+    trains="keys and values of the attention to the text in closed form, then a LoRA of the denoiser",
+    needs_gradient=True,
+    needs_images=False,
+    vram={},
+    minutes={},
+    reconstruction=True,
+    summary="Erases a neighbourhood of the concept's states in closed form and by a LoRA, and holds what lies beyond.",
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """RealEra's hyper-parameters; the numbers are ours (see the module's text)."""
+
+    tokens: str = field(default="tail", metadata={"help": "states that are moved: last, tail, eos, all"})
+    templates: int = field(default=0, metadata={"help": "sentences of the template library, beside the words alone", "range": "0 to 66"})
+    neighbours: int = field(default=16, metadata={"help": "neighbours of each state, beside itself"})
+    near_low: float = field(default=0.8, metadata={"help": "S_1, least cosine of a neighbour", "range": "0.5 to 1"})
+    near_high: float = field(default=1.0, metadata={"help": "S_2, largest cosine of a neighbour"})
+    distance: float = field(default=0.6, metadata={"help": "D_1, largest distance of a neighbour, in lengths of the state; 0: no bound"})
+    beyond: int = field(default=16, metadata={"help": "states drawn beyond each state"})
+    beyond_low: float = field(default=0.0, metadata={"help": "least cosine of what lies beyond"})
+    beyond_high: float = field(default=0.5, metadata={"help": "largest cosine of what lies beyond"})
+    rho: float = field(default=1.0, metadata={"help": "weight of what lies beyond, in the closed form"})
+    preserve: float = field(default=0.0, metadata={"help": "weight of the mean retain prompt, in the closed form"})
+    lamb: float = field(default=0.5, metadata={"help": "lambda, closeness to the original matrices"})
+    anisotropic: bool = field(default=False, metadata={"help": "neighbours in the span of the nearest retained states only"})
+    nearest: int = field(default=32, metadata={"help": "how many of them"})
+    sites: str = field(default="attn_all", metadata={"help": "matrices that the LoRA sits on"})
+    rank: int = field(default=4, metadata={"help": "rank of the LoRA"})
+    steps: int = field(default=200, metadata={"help": "training steps of the LoRA; 0: the closed form alone"})
+    lr: float = field(default=1e-4, metadata={"help": "AdamW's learning rate"})
+    schedule: str = field(default="constant", metadata={"help": "of the learning rate: constant or cosine"})
+    batch: int = field(default=4, metadata={"help": "states a step"})
+    beta: float = field(default=1.0, metadata={"help": "weight of what lies beyond, in the LoRA's loss"})
+    runs: int = field(default=4, metadata={"help": "pooled runs for each prompt"})
+    sampler_steps: int = field(default=50, metadata={"help": "DDIM steps of a run"})
+    guidance: float = field(default=3.0, metadata={"help": "guidance scale of the runs"})
+
+
+PRESETS: dict[str, dict[str, object]] = {"paper": {}, "pocket": {}}
+
+
+def realera(model: Editable, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
+    """Erase the neighbourhoods in closed form, then align the predictions; several concepts share the steps evenly."""
+    bank = EmbeddingBank.of(model)
+    rows = [row for concept in concepts for row in naming(concept, config.templates)]
+    retain = [prompt for concept in concepts for prompt in concept.retain]
+    pairs = pairs_of(bank, rows, config.tokens)
+    basis = directions(bank, retain, pairs, config)
+    problem = neighbourhood(pairs, basis, config, run.generator("neighbours"))
+    if config.preserve:
+        problem = replace(problem, preserve=replace(problem.preserve, gram=config.preserve * mean_caption(model, bank, retain)))
+    solution = problem.solve()
+    run.record("solve", diagnose(problem, solution, model.sites("cross_kv").parameters).numbers())
+    edit, tensors = edit_of(model, solution, "cross_kv")
+    if not config.steps:
+        return run.erasure([edit], tensors)
+    adapter = Adapter(model, config.sites, config.rank, run.generator("adapter"), edited(model, solution))
+    align(model, adapter, rows, basis, config, run)
+    later, more = adapter.edit()
+    return run.erasure([edit, later], {**tensors, **more})
+
+
+def directions(bank: EmbeddingBank, retain: Sequence[str], pairs: Pairs, config: Config) -> Tensor | None:
+    """Where the neighbours lie: None for everywhere, else the basis of the span of the nearest retained states, BOS left out."""
+    if not config.anisotropic:
+        return None
+    return span(torch.cat([bank.states(text)[1:] for text in ("", *retain)]).T, pairs.source, config.nearest)
+
+
+def neighbourhood(pairs: Pairs, basis: Tensor | None, config: Config, generator: torch.Generator) -> Problem:
+    """The closed form's problem: each pair with its neighbours, and what lies beyond."""
+    n = config.neighbours
+    near = around(pairs.source, n, (config.near_low, config.near_high), generator, distance=config.distance, basis=basis)
+    source, anchor = torch.cat([pairs.source, near], 1), torch.cat([pairs.anchor, pairs.anchor.repeat_interleave(n, 1)], 1)
+    texts = (*pairs.texts, *(text for text in pairs.texts for _ in range(n)))
+    every = Pairs(source, anchor, torch.full((source.shape[1],), 1 / (n + 1), dtype=torch.float64), texts)
+    beyond = around(pairs.source, config.beyond, (config.beyond_low, config.beyond_high), generator)
+    if not config.rho or not config.beyond:
+        return Problem(every, ridge=config.lamb)
+    held = Preserve(beyond, torch.full((beyond.shape[1],), config.rho / config.beyond, dtype=torch.float64))
+    return Problem(every, held, config.lamb)
+
+
+def align(
+    model: Editable, adapter: Adapter, rows: Sequence[tuple[str, str, str]], basis: Tensor | None, config: Config, run: Run
+) -> None:  # fmt: skip
+    """Trains the LoRA."""
+    prompts = [prompt for prompt, _, _ in rows]
+    pool = TrajectoryPool(model, prompts, runs=config.runs, steps=config.sampler_steps, guidance=config.guidance, seed=run.seed_for("pool"))
+    frames = framed(model, prompts, [word for _, _, word in rows])
+    last = frames.subject.masked_fill(frames.subject >= frames.tokens.eos[:, None], 0).amax(1)
+    moved = torch.arange(frames.free.shape[1], device=model.device) >= last[:, None]
+    with torch.no_grad():
+        anchors = model.encode([anchor for _, anchor, _ in rows])
+    generator, optimiser = run.generator("noise"), torch.optim.AdamW(list(adapter.masters.values()), lr=config.lr)
+    for step in run.steps(config.steps, adapter.masters, optimiser):
+        learning_rate(optimiser, config.lr, config.schedule, step.index, config.steps)
+        batch = pool.draw(config.batch, run.generator("batch"))
+        where = moved[batch.prompt]
+        near = perturbed(batch.cond, where, (config.near_low, config.near_high), generator, config.distance, basis)
+        beyond = perturbed(batch.cond, where, (config.beyond_low, config.beyond_high), generator)
+        z, t = torch.cat([batch.z, batch.z]), torch.cat([batch.t, batch.t])
+        with torch.no_grad():
+            target = model.predict(z, t, Conditioning.cat([anchors[batch.prompt], beyond])).value
+        apart = (adapter.predict(z, t, Conditioning.cat([near, beyond])).value - target).square()
+        erase, hold = apart[: config.batch].mean(), apart[config.batch :].mean()
+        step.minimise(erase + config.beta * hold, {"erase": erase.detach(), "beyond": hold.detach()})
+
+
+def perturbed(
+    cond: Conditioning, where: Tensor, cosines: tuple[float, float], generator: torch.Generator, distance: float = 0.0,
+    basis: Tensor | None = None,
+) -> Conditioning:  # fmt: skip
+    """A conditioning with another state around each of those that are marked, bool ``(B, L)``."""
+    states = cond.states.detach().clone()
+    states[where] = around(states[where].double().cpu().T, 1, cosines, generator, distance=distance, basis=basis).T.to(states)
+    return Conditioning(states, cond.pooled)
