@@ -155,7 +155,7 @@ def measured(name: str) -> list[str]:
         lines[-1] += f"{spent} on {said}:"
         lines += ["", markdown_table(results).strip(), "", "| benchmark | verdict |", "|---|---|"]
         lines += [f"| {benchmark} | {result.one_line()} |" for benchmark, result in results.items()]
-    lines += compared(name) + transferred(name) + varied(name)
+    lines += compared(name) + together(name) + transferred(name) + varied(name)
     if (DOCS / "methods" / f"{name}.png").is_file():
         lines += ["", f"![weapon erased by {name}, before and after]({name}.png)"]
     return lines
@@ -174,6 +174,16 @@ def compared(name: str) -> list[str]:
         if len(results) > 1:
             lines += ["", f"Beside its baselines on {benchmark}, seed 0:", "", markdown_table(results).strip()]
     return lines
+
+
+def together(name: str) -> list[str]:
+    """What is left of each concept, and of the rest, when a method erases all of them at once."""
+    paths = sorted((DOCS / "results").glob(f"{name}-together-pocket-*.json"))
+    if not paths:
+        return []
+    results = {str(result.about["benchmark"]["name"]): result for result in map(Result.load, paths)}
+    head = f"The concepts of these benchmarks erased at once (`python benchmarks/effect.py {name} --together --benchmark ...`), seed 0:"
+    return ["", head, "", markdown_table(results).strip()]
 
 
 def transferred(name: str) -> list[str]:
