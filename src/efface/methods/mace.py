@@ -65,7 +65,7 @@ CARD = Card(
     needs_gradient=True,
     needs_images=True,
     vram={},
-    minutes={},
+    minutes={"pocket": 0.1},
     reconstruction=False,
     summary="Refines what stands around the concepts in closed form, and fuses LoRAs that take attention away from each of them.",
 )
@@ -100,7 +100,7 @@ PRESETS: dict[str, dict[str, object]] = {
     "released": {"lamb": 0.0, "cfr_preserve": 0.006, "lr": 1e-4},
     "style": {"lamb": 0.0, "lr": 1e-4, "mask": "none"},
     "nudity": {"lamb": 0.0, "cfr_preserve": 0.4, "fuse_preserve": 0.4, "steps": 120, "focal": False},
-    "pocket": {},
+    "pocket": {"templates": 66, "lamb": 36.0, "cfr_preserve": 120.0, "lr": 1e-3, "sampler_steps": 20, "guidance": 3.0},
 }
 
 

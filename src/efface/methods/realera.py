@@ -50,7 +50,7 @@ CARD = Card(
     needs_gradient=True,
     needs_images=False,
     vram={},
-    minutes={},
+    minutes={"pocket": 0.4},
     reconstruction=True,
     summary="Erases a neighbourhood of the concept's states in closed form and by a LoRA, and holds what lies beyond.",
 )
@@ -86,7 +86,21 @@ class Config:
     guidance: float = field(default=3.0, metadata={"help": "guidance scale of the runs"})
 
 
-PRESETS: dict[str, dict[str, object]] = {"paper": {}, "pocket": {}}
+PRESETS: dict[str, dict[str, object]] = {
+    "paper": {},
+    "pocket": {
+        "templates": 66,
+        "near_low": 0.95,
+        "distance": 0.3,
+        "rho": 0.1,
+        "preserve": 100.0,
+        "lamb": 20.0,
+        "steps": 100,
+        "lr": 3e-5,
+        "runs": 1,
+        "sampler_steps": 20,
+    },
+}
 
 
 def realera(model: Editable, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:

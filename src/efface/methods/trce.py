@@ -54,7 +54,7 @@ CARD = Card(
     needs_gradient=True,
     needs_images=False,
     vram={},
-    minutes={},
+    minutes={"pocket": 0.2},
     reconstruction=False,
     summary="Redirects the end of text in closed form, then steers early steps away from the concept by a contrastive loss.",
 )
