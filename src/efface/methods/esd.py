@@ -86,10 +86,10 @@ PRESETS: dict[str, dict[str, object]] = {
     "released": {"lr": 5e-5, "steps": 200},
     "pocket": {
         "sites": "attn_all",
-        "lr": 1e-4,
+        "lr": 2e-4,
         "schedule": "cosine",
-        "steps": 500,
-        "batch": 16,
+        "steps": 350,
+        "batch": 8,
         "sampler_steps": 20,
         "runs": 2,
         "eta": 3.0,

@@ -8,6 +8,9 @@ Roles of the UNet:
 - ``non_cross``: Linear and convolution tensors outside of the attention to the text (esd-u).
 - ``unet_linear``: all Linear and convolution tensors (esd-all); ``unet_all``: every parameter, norms too.
 
+Of a transformer (SD3, FLUX, PixArt): ``reads_text``, the one layer that reads a prompt's states as the text encoder gives them, and
+``reads_pooled``, the one that reads the pooled state; all others see states that change with the picture.
+
 Roles of the text encoder: ``text_mlp``, ``text_attn``, ``text_layers`` (whole layers), each also for some layers only, as in
 ``text_mlp:0-3,last``; ``text_all`` (everything but the embeddings), ``token_embedding``. Roles of one component are joined by ``+``, as in
 ``text_mlp+text_attn:last``. A model with two text encoders (SDXL) has a text role in both, trained together; ``text_encoder_2/text_mlp``
@@ -113,6 +116,12 @@ _TEXT: dict[str, _Rule] = {
     "text_all": lambda s: not s.below("embeddings"),
     "token_embedding": lambda s: s.below("token_embedding"),
 }
+_TRANSFORMER: dict[str, _Rule] = {
+    "reads_text": lambda s: (
+        s.parts[-1] == "weight" and (s.parts[0] == "context_embedder" or s.parts[:2] == ("caption_projection", "linear_1"))
+    ),
+    "reads_pooled": lambda s: s.parts[-1] == "weight" and s.parts[-3:-1] == ("text_embedder", "linear_1"),
+}
 ROLES = (*_UNET, *_TEXT)
 
 
@@ -150,14 +159,20 @@ def _read(part: str, components: Mapping[str, nn.Module]) -> tuple[list[str], _R
     """The components that one part of a role is about, its rule, and its layers as text."""
     place, slash, rest = part.rpartition("/")
     name, _, layers = rest.partition(":")
-    if name not in ROLES:
+    if name not in (*ROLES, *_TRANSFORMER):
         raise UnknownName("role", name, ROLES)
     if layers and name not in _LAYERED:
         raise EffaceError(f"role {name!r} takes no layers; {', '.join(_LAYERED)} do")
-    there = ["unet"] if name in _UNET else [component for component in ("text_encoder", SECOND) if component in components]
+    if "transformer" in components and name not in _TEXT:
+        if name not in _TRANSFORMER:
+            raise EffaceError(f"role {name!r}: a transformer mixes the text into what it draws; fixed states are read by reads_text alone")
+        return ["transformer"], _TRANSFORMER[name], ""
+    there = (
+        ["unet"] if name in (*_UNET, *_TRANSFORMER) else [component for component in ("text_encoder", SECOND) if component in components]
+    )
     if slash and place not in there:
         raise EffaceError(f"role {part!r}: {name} is in {' and '.join(there)}, not in {place!r}")
-    return [place] if slash else there, _UNET.get(name) or _TEXT[name], layers
+    return [place] if slash else there, (_TRANSFORMER | _UNET | _TEXT)[name], layers
 
 
 def _either(one: _Rule | None, other: _Rule) -> _Rule:
