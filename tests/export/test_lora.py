@@ -12,6 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from efface import api
+from efface.core.concept import Concept
 from efface.core.edits import Edit
 from efface.core.errors import EffaceError
 from efface.export.lora import truncated
@@ -55,6 +56,22 @@ def test_a_low_rank_erasure_is_exactly_a_lora(tiny, base, tmp_path, form, ranks)
     for name, tensor in weights(model).items():
         assert torch.allclose(tensor, after[name], atol=1e-6), name
     assert torch.allclose(picture, wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("method", ["uce", "speed"])
+def test_a_closed_form_erasure_is_exactly_a_lora(tiny, base, tmp_path, form, method):
+    """Also where all layers share one ``down``, which the artifact holds once."""
+    erasure = api.erase(Concept("gun", retain=("a cat",)), out=tmp_path / "e", model=tiny, method=method)
+    assert api.export(tmp_path / "e", tmp_path / "out", form=form, model=tiny).residuals == {}
+    model, picture = with_lora(base, tmp_path / "out")
+    plain = drawn(tiny)
+    with applied(tiny, erasure):
+        after, wanted = weights(tiny), drawn(tiny)
+    for name, tensor in weights(model).items():
+        assert torch.allclose(tensor, after[name], atol=1e-6), name
+    assert torch.allclose(picture, wanted, atol=1e-4)
+    assert not torch.allclose(plain, wanted, atol=1e-3)
 
 
 @pytest.mark.parametrize("form", FORMS)
