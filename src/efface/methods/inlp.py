@@ -36,7 +36,7 @@ CARD = Card(
     needs_gradient=False,
     needs_images=False,
     vram={},
-    minutes={},
+    minutes={"pocket": 0.01},
     reconstruction=False,
     summary="Takes the axes of linear classifiers of the concept out of the text encoder's states, one after another, until none works.",
 )

@@ -40,7 +40,7 @@ CARD = Card(
     needs_gradient=False,
     needs_images=False,
     vram={},
-    minutes={},
+    minutes={"pocket": 0.01},
     reconstruction=False,
     summary="Takes what a linear classifier could tell of the concept out of the text encoder's states, in closed form.",
 )
@@ -64,7 +64,7 @@ class Config:
 PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
     "released": {"optimal": True},
-    "pocket": {"places": "subject+tail", "templates": 66, "shrinkage": 0.01, "centre": "others"},
+    "pocket": {"templates": 66, "shrinkage": 0.01, "centre": "others"},
 }
 
 

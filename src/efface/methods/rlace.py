@@ -34,7 +34,7 @@ CARD = Card(
     needs_gradient=False,
     needs_images=False,
     vram={},
-    minutes={},
+    minutes={"pocket": 0.05},
     reconstruction=False,
     summary="Plays a projection of the text encoder's states of rank k against a linear classifier of the concept, until that one loses.",
 )
