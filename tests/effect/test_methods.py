@@ -54,6 +54,17 @@ def test_sage(pocket: UNetModel, tmp_path: Path) -> None:
     assert value(result, "kept", "context") >= 0.9, result.one_line()
 
 
+def test_leace(pocket: UNetModel, tmp_path: Path) -> None:
+    """In closed form, in a second."""
+    concept = Benchmark.load("pocket-instrument").concept
+    api.erase(concept, out=tmp_path / "e", model=pocket, method="leace")
+    result = api.evaluate(tmp_path / "e", "pocket-instrument", model=pocket, part="dev", limit=24)
+    assert value(result, "rer", "name") >= 0.9, result.one_line()
+    assert value(result, "kept", "other") >= 0.82, result.one_line()
+    assert value(result, "kept", "near") >= 0.7, result.one_line()
+    assert value(result, "kept", "context") >= 0.9, result.one_line()
+
+
 def test_sld(pocket: UNetModel, tmp_path: Path) -> None:
     """At inference time."""
     result = erase_and_evaluate(pocket, "sld", "pocket-weapon", tmp_path / "e", 24)
@@ -78,6 +89,12 @@ FLOORS = {
     ("concept_ablation", "pocket-style"): (0.78, 0.95),
     ("sage", "pocket-weapon"): (0.85, 0.84),
     ("advunlearn", "pocket-weapon"): (0.85, 0.75),
+    ("leace", "pocket-weapon"): (0.85, 0.84),
+    ("leace", "pocket-santa"): (0.95, 0.82),
+    ("leace", "pocket-animal"): (0.95, 0.8),
+    ("leace", "pocket-style"): (0.95, 0.95),
+    ("inlp", "pocket-animal"): (0.9, 0.86),
+    ("rlace", "pocket-style"): (0.95, 0.95),
 }
 """RER of the name and what is kept of other objects: what was measured (docs/methods), less what other arithmetic may change."""
 
