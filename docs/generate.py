@@ -151,7 +151,8 @@ def measured(name: str) -> list[str]:
         cores = {int(result.about["cost"].get("threads", 2)) for result in results.values()}
         said = " or ".join({1: "one core", 2: "two cores"}.get(n, f"{n} cores") for n in sorted(cores))
         lines += ["", f"Measured on pocket, test part, preset `pocket` where there is one, {seed} (`python benchmarks/effect.py {name}`); "]
-        spent = f"{min(costs):.0f} to {max(costs):.0f} s each" if len(costs) > 1 else f"{costs[0]:.0f} s"
+        fast, slow = (f"{cost:.0f}" if cost >= 10 else f"{cost:.1f}" for cost in (min(costs), max(costs)))
+        spent = f"{fast} to {slow} s each" if len(costs) > 1 else f"{fast} s"
         lines[-1] += f"{spent} on {said}:"
         lines += ["", markdown_table(results).strip(), "", "| benchmark | verdict |", "|---|---|"]
         lines += [f"| {benchmark} | {result.one_line()} |" for benchmark, result in results.items()]

@@ -76,8 +76,8 @@ def revise(
     if not add and not drop:
         raise EffaceError("nothing to revise: name concepts to add or to drop")
     loaded = load_model(erasure.spec.model if model is None else model, default=erasure.spec.model)
-    from efface.making import remake
     from efface.ops.apply import check_base
+    from efface.remaking import remake
 
     check_base(loaded, erasure)
     more = tuple(Concept.of(concept) for concept in add)

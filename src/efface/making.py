@@ -18,12 +18,11 @@ import torch
 from efface.benchmarks.look import in_words, look
 from efface.core.attack_set import AttackSet, Budget, Task
 from efface.core.card import Card
-from efface.core.concept import Concept, check_together
+from efface.core.concept import Concept
 from efface.core.config import configure, preset_for
 from efface.core.erasure import Cost, Erasure
 from efface.core.errors import EffaceError
 from efface.core.io import atomic_write_json, read_json
-from efface.core.registry import METHODS
 from efface.core.seeds import derive_seed
 from efface.core.spec import RunSpec
 from efface.models.editable import Editable
@@ -32,7 +31,6 @@ from efface.models.memory import enough_memory
 from efface.models.sites import SECOND
 from efface.ops.apply import applied_to, check_base
 from efface.ops.attack_run import AttackRun, before, under_attack
-from efface.ops.closed_form import Statistics
 from efface.ops.edits import SAMPLER
 from efface.ops.effect import effect_check
 from efface.ops.progress import Progress, Silent
@@ -67,50 +65,14 @@ def make(
     check_family(function, model)
     config, chosen = configuration(function, preset, model.name, overrides)
     spec = RunSpec(model.name, model.fingerprint(), function.__name__, asdict(config), concepts, seed, chosen)
-    return _made(
-        model, spec, out, lambda run: function(model, concepts, config, run), resume=resume, overwrite=overwrite, progress=progress
-    )
+    return made(model, spec, out, lambda run: function(model, concepts, config, run), resume=resume, overwrite=overwrite, progress=progress)
 
 
-def remake(
-    model: Editable, erasure: Erasure, out: Path, *, add: tuple[Concept, ...], drop: Sequence[str], overwrite: bool,
-    progress: Progress | None,
-) -> Erasure:  # fmt: skip
-    """Solves a closed-form erasure again from its statistics, with concepts more or less; only new texts are encoded.
-
-    Raises:
-        EffaceError: a method that keeps no statistics, or no concept left.
-    """
-    module: Any = sys.modules[METHODS.get(erasure.spec.method).__module__]  # type: ignore[attr-defined]
-    if not hasattr(module, "statistics"):
-        raise EffaceError(f"{erasure.spec.method} erases step by step and keeps nothing to solve from again: erase anew with all concepts")
-    config = module.Config(**erasure.spec.config)
-    found, left = Statistics.read(erasure.tensors), [i for i, c in enumerate(erasure.concepts) if c.name not in drop]
-    concepts = (*_with_all_retained(erasure.concepts, left), *add)
-    check_together(concepts)
-    found = found.only(left)
-    if add:
-        found = found.joined(module.statistics(model, add, config, known=found.kept.texts))
-    old = erasure.spec
-    spec = RunSpec(model.name, model.fingerprint(), old.method, old.config, concepts, old.seed, old.preset)
-    return _made(
-        model, spec, out, lambda run: module.solve(model, found, config, run), resume=False, overwrite=overwrite, progress=progress
-    )
-
-
-def _with_all_retained(concepts: Sequence[Concept], left: Sequence[int]) -> tuple[Concept, ...]:
-    """The concepts that are left, the first of them with the retain prompts of those that go: what had to stay must still stay."""
-    gone = [prompt for i, concept in enumerate(concepts) if i not in left for prompt in concept.retain]
-    rest = [concepts[i] for i in left]
-    if rest and gone:
-        rest[0] = replace(rest[0], retain=tuple(dict.fromkeys((*rest[0].retain, *gone))))
-    return tuple(rest)
-
-
-def _made(
+def made(
     model: Editable, spec: RunSpec, out: Path, work_of: Callable[[Run], Erasure], *, resume: bool, overwrite: bool,
     progress: Progress | None,
 ) -> Erasure:  # fmt: skip
+    """Does a run's work, checks its effect and saves the erasure."""
     work, seed = out.parent / f".{out.name}.run", spec.seed
     run = Run(seed=seed, device=model.device, folder=work, progress=progress or Silent(), spec=spec, resume=resume)
     began, clock = time.perf_counter(), work / "seconds.json"

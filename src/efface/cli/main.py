@@ -10,6 +10,7 @@ from efface.core.errors import EffaceError
 
 # isort: off
 from . import verbs  # first, as --help lists them
+from . import solved
 from . import studies
 from . import reproduce
 from . import lists
@@ -17,7 +18,7 @@ from . import concepts
 from .app import app
 # isort: on
 
-__all__ = ["app", "concepts", "lists", "main", "reproduce", "studies", "verbs"]
+__all__ = ["app", "concepts", "lists", "main", "reproduce", "solved", "studies", "verbs"]
 
 
 def _one_line(message: Warning | str, *_rest: object, **_more: object) -> None:
