@@ -14,7 +14,7 @@ import yaml
 from efface.core.concept import mentions
 from efface.worlds import load_split, load_world
 from efface.worlds.captions import assemble, noun_phrase
-from efface.worlds.split import TestConcept, retain_prompts
+from efface.worlds.split import TestConcept, retain_prompts, retain_widely
 
 WORLD, SPLIT = load_world(), load_split()
 TARGET = Path(__file__).resolve().parents[2] / "src/efface/benchmarks/data"
@@ -170,9 +170,9 @@ def twenty() -> Row:
         parts[part] = {"seed": SPLIT.seeds[part].start, "frames": object_frames(part), "groups": groups}
     names = [WORLD.things[o].name for o in TWENTY]
     banned = [word for o in TWENTY for word in (*WORLD.things[o].names, *WORLD.things[o].rare)]
-    retain = [prompt for prompt in retain_prompts() if mentions(prompt, banned) is None]
+    retain = [prompt for prompt in dict.fromkeys((*retain_prompts(), *retain_widely())) if mentions(prompt, banned) is None]
     return {
-        "name": "pocket-twenty", "version": 1, "about": "twenty objects of pocket's world at once", "model": "pocket",
+        "name": "pocket-twenty", "version": 2, "about": "twenty objects of pocket's world at once", "model": "pocket",
         "detector": "pocket-judge", "clip": "pocket-clip", "sampler": {"name": "ddim", "steps": 20, "guidance": 3.0},
         "concept": {"name": names[0], "kind": "object", "retain": retain}, "target": {"head": "object", "classes": list(TWENTY)},
         "attack_phrases": [i for o in TWENTY for i in WORLD.things[o].implicit], "parts": parts, "together": names[1:],

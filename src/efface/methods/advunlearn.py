@@ -62,7 +62,7 @@ class Config:
     lr: float = field(default=1e-5, metadata={"help": "Adam's learning rate"})
     batch: int = field(default=1, metadata={"help": "sentences a step"})
     eta: float = field(default=1.0, metadata={"help": "strength of the negative guidance"})
-    target: str = field(default="prompt", metadata={"help": "what is learned for a sentence: concept, prompt or rest"})
+    target: str = field(default="prompt", metadata={"help": "what is learned for a sentence: concept, prompt, rest or without"})
     attack_steps: int = field(default=30, metadata={"help": "steps of an attack"})
     attack_lr: float = field(default=1e-3, metadata={"help": "of the attack's Adam"})
     tokens: int = field(default=1, metadata={"help": "adversarial tokens in front of the prompt"})

@@ -16,6 +16,7 @@ the original, c the concept, p a sentence with it, r the retained prompts and ""
     target   concept   e(z_t, t, "") - eta ( e(z_t, t, E*(c)) - e(z_t, t, "") )                 ESD's negative guidance
              prompt    the same with E*(p)
              rest      e(z_t, t, E*(p)) - (eta + 1) ( e(z_t, t, E*(c)) - e(z_t, t, "") )        keeps the rest of the sentence
+             without   e(z_t, t, E*(p without c)) - eta ( e(z_t, t, E*(c)) - e(z_t, t, "") )    the sentence that does not name it
 
 z_t comes from pooled trajectories of the original. With ``words`` > 0, the model is asked first which words of its own vocabulary it
 draws the concept by (`efface.ops.own_words`), and the search starts from sentences with these too; what is taken out of them is c.
@@ -76,7 +77,7 @@ class Config:
     batch: int = field(default=4, metadata={"help": "sentences a step and concept"})
     eta: float = field(default=1.0, metadata={"help": "strength of the negative guidance"})
     eta_fine: float = field(default=1.0, metadata={"help": "the same for a style or an identity"})
-    target: str = field(default="prompt", metadata={"help": "what is learned for a sentence: concept, prompt or rest"})
+    target: str = field(default="prompt", metadata={"help": "what is learned for a sentence: concept, prompt, rest or without"})
     attack_steps: int = field(default=30, metadata={"help": "J, steps of a search"})
     attack_lr: float = field(default=0.3, metadata={"help": "of the search, in units of a token embedding's norm"})
     free: str = field(default="template", metadata={"help": "what the search changes: template, or all, the concept's own tokens, too"})
@@ -103,11 +104,12 @@ PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
     "pocket": {
         "lr": 2e-4, "schedule": "cosine", "steps": 200, "warmup": 30, "batch": 8, "plain": 12, "free": "all", "scatter": 0.5, "domain": 0.3,
-        "eta": 2.0, "eta_fine": 1.0, "target": "rest", "graph_fine": 10.0, "local": 2.0, "top": 8, "sampler_steps": 20, "sentences": 24,
+        "target": "without", "eta": 0.0, "eta_fine": 0.0, "graph": 3.0, "graph_fine": 2.0, "local": 4.0, "top": 8, "sampler_steps": 20,
+        "sentences": 24,
     },
     "demo": {
         "lr": 2e-4, "schedule": "cosine", "steps": 80, "warmup": 20, "batch": 8, "plain": 8, "free": "all", "scatter": 0.5, "domain": 0.3,
-        "eta": 2.0, "target": "rest", "local": 2.0, "top": 8, "sampler_steps": 20, "sentences": 24,
+        "target": "without", "eta": 0.0, "graph": 3.0, "local": 4.0, "top": 8, "sampler_steps": 20, "sentences": 24,
     },
 }  # fmt: skip
 FINE = ("style", "identity")
@@ -132,8 +134,9 @@ ABLATION: dict[str, dict[str, object]] = {
     "no Top-K": {"local": 0.0},
     "Top-4": {"top": 4},
     "empty prompt free": {"pin_empty": False},
-    "target: prompt": {"target": "prompt"},
-    "target: concept": {"target": "concept"},
+    "target: rest": {"target": "rest", "eta": 2.0},
+    "target: prompt": {"target": "prompt", "eta": 2.0},
+    "target: concept": {"target": "concept", "eta": 2.0},
     "constant rate": {"schedule": "constant"},
     "with own words": {"words": 8},
 }

@@ -17,8 +17,9 @@ from efface.models.soft import Soft
 from .framed import Framed, framed
 from .pool import Batch, TrajectoryPool
 from .targets import neg_guidance
+from .templates import without
 
-TARGETS = ("concept", "prompt", "rest")
+TARGETS = ("concept", "prompt", "rest", "without")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Sentences:
         frames: as tokens, ``(P, L)``.
         alone: the word that each is about, by itself.
         named: E*'s conditioning of what is taken out of each.
+        rest: E*'s conditioning of the sentences without the concept.
         pool: trajectories of the sentences.
     """
 
@@ -46,6 +48,7 @@ class Sentences:
     frames: Framed
     alone: Framed
     named: Conditioning
+    rest: Conditioning
     pool: TrajectoryPool
 
     @classmethod
@@ -57,21 +60,22 @@ class Sentences:
         Raises:
             EffaceError: no template at all, or a word that is cut off by the context.
         """
-        rows = {fill([t], [word])[0]: word for word in words for t in templates}
+        rows = {fill([t], [word])[0]: (word, without(t)) for word in words for t in templates}
         if not rows:
             raise EffaceError("there is no sentence to erase the concept in: give templates with a {} and something around it")
-        prompts, about = tuple(rows), list(rows.values())
+        prompts, about = tuple(rows), [word for word, _ in rows.values()]
         frames, alone = framed(model, prompts, about), framed(model, about, about)
         pool = TrajectoryPool(model, prompts, runs=runs.each, steps=runs.steps, guidance=runs.guidance, seed=seed)
         with torch.no_grad():
-            return cls(prompts, frames, alone, model.encode([named or word for word in about]), pool)
+            taken, rest = model.encode([named or word for word in about]), model.encode([rest for _, rest in rows.values()])
+        return cls(prompts, frames, alone, taken, rest, pool)
 
     @torch.no_grad()
     def target(self, model: Editable, batch: Batch, soft: Soft | Tensor | None, form: str, eta: float) -> Tensor:
         """What the student should predict for sentences p about c, ``(B, C, H, W)``.
 
             concept   e_0 - eta (e(E*(c)) - e_0)              prompt   the same with E*(p)
-            rest      e(E*(p)) - (eta + 1) (e(E*(c)) - e_0)
+            rest      e(E*(p)) - (eta + 1) (e(E*(c)) - e_0)           without  e(E*(p without c)) - eta (e(E*(c)) - e_0)
 
         Args:
             model: the original.
@@ -81,7 +85,11 @@ class Sentences:
             eta: strength.
         """
         e_0, e_p = batch.unconditional, batch.conditional
-        if soft is not None and form != "concept":
+        if form == "without":
+            e_p = model.predict(batch.z, batch.t, self.rest[batch.prompt]).value
+        elif soft is not None and form != "concept":
             e_p = model.predict(batch.z, batch.t, model.encode(self.frames[batch.prompt].tokens, soft=soft)).value
         e_c = e_p if form == "prompt" else model.predict(batch.z, batch.t, self.named[batch.prompt]).value
+        if form == "without":
+            return neg_guidance(e_p, e_c, e_0, eta)
         return neg_guidance(e_p, e_c, e_0, eta + 1) if form == "rest" else neg_guidance(e_0, e_c, e_0, eta)

@@ -77,6 +77,18 @@ def retain_prompts(concept: str | None = None) -> tuple[str, ...]:
     return tuple((rows + bare + rest + more)[:32])
 
 
+def retain_widely(each: int = 6) -> tuple[str, ...]:
+    """The retain half's objects in several places and styles: for many concepts at once, whose common part fewer sentences do not hold."""
+    world, objects = load_world(), load_split().retain
+    places, styles = list(world.backgrounds.values()), list(world.styles.values())
+    rows = []
+    for i, noun in enumerate(noun_phrase(world.things[o], _apart(world.things[o])) for o in objects):
+        for j in range(each):
+            place = "" if j % 3 == 2 else places[(i + j) % len(places)].phrases[0]
+            rows.append(assemble(noun, place, styles[(i + 2 * j + j // 3) % len(styles)].prefixes[0], ""))
+    return tuple(rows)
+
+
 def _apart(thing: Thing) -> str:
     """The first name that has no word of an object that is scored: whoever retains "fork and knife" retains the knife."""
     world, split = load_world(), load_split()
