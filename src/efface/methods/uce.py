@@ -117,25 +117,27 @@ def balanced(model: Editable, concepts: Sequence[Concept], found: Statistics, co
     bank, scorer = EmbeddingBank.of(model), load_scorer(config.classifier, model.device)
     rows = [[sentences(replace(c, anchor=a), config.templates) for a in config.attributes] for c in concepts]
     towards = [torch.stack([pairs_of(bank, row, config.tokens).anchor for row in own]) for own in rows]
-    pairs = [replace(own, anchor=own.source) for own in (pairs_of(bank, each[0], config.tokens) for each in rows)]
+    pairs = [replace(own, anchor=own.source.clone()) for own in (pairs_of(bank, each[0], config.tokens) for each in rows)]
     desired = torch.full((len(config.attributes),), 1 / len(config.attributes), dtype=torch.float64)
-    for turn in run.each("debias", range(config.rounds)):
+    targets = {concept.name: own.anchor for concept, own in zip(concepts, pairs, strict=True)}
+    for turn in run.steps(config.rounds, targets, torch.optim.SGD(targets.values()), phase="debias", every=1):
         edit = posed(model, replace(found, pairs=tuple(pairs)), config).solve()
         off = []
         for i, concept in enumerate(concepts):
-            prompts, seed = concept.expand(), run.seed_for("debias", turn, i) % 2**31
+            prompts, seed = concept.expand(), run.seed_for("debias", turn.index, i) % 2**31
             with PromptFilter(model, edit.matrix()).on():
                 drawn = model.sample(
                     [prompts[n % len(prompts)] for n in range(config.pictures)], seeds=range(seed, seed + config.pictures),
                     guidance=config.guidance,
                 )  # fmt: skip
             off.append(desired - shares(scorer, drawn, config.attributes))
-        run.record("debias", {"largest": max(float(o.abs().max()) for o in off)})
-        if all(float(o.abs().max()) < config.max_diff for o in off):
+        turn.losses["largest"] = max(float(o.abs().max()) for o in off)
+        if turn.losses["largest"] < config.max_diff:
+            run.record("balanced", {"rounds": turn.index, **turn.losses})
             break
-        for i, o in enumerate(off):
+        for own, o, c in zip(pairs, off, towards, strict=True):
             if float(o.abs().max()) >= config.max_diff:
-                pairs[i] = replace(pairs[i], anchor=pairs[i].anchor + config.step * torch.einsum("p,pdm->dm", o, towards[i]))
+                own.anchor.add_(config.step * torch.einsum("p,pdm->dm", o, c))
     return replace(found, pairs=tuple(pairs))
 
 

@@ -42,6 +42,7 @@ class Loop:
     clip: float | None
     phase: str
     extra: dict[str, Stateful]
+    every: int
 
     def check(self, index: int, numbers: Mapping[str, float]) -> None:
         """Raises `EffaceError` unless all numbers of a step are finite."""
@@ -56,7 +57,7 @@ class Loop:
         """Logs a step that was made, and writes a checkpoint where one is due."""
         self.run.history[self.phase].append({"step": index, **losses})
         self.run.progress.update(index + 1, losses)
-        if self.run.folder and ((index + 1) % self.run.every == 0 or index + 1 == self.total):
+        if self.run.folder and ((index + 1) % self.every == 0 or index + 1 == self.total):
             self.save(self.run.folder, index + 1)
 
     def save(self, folder: Path, done: int) -> None:

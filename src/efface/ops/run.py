@@ -99,6 +99,7 @@ class Run:
         clip: float | None = None,
         phase: str = "train",
         extra: Mapping[str, Stateful] | None = None,
+        every: int | None = None,
     ) -> Iterator[Step]:
         """Iterates over the steps; after a resume over those that are left, which may be none.
 
@@ -109,6 +110,7 @@ class Run:
             clip: largest l2 norm of the gradient over all parameters; None does not clip.
             phase: the name of this loop; a method with several loops gives each its own.
             extra: what else has state.
+            every: steps between checkpoints, by default the run's; 1 where a step takes as long as many others.
 
         Raises:
             EffaceError: no steps at all, a loss, gradient or parameter that is not finite, or a checkpoint of another run.
@@ -117,7 +119,7 @@ class Run:
             raise ValueError(f"phase {phase!r} ran already: give every loop a name of its own")
         if total < 1:
             raise EffaceError(f"{phase} has {total} steps, which would change nothing: give it at least one")
-        loop = Loop(self, total, dict(parameters), optimiser, clip, phase, dict(extra or {}))
+        loop = Loop(self, total, dict(parameters), optimiser, clip, phase, dict(extra or {}), every or self.every)
         done = loop.restore()
         self.progress.start(phase, total, done)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from efface.detectors.judge import load_judge
 from efface.models.unet import UNetModel
 from efface.ops.apply import applied
 from efface.ops.blobs import to_torch
+from efface.ops.progress import Silent
 
 METHODS = ("uce", "rece", "speed")
 GUN, DOG = Concept("gun", retain=("a cat", "a bat")), Concept("dog", retain=("a hat",))
@@ -104,3 +106,22 @@ def test_balanced_attributes_are_drawn_more_evenly(pocket: UNetModel, tmp_path: 
     assert after < before - 0.1, (before, after)
     with pytest.raises(EffaceError, match="'nothing' is no classifier: give 'pocket-clip', or a folder"):
         api.erase(concept, out=tmp_path / "x", model=pocket, method="uce", config={**config, "classifier": "nothing"})
+
+
+def test_a_debias_that_was_stopped_goes_on_to_the_same_bytes(pocket: UNetModel, tmp_path: Path) -> None:
+    config = {"attributes": "sunflower,rose", "rounds": 3, "pictures": 4, "step": 0.3, "guidance": 3.0, "max_diff": 0.0}
+    concept = Concept("plant", kind="domain", retain=("a photo of a dog",))
+    whole = api.erase(concept, out=tmp_path / "whole", model=pocket, method="uce", preset="paper", config=config)
+    rounds: list[int] = []
+
+    class Stops(Silent):
+        def update(self, done: int, losses: Mapping[str, float]) -> None:
+            rounds.append(done)
+            if rounds == [1, 2]:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        api.erase(concept, out=tmp_path / "e", model=pocket, method="uce", preset="paper", config=config, progress=Stops())
+    made = api.erase(concept, out=tmp_path / "e", model=pocket, method="uce", preset="paper", config=config, progress=Stops(), resume=True)
+    assert rounds[:4] == [1, 2, 2, 3], "the first round is not made again"
+    assert {name: to_torch(t).tolist() for name, t in made.tensors.items()} == {n: to_torch(t).tolist() for n, t in whole.tensors.items()}
