@@ -15,6 +15,7 @@ from efface.models.base import Conditioning, Tokens
 from efface.models.editable import Editable
 
 from .pool import TrajectoryPool
+from .prediction import prediction_error
 from .sentences import Runs
 from .student import Student
 
@@ -112,4 +113,4 @@ class Retained:
             generator: draws the states.
         """
         state = self.pool.draw_each(chosen.tolist(), generator)
-        return (student.predict(state.z, state.t, now[chosen]).value - state.conditional).square().mean()
+        return prediction_error(student, state.z, state.t, now[chosen], state.conditional)
