@@ -69,7 +69,7 @@ def most_drifted(student: Conditioning, original: Conditioning, count: int, alwa
         count: how many.
         always: prompts that come on top of them.
     """
-    likeness = cosine_similarity(student.states, original.states, dim=-1).mean(-1)
+    likeness = cosine_similarity(student.states.float(), original.states.float(), dim=-1).mean(-1)
     likeness[list(always)] = torch.inf
     chosen = likeness.argsort()[:count].tolist()
     return torch.tensor([*chosen, *always], dtype=torch.long, device=likeness.device)
