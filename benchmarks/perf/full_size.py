@@ -20,7 +20,7 @@ import typer
 from full_size_parts import PARTS, Bench
 from rich.console import Console
 from rich.table import Table
-from stand_ins import random_pipeline
+from stand_ins import Clock, random_pipeline
 
 from efface.core.errors import EffaceError
 from efface.core.io import atomic_write_json
@@ -62,11 +62,17 @@ class Report:
     def add(self, bench: Bench, part: str) -> None:
         """Measures a part; what cannot be measured here is noted with the reason."""
         self.console.rule(part)
+        bench.keep = lambda found: self.write(part, {**found, "not_measured": "the rest: stopped before"})
         try:
-            self.content[part] = getattr(bench, part)()
+            self.write(part, getattr(bench, part)())
         except (EffaceError, RuntimeError, MemoryError, OSError) as error:
-            self.content[part] = {"not_measured": (str(error).splitlines() or [type(error).__name__])[0]}
-            self.console.print(f"not measured: {self.content[part]['not_measured']}")
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            self.write(part, {"not_measured": reason})
+            self.console.print(f"not measured: {reason}")
+
+    def write(self, part: str, found: dict[str, Any]) -> None:
+        """What is known of a part so far."""
+        self.content[part] = found
         atomic_write_json(self.out, self.content)
 
     def table(self) -> Table:
@@ -93,6 +99,7 @@ def main(
     search_steps: Annotated[int, typer.Option(help="steps of an outside-in search that are measured, 0: all 30; CUDA all, CPU 2")] = -1,
     guided_steps: Annotated[int, typer.Option(help="guided sampling steps measured for each state, 0: all due; CUDA all, CPU 2")] = -1,
     rounds: Annotated[int, typer.Option(help="training steps that are measured; CUDA 5, CPU 1")] = 0,
+    cpu_time: Annotated[bool, typer.Option("--cpu-time", help="CPU time of the process, where others use the same cores")] = False,
     beside: Annotated[str, typer.Option(help="what else ran on the machine, for the JSON")] = "",
     out: Annotated[Path, typer.Option(help="the JSON")] = Path("full_size.json"),
 ) -> None:
@@ -101,7 +108,7 @@ def main(
     if unknown := set(asked) - set(PARTS):
         raise typer.BadParameter(f"no part {', '.join(sorted(unknown))}: there are {', '.join(PARTS)}")
     where, kind, gpu = torch.device(device), getattr(torch, DTYPES[dtype]), device != "cpu"
-    few = 0 if gpu else 2
+    few, Clock.busy = 0 if gpu else 2, cpu_time
     console = Console(stderr=True)
     console.print(f"building a {'narrow' if tiny else 'full-size'} model with random weights on {device} in {dtype}")
     model = UNetModel(random_pipeline(where, kind, tiny), "random")
@@ -110,13 +117,11 @@ def main(
         "guided_steps_measured": few if guided_steps < 0 else guided_steps, "rounds": rounds or (5 if gpu else 1),
     }  # fmt: skip
     bench = Bench(model, **settings, say=console.print)
-    report = Report(out, console, {"machine": machine(where, kind), "beside": beside, "model": sizes(model), "settings": settings})
-    for part in PARTS:
-        if part in asked:
-            report.add(bench, part)
-        else:
-            report.content[part] = {"not_measured": "not asked for (--only)"}
-    atomic_write_json(out, report.content)
+    told = {"machine": machine(where, kind) | {"clock": "process CPU time" if cpu_time else "wall"}, "beside": beside}
+    report = Report(out, console, {**told, "model": sizes(model), "settings": settings})
+    report.content |= {part: {"not_measured": "stopped before" if part in asked else "not asked for (--only)"} for part in PARTS}
+    for part in (part for part in PARTS if part in asked):
+        report.add(bench, part)
     Console(width=None if console.is_terminal else 180).print(report.table())
     print(json.dumps({"written": str(out)}))
 

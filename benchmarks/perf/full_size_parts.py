@@ -26,7 +26,7 @@ from efface.ops.soft_prompts import embedding_table, single_words
 from efface.ops.student import Student
 from efface.ops.templates import library
 
-PARTS = ("memory", "search", "step", "run", "load")
+PARTS = ("memory", "run", "load", "search", "step")
 
 
 class Bench(Timing):
@@ -52,6 +52,7 @@ class Bench(Timing):
         found = {"inside_out": self.inside(templates, runs, student)}
         for name, states in (("outside_in_pooled", Filled), ("outside_in_as_published", Resampled)):
             found[name] = self.outside(templates, runs, student, states)
+            self.keep(found)
         found["outside_in_unlearn_diff"] = self.with_pictures(templates)
         for form in ("pooled", "as_published", "unlearn_diff"):
             found[f"ratio_{form}"] = ratio(found[f"outside_in_{form}"], found["inside_out"])
@@ -100,13 +101,14 @@ class Bench(Timing):
         """One step of SAGE and of AdvUnlearn, with states from the pool and with each sampled when it is needed."""
         pooled = self.sage_pooled
         found = {"guided_step_a_picture": pooled["guided"], "sage_warm_up": pooled["warm"], "sage": pooled["attacked"]}
-        config = sage.Config(batch=self.batch, steps=self.rounds, warmup=0)
-        self.say("SAGE without the pool")
-        found["sage_without_pool"] = self.step_of(*self.trained(sage, config, Resampled), self.full, "steps")
         for name, states in (("advunlearn", Filled), ("advunlearn_without_pool", Resampled)):
             self.say(name.replace("_", " "))
-            adversarial = advunlearn.Config(steps=self.rounds, warmup=0, attack_steps=self.steps)
-            found[name] = self.step_of(*self.trained(advunlearn, adversarial, states), self.steps, "steps of 1 + 5 prompts")
+            config = advunlearn.Config(steps=self.rounds, warmup=0, attack_steps=self.steps)
+            found[name] = self.step_of(*self.trained(advunlearn, config, states), self.steps, "steps of 1 + 5 prompts")
+            self.keep(found)
+        self.say("SAGE without the pool")
+        plain = sage.Config(batch=self.batch, steps=self.rounds, warmup=0)
+        found["sage_without_pool"] = self.step_of(*self.trained(sage, plain, Resampled), self.full, "steps")
         for name in ("sage", "advunlearn"):
             found[f"{name}_ratio_without_pool"] = ratio(found[f"{name}_without_pool"], found[name])
         return found

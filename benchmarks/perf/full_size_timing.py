@@ -50,6 +50,7 @@ class Timing:
     guided_steps_measured: int
     rounds: int
     say: Callable[[str], None] = print
+    keep: Callable[[dict[str, Any]], None] = lambda found: None
     config: sage.Config = field(init=False)
 
     def __post_init__(self) -> None:

@@ -55,11 +55,12 @@ def random_pipeline(device: torch.device, dtype: torch.dtype, tiny: bool) -> Any
 
 @dataclass
 class Clock:
-    """Seconds and counts by name, with the device waited for."""
+    """Seconds and counts by name, with the device waited for; of the process's CPU time where ``busy``, else of the wall's."""
 
     device: torch.device
     seconds: dict[str, float] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    busy: ClassVar[bool] = False
 
     @contextmanager
     def measure(self, name: str, count: int = 1) -> Iterator[None]:
@@ -73,7 +74,7 @@ class Clock:
         """Seconds, once the device has done what it was given."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        return time.perf_counter()
+        return time.process_time() if self.busy else time.perf_counter()
 
     def wrapped(self, name: str, function: Callable[..., Any], sampling: Clock | None = None) -> Callable[..., Any]:
         """The function with its seconds counted; what it spends on sampling is noted as ``<name>: sampling``."""
