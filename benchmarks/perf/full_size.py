@@ -3,7 +3,8 @@
 Random weights. Measured are searches (inside-out against outside-in), one step of SAGE and of AdvUnlearn with and without the pool, SAGE's
 peak memory and loading; what a run of SAGE would take is extrapolated. The library's own functions are timed; only where their states come
 from is changed (`stand_ins`). With ``--search-steps`` and ``--guided-steps`` few steps are measured, the rest is linear in them; every
-number says which. The JSON is written after each part. ``--tiny`` runs the same on a narrow model, in seconds.
+number says which. The JSON is written after each part; with ``--only``, the others stay as they are in it. ``--tiny`` runs the same on a
+narrow model, in seconds.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ import typer
 from full_size_parts import PARTS, Bench
 from rich.console import Console
 from rich.table import Table
-from stand_ins import Clock, random_pipeline
+from stand_ins import Clock, Peak, random_pipeline
 
 from efface.core.errors import EffaceError
-from efface.core.io import atomic_write_json
+from efface.core.io import atomic_write_json, read_json
 from efface.models.load import DTYPES
 from efface.models.unet import UNetModel
 
@@ -39,7 +40,7 @@ def machine(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
     found = {"cpu": cpu, "cores": os.cpu_count(), "threads": torch.get_num_threads(), "torch": torch.__version__, "device": device.type}
     if device.type == "cuda":
         found |= {"gpu": torch.cuda.get_device_name(device), "gpu_gb": torch.cuda.get_device_properties(device).total_memory / 1e9}
-    return {**found, "dtype": str(dtype).removeprefix("torch."), "python": platform.python_version(), "load": os.getloadavg()[0]}
+    return {**found, "dtype": str(dtype).removeprefix("torch."), "python": platform.python_version()}
 
 
 def sizes(model: UNetModel) -> dict[str, Any]:
@@ -69,6 +70,12 @@ class Report:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             self.write(part, {"not_measured": reason})
             self.console.print(f"not measured: {reason}")
+
+    def earlier(self) -> dict[str, Any]:
+        """Parts that the file holds already, if the same was measured on the same machine."""
+        found: Any = read_json(self.out) if self.out.is_file() else {}
+        same = all(found.get(key) == self.content[key] for key in ("machine", "model", "settings", "beside"))
+        return {part: found[part] if same else {"not_measured": "not asked for (--only)"} for part in PARTS}
 
     def write(self, part: str, found: dict[str, Any]) -> None:
         """What is known of a part so far."""
@@ -111,15 +118,17 @@ def main(
     few, Clock.busy = 0 if gpu else 2, cpu_time
     console = Console(stderr=True)
     console.print(f"building a {'narrow' if tiny else 'full-size'} model with random weights on {device} in {dtype}")
+    before = Peak(where).gigabytes()
     model = UNetModel(random_pipeline(where, kind, tiny), "random")
     settings = {
         "batch": batch, "search_steps_measured": few if search_steps < 0 else search_steps,
         "guided_steps_measured": few if guided_steps < 0 else guided_steps, "rounds": rounds or (5 if gpu else 1),
     }  # fmt: skip
-    bench = Bench(model, **settings, say=console.print)
+    bench = Bench(model, **settings, before=before, say=console.print)
     told = {"machine": machine(where, kind) | {"clock": "process CPU time" if cpu_time else "wall"}, "beside": beside}
     report = Report(out, console, {**told, "model": sizes(model), "settings": settings})
-    report.content |= {part: {"not_measured": "stopped before" if part in asked else "not asked for (--only)"} for part in PARTS}
+    earlier = report.earlier()
+    report.content |= {part: {"not_measured": "stopped before"} if part in asked else earlier[part] for part in PARTS}
     for part in (part for part in PARTS if part in asked):
         report.add(bench, part)
     Console(width=None if console.is_terminal else 180).print(report.table())

@@ -42,13 +42,14 @@ def ratio(slow: dict[str, Any], fast: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass
 class Timing:
-    """A model, and how much of each thing is measured."""
+    """A model, how much of each thing is measured, and the GB in use before there was a model."""
 
     model: UNetModel
     batch: int
     search_steps_measured: int
     guided_steps_measured: int
     rounds: int
+    before: float = 0.0
     say: Callable[[str], None] = print
     keep: Callable[[dict[str, Any]], None] = lambda found: None
     config: sage.Config = field(init=False)

@@ -31,6 +31,15 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return json.loads(out.read_text())  # type: ignore[no-any-return]
 
 
+def test_parts_that_are_not_asked_for_again_stay(report: dict[str, Any], tmp_path: Path) -> None:
+    out = tmp_path / "full_size.json"
+    out.write_text(json.dumps(report))
+    command = [sys.executable, str(PERF / "full_size.py"), "--tiny", "--out", str(out), "--beside", "nothing", "--only", "load"]
+    subprocess.run(command, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True)
+    again = json.loads(out.read_text())
+    assert {part for part in again if again[part] != report[part]} == {"load"}
+
+
 def test_it_names_machine_and_model(report: dict[str, Any]) -> None:
     assert {"cpu", "cores", "threads", "torch", "device", "dtype"} <= report["machine"].keys()
     assert report["beside"] == "nothing"
