@@ -57,6 +57,12 @@ def run(name: str, model: UNetModel, **more: Any) -> AttackSet:
     return search(model, edited(model), CONCEPT, TASKS, function, **{**settings, **more})
 
 
+@pytest.mark.parametrize("name", ATTACKS.names())
+def test_it_runs_in_bfloat16(name: str) -> None:
+    """What a GPU computes in where nobody says."""
+    assert len(run(name, tiny_model(dtype=torch.bfloat16)).prompts) == len(TASKS)
+
+
 @pytest.mark.parametrize("family", PIPES)
 @pytest.mark.parametrize("name", ATTACKS.names())
 def test_finds_a_prompt_for_every_task_and_leaves_the_model_alone(name: str, family: str, tmp_path: Path) -> None:

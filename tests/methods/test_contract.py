@@ -67,6 +67,12 @@ def test_saves_applies_and_comes_off_bit_for_bit(name: str, tmp_path: Path) -> N
     assert torch.equal(model.sample(["a gun"], seeds=[1], steps=2), plain)
 
 
+@pytest.mark.parametrize("name", METHODS.names())
+def test_it_runs_in_bfloat16(name: str, tmp_path: Path) -> None:
+    """What a GPU computes in where nobody says."""
+    assert run(name, tmp_path / "e", tiny_model(dtype=torch.bfloat16)).edits
+
+
 def draws(name: str) -> bool:
     """Whether the method, as published, draws at random; a closed form has nothing random."""
     text = Path(str(sys.modules[METHODS.get(name).__module__].__file__)).read_text()  # type: ignore[attr-defined]

@@ -156,3 +156,19 @@ def test_unknown_names_and_empty_sentences() -> None:
         inside_out(
             Search(), alone, alone, erased=model.encode, original=model.encode, table=embedding_table(model), similarity=Similarity(model)
         )
+
+
+@pytest.mark.parametrize("kind", SIMILARITIES)
+def test_a_model_in_bfloat16_is_searched_as_in_float32(kind: str) -> None:
+    reached = []
+    for dtype in (torch.float32, torch.bfloat16):
+        model = tiny_model(dtype=dtype)
+        student, table = moved(model), embedding_table(model)
+        frames, alone = framed(model, ["a gun x", "my dog gun"], ["gun", "gun"]), framed(model, ["gun", "gun"], ["gun", "gun"])
+        _, found = inside_out(
+            Search(steps=10, lr=0.3), frames, alone, erased=student.frozen(), original=model.encode, table=table,
+            similarity=Similarity(model, kind),
+        )  # fmt: skip
+        assert found.dtype == torch.float32
+        reached.append(found.mean())
+    torch.testing.assert_close(reached[1], reached[0], atol=0.1, rtol=0)

@@ -29,6 +29,7 @@ from efface.core.errors import UnknownName
 from efface.core.spread import spread
 from efface.models.editable import Editable
 from efface.ops.pool import Batch
+from efface.ops.prediction import prediction_error
 from efface.ops.retention import Retained
 from efface.ops.run import Run
 from efface.ops.sentences import TARGETS, Runs, Sentences
@@ -100,7 +101,7 @@ def advunlearn(model: Editable, concepts: Sequence[Concept], config: Config, run
                 soft = attack(model, student, sentence, batch, config, run, width)
             target = sentence.target(model, batch, None, config.target, config.eta)
             cond = student.encode(sentence.frames[batch.prompt].tokens, soft=soft)
-            erase = erase + (student.predict(batch.z, batch.t, cond).value - target).square().mean() / len(targets)
+            erase = erase + prediction_error(student, batch.z, batch.t, cond, target) / len(targets)
         now = student.encode(retained.tokens)
         some = torch.randperm(len(now.states), generator=run.generator("retain"))[: config.retain_batch]
         kept = retained.drift(student, now, some, run.generator("retain"))

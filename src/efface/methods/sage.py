@@ -40,6 +40,7 @@ from efface.models.soft import Soft
 from efface.ops.inside_out import Search, inside_out
 from efface.ops.own_words import own_words
 from efface.ops.pool import Batch
+from efface.ops.prediction import prediction_error
 from efface.ops.retention import Graph, Retained, most_drifted
 from efface.ops.run import Run
 from efface.ops.schedule import learning_rate
@@ -181,8 +182,7 @@ def sage(model: Editable, concepts: Sequence[Concept], config: Config, run: Run)
 def gone(student: Student, domain: Sentences, batch: Batch, soft: Soft | None, form: str, eta: float) -> Tensor:
     """L_e of a batch of sentences, as they are or with what was found in them."""
     target = domain.target(student.model, batch, soft, form, eta)
-    predicted = student.predict(batch.z, batch.t, student.encode(domain.frames[batch.prompt].tokens, soft=soft)).value
-    return (predicted - target).square().mean()
+    return prediction_error(student, batch.z, batch.t, student.encode(domain.frames[batch.prompt].tokens, soft=soft), target)
 
 
 def sentences(model: Editable, concept: Concept, config: Config, run: Run) -> Sentences:

