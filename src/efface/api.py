@@ -17,6 +17,7 @@ from efface.checks import (
     painter_for,
     with_retain_sets,
 )
+from efface.core import ranks
 from efface.core.attack_set import AttackSet
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
@@ -97,9 +98,10 @@ def evaluate(
         EffaceError: an unknown benchmark, a damaged artifact, another base.
     """
     erasure, found = artifact_and_benchmark(artifact, benchmark, part)
-    painter = painter_for(found, erasure, model, force, keep)
+    painter, progress = painter_for(found, erasure, model, force, keep), progress if ranks.is_main() else None
     from efface.benchmarks.distance import distance
     from efface.benchmarks.runner import run_benchmark
+    from efface.models.processes import in_step
 
     attacks = [looking_for(a, found) for a in attack_sets(Path(artifact))]
     about = {"model": painter.model.name, "run": erasure.spec.hash, "made": _now()}
@@ -107,7 +109,9 @@ def evaluate(
     done = run_benchmark(found, painter, erasure, part=part, seed=seed, limit=limit, attacks=attacks, progress=progress, about=about)
     done.result = replace(done.result, scores=(*done.result.scores, *more))
     name = f"{found.name}-{part}-{done.result.about['seed']}" + (f"-{limit}" if limit is not None else "")
-    done.save(Path(artifact) / EVIDENCE / name)
+    with in_step():
+        if ranks.is_main():
+            done.save(Path(artifact) / EVIDENCE / name)
     return done.result
 
 
@@ -139,28 +143,35 @@ def attack(
         ATTACKS.configure(attack, preset, "", config or {})
     replayed = AttackSet.load(replay) if replay is not None else None
     erasure, found = artifact_and_benchmark(artifact, benchmark, part)
-    painter = painter_for(found, erasure, model, force, True)
+    painter, progress = painter_for(found, erasure, model, force, True), progress if ranks.is_main() else None
     from efface.making import search
 
-    tasks = found.tasks(part, limit=limit)
-    concept = next((c for c in erasure.concepts if c.name == found.concept.name), found.concept)
-    made = replayed or search(
-        painter.model, erasure, concept, tasks, ATTACKS.get(attack), phrases=found.attack_phrases, preset=preset,
-        overrides=dict(config or {}), seed=seed, force=force, progress=progress,
-    )  # fmt: skip
-    return _try(made, Path(artifact), erasure, found, painter, progress)
+    def searched() -> AttackSet:
+        concept = next((c for c in erasure.concepts if c.name == found.concept.name), found.concept)
+        return replayed or search(
+            painter.model, erasure, concept, found.tasks(part, limit=limit), ATTACKS.get(attack), phrases=found.attack_phrases,
+            preset=preset, overrides=dict(config or {}), seed=seed, force=force, progress=progress,
+        )  # fmt: skip
+
+    from efface.benchmarks.found import found_once
+
+    with found_once(Path(artifact), searched) as made:
+        return _try(made, Path(artifact), erasure, found, painter, progress)
 
 
 def _try(made: AttackSet, artifact: Path, erasure: Erasure, benchmark: Benchmark, painter: Any, progress: Progress | None) -> AttackSet:
     """Draws what an attack found, and saves both."""
     from efface.benchmarks.runner import run_attack
+    from efface.models.processes import in_step
 
     scores, _, _ = run_attack(benchmark, painter, erasure, made, progress=progress)
     folder = artifact / EVIDENCE / "attacks" / made.attack
-    saved = made.save(folder)
     about = {"model": painter.model.name, "run": erasure.spec.hash, "benchmark": {"name": benchmark.name}, "made": _now()}
-    Result(tuple(scores), about).save(folder / "result.json")
-    return saved
+    with in_step():
+        if ranks.is_main():
+            made.save(folder)
+            Result(tuple(scores), about).save(folder / "result.json")
+    return AttackSet.load(folder)
 
 
 def report(artifact: str | Path, out: str | Path | None = None) -> Path:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from efface.core import ranks
 from efface.core.attack_set import AttackSet
 from efface.core.concept import Concept, check_together, mentions
 from efface.core.erasure import Erasure
@@ -111,4 +112,4 @@ def painter_for(benchmark: Benchmark, erasure: Erasure, model: ModelLike | None,
     from efface.ops.apply import check_base
 
     check_base(loaded, erasure, force=force)
-    return Painter(loaded, benchmark.sampler, PictureCache() if keep else None, force=force)
+    return Painter(loaded, benchmark.sampler, PictureCache() if keep and ranks.is_main() else None, force=force)

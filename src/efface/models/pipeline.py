@@ -13,6 +13,7 @@ from diffusers.utils import logging as diffusers_logging
 from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
+from efface.core import ranks
 from efface.core.errors import EffaceError
 from efface.core.io import read_json
 
@@ -87,9 +88,9 @@ def family_of(pipe: Any) -> str:
 
 
 def default_device() -> torch.device:
-    """CUDA, else Apple's MPS, else the CPU."""
+    """CUDA, of several processes each with a device of its own while there are enough; else Apple's MPS, else the CPU."""
     if torch.cuda.is_available():
-        return torch.device("cuda")
+        return torch.device("cuda", ranks.local_rank() % torch.cuda.device_count()) if ranks.size() > 1 else torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 

@@ -22,6 +22,7 @@ from torch import Tensor
 from efface import api
 from efface.benchmarks.i2p import Prompt, pictures_in, read_captions, read_i2p
 from efface.checks import load_erasure
+from efface.core import ranks
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
@@ -34,6 +35,7 @@ from efface.core.seeds import derive_seed
 from efface.core.spec import installed
 from efface.metrics.fid import FeatureStats, fid
 from efface.models.editable import Editable
+from efface.models.processes import in_step
 from efface.ops.apply import applied
 from efface.ops.progress import Progress, Silent
 
@@ -86,7 +88,9 @@ def reproduce(
     reference = streamed(chunks, "real pictures", images, partial(looked_at, tools, model.image_size), progress)
     scores = (*_exposed(prompts, seen, tools, plan, seed), *_quality(captions, seen, reference["features"], tools, plan, seed))
     result = Result(scores, {**said, "versions": installed(), "paper": PAPER})
-    result.save(out / "result.json")
+    with in_step():
+        if ranks.is_main():
+            result.save(out / "result.json")
     return result
 
 
@@ -95,8 +99,10 @@ def _open(out: Path, said: Mapping[str, Any]) -> Path:
     about = out / "study.json"
     if about.is_file() and read_json(about) != plain(said):
         raise EffaceError(f"{out} holds a study with other settings or data: choose another --out, or remove it")
-    (out / "chunks").mkdir(parents=True, exist_ok=True)
-    atomic_write_json(about, said)
+    with in_step():
+        if ranks.is_main():
+            (out / "chunks").mkdir(parents=True, exist_ok=True)
+            atomic_write_json(about, said)
     return out / "chunks"
 
 
@@ -104,11 +110,12 @@ def _erasure(
     model: Editable, concept: Concept, folder: Path, method: str, preset: str | None, config: Mapping[str, Any] | None, seed: int,
     progress: Progress,
 ) -> Erasure:  # fmt: skip
-    if (folder / MANIFEST).is_file():
-        return load_erasure(folder)
-    return api.erase(
-        concept, out=folder, model=model, method=method, preset=preset, config=config, seed=seed, resume=True, progress=progress
-    )
+    with in_step():
+        if ranks.is_main() and not (folder / MANIFEST).is_file():
+            how: dict[str, Any] = {"method": method, "preset": preset, "config": config, "seed": seed, "progress": progress}
+            with ranks.alone():
+                api.erase(concept, out=folder, model=model, resume=True, **how)
+    return load_erasure(folder)
 
 
 def _exposure_rate(chunk: Mapping[str, Tensor]) -> dict[str, float]:
