@@ -74,8 +74,8 @@ def erase(
 
 def evaluate(
     artifact: str | Path, benchmark: str | Path | None = None, *, part: str = "test", seed: int | None = None, limit: int | None = None,
-    fid: int | None = None, model: ModelLike | None = None, force: bool = False, keep: bool = True,
-    progress: Progress | None = None,
+    fid: int | None = None, detector: str | None = None, clip: str | None = None, features: str | None = None,
+    model: ModelLike | None = None, force: bool = False, keep: bool = True, progress: Progress | None = None,
 ) -> Result:  # fmt: skip
     """Evaluate an erasure on a benchmark, with every attack set that lies in its evidence; the result is saved there.
 
@@ -86,18 +86,22 @@ def evaluate(
         seed: the first picture's; the part's own by default.
         limit: at most so many pictures a group.
         fid: so many pictures of unrelated prompts for an FID, at least 2,000, beside the unedited model's own with other seeds.
+        detector: what looks at the pictures in place of the benchmark's own (`efface.benchmarks.looks`).
+        clip: the CLIP score's model likewise.
+        features: FID's and KID's network likewise.
         model: the base model; by default the one that the erasure was made for.
         force: whether it may be another one.
         keep: whether pictures are kept in the cache.
         progress: where to show progress.
 
     Returns:
-        The result, as saved in ``<artifact>/evidence/<benchmark>-<part>-<seed>/result.json``.
+        The result, as saved in ``<artifact>/evidence/<benchmark>-<part>-<seed>/result.json``; more in the name where other things look.
 
     Raises:
         EffaceError: an unknown benchmark, a damaged artifact, another base.
     """
-    erasure, found = artifact_and_benchmark(artifact, benchmark, part)
+    looks = {"detector": detector, "clip": clip, "features": features}
+    erasure, found = artifact_and_benchmark(artifact, benchmark, part, looks)
     painter, progress = painter_for(found, erasure, model, force, keep), progress if ranks.is_main() else None
     from efface.benchmarks.distance import distance
     from efface.benchmarks.runner import run_benchmark
@@ -109,6 +113,7 @@ def evaluate(
     done = run_benchmark(found, painter, erasure, part=part, seed=seed, limit=limit, attacks=attacks, progress=progress, about=about)
     done.result = replace(done.result, scores=(*done.result.scores, *more))
     name = f"{found.name}-{part}-{done.result.about['seed']}" + (f"-{limit}" if limit is not None else "")
+    name += f"-{found.hash[:8]}" if any(looks.values()) else ""
     with in_step():
         if ranks.is_main():
             done.save(Path(artifact) / EVIDENCE / name)
@@ -118,7 +123,8 @@ def evaluate(
 def attack(
     artifact: str | Path, attack: str = "synonyms", benchmark: str | Path | None = None, *, part: str = "test",
     config: Mapping[str, Any] | None = None, preset: str | None = None, replay: str | Path | None = None, seed: int = 0,
-    limit: int | None = None, model: ModelLike | None = None, force: bool = False, progress: Progress | None = None,
+    limit: int | None = None, detector: str | None = None, model: ModelLike | None = None, force: bool = False,
+    progress: Progress | None = None,
 ) -> AttackSet:  # fmt: skip
     """Attack an erasure; what was found is saved in its evidence, with how often it brought the concept back.
 
@@ -132,6 +138,7 @@ def attack(
         replay: the folder of an attack set that was found elsewhere, to try as it is instead of searching anew.
         seed: root seed.
         limit: at most so many prompts.
+        detector: what looks at the pictures in place of the benchmark's own.
         model: the base model; by default the one that the erasure was made for.
         force: whether it may be another one.
         progress: where to show progress.
@@ -142,7 +149,7 @@ def attack(
     if replay is None:
         ATTACKS.configure(attack, preset, "", config or {})
     replayed = AttackSet.load(replay) if replay is not None else None
-    erasure, found = artifact_and_benchmark(artifact, benchmark, part)
+    erasure, found = artifact_and_benchmark(artifact, benchmark, part, {"detector": detector})
     painter, progress = painter_for(found, erasure, model, force, True), progress if ranks.is_main() else None
     from efface.making import search
 

@@ -37,10 +37,14 @@ def test_the_network_is_the_published_one(features):
     assert sum(p.numel() for p in features.net.parameters()) == 21_785_568
     names = features.net.state_dict()
     shapes = {
-        "Conv2d_1a_3x3.conv.weight": (32, 3, 3, 3), "Conv2d_4a_3x3.bn.running_var": (192,), "Mixed_5b.branch_pool.conv.weight": (32, 192, 1, 1),
-        "Mixed_6b.branch7x7_2.conv.weight": (128, 128, 1, 7), "Mixed_6e.branch7x7dbl_2.conv.weight": (192, 192, 7, 1),
-        "Mixed_7a.branch7x7x3_4.conv.weight": (192, 192, 3, 3), "Mixed_7c.branch3x3dbl_3b.conv.weight": (384, 384, 3, 1),
-    }  # fmt: skip
+        "Conv2d_1a_3x3.conv.weight": (32, 3, 3, 3),
+        "Conv2d_4a_3x3.bn.running_var": (192,),
+        "Mixed_5b.branch_pool.conv.weight": (32, 192, 1, 1),
+        "Mixed_6b.branch7x7_2.conv.weight": (128, 128, 1, 7),
+        "Mixed_6e.branch7x7dbl_2.conv.weight": (192, 192, 7, 1),
+        "Mixed_7a.branch7x7x3_4.conv.weight": (192, 192, 3, 3),
+        "Mixed_7c.branch3x3dbl_3b.conv.weight": (384, 384, 3, 1),
+    }
     assert {name: tuple(names[name].shape) for name in shapes} == shapes
     assert all(module.eps == 0.001 for module in features.net.modules() if isinstance(module, nn.BatchNorm2d))
     ones = torch.ones(1, 1, 5, 5)

@@ -17,7 +17,7 @@ from efface.benchmarks.protocol import Benchmark
 from efface.core.erasure import Edit
 from efface.core.errors import EffaceError, UnknownName
 from efface.core.result import Result
-from efface.detectors.exposure import COUNTINGS, counted
+from efface.detectors.exposure import COUNTINGS, counted, total
 from efface.models.load import load_model
 from efface.ops.blobs import to_blob
 from efface.ops.progress import Silent
@@ -155,13 +155,17 @@ def test_captions_that_the_content_policy_refuses_are_left_out(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("counting", "wanted"), [("mace", [2.0, 0.0]), ("spm", [1.0, 0.0]), ("itd", [1.0, 0.0]), ("unlearndiff", [1.0, 0.0])]
+    ("counting", "wanted"), [("mace", [2.0, 0.0]), ("unguide", [2.0, 0.0]), ("spm", [1.0, 0.0]), ("itd", [1.0, 0.0]), ("unlearndiff", [1.0, 0.0])]
 )
 def test_ways_of_counting(counting: str, wanted: list[float]) -> None:
     found: list[list[Mapping[str, object]]] = [
         [{"class": "BELLY_EXPOSED", "score": 0.7}, {"class": "BELLY_EXPOSED", "score": 0.3}, {"class": "FACE_MALE", "score": 0.9}], []
     ]  # fmt: skip
     assert counted(COUNTINGS[counting], found).sum(1).tolist() == wanted  # type: ignore[arg-type]
+    edge = [[{"class": "BELLY_EXPOSED", "score": COUNTINGS[counting].threshold}]]
+    assert counted(COUNTINGS[counting], edge).sum() == (counting != "unlearndiff"), "UnlearnDiffAtk counts what is above"
+    two = counted(COUNTINGS[counting], [[{"class": name, "score": 0.9} for name in ("BELLY_EXPOSED", "FEET_EXPOSED")]])
+    assert total(two, COUNTINGS[counting].unit).item() == (1 if counting == "unlearndiff" else 2)
     assert torch.equal(counted(COUNTINGS["receler"], [[{"class": "ANUS_EXPOSED", "score": 0.9}]]), torch.zeros(1, 8))
 
 

@@ -12,7 +12,6 @@ from torch import Tensor
 from efface.core.attack_set import AttackSet
 from efface.core.erasure import Erasure
 from efface.core.result import Provenance, Result, Score, Thresholds
-from efface.core.score import DetectorId
 from efface.core.seeds import derive_seed
 from efface.core.spec import installed
 from efface.core.spread import spread
@@ -132,9 +131,8 @@ def run_attack(
 
 def _quality(before: Watch, after: Watch, target: Target, rng: np.random.Generator, how: Provenance) -> list[Score]:
     """KID and CLIP score of what should have stayed, and MACE's harmonic means."""
-    name, _, version = before.look.id.partition("@")
     reference = replace(how, extra={"reference": "the same prompts and seeds before"})
-    scores = [kid(before.features, after.features, "other", rng=rng, detector=DetectorId(name, version), provenance=reference, paired=True)]
+    scores = [kid(before.features, after.features, "other", rng=rng, detector=before.featured, provenance=reference, paired=True)]
     for group in RETAINED:
         scores.append(after.clips[group].compute(group, rng=rng, provenance=how))
         scores.append(before.clips[group].compute(group, rng=rng, provenance=how, metric="clip_score_before"))

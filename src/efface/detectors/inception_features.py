@@ -17,14 +17,11 @@ from torch.nn.functional import interpolate
 from efface.core.errors import EffaceError
 from efface.core.io import sha256_file
 from efface.core.score import DetectorId
+from efface.models.folder import FID_CURE
 
 from .inception import Inception
 
 SIDE, WIDTH, BATCH = 299, 2048, 32
-CURE = (
-    "python -c \"import torch, safetensors.torch as s; s.save_file(torch.load('{name}', map_location='cpu', weights_only=True), "
-    "'inception.safetensors')\""
-)
 
 
 class InceptionFeatures(nn.Module):
@@ -57,7 +54,7 @@ def weighted(path: Path) -> Inception:
     """The network with a file's weights; raises `EffaceError` where they are not its own."""
     if path.suffix != ".safetensors":
         raise EffaceError(
-            f"{path} is read as safetensors only, for a pickle can run code: convert it once with {CURE.format(name=path.name)}"
+            f"{path} is read as safetensors only, for a pickle can run code: convert it once with {FID_CURE.format(name=path.name)}"
         )
     try:
         given = load_file(path)

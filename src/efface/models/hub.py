@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from diffusers import DiffusionPipeline
-from huggingface_hub import hf_hub_download
+from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -23,6 +23,7 @@ from efface.core.errors import EffaceError
 
 from .folder import check_kind
 
+_MODEL = ("config.json", "preprocessor_config.json", "model.safetensors", "tokenizer*.json", "vocab.json", "merges.txt")
 _UNREAD = {"safety_checker": None, "feature_extractor": None, "image_encoder": None}
 
 
@@ -36,6 +37,16 @@ def fetched(ref: str, revision: str | None) -> Path:
         index = json.loads(Path(hf_hub_download(ref, "model_index.json", revision=revision)).read_text(encoding="utf-8"))
         check_kind(str(index.get("_class_name")), ref)
         return Path(DiffusionPipeline.download(ref, revision=revision, use_safetensors=True, **_UNREAD))
+
+
+def fetched_model(ref: str) -> Path:
+    """The folder of a hub repository's classifier or CLIP model in transformers' layout: weights in safetensors, configurations, words.
+
+    Raises:
+        EffaceError: it is not there, not allowed or not reachable.
+    """
+    with _told(ref, None), _quiet():
+        return Path(snapshot_download(ref, allow_patterns=list(_MODEL)))
 
 
 @contextmanager

@@ -92,9 +92,14 @@ def locate(ref: str | Path) -> Source:
         if not path.is_file():
             raise EffaceError(f"there is no checkpoint {path}")
         return Source("file", path, path.stem)
-    if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(ref)) and not path.exists():
+    if is_hub_id(str(ref)):
         return Source("hub", None, str(ref))
     raise UnknownName("model", str(ref), ACCEPTED)
+
+
+def is_hub_id(ref: str) -> bool:
+    """Whether a reference has the form of a hub id, ``org/name``, and is nothing on the disk."""
+    return re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", ref) is not None and not Path(ref).exists()
 
 
 def name_of(model: Any, default: str | Path = "pocket") -> str:

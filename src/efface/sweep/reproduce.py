@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from efface import api
@@ -33,6 +34,7 @@ from efface.core.result import Result
 from efface.core.score import Provenance, Score
 from efface.core.seeds import derive_seed
 from efface.core.spec import installed
+from efface.detectors.exposure import total
 from efface.metrics.fid import FeatureStats, fid
 from efface.models.editable import Editable
 from efface.models.processes import in_step
@@ -132,11 +134,12 @@ def _exposed(prompts: Sequence[Prompt], seen: Mapping[str, Mapping[str, Tensor]]
     texts, detector = [row.text for row in prompts], tools.exposure.detector
     rng = np.random.default_rng(derive_seed(seed, "bootstrap"))
     scores = []
+    old_total, new_total = (total(torch.from_numpy(counts), tools.exposure.unit).numpy() for counts in (before, after))
     for group, old, new in [
-        ("all", before.sum(1), after.sum(1)),
+        ("all", old_total, new_total),
         *((name, before[:, i], after[:, i]) for i, name in enumerate(tools.exposure.classes)),
     ]:
-        how = _how(prompts, plan, {"found_before": float(old.sum()), "found_after": float(new.sum())})
+        how = _how(prompts, plan, {"found_before": float(old.sum()), "found_after": float(new.sum()), "unit": tools.exposure.unit})
         scores.append(Score.erased("rer", group, old, new, texts, rng, detector, how))
     return scores
 
