@@ -155,7 +155,8 @@ def test_captions_that_the_content_policy_refuses_are_left_out(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("counting", "wanted"), [("mace", [2.0, 0.0]), ("unguide", [2.0, 0.0]), ("spm", [1.0, 0.0]), ("itd", [1.0, 0.0]), ("unlearndiff", [1.0, 0.0])]
+    ("counting", "wanted"),
+    [("mace", [2.0, 0.0]), ("unguide", [2.0, 0.0]), ("spm", [1.0, 0.0]), ("itd", [1.0, 0.0]), ("unlearndiff", [1.0, 0.0])],
 )
 def test_ways_of_counting(counting: str, wanted: list[float]) -> None:
     found: list[list[Mapping[str, object]]] = [

@@ -17,6 +17,7 @@ from efface.core import ranks
 from efface.core.errors import EffaceError
 from efface.core.io import read_json
 
+from .fits import check_complete, check_fit
 from .folder import SUPPORTED, check_parts
 from .memory import is_memory_error
 
@@ -34,7 +35,9 @@ def load_pipeline(folder: Path, dtype: torch.dtype, unet: Path | None = None) ->
     how: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "local_files_only": True, "variant": _variant(folder)}
     with loading(str(folder)):
         own = {} if unet is None else {"unet": UNet2DConditionModel.from_pretrained(unet, **how)}
-        return kind.from_pretrained(folder, **own, **without_checker(kind), **how)
+        pipe = kind.from_pretrained(folder, **own, **without_checker(kind), **how)
+        check_complete(folder, pipe, how["variant"])
+    return pipe
 
 
 def without_checker(kind: Any) -> dict[str, Any]:
@@ -66,6 +69,7 @@ def checked(pipe: Any) -> Any:
             f"the pipeline's unet reads {channels}, not the vae's {pipe.vae.config.latent_channels}: inpainting is not supported"
         )
     modules = {name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
+    check_fit(pipe)
     if any(p.is_meta for part in modules.values() for p in part.parameters()):
         raise EffaceError("the pipeline's weights are offloaded: load it without offloading")
     precisions = {name: {p.dtype for p in part.parameters()} for name, part in modules.items()}
