@@ -93,10 +93,12 @@ def test_a_classifier_a_clip_model_and_inception_from_end_to_end(desk, capfd):
     assert said.code == 0, said.err
 
 
-def test_names():
+def test_names(desk):
     assert Named.of("pocket-judge") == Named("pocket-judge", "", None)
     assert Named.of("imagenet:microsoft/resnet-50@0.25") == Named("imagenet", "microsoft/resnet-50", 0.25)
     assert Named.of("zero-shot:a/b").what == "a/b"
+    (desk / "v@1").mkdir(exist_ok=True)
+    assert Named.of(f"imagenet:{desk / 'v@1'}") == Named("imagenet", str(desk / "v@1"), None)
     for wrong, said in (
         ("pocket-juge", "did you mean 'pocket-judge'"),
         ("imagenet", "not of the form imagenet:MODEL"),

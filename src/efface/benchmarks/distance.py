@@ -43,7 +43,8 @@ def distance(
         raise EffaceError(f"an FID is quoted from {least} pictures on, not {pictures}: draw more, or read the KID")
     check_size(painter.model, benchmark)
     start = benchmark.first_seed(part) + AFTER
-    network = features_of(benchmark.features, None if benchmark.features else look_of(benchmark))
+    device = painter.model.device
+    network = features_of(benchmark.features, None if benchmark.features else look_of(benchmark, device), device)
     rows = benchmark.rows(part, groups=("other",))
     sets = [[replace(rows[i % len(rows)], seed=start + k * pictures + i) for i in range(pictures)] for k in range(2)]
     reference = _features("FID: reference", painter, sets[0], None, network, progress or Silent())

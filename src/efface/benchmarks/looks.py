@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 from efface.core.errors import EffaceError, UnknownName
 from efface.core.score import DetectorId
 from efface.models.folder import FID_CURE, PICKLED
-from efface.models.load import is_hub_id
+from efface.models.load import check_ref
 
 from .protocol import Benchmark
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 POCKET, POCKET_CLIP = "pocket-judge", "pocket-clip"
@@ -47,7 +48,8 @@ class Named:
         """
         kind, _, rest = name.partition(":")
         what, at, level = rest.rpartition("@")
-        what, level = (what, level) if at else (rest, "")
+        if not at or Path(rest).is_dir():
+            what, at, level = rest, "", ""
         if kind not in {one.partition(":")[0] for one in KINDS}:
             raise UnknownName("detector", name, KINDS)
         if (kind == POCKET) != (not rest):
@@ -66,21 +68,21 @@ def check_names(benchmark: Benchmark) -> None:
     named = Named.of(benchmark.detector)
     for model in (named.what if named.kind in ("imagenet", "zero-shot") else POCKET_CLIP, benchmark.clip):
         if model != POCKET_CLIP:
-            _folder_or_id(model)
+            check_ref(model)
     if benchmark.features and not benchmark.features.endswith(".onnx"):
         _safetensors(benchmark.features)
     if benchmark.features and not Path(benchmark.features).is_file():
         raise EffaceError(f"there is no file of features {benchmark.features}")
 
 
-def look_of(benchmark: Benchmark) -> Any:
-    """The benchmark's detector.
+def look_of(benchmark: Benchmark, device: torch.device | str = "cpu") -> Any:
+    """The benchmark's detector; pocket's and NudeNet compute where they always do, the others on the device.
 
     Raises:
         EffaceError: it cannot be loaded, or does not see what the benchmark asks for.
     """
     named, asked = Named.of(benchmark.detector), asked_of(benchmark)
-    look = _loaded(named, asked)
+    look = _loaded(named, asked, device)
     if unseen := sorted(set(asked).difference(look.thresholds)):
         heads = ", ".join(look.thresholds)
         raise EffaceError(f"{benchmark.detector} sees {heads}, not {', '.join(unseen)}, which {benchmark.name} asks for: take another")
@@ -93,7 +95,7 @@ def look_of(benchmark: Benchmark) -> Any:
     return look
 
 
-def _loaded(named: Named, asked: dict[str, tuple[str, ...]]) -> Any:
+def _loaded(named: Named, asked: dict[str, tuple[str, ...]], device: torch.device | str) -> Any:
     threshold = named.threshold or 0.0
     if named.kind == POCKET:
         from efface.detectors.judge import load_judge
@@ -107,24 +109,21 @@ def _loaded(named: Named, asked: dict[str, tuple[str, ...]]) -> Any:
     if named.kind == "zero-shot":
         from efface.detectors.zero_shot import ZeroShot
 
-        return ZeroShot(clip_of(named.what), asked, threshold)
+        return ZeroShot(clip_of(named.what, device), asked, threshold)
     from efface.detectors.classifier import Classifier
+    from efface.models.hub import model_folder
 
-    return Classifier(folder_of(named.what), named.what if not Path(named.what).is_dir() else "", threshold)
+    return Classifier(model_folder(named.what), "" if Path(named.what).is_dir() else named.what, threshold, device)
 
 
-def clip_of(name: str) -> Any:
+def clip_of(name: str, device: torch.device | str = "cpu") -> Any:
     """What scores pictures with prompts: pocket's, or a CLIP model's own towers."""
-    if name == POCKET_CLIP:
-        from efface.detectors.clip_score import load_clip_score
+    from efface.detectors.zero_shot import load_scorer
 
-        return load_clip_score()
-    from efface.detectors.clip_model import ClipModelScore
-
-    return ClipModelScore(folder_of(name), name="" if Path(name).is_dir() else name)
+    return load_scorer(name, "cpu" if name == POCKET_CLIP else device)
 
 
-def features_of(name: str, look: Any = None) -> Any:
+def features_of(name: str, look: Any = None, device: torch.device | str = "cpu") -> Any:
     """A network of features with its ``detector``'s name; ``""`` is the look's own.
 
     Raises:
@@ -145,7 +144,7 @@ def features_of(name: str, look: Any = None) -> Any:
     _safetensors(name)
     from efface.detectors.inception_features import InceptionFeatures
 
-    return InceptionFeatures(name)
+    return InceptionFeatures(name, device)
 
 
 class OwnFeatures:
@@ -170,21 +169,6 @@ def asked_of(benchmark: Benchmark) -> dict[str, tuple[str, ...]]:
             for head, classes in row.shows.items():
                 found.setdefault(head, {}).update(dict.fromkeys(classes))
     return {head: tuple(classes) for head, classes in found.items()}
-
-
-def folder_of(name: str) -> Path:
-    """A model's folder, fetched from the hub where it is none."""
-    if Path(name).is_dir():
-        return Path(name)
-    _folder_or_id(name)
-    from efface.models.hub import fetched_model
-
-    return fetched_model(name)
-
-
-def _folder_or_id(name: str) -> None:
-    if not Path(name).is_dir() and not is_hub_id(name):
-        raise UnknownName("model", name, ("a folder in transformers' layout", "a hub id such as org/name"))
 
 
 def _safetensors(name: str) -> None:

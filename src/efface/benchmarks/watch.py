@@ -34,11 +34,11 @@ class Watch:
     kept: dict[Key, Tensor]
 
     @classmethod
-    def of(cls, benchmark: Benchmark) -> Watch:
-        """A watch with the benchmark's detectors."""
+    def of(cls, benchmark: Benchmark, device: torch.device | str = "cpu") -> Watch:
+        """A watch with the benchmark's detectors, on a device."""
         check_names(benchmark)
-        look, clip = look_of(benchmark), clip_of(benchmark.clip)
-        network = features_of(benchmark.features) if benchmark.features else None
+        look, clip = look_of(benchmark, device), clip_of(benchmark.clip, device)
+        network = features_of(benchmark.features, device=device) if benchmark.features else None
         return cls(Sightings(look), {group: ClipScores(clip) for group in RETAINED}, Features(), look, network, {})
 
     @property

@@ -46,6 +46,8 @@ def sage_i2p(
         if not path.exists():
             raise EffaceError(f"{path} is not there: give the path of your own copy")
     from efface.models.load import load_model, name_of
+    from efface.models.opened import device_of
+    from efface.models.pipeline import default_device
     from efface.ops.progress import RichProgress
     from efface.sweep.drawn import Plan
     from efface.sweep.reproduce import reproduce
@@ -55,7 +57,7 @@ def sage_i2p(
     from .evidence import as_data, line
 
     chosen, plan = concept_of(concept), Plan(prompts, captions, images, category, limit, caption_limit, steps, batch=batch)
-    tools = tools_of(detector, counting, weights, features, clip, chosen, name_of(model))
+    tools = tools_of(detector, counting, weights, features, clip, chosen, name_of(model), device_of(model) or default_device())
     result = reproduce(
         load_model(model), chosen, plan, tools, out, method=method, preset=preset, config=settings_of(settings or []), seed=seed,
         progress=RichProgress(),

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from efface.core.errors import EffaceError
 from efface.core.plain import json_hash
 
 from .judge import CANNOT_TELL
@@ -21,20 +20,20 @@ Scorer = Callable[[Tensor, Sequence[str]], Tensor]
 
 
 def load_scorer(name: str, device: torch.device | str = "cpu") -> Scorer:
-    """``pocket-clip``, or the CLIP model in a folder.
+    """``pocket-clip``, or the CLIP model in a folder or of a hub id.
 
     Raises:
-        EffaceError: neither.
+        EffaceError: none of them.
     """
     if name == POCKET:
         from .clip_score import load_clip_score
 
         return load_clip_score(device)
-    if not Path(name).is_dir():
-        raise EffaceError(f"{name!r} is no classifier: give {POCKET!r}, or a folder with a CLIP model")
+    from efface.models.hub import model_folder
+
     from .clip_model import ClipModelScore
 
-    return ClipModelScore(name, device)
+    return ClipModelScore(model_folder(name), device, "" if Path(name).is_dir() else name)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from huggingface_hub.errors import (
 from efface.core.errors import EffaceError
 
 from .folder import check_kind
+from .load import check_ref
 
 _MODEL = ("config.json", "preprocessor_config.json", "model.safetensors", "tokenizer*.json", "vocab.json", "merges.txt")
 _UNREAD = {"safety_checker": None, "feature_extractor": None, "image_encoder": None}
@@ -39,12 +40,15 @@ def fetched(ref: str, revision: str | None) -> Path:
         return Path(DiffusionPipeline.download(ref, revision=revision, use_safetensors=True, **_UNREAD))
 
 
-def fetched_model(ref: str) -> Path:
-    """The folder of a hub repository's classifier or CLIP model in transformers' layout: weights in safetensors, configurations, words.
+def model_folder(ref: str) -> Path:
+    """The folder of a classifier or CLIP model in transformers' layout: itself, or a hub repository's, without pickles and code.
 
     Raises:
-        EffaceError: it is not there, not allowed or not reachable.
+        UnknownName: neither a folder nor a hub id. EffaceError: it is not there, not allowed or not reachable.
     """
+    if Path(ref).is_dir():
+        return Path(ref)
+    check_ref(ref)
     with _told(ref, None), _quiet():
         return Path(snapshot_download(ref, allow_patterns=list(_MODEL)))
 

@@ -102,6 +102,12 @@ def is_hub_id(ref: str) -> bool:
     return re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", ref) is not None and not Path(ref).exists()
 
 
+def check_ref(ref: str) -> None:
+    """Raises `UnknownName` for what is no folder of a classifier or CLIP model, and no hub id."""
+    if not Path(ref).is_dir() and not is_hub_id(ref):
+        raise UnknownName("model", ref, ("a folder in transformers' layout", "a hub id such as org/name"))
+
+
 def name_of(model: Any, default: str | Path = "pocket") -> str:
     """What results call a model, whatever it is given as; ``default`` stands for a `ModelRef` without one."""
     if isinstance(model, ModelRef):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from efface.benchmarks.looks import clip_of, features_of
 from efface.benchmarks.protocol import benchmark_for
@@ -20,7 +21,9 @@ def concept_of(path: Path | None) -> Concept:
     return Concept.from_yaml(path if path is not None else Path(str(files("efface.sweep").joinpath("data", "nudity.yaml"))))
 
 
-def tools_of(detector: str, counting: str, weights: Path | None, features: str, clip: str, concept: Concept, model: str) -> Tools:
+def tools_of(
+    detector: str, counting: str, weights: Path | None, features: str, clip: str, concept: Concept, model: str, device: Any = "cpu"
+) -> Tools:
     """The tools of a study.
 
     Raises:
@@ -28,8 +31,8 @@ def tools_of(detector: str, counting: str, weights: Path | None, features: str, 
     """
     return Tools(
         _exposure(detector, counting, weights, concept, model),
-        features_of(features),
-        clip_of(clip),
+        features_of(features, device=device),
+        clip_of(clip, device),
     )
 
 
