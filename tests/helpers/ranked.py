@@ -81,6 +81,7 @@ def two(folder: Path, *arguments: object, **more: str) -> list[End]:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "EFFACE_CACHE": str(folder / "cache"), **more}
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # as the command line does, before torch is imported
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["efface.api", "efface.benchmarks.runner", "efface.models.pipeline"])
     started = [

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 
+import torch.distributed as dist
+
 from efface.core import ranks
 from efface.models.processes import first_to_fail, group
 
@@ -17,8 +19,8 @@ def together(run: Callable[[], object]) -> None:
     Raises:
         SystemExit: with 2, where another process says what went wrong. Whatever else the command raised, where this one is to say it.
     """
-    group()  # before anything can fail in one process alone
     try:
+        dist.barrier(group())  # all know of each other before anything can fail in one alone
         if ranks.is_main():
             run()
             return

@@ -6,6 +6,8 @@ timeout of days, since one process may search for hours while the others wait.
 
 from __future__ import annotations
 
+import atexit
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -20,6 +22,7 @@ from efface.core.errors import EffaceError
 
 _WAIT = timedelta(days=7)
 _LINE = 1000  # bytes of an error's line
+_STAY = 5.0  # seconds
 
 
 @lru_cache(maxsize=1)
@@ -34,11 +37,26 @@ def group() -> dist.ProcessGroup:
 
 def first_to_fail() -> bool:
     """Whether no other process has asked this before: who may say what went wrong. False where the first process is gone already."""
-    try:
-        group()
-        return int(dist.distributed_c10d._get_default_store().add("efface/failed", 1)) == 1
-    except (RuntimeError, ValueError):
+    if not dist.is_initialized():
         return ranks.is_main()
+    if ranks.is_main():
+        atexit.register(_let_others_ask)
+    return _failed(1, int(not ranks.is_main()) + 1) == 1
+
+
+def _failed(more: int, otherwise: int) -> int:
+    """How many processes have failed, with these; ``otherwise`` where the first one, which counts them, is gone."""
+    try:
+        return int(dist.distributed_c10d._get_default_store().add("efface/failed", more))
+    except (RuntimeError, ValueError):
+        return otherwise
+
+
+def _let_others_ask() -> None:
+    """The first process counts: it stays for a moment while the others come to know that something failed."""
+    until = time.monotonic() + _STAY
+    while _failed(0, ranks.size()) < ranks.size() and time.monotonic() < until:
+        time.sleep(0.02)
 
 
 def shared_bytes(data: bytes) -> bytes:
