@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from efface.core.errors import EffaceError
 from efface.core.plain import json_hash
+from efface.models.load import is_hub_id
 
 from .judge import CANNOT_TELL
 
@@ -29,6 +31,8 @@ def load_scorer(name: str, device: torch.device | str = "cpu") -> Scorer:
         from .clip_score import load_clip_score
 
         return load_clip_score(device)
+    if not Path(name).is_dir() and not is_hub_id(name):
+        raise EffaceError(f"{name!r} is no classifier: give {POCKET!r}, a folder with a CLIP model, or a hub id such as org/name")
     from efface.models.hub import model_folder
 
     from .clip_model import ClipModelScore
