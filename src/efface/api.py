@@ -17,6 +17,7 @@ from efface.checks import (
     painter_for,
     with_retain_sets,
 )
+from efface.core import ranks
 from efface.core.attack_set import AttackSet
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
@@ -73,8 +74,8 @@ def erase(
 
 def evaluate(
     artifact: str | Path, benchmark: str | Path | None = None, *, part: str = "test", seed: int | None = None, limit: int | None = None,
-    fid: int | None = None, model: ModelLike | None = None, force: bool = False, keep: bool = True,
-    progress: Progress | None = None,
+    fid: int | None = None, detector: str | None = None, clip: str | None = None, features: str | None = None,
+    model: ModelLike | None = None, force: bool = False, keep: bool = True, progress: Progress | None = None,
 ) -> Result:  # fmt: skip
     """Evaluate an erasure on a benchmark, with every attack set that lies in its evidence; the result is saved there.
 
@@ -85,21 +86,26 @@ def evaluate(
         seed: the first picture's; the part's own by default.
         limit: at most so many pictures a group.
         fid: so many pictures of unrelated prompts for an FID, at least 2,000, beside the unedited model's own with other seeds.
+        detector: what looks at the pictures in place of the benchmark's own (`efface.benchmarks.looks`).
+        clip: the CLIP score's model likewise.
+        features: FID's and KID's network likewise.
         model: the base model; by default the one that the erasure was made for.
         force: whether it may be another one.
         keep: whether pictures are kept in the cache.
         progress: where to show progress.
 
     Returns:
-        The result, as saved in ``<artifact>/evidence/<benchmark>-<part>-<seed>/result.json``.
+        The result, as saved in ``<artifact>/evidence/<benchmark>-<part>-<seed>/result.json``; more in the name where other things look.
 
     Raises:
         EffaceError: an unknown benchmark, a damaged artifact, another base.
     """
-    erasure, found = artifact_and_benchmark(artifact, benchmark, part)
-    painter = painter_for(found, erasure, model, force, keep)
+    looks = {"detector": detector, "clip": clip, "features": features}
+    erasure, found = artifact_and_benchmark(artifact, benchmark, part, looks)
+    painter, progress = painter_for(found, erasure, model, force, keep), progress if ranks.is_main() else None
     from efface.benchmarks.distance import distance
     from efface.benchmarks.runner import run_benchmark
+    from efface.models.processes import in_step
 
     attacks = [looking_for(a, found) for a in attack_sets(Path(artifact))]
     about = {"model": painter.model.name, "run": erasure.spec.hash, "made": _now()}
@@ -107,14 +113,18 @@ def evaluate(
     done = run_benchmark(found, painter, erasure, part=part, seed=seed, limit=limit, attacks=attacks, progress=progress, about=about)
     done.result = replace(done.result, scores=(*done.result.scores, *more))
     name = f"{found.name}-{part}-{done.result.about['seed']}" + (f"-{limit}" if limit is not None else "")
-    done.save(Path(artifact) / EVIDENCE / name)
+    name += f"-{found.hash[:8]}" if any(looks.values()) else ""
+    with in_step():
+        if ranks.is_main():
+            done.save(Path(artifact) / EVIDENCE / name)
     return done.result
 
 
 def attack(
     artifact: str | Path, attack: str = "synonyms", benchmark: str | Path | None = None, *, part: str = "test",
     config: Mapping[str, Any] | None = None, preset: str | None = None, replay: str | Path | None = None, seed: int = 0,
-    limit: int | None = None, model: ModelLike | None = None, force: bool = False, progress: Progress | None = None,
+    limit: int | None = None, detector: str | None = None, model: ModelLike | None = None, force: bool = False,
+    progress: Progress | None = None,
 ) -> AttackSet:  # fmt: skip
     """Attack an erasure; what was found is saved in its evidence, with how often it brought the concept back.
 
@@ -128,6 +138,7 @@ def attack(
         replay: the folder of an attack set that was found elsewhere, to try as it is instead of searching anew.
         seed: root seed.
         limit: at most so many prompts.
+        detector: what looks at the pictures in place of the benchmark's own.
         model: the base model; by default the one that the erasure was made for.
         force: whether it may be another one.
         progress: where to show progress.
@@ -138,29 +149,36 @@ def attack(
     if replay is None:
         ATTACKS.configure(attack, preset, "", config or {})
     replayed = AttackSet.load(replay) if replay is not None else None
-    erasure, found = artifact_and_benchmark(artifact, benchmark, part)
-    painter = painter_for(found, erasure, model, force, True)
+    erasure, found = artifact_and_benchmark(artifact, benchmark, part, {"detector": detector})
+    painter, progress = painter_for(found, erasure, model, force, True), progress if ranks.is_main() else None
     from efface.making import search
 
-    tasks = found.tasks(part, limit=limit)
-    concept = next((c for c in erasure.concepts if c.name == found.concept.name), found.concept)
-    made = replayed or search(
-        painter.model, erasure, concept, tasks, ATTACKS.get(attack), phrases=found.attack_phrases, preset=preset,
-        overrides=dict(config or {}), seed=seed, force=force, progress=progress,
-    )  # fmt: skip
-    return _try(made, Path(artifact), erasure, found, painter, progress)
+    def searched() -> AttackSet:
+        concept = next((c for c in erasure.concepts if c.name == found.concept.name), found.concept)
+        return replayed or search(
+            painter.model, erasure, concept, found.tasks(part, limit=limit), ATTACKS.get(attack), phrases=found.attack_phrases,
+            preset=preset, overrides=dict(config or {}), seed=seed, force=force, progress=progress,
+        )  # fmt: skip
+
+    from efface.benchmarks.found import found_once
+
+    with found_once(Path(artifact), searched) as made:
+        return _try(made, Path(artifact), erasure, found, painter, progress)
 
 
 def _try(made: AttackSet, artifact: Path, erasure: Erasure, benchmark: Benchmark, painter: Any, progress: Progress | None) -> AttackSet:
     """Draws what an attack found, and saves both."""
     from efface.benchmarks.runner import run_attack
+    from efface.models.processes import in_step
 
     scores, _, _ = run_attack(benchmark, painter, erasure, made, progress=progress)
     folder = artifact / EVIDENCE / "attacks" / made.attack
-    saved = made.save(folder)
     about = {"model": painter.model.name, "run": erasure.spec.hash, "benchmark": {"name": benchmark.name}, "made": _now()}
-    Result(tuple(scores), about).save(folder / "result.json")
-    return saved
+    with in_step():
+        if ranks.is_main():
+            made.save(folder)
+            Result(tuple(scores), about).save(folder / "result.json")
+    return AttackSet.load(folder)
 
 
 def report(artifact: str | Path, out: str | Path | None = None) -> Path:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from efface.core import ranks
 from efface.core.attack_set import AttackSet
 from efface.core.concept import Concept, check_together, mentions
 from efface.core.erasure import Erasure
@@ -89,8 +90,11 @@ def load_erasure(artifact: str | Path) -> Erasure:
     return Erasure.load(folder)
 
 
-def artifact_and_benchmark(artifact: str | Path, benchmark: str | Path | None, part: str = "test") -> tuple[Erasure, Benchmark]:
-    """The erasure, and the benchmark that was named or fits it; it has the part."""
+def artifact_and_benchmark(
+    artifact: str | Path, benchmark: str | Path | None, part: str = "test", looks: Mapping[str, str | None] | None = None
+) -> tuple[Erasure, Benchmark]:
+    """The erasure, and the benchmark that was named or fits it, with other ``detector``, ``clip`` and ``features``; it has the part."""
+    from efface.benchmarks.looks import check_names
     from efface.benchmarks.protocol import Benchmark, benchmark_for, names
 
     found = Benchmark.load(benchmark) if benchmark is not None else None
@@ -100,6 +104,9 @@ def artifact_and_benchmark(artifact: str | Path, benchmark: str | Path | None, p
     if found is None:
         raise EffaceError(f"no benchmark is for {erasure.concepts[0].name!r} on {erasure.spec.model}: name one of {', '.join(names())}")
     found.first_seed(part)
+    others: dict[str, Any] = {name: value for name, value in (looks or {}).items() if value is not None}
+    found = replace(found, **others)
+    check_names(found)
     return erasure, found
 
 
@@ -111,4 +118,4 @@ def painter_for(benchmark: Benchmark, erasure: Erasure, model: ModelLike | None,
     from efface.ops.apply import check_base
 
     check_base(loaded, erasure, force=force)
-    return Painter(loaded, benchmark.sampler, PictureCache() if keep else None, force=force)
+    return Painter(loaded, benchmark.sampler, PictureCache() if keep and ranks.is_main() else None, force=force)

@@ -2,19 +2,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from helpers import ranked
 from helpers.cli import call
+from helpers.tiny import erasure_of
 from PIL import Image
 
 from efface.benchmarks.i2p import Prompt, read_captions, read_i2p
 from efface.benchmarks.protocol import Benchmark
+from efface.core.erasure import Edit
 from efface.core.errors import EffaceError, UnknownName
-from efface.detectors.exposure import COUNTINGS, counted
+from efface.core.result import Result
+from efface.detectors.exposure import COUNTINGS, counted, total
 from efface.models.load import load_model
+from efface.ops.blobs import to_blob
 from efface.ops.progress import Silent
+from efface.sweep import chunks
 from efface.sweep.drawn import Plan
 from efface.sweep.reproduce import reproduce
 from efface.sweep.tools import concept_of, tools_of
@@ -74,6 +81,30 @@ def test_a_study_on_stand_ins_and_its_second_half_after_a_kill(tmp_path: Path) -
         run(Plan(plan.prompts, plan.captions, plan.images, steps=11, least=2), tmp_path / "killed")
 
 
+def test_two_processes_share_a_study_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = write(tmp_path)
+    concept = tmp_path / "weapon.yaml"
+    Benchmark.load("pocket-weapon").concept.save(concept)
+    pocket = load_model("pocket")
+    tensors = {name: to_blob(p * 0.9) for name, p in pocket.sites("cross_kv").parameters.items()}
+    for name in ("out", "alone"):  # made before, as after an interruption
+        erasure_of(pocket, [Edit("unet", "replace", {n: n for n in tensors})], tensors).save(tmp_path / name / "erasure")
+    data = ("--prompts", plan.prompts, "--captions", plan.captions, "--images", plan.images, "--concept", concept)
+    tools = ("--features", "pocket-judge", "--clip", "pocket-clip", "--detector", "pocket-judge", "--method", "negative_prompt")
+    ends = ranked.two(
+        tmp_path, "reproduce", "sage-i2p", "--model", "pocket", *data, *tools, "--steps", 2, "--out", tmp_path / "out", "--json", CHUNK="2"
+    )
+    assert [end.code for end in ends] == [0, 0], [end.err for end in ends]
+    assert len(list((tmp_path / "out" / "chunks").iterdir())) == 10, "two of four rows each"
+    shared = Result.load(tmp_path / "out" / "result.json")
+    monkeypatch.setattr(chunks, "SIZE", 2)
+    tool = tools_of("pocket-judge", "mace", None, "pocket-judge", "pocket-clip", concept_of(concept), "pocket")
+    plan = replace(plan, steps=2, caption_limit=10_000, least=2000)
+    alone = reproduce(pocket, concept_of(concept), plan, tool, tmp_path / "alone", method="negative_prompt")
+    assert [(s.metric, s.group, s.value) for s in shared.scores] == [(s.metric, s.group, s.value) for s in alone.scores]
+    assert [end.out != "" for end in ends] == [True, False]
+
+
 def test_the_command_says_what_is_missing(tmp_path: Path, capfd) -> None:
     plan = write(tmp_path)
     given = ["--model", "pocket", "--captions", str(plan.captions), "--images", str(plan.images), "--clip", "pocket-clip"]
@@ -124,13 +155,18 @@ def test_captions_that_the_content_policy_refuses_are_left_out(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("counting", "wanted"), [("mace", [2.0, 0.0]), ("spm", [1.0, 0.0]), ("itd", [1.0, 0.0]), ("unlearndiff", [1.0, 0.0])]
+    ("counting", "wanted"),
+    [("mace", [2.0, 0.0]), ("unguide", [2.0, 0.0]), ("spm", [1.0, 0.0]), ("itd", [1.0, 0.0]), ("unlearndiff", [1.0, 0.0])],
 )
 def test_ways_of_counting(counting: str, wanted: list[float]) -> None:
     found: list[list[Mapping[str, object]]] = [
         [{"class": "BELLY_EXPOSED", "score": 0.7}, {"class": "BELLY_EXPOSED", "score": 0.3}, {"class": "FACE_MALE", "score": 0.9}], []
     ]  # fmt: skip
     assert counted(COUNTINGS[counting], found).sum(1).tolist() == wanted  # type: ignore[arg-type]
+    edge = [[{"class": "BELLY_EXPOSED", "score": COUNTINGS[counting].threshold}]]
+    assert counted(COUNTINGS[counting], edge).sum() == (counting != "unlearndiff"), "UnlearnDiffAtk counts what is above"
+    two = counted(COUNTINGS[counting], [[{"class": name, "score": 0.9} for name in ("BELLY_EXPOSED", "FEET_EXPOSED")]])
+    assert total(two, COUNTINGS[counting].unit).item() == (1 if counting == "unlearndiff" else 2)
     assert torch.equal(counted(COUNTINGS["receler"], [[{"class": "ANUS_EXPOSED", "score": 0.9}]]), torch.zeros(1, 8))
 
 

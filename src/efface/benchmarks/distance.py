@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
 from efface.core.result import Score
-from efface.core.score import DetectorId
 from efface.metrics.fid import QUOTABLE, FeatureStats, fid
 from efface.ops.progress import Progress, Silent
 
 from .draw import Painter
+from .looks import features_of, look_of
 from .protocol import Benchmark, Row
 from .runner import drawn
-from .watch import DETECTORS, check_size
+from .watch import check_size
 
 AFTER = 50_000
 """How far behind a part's first seed the seeds of these pictures begin, so that none was drawn for anything else."""
@@ -41,27 +42,28 @@ def distance(
     if pictures < least:
         raise EffaceError(f"an FID is quoted from {least} pictures on, not {pictures}: draw more, or read the KID")
     check_size(painter.model, benchmark)
-    start, look = benchmark.first_seed(part) + AFTER, DETECTORS[benchmark.detector]()
+    start = benchmark.first_seed(part) + AFTER
+    device = painter.model.device
+    network = features_of(benchmark.features, None if benchmark.features else look_of(benchmark, device), device)
     rows = benchmark.rows(part, groups=("other",))
     sets = [[replace(rows[i % len(rows)], seed=start + k * pictures + i) for i in range(pictures)] for k in range(2)]
-    reference = _features("FID: reference", painter, sets[0], None, look, progress or Silent())
-    name, _, version = look.id.partition("@")
+    reference = _features("FID: reference", painter, sets[0], None, network, progress or Silent())
     how = replace(drawn(benchmark), extra={"reference": "the unedited model, the same prompts, other seeds"})
     scores = []
     for metric, state in (("fid_before", None), ("fid", erasure)):
-        found = _features(f"FID: {'after' if state else 'before'}", painter, sets[1], state, look, progress or Silent())
-        score = fid(reference, found, "other", detector=DetectorId(name, version), provenance=how, least=least)
+        found = _features(f"FID: {'after' if state else 'before'}", painter, sets[1], state, network, progress or Silent())
+        score = fid(reference, found, "other", detector=network.detector, provenance=how, least=least)
         scores.append(replace(score, metric=metric))
     return scores
 
 
-def _features(name: str, painter: Painter, rows: list[Row], erasure: Erasure | None, look: object, progress: Progress) -> FeatureStats:
+def _features(name: str, painter: Painter, rows: list[Row], erasure: Erasure | None, network: Any, progress: Progress) -> FeatureStats:
     """The features of the rows' pictures."""
     found = FeatureStats()
     progress.start(name, len(rows), 0)
     try:
         for part, images in painter.pictures(rows, erasure):
-            found.update(look.features(images), [row.prompt for row in part])  # type: ignore[attr-defined]
+            found.update(network(images), [row.prompt for row in part])
             progress.update(found.n, {})
     finally:
         progress.stop()

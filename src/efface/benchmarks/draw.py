@@ -1,4 +1,4 @@
-"""The rows of a benchmark as pictures, from the cache where they were drawn before."""
+"""The rows of a benchmark as pictures, from the cache where they were drawn before; shared out where there are several processes."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor
 
-from efface.core.attack_set import SoftPrompt
+from efface.core import ranks
 from efface.core.erasure import Erasure
 from efface.core.plain import json_hash, plain
 from efface.core.spec import installed
 from efface.core.tensors import TensorBlob
 from efface.models.editable import Editable
+from efface.models.processes import in_step
 from efface.ops.apply import applied
 from efface.ops.soft_prompts import soft_of
 
 from .cache import PictureCache
 from .protocol import Row, Sampler
+from .turn import Turn
 
 Advance = Callable[[int], None]
 
@@ -43,11 +45,6 @@ def erasure_key(erasure: Erasure | None) -> str:
     return digest.hexdigest()
 
 
-def soft_key(soft: SoftPrompt | None) -> list[object]:
-    """What a picture's key holds of a soft prompt; nothing for none."""
-    return [] if soft is None else [hashlib.sha256(soft.embeddings.data).hexdigest(), soft.places]
-
-
 class Painter:
     """Draws rows with one model, with or without erasures on it.
 
@@ -62,13 +59,15 @@ class Painter:
     def __init__(
         self, model: Editable, sampler: Sampler, cache: PictureCache | None, *, batch: int | None = None, force: bool = False
     ) -> None:
-        self.model, self.sampler, self.cache, self.batch, self.force = model, sampler, cache, batch or model.batch, force
-        self._model_key = model_key(model) if cache else ""
+        self.model, self.sampler, self.batch, self.force = model, sampler, batch or model.batch, force
+        self.cache = cache if ranks.is_main() else None
+        self._model_key = model_key(model) if self.cache else ""
 
     def pictures(self, rows: Sequence[Row], erasure: Erasure | None, advance: Advance | None = None) -> Iterator[tuple[list[Row], Tensor]]:
         """Batches of rows with their pictures ``(B, 3, H, W)`` in [0, 1], quantised to 8 bits as a file would be.
 
         The erasure is applied with the first picture that is not in the cache, and removed at the end: finish one stream before the next.
+        Of several processes, each draws batches in turn and gets all pictures; the first one alone keeps a cache.
 
         Args:
             rows: what to draw.
@@ -78,22 +77,18 @@ class Painter:
         state = json_hash([self._model_key, erasure_key(erasure), plain(self.sampler)]) if self.cache else ""
         on = False
         with ExitStack() as edited:
-            for start in range(0, len(rows), self.batch):
-                part = list(rows[start : start + self.batch])
-                keys = [json_hash([state, row.text, row.seed, *soft_key(row.soft)]) for row in part]
-                found = self.cache.get(keys) if self.cache else {}
-                missing = [i for i, key in enumerate(keys) if key not in found]
-                if missing:
-                    if erasure is not None and not on:
+            for start in range(0, len(rows), self.batch * ranks.size()):
+                own = rows[start : start + self.batch * ranks.size()]
+                turn = Turn.planned([list(own[i : i + self.batch]) for i in range(0, len(own), self.batch)], state, self.cache)
+                mine = turn.mine
+                with in_step():
+                    if mine and erasure is not None and not on:
                         on = bool(edited.enter_context(applied(self.model, erasure, force=self.force)))
-                    drawn = self._draw([part[i] for i in missing])
-                    new = {keys[i]: picture for i, picture in zip(missing, drawn, strict=True)}
-                    if self.cache:
-                        self.cache.put(new)
-                    found |= new
-                yield part, torch.stack([found[key] for key in keys]).float() / 255
-                if advance:
-                    advance(len(part))
+                    drawn = self._draw(mine) if mine else None
+                for part, pictures in zip(turn.parts, turn.finished(drawn, self.batch, self.model.image_size), strict=True):
+                    yield part, pictures.float() / 255
+                    if advance:
+                        advance(len(part))
 
     def _draw(self, rows: Sequence[Row]) -> Tensor:
         """Pictures as bytes, ``(B, 3, H, W)``."""

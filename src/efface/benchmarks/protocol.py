@@ -19,14 +19,17 @@ from efface.core.attack_set import SoftPrompt, Task, place
 from efface.core.concept import Concept
 from efface.core.errors import DamagedArtifact, EffaceError, UnknownName, check_keys
 from efface.core.io import curable
-from efface.core.plain import json_hash
+from efface.core.plain import json_hash, plain_dict
 from efface.core.policy import check_prompts
 from efface.core.spread import spread
 from efface.models.load import kin
 
 PARTS = ("test", "dev")
 GROUPS = ("name", "domain", "near", "other")
-_KEYS = ("name", "version", "about", "model", "detector", "clip", "sampler", "concept", "target", "attack_phrases", "parts", "together")
+_KEYS = (
+    "name", "version", "about", "model", "detector", "clip", "sampler", "concept", "target", "attack_phrases", "parts", "together",
+    "features",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -69,13 +72,14 @@ class Benchmark:
 
     Attributes:
         name: as it is registered. version: raised with every change. about: one line.
-        model: the model that it is for. detector, clip: what looks at the pictures, by registered name.
+        model: the model that it is for. detector, clip: what looks at the pictures (`efface.benchmarks.looks`).
         concept: what is erased, with its retain set: all that a method is given.
         head, classes: how the detector sees it: any of these classes of this head.
         sampler: how pictures are drawn.
         attack_phrases: other words for the concept, never given to a method.
         parts: frames and groups by part, as in the file.
         together: names that are erased together with the concept; the target's classes are then all of theirs.
+        features: what KID and FID are computed on, a file; ``""`` is the detector's own features.
     """
 
     name: str
@@ -91,6 +95,7 @@ class Benchmark:
     attack_phrases: tuple[str, ...]
     parts: Mapping[str, Any] = field(repr=False)
     together: tuple[str, ...] = ()
+    features: str = ""
 
     @property
     def concepts(self) -> tuple[Concept, ...]:
@@ -127,13 +132,13 @@ class Benchmark:
         return cls(
             data["name"], int(data["version"]), data["about"], data["model"], data["detector"], data["clip"], concept, target["head"],
             tuple(target["classes"]), Sampler(**data["sampler"]), tuple(data["attack_phrases"]), data["parts"],
-            tuple(data.get("together", ())),
+            tuple(data.get("together", ())), data.get("features", ""),
         )  # fmt: skip
 
     @cached_property
     def hash(self) -> str:
         """The SHA-256 of everything in it."""
-        return json_hash(self)
+        return json_hash({key: value for key, value in plain_dict(self).items() if value or key != "features"})
 
     def rows(self, part: str = "test", *, seed: int | None = None, limit: int | None = None, groups: Sequence[str] = GROUPS) -> list[Row]:
         """The pictures to draw.

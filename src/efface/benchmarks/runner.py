@@ -12,7 +12,6 @@ from torch import Tensor
 from efface.core.attack_set import AttackSet
 from efface.core.erasure import Erasure
 from efface.core.result import Provenance, Result, Score, Thresholds
-from efface.core.score import DetectorId
 from efface.core.seeds import derive_seed
 from efface.core.spec import installed
 from efface.core.spread import spread
@@ -22,6 +21,7 @@ from efface.metrics.harmonic import h_c, h_o
 from efface.metrics.interference import interference
 from efface.metrics.kid import kid
 from efface.metrics.rates import RETAINED, rates
+from efface.models.memory import enough_memory
 from efface.ops.progress import Progress, Silent
 
 from .draw import Painter
@@ -54,7 +54,7 @@ def run_benchmark(
     check_size(painter.model, benchmark)
     progress, rows = progress or Silent(), benchmark.rows(part, seed=seed, limit=limit, groups=groups)
     keep = {key_of(row) for row in shown(rows)}
-    before = Watch.of(benchmark)
+    before = Watch.of(benchmark, painter.model.device)
     after, target = before.again(), Target(benchmark.head, benchmark.classes)
     for name, state, watch in (("before", None, before), ("after", erasure, after)):
         stream(painter, rows, state, watch, keep, target, progress, name)
@@ -93,7 +93,8 @@ def stream(
     try:
         done = 0
         for part, images in painter.pictures(rows, erasure):
-            watch.update(part, images, keep)
+            with enough_memory("the detectors do not fit beside the model: choose a smaller dtype for it"):
+                watch.update(part, images, keep)
             done += len(part)
             seen = [row.shows(target) for row in watch.seen.rows("name", "domain")]
             progress.update(done, {"concept seen": sum(seen) / len(seen)} if seen else {})
@@ -107,7 +108,7 @@ def run_attack(
 ) -> tuple[list[Score], list[Row], dict[Key, tuple[Tensor | None, Tensor]]]:  # fmt: skip
     """Draws an attack's prompts, as they stood and as it left them; returns its scores, rows and some of the pictures."""
     check_size(painter.model, benchmark)
-    watch, progress = watch or Watch.of(benchmark), progress or Silent()
+    watch, progress = watch or Watch.of(benchmark, painter.model.device), progress or Silent()
     plain_rows = [Row(attack.attack, p.prompt, p.prompt, p.seed, {benchmark.head: benchmark.classes}) for p in attack.prompts]
     rows = [replace(row, text=p.text, soft=p.soft, words=p.words) for row, p in zip(plain_rows, attack.prompts, strict=True)]
     if limit is not None and limit < len(rows):
@@ -132,9 +133,8 @@ def run_attack(
 
 def _quality(before: Watch, after: Watch, target: Target, rng: np.random.Generator, how: Provenance) -> list[Score]:
     """KID and CLIP score of what should have stayed, and MACE's harmonic means."""
-    name, _, version = before.look.id.partition("@")
     reference = replace(how, extra={"reference": "the same prompts and seeds before"})
-    scores = [kid(before.features, after.features, "other", rng=rng, detector=DetectorId(name, version), provenance=reference, paired=True)]
+    scores = [kid(before.features, after.features, "other", rng=rng, detector=before.featured, provenance=reference, paired=True)]
     for group in RETAINED:
         scores.append(after.clips[group].compute(group, rng=rng, provenance=how))
         scores.append(before.clips[group].compute(group, rng=rng, provenance=how, metric="clip_score_before"))

@@ -10,6 +10,8 @@ import typer
 from typer.core import TyperGroup
 
 from efface import __version__
+from efface.core import ranks
+from efface.core.errors import EffaceError
 
 
 class Group(TyperGroup):
@@ -33,6 +35,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+SHARED = ("evaluate", "attack", "reproduce")
+"""The commands that several processes share out."""
 Artifact = Annotated[Path, typer.Argument(help="An erasure's folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -45,6 +49,10 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
+    ctx: typer.Context,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")] = False,
 ) -> None:
-    pass
+    if ranks.size() > 1 and ctx.invoked_subcommand not in SHARED:
+        raise EffaceError(
+            f"`efface {ctx.invoked_subcommand}` works in one process: start it without a launcher ({', '.join(SHARED)} share out)"
+        )

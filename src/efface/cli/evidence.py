@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +15,29 @@ from .erase import settings_of
 
 
 def run_evaluation(
-    artifact: Path, benchmark: str | None, *, part: str, seed: int | None, limit: int | None, fid: int | None, model: ModelRef | None,
-    force: bool,
+    artifact: Path, benchmark: str | None, *, part: str, seed: int | None, limit: int | None, fid: int | None,
+    looks: Mapping[str, str | None], model: ModelRef | None, force: bool,
 ) -> tuple[dict[str, Any], str]:  # fmt: skip
     """Evaluate under a progress bar; returns the result as plain data and as text."""
     from efface import api
 
     result = api.evaluate(
-        artifact, benchmark, part=part, seed=seed, limit=limit, fid=fid, model=model, force=force, progress=RichProgress()
-    )
+        artifact, benchmark, part=part, seed=seed, limit=limit, fid=fid, detector=looks["detector"], clip=looks["clip"],
+        features=looks["features"], model=model, force=force, progress=RichProgress(),
+    )  # fmt: skip
     return as_data(result), as_text(result)
 
 
 def run_attack(
     artifact: Path, attack: str, *, benchmark: str | None, part: str, replay: Path | None, model: ModelRef | None, settings: list[str],
-    seed: int, limit: int | None, force: bool,
+    seed: int, limit: int | None, detector: str | None, force: bool,
 ) -> tuple[dict[str, Any], str]:  # fmt: skip
     """Attack under a progress bar; returns what was found as plain data and as text."""
     from efface import api
 
     made = api.attack(
         artifact, attack, benchmark, part=part, config=settings_of(settings), replay=replay, seed=seed, limit=limit, model=model,
-        force=force, progress=RichProgress(),
+        detector=detector, force=force, progress=RichProgress(),
     )  # fmt: skip
     assert made.folder is not None  # saved
     result = Result.load(made.folder / "result.json")

@@ -6,6 +6,7 @@ import os
 import sys
 import warnings
 
+from efface.core import ranks
 from efface.core.errors import EffaceError
 
 # isort: off
@@ -32,7 +33,13 @@ def main() -> None:
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # there is one bar a command, and it is ours
     try:
-        app()
+        if ranks.size() > 1:
+            os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # what ends with another process is no warning
+            from .together import together
+
+            together(app)
+        else:
+            app()
     except EffaceError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -23,12 +23,12 @@ def sage_i2p(
     prompts: Annotated[Path, typer.Option(help="I2P as a CSV file, with a seed and a guidance scale in every row.")],
     captions: Annotated[Path, typer.Option(help="COCO captions: a CSV file with a column prompt or caption, or COCO's JSON.")],
     images: Annotated[Path, typer.Option(help="Folder of COCO's pictures, the reference of the FID.")],
-    features: Annotated[str, typer.Option(help="Features of the FID: an ONNX file such as Inception-v3, or pocket-judge.")],
-    clip: Annotated[str, typer.Option(help="CLIP score: a folder in transformers layout, or pocket-clip.")],
+    features: Annotated[str, typer.Option(help="Features of the FID: Inception as .safetensors, a network as .onnx, or pocket-judge.")],
+    clip: Annotated[str, typer.Option(help="CLIP score: a folder in transformers layout, a hub id, or pocket-clip.")],
     out: Annotated[Path, typer.Option(help="Folder of the study; one that was interrupted goes on.")] = Path("sage-i2p"),
     detector: Annotated[str, typer.Option(help="What counts: nudenet, or pocket-judge for a try on pocket.")] = "nudenet",
     weights: Annotated[Path | None, typer.Option(help="NudeNet's larger ONNX model; by default the one in its package.")] = None,
-    counting: Annotated[str, typer.Option(help="How papers count: mace, receler, spm, itd, unlearndiff.")] = "mace",
+    counting: Annotated[str, typer.Option(help="How papers count: mace, unguide, receler, spm, itd, unlearndiff.")] = "mace",
     concept: Annotated[Path | None, typer.Option(help="YAML file of the concept; nudity by default.")] = None,
     category: Annotated[str, typer.Option(help="Only prompts of this category, such as sexual; all by default.")] = "",
     limit: Annotated[int | None, typer.Option(min=2, help="At most so many prompts.")] = None,
@@ -46,6 +46,8 @@ def sage_i2p(
         if not path.exists():
             raise EffaceError(f"{path} is not there: give the path of your own copy")
     from efface.models.load import load_model, name_of
+    from efface.models.opened import device_of
+    from efface.models.pipeline import default_device
     from efface.ops.progress import RichProgress
     from efface.sweep.drawn import Plan
     from efface.sweep.reproduce import reproduce
@@ -55,7 +57,7 @@ def sage_i2p(
     from .evidence import as_data, line
 
     chosen, plan = concept_of(concept), Plan(prompts, captions, images, category, limit, caption_limit, steps, batch=batch)
-    tools = tools_of(detector, counting, weights, features, clip, chosen, name_of(model))
+    tools = tools_of(detector, counting, weights, features, clip, chosen, name_of(model), device_of(model) or default_device())
     result = reproduce(
         load_model(model), chosen, plan, tools, out, method=method, preset=preset, config=settings_of(settings or []), seed=seed,
         progress=RichProgress(),

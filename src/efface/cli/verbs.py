@@ -12,6 +12,8 @@ import typer
 from .app import Artifact, Json, app
 from .loading import POCKET, Base, Model, Target, loads
 
+DETECTOR = "In place of the benchmark's: pocket-judge, imagenet:MODEL, zero-shot:CLIP, nudenet:COUNTING; @0.3 for a threshold."
+
 
 @app.command()
 @loads("model")
@@ -83,6 +85,7 @@ def attack(
     settings: Annotated[list[str] | None, typer.Option("--set", help="A field of the attack's configuration: name=value.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Root seed.")] = 0,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many prompts.")] = None,
+    detector: Annotated[str | None, typer.Option(help=DETECTOR)] = None,
     force: Annotated[bool, typer.Option("--force", help="The base model may be another one: a transfer.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -91,7 +94,7 @@ def attack(
 
     data, text = run_attack(
         artifact, attack, benchmark=benchmark, part=part, replay=replay, model=model, settings=settings or [], seed=seed, limit=limit,
-        force=force,
+        detector=detector, force=force,
     )  # fmt: skip
     print(json.dumps(data) if as_json else text)
 
@@ -105,6 +108,9 @@ def evaluate(
     seed: Annotated[int | None, typer.Option(min=0, help="The first picture's seed; the part's own by default.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many pictures a group.")] = None,
     fid: Annotated[int | None, typer.Option(help="So many pictures of unrelated prompts for an FID, too: 2000 or more.")] = None,
+    detector: Annotated[str | None, typer.Option(help=DETECTOR)] = None,
+    clip: Annotated[str | None, typer.Option(help="CLIP model of the CLIP score: a folder, a hub id, or pocket-clip.")] = None,
+    features: Annotated[str | None, typer.Option(help="Of FID and KID: Inception as .safetensors, or a network as .onnx.")] = None,
     model: Base = None,
     force: Annotated[bool, typer.Option("--force", help="The base model may be another one: a transfer.")] = False,
     as_json: Json = False,
@@ -112,7 +118,8 @@ def evaluate(
     """Evaluate an erasure: what is gone, what stayed, what the saved attacks bring back, and the verdict."""
     from .evidence import run_evaluation
 
-    data, text = run_evaluation(artifact, benchmark, part=part, seed=seed, limit=limit, fid=fid, model=model, force=force)
+    looks = {"detector": detector, "clip": clip, "features": features}
+    data, text = run_evaluation(artifact, benchmark, part=part, seed=seed, limit=limit, fid=fid, looks=looks, model=model, force=force)
     print(json.dumps(data) if as_json else text)
 
 

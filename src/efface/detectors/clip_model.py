@@ -18,6 +18,8 @@ from efface.core.errors import EffaceError
 from efface.core.io import sha256_file
 from efface.core.score import DetectorId
 
+from .whole import whole
+
 
 class ClipModelScore:
     """Scores pictures with prompts by a CLIP model's own towers.
@@ -25,21 +27,21 @@ class ClipModelScore:
     Args:
         folder: of ``CLIPModel.save_pretrained``, with its tokenizer beside it; weights in safetensors.
         device: where to compute.
+        name: what scores call it; the folder's name by default.
 
     Raises:
         EffaceError: no such folder, or one without these files.
     """
 
-    def __init__(self, folder: str | Path, device: torch.device | str = "cpu") -> None:
+    def __init__(self, folder: str | Path, device: torch.device | str = "cpu", name: str = "") -> None:
         folder = Path(folder)
-        if missing := [name for name in ("config.json", "model.safetensors") if not (folder / name).is_file()]:
-            raise EffaceError(f"{folder} is no CLIP model: it has no {missing[0]} (save one with CLIPModel.save_pretrained)")
         from transformers import CLIPModel, CLIPTokenizer
 
-        self._model = CLIPModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, local_files_only=True)
-        self._model = self._model.eval().requires_grad_(False).to(device)
+        self._model = whole(CLIPModel, folder, "a CLIP model").to(device)
+        if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+            raise EffaceError(f"{folder} has no tokenizer: save the CLIP model's own beside it")
         self._tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-        self.detector = DetectorId(folder.name, sha256_file(folder / "model.safetensors")[:12])
+        self.detector = DetectorId(name or folder.name, sha256_file(folder / "model.safetensors")[:12])
 
     @torch.no_grad()
     def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
@@ -52,15 +54,23 @@ class ClipModelScore:
         """
         if len(images) != len(prompts):
             raise ValueError(f"{len(images)} pictures for {len(prompts)} prompts")
+        return 100 * (self.text_features(prompts) * self.image_features(images)).sum(-1).clamp(0, 1).cpu()
+
+    @torch.no_grad()
+    def image_features(self, images: Tensor) -> Tensor:
+        """Images ``(N, 3, H, W)`` in [0, 1] to unit vectors ``(N, d)``."""
+        seen = self._model.vision_model(pixel_values=self._ready(images))
+        return normalize(self._model.visual_projection(seen.pooler_output), dim=-1)
+
+    @torch.no_grad()
+    def text_features(self, prompts: Sequence[str]) -> Tensor:
+        """Prompts, cut to the context, to unit vectors ``(N, d)``."""
         length = self._model.config.text_config.max_position_embeddings
         tokens = self._tokenizer(list(prompts), padding=True, truncation=True, max_length=length, return_tensors="pt")
         text = self._model.text_model(
             input_ids=tokens.input_ids.to(self._model.device), attention_mask=tokens.attention_mask.to(self._model.device)
         )
-        seen = self._model.vision_model(pixel_values=self._ready(images))
-        t = normalize(self._model.text_projection(text.pooler_output), dim=-1)
-        v = normalize(self._model.visual_projection(seen.pooler_output), dim=-1)
-        return 100 * (t * v).sum(-1).clamp(0, 1).cpu()
+        return normalize(self._model.text_projection(text.pooler_output), dim=-1)
 
     def _ready(self, images: Tensor) -> Tensor:
         """Pictures as the image tower takes them: OpenAI's mean and deviation by channel."""

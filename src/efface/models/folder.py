@@ -15,6 +15,11 @@ NEEDED = {
 }
 """The pipelines that are supported, with the components that each must have."""
 SUPPORTED = "StableDiffusionPipeline (1.x, 2.x) and StableDiffusionXLPipeline"
+FID_CURE = (
+    "python -c \"import torch, safetensors.torch as s; s.save_file(torch.load('{name}', map_location='cpu', weights_only=True), "
+    "'inception.safetensors')\""
+)
+"""What makes safetensors of the weights of FID's Inception."""
 PICKLED = frozenset({".ckpt", ".bin", ".pt", ".pth", ".pkl", ".pickle"})
 
 

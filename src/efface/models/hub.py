@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from diffusers import DiffusionPipeline
-from huggingface_hub import hf_hub_download
+from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -22,7 +22,9 @@ from huggingface_hub.errors import (
 from efface.core.errors import EffaceError
 
 from .folder import check_kind
+from .load import check_ref
 
+_MODEL = ("config.json", "preprocessor_config.json", "model.safetensors", "tokenizer*.json", "vocab.json", "merges.txt")
 _UNREAD = {"safety_checker": None, "feature_extractor": None, "image_encoder": None}
 
 
@@ -36,6 +38,19 @@ def fetched(ref: str, revision: str | None) -> Path:
         index = json.loads(Path(hf_hub_download(ref, "model_index.json", revision=revision)).read_text(encoding="utf-8"))
         check_kind(str(index.get("_class_name")), ref)
         return Path(DiffusionPipeline.download(ref, revision=revision, use_safetensors=True, **_UNREAD))
+
+
+def model_folder(ref: str) -> Path:
+    """The folder of a classifier or CLIP model in transformers' layout: itself, or a hub repository's, without pickles and code.
+
+    Raises:
+        UnknownName: neither a folder nor a hub id. EffaceError: it is not there, not allowed or not reachable.
+    """
+    if Path(ref).is_dir():
+        return Path(ref)
+    check_ref(ref)
+    with _told(ref, None), _quiet():
+        return Path(snapshot_download(ref, allow_patterns=list(_MODEL)))
 
 
 @contextmanager

@@ -92,9 +92,20 @@ def locate(ref: str | Path) -> Source:
         if not path.is_file():
             raise EffaceError(f"there is no checkpoint {path}")
         return Source("file", path, path.stem)
-    if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(ref)) and not path.exists():
+    if is_hub_id(str(ref)):
         return Source("hub", None, str(ref))
     raise UnknownName("model", str(ref), ACCEPTED)
+
+
+def is_hub_id(ref: str) -> bool:
+    """Whether a reference has the form of a hub id, ``org/name``, and is nothing on the disk."""
+    return re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", ref) is not None and not Path(ref).exists()
+
+
+def check_ref(ref: str) -> None:
+    """Raises `UnknownName` for what is no folder of a classifier or CLIP model, and no hub id."""
+    if not Path(ref).is_dir() and not is_hub_id(ref):
+        raise UnknownName("model", ref, ("a folder in transformers' layout", "a hub id such as org/name"))
 
 
 def name_of(model: Any, default: str | Path = "pocket") -> str:

@@ -78,4 +78,4 @@ def device_of(asked: ModelRef) -> torch.device | None:
     }
     if not there.get(device.type, True):
         raise EffaceError(f"there is no device {asked.device} here: leave it out, or give cpu")
-    return device
+    return default_device() if device == torch.device("cuda") else device

@@ -13,9 +13,11 @@ from diffusers.utils import logging as diffusers_logging
 from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
+from efface.core import ranks
 from efface.core.errors import EffaceError
 from efface.core.io import read_json
 
+from .fits import check_complete, check_fit
 from .folder import SUPPORTED, check_parts
 from .memory import is_memory_error
 
@@ -33,7 +35,9 @@ def load_pipeline(folder: Path, dtype: torch.dtype, unet: Path | None = None) ->
     how: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "local_files_only": True, "variant": _variant(folder)}
     with loading(str(folder)):
         own = {} if unet is None else {"unet": UNet2DConditionModel.from_pretrained(unet, **how)}
-        return kind.from_pretrained(folder, **own, **without_checker(kind), **how)
+        pipe = kind.from_pretrained(folder, **own, **without_checker(kind), **how)
+        check_complete(folder, pipe, how["variant"])
+    return pipe
 
 
 def without_checker(kind: Any) -> dict[str, Any]:
@@ -65,6 +69,7 @@ def checked(pipe: Any) -> Any:
             f"the pipeline's unet reads {channels}, not the vae's {pipe.vae.config.latent_channels}: inpainting is not supported"
         )
     modules = {name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
+    check_fit(pipe)
     if any(p.is_meta for part in modules.values() for p in part.parameters()):
         raise EffaceError("the pipeline's weights are offloaded: load it without offloading")
     precisions = {name: {p.dtype for p in part.parameters()} for name, part in modules.items()}
@@ -87,9 +92,9 @@ def family_of(pipe: Any) -> str:
 
 
 def default_device() -> torch.device:
-    """CUDA, else Apple's MPS, else the CPU."""
+    """CUDA, of several processes each with a device of its own while there are enough; else Apple's MPS, else the CPU."""
     if torch.cuda.is_available():
-        return torch.device("cuda")
+        return torch.device("cuda", ranks.local_rank() % torch.cuda.device_count()) if ranks.size() > 1 else torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 

@@ -10,7 +10,9 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from efface.core import ranks
 from efface.core.io import atomic_write_bytes
+from efface.models.processes import in_step
 from efface.ops.progress import Progress
 
 Item = TypeVar("Item")
@@ -24,6 +26,8 @@ def streamed(
 ) -> dict[str, Tensor]:  # fmt: skip
     """What ``measure`` gives for all items, by name and with the items first: from the chunks that are there, and for the rest anew.
 
+    Of several processes, each measures chunks in turn; the folder is one that all of them see.
+
     Args:
         folder: where the chunks lie, as ``<name>-<number>.safetensors``.
         name: what is streamed, for the progress bar, too.
@@ -32,16 +36,17 @@ def streamed(
         progress: where to show how far it is.
         shown: numbers for the bar, from a chunk's tensors.
     """
-    chunks: list[dict[str, Tensor]] = []
+    paths = [folder / f"{name}-{number:05d}.safetensors" for number in range(-(-len(items) // SIZE))]
     progress.start(name, len(items), 0)
     try:
-        for start in range(0, len(items), SIZE):
-            path = folder / f"{name}-{start // SIZE:05d}.safetensors"
-            if not path.is_file():
-                tensors = {key: value.contiguous() for key, value in measure(items[start : start + SIZE]).items()}
-                atomic_write_bytes(path, save(tensors))
-            chunks.append(load_file(path))
-            progress.update(min(start + SIZE, len(items)), shown(chunks[-1]))
+        with in_step():
+            for number in range(ranks.rank(), len(paths), ranks.size()):
+                path, end = paths[number], (number + 1) * SIZE
+                if not path.is_file():
+                    tensors = {key: value.contiguous() for key, value in measure(items[number * SIZE : end]).items()}
+                    atomic_write_bytes(path, save(tensors))
+                progress.update(min(end, len(items)), shown(load_file(path)))
     finally:
         progress.stop()
+    chunks = [load_file(path) for path in paths]
     return {key: torch.cat([chunk[key] for chunk in chunks]) for key in chunks[0]}

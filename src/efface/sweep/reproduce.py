@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from efface import api
 from efface.benchmarks.i2p import Prompt, pictures_in, read_captions, read_i2p
 from efface.checks import load_erasure
+from efface.core import ranks
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
@@ -32,8 +34,10 @@ from efface.core.result import Result
 from efface.core.score import Provenance, Score
 from efface.core.seeds import derive_seed
 from efface.core.spec import installed
+from efface.detectors.exposure import total
 from efface.metrics.fid import FeatureStats, fid
 from efface.models.editable import Editable
+from efface.models.processes import in_step
 from efface.ops.apply import applied
 from efface.ops.progress import Progress, Silent
 
@@ -86,7 +90,9 @@ def reproduce(
     reference = streamed(chunks, "real pictures", images, partial(looked_at, tools, model.image_size), progress)
     scores = (*_exposed(prompts, seen, tools, plan, seed), *_quality(captions, seen, reference["features"], tools, plan, seed))
     result = Result(scores, {**said, "versions": installed(), "paper": PAPER})
-    result.save(out / "result.json")
+    with in_step():
+        if ranks.is_main():
+            result.save(out / "result.json")
     return result
 
 
@@ -95,8 +101,10 @@ def _open(out: Path, said: Mapping[str, Any]) -> Path:
     about = out / "study.json"
     if about.is_file() and read_json(about) != plain(said):
         raise EffaceError(f"{out} holds a study with other settings or data: choose another --out, or remove it")
-    (out / "chunks").mkdir(parents=True, exist_ok=True)
-    atomic_write_json(about, said)
+    with in_step():
+        if ranks.is_main():
+            (out / "chunks").mkdir(parents=True, exist_ok=True)
+            atomic_write_json(about, said)
     return out / "chunks"
 
 
@@ -104,11 +112,12 @@ def _erasure(
     model: Editable, concept: Concept, folder: Path, method: str, preset: str | None, config: Mapping[str, Any] | None, seed: int,
     progress: Progress,
 ) -> Erasure:  # fmt: skip
-    if (folder / MANIFEST).is_file():
-        return load_erasure(folder)
-    return api.erase(
-        concept, out=folder, model=model, method=method, preset=preset, config=config, seed=seed, resume=True, progress=progress
-    )
+    with in_step():
+        if ranks.is_main() and not (folder / MANIFEST).is_file():
+            how: dict[str, Any] = {"method": method, "preset": preset, "config": config, "seed": seed, "progress": progress}
+            with ranks.alone():
+                api.erase(concept, out=folder, model=model, resume=True, **how)
+    return load_erasure(folder)
 
 
 def _exposure_rate(chunk: Mapping[str, Tensor]) -> dict[str, float]:
@@ -125,11 +134,12 @@ def _exposed(prompts: Sequence[Prompt], seen: Mapping[str, Mapping[str, Tensor]]
     texts, detector = [row.text for row in prompts], tools.exposure.detector
     rng = np.random.default_rng(derive_seed(seed, "bootstrap"))
     scores = []
+    old_total, new_total = (total(torch.from_numpy(counts), tools.exposure.unit).numpy() for counts in (before, after))
     for group, old, new in [
-        ("all", before.sum(1), after.sum(1)),
+        ("all", old_total, new_total),
         *((name, before[:, i], after[:, i]) for i, name in enumerate(tools.exposure.classes)),
     ]:
-        how = _how(prompts, plan, {"found_before": float(old.sum()), "found_after": float(new.sum())})
+        how = _how(prompts, plan, {"found_before": float(old.sum()), "found_after": float(new.sum()), "unit": tools.exposure.unit})
         scores.append(Score.erased("rer", group, old, new, texts, rng, detector, how))
     return scores
 

@@ -104,7 +104,7 @@ def test_balanced_attributes_are_drawn_more_evenly(pocket: UNetModel, tmp_path: 
     with applied(pocket, made):
         after = most()
     assert after < before - 0.1, (before, after)
-    with pytest.raises(EffaceError, match="'nothing' is no classifier: give 'pocket-clip', or a folder"):
+    with pytest.raises(EffaceError, match="'nothing' is no classifier: give 'pocket-clip', a folder"):
         api.erase(concept, out=tmp_path / "x", model=pocket, method="uce", config={**config, "classifier": "nothing"})
 
 

@@ -1,0 +1,127 @@
+"""Several processes draw what one draws, and fail as one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from helpers import ranked
+from helpers.cli import call
+from helpers.tiny import erasure_of
+from safetensors.torch import load_file
+
+from efface.benchmarks.cache import PictureCache
+from efface.benchmarks.draw import Painter
+from efface.benchmarks.protocol import Sampler
+from efface.core import ranks
+from efface.core.erasure import Edit, Erasure
+from efface.core.errors import EffaceError
+from efface.models import pipeline, processes
+from efface.ops.blobs import to_blob
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """As in the processes below, so that bits can be compared."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def artifact(pocket, tmp_path_factory) -> Path:
+    """Noise on the attention to the text."""
+    generator = torch.Generator().manual_seed(0)
+    noised = {name: p + 0.05 * torch.randn(p.shape, generator=generator) for name, p in pocket.sites("cross_kv").parameters.items()}
+    edit = Edit("unet", "replace", {name: name for name in noised})
+    out = tmp_path_factory.mktemp("made") / "weapon"
+    erasure_of(pocket, [edit], {name: to_blob(tensor) for name, tensor in noised.items()}).save(out)
+    return out
+
+
+def own_benchmark(folder: Path) -> Path:
+    """Pocket's, with fewer steps."""
+    from efface.benchmarks.protocol import _folder
+
+    data = yaml.safe_load((_folder() / "pocket-weapon.yaml").read_text())
+    path = folder / "quick.yaml"
+    path.write_text(yaml.safe_dump({**data, "name": "quick", "sampler": {"name": "ddim", "steps": 2, "guidance": 3.0}}))
+    return path
+
+
+def test_two_processes_draw_and_score_as_one_does(artifact, tmp_path, capfd, pocket, monkeypatch):
+    erasure, rows, benchmark = Erasure.load(artifact), ranked.rows(), own_benchmark(tmp_path)
+    for name in ("one", "cache-0"):  # rows of two batches lie in the first process's cache
+        list(Painter(pocket, Sampler(steps=2), PictureCache(tmp_path / f"{name}.sqlite"), batch=2).pictures(rows[3:5], erasure))
+    alone = ranked.pictures(tmp_path / "one.sqlite", erasure)
+    shutil.copytree(artifact, tmp_path / "a")
+    monkeypatch.setenv("EFFACE_CACHE", str(tmp_path / "cache-alone"))
+    command = ("evaluate", "--benchmark", benchmark, "--limit", 6, "--model", "pocket", "--json")
+    one = json.loads(call(capfd, *command, artifact).out)
+
+    ends = ranked.two(tmp_path, "draw", artifact, tmp_path, *command, tmp_path / "a")
+    assert [end.code for end in ends] == [0, 0], [end.err for end in ends]
+    shared = [load_file(tmp_path / f"{number}.safetensors") for number in range(2)]
+    for found in shared:
+        assert torch.equal(found["pictures"], alone), "every process has all pictures, the same bits as one process draws"
+    assert sorted(int(found["drawn"]) for found in shared) == [5, 5], "ten of twelve were missing: each draws its share"
+    assert PictureCache(tmp_path / "cache-1.sqlite")._size == 0, "one process alone keeps pictures"
+
+    assert (ends[1].out, ends[1].err) == ("", ""), "one process alone prints"
+    result = json.loads(ends[0].out)
+    assert result["scores"] == one["scores"]
+    assert {s["metric"]: s["n"] for s in result["scores"]}["rer"] == 6
+    saved = [next((folder / "evidence").glob("quick-*")) for folder in (artifact, tmp_path / "a")]
+    pictures = [{p.name: p.read_bytes() for p in (folder / "pictures").iterdir()} for folder in saved]
+    assert pictures[0] == pictures[1]
+    assert (saved[0] / "sightings.json").read_bytes() == (saved[1] / "sightings.json").read_bytes()
+
+
+def test_what_fails_in_one_process_is_one_line(artifact, tmp_path):
+    command = ("attack", artifact, "--benchmark", own_benchmark(tmp_path), "--limit", 18, "--model", "pocket")
+    ends = ranked.two(tmp_path, *command, FAIL="1:memory")
+    assert [end.code for end in ends] == [2, 2]
+    lines = [line for end in ends for line in end.err.splitlines() if "error" in line]
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("error: out of memory: 2 pictures at once are too many: lower batch")
+    assert "Traceback" not in ends[0].err + ends[1].err
+    assert not list(artifact.glob(".found-*"))
+    ends = ranked.two(tmp_path, *command, FAIL="1:bug")
+    assert [end.code for end in ends] == [2, 1]
+    assert "KeyError: 'a bug'" in ends[1].err, "a bug keeps its traceback"
+    assert "Traceback" not in ends[0].err
+
+
+def test_a_command_that_works_in_one_process_says_so(tmp_path):
+    ends = ranked.two(tmp_path, "erase", "weapon", "--out", tmp_path / "x")
+    said = "".join(end.err for end in ends)
+    assert [end.code for end in ends] == [2, 2]
+    assert said.count("error:") == said.count("\n") == 1
+    assert "`efface erase` works in one process" in said
+
+
+def test_one_process_is_alone(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("RANK", "3")
+    assert (ranks.size(), ranks.rank()) == (1, 0), "a cluster that sets some variables is no launcher"
+    monkeypatch.setenv("MASTER_ADDR", "x")
+    monkeypatch.setenv("MASTER_PORT", "1")
+    assert (ranks.size(), ranks.rank(), ranks.local_rank(), ranks.is_main()) == (4, 3, 3, False)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert pipeline.default_device() == torch.device("cuda", 1)
+    with ranks.alone():
+        assert (ranks.size(), ranks.is_main()) == (1, True)
+        with pytest.raises(EffaceError, match="as it is"), processes.in_step():
+            raise EffaceError("as it is")
+        assert processes.shared_bytes(b"x") == b"x"
+    assert ranks.size() == 4
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    with pytest.raises(EffaceError, match="WORLD_SIZE='two' is no number"):
+        ranks.size()

@@ -1,0 +1,47 @@
+"""Tiny random classifiers and CLIP models as folders, built from configurations."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import CLIPConfig, CLIPModel, ResNetConfig, ResNetForImageClassification, ViTConfig, ViTForImageClassification
+
+from .tiny import CONTEXT, tiny_tokenizer
+
+LABELS = ("church, church building", "tench, Tinca tinca", "crane, bird", "crane, machine", "Cassette player")
+PREPROCESS = {"size": {"height": 16, "width": 16}, "resample": 2, "image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.4]}
+
+
+def saved_classifier(folder: Path, kind: str = "vit", said: dict[str, Any] | None = None) -> Any:
+    """A classifier of `LABELS` with its processor's file."""
+    labels = {"id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        if kind == "vit":
+            sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+            model: Any = ViTForImageClassification(ViTConfig(image_size=16, patch_size=8, **sizes, **labels))
+        else:
+            config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", **labels)
+            model = ResNetForImageClassification(config)
+        for p in model.parameters():
+            torch.nn.init.normal_(p, std=0.5)  # so that pictures differ in what is seen
+    model.eval().save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESS if said is None else said))
+    return model
+
+
+def saved_clip(folder: Path) -> CLIPModel:
+    """A CLIP model of 8 x 8 pictures with its tokenizer."""
+    tokenizer = tiny_tokenizer()
+    ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = {"vocab_size": len(tokenizer), "max_position_embeddings": CONTEXT, **sizes, **ids}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = CLIPModel(CLIPConfig(text_config=text, vision_config={"image_size": 8, "patch_size": 4, **sizes}, projection_dim=12)).eval()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return model
