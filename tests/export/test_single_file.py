@@ -19,14 +19,15 @@ from diffusers.loaders.single_file_utils import (
     infer_diffusers_model_type,
 )
 from helpers.exports import drawn, low_rank, replacing, saved, state
-from helpers.tiny import CONTEXT, state_bytes, tiny_model, tiny_tokenizer
+from helpers.tiny import CONTEXT, state_bytes, tiny_model, tiny_sd2_pipe, tiny_tokenizer
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from efface import api
 from efface.core.errors import EffaceError
 from efface.export.original import unet_name, vae_name
-from efface.export.single_file import original_tensors
+from efface.export.single_file import original_tensors, said_of
+from efface.models.single_file import load_single_file
 from efface.models.unet import UNetModel
 from efface.ops.apply import applied
 
@@ -117,10 +118,29 @@ def test_real_sizes_have_every_tensor_of_the_original_checkpoints():
         assert {name: tensor.shape for name, tensor in convert(dict(found), part.config).items()} == shapes
 
 
-def test_other_architectures_are_refused(tiny):
-    tiny.pipe.unet.register_to_config(use_linear_projection=True)
-    with pytest.raises(EffaceError, match="this looks like 2"):
-        original_tensors(tiny.pipe)
+def tiny_2() -> StableDiffusionPipeline:
+    """Stable Diffusion 2 with as many layers in its text encoder as the real one has: the reader leaves out the 24th by its number."""
+    pipe = tiny_sd2_pipe()
+    config = CLIPTextConfig(**{**pipe.text_encoder.config.to_dict(), "num_hidden_layers": 23})
+    return StableDiffusionPipeline(
+        **{**pipe.components, "text_encoder": CLIPTextModel(config)}, requires_safety_checker=False,
+    )  # fmt: skip
+
+
+def test_stable_diffusion_2_comes_back_with_a_last_layer_that_adds_nothing(tmp_path):
+    pipe, file = tiny_2(), tmp_path / "2.safetensors"
+    pipe.save_pretrained(tmp_path / "2")
+    found = original_tensors(pipe)
+    save_file({name: tensor.contiguous() for name, tensor in found.items()}, file, metadata=said_of(pipe))
+    last = [tensor for name, tensor in found.items() if "transformer.resblocks.23." in name]
+    assert len(last) == 12
+    assert not any(tensor.any() for tensor in last)
+    back = load_single_file(file, torch.float32, tmp_path / "2")
+    for part in ("vae", "unet", "text_encoder"):
+        old, new = getattr(pipe, part).state_dict(), getattr(back, part).state_dict()
+        assert old.keys() == new.keys()
+        assert all(torch.equal(tensor, new[name]) for name, tensor in old.items()), part
+    assert back.scheduler.config.prediction_type == "v_prediction"
 
 
 def tiny_xl() -> StableDiffusionXLPipeline:

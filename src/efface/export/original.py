@@ -19,7 +19,10 @@ from efface.core.errors import EffaceError
 
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
 CLIP = "cond_stage_model.transformer.text_model."
+OPENCLIP = "cond_stage_model.model."
 CLIP_XL, OPENCLIP_XL = "conditioner.embedders.0.transformer.text_model.", "conditioner.embedders.1.model."
+OPENCLIP_LAYERS = 24
+"""Layers of the text encoder in Stable Diffusion 2's checkpoint; the denoiser reads what the last but one gives, and folders end there."""
 _RESNET = {
     "norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "norm2": "out_layers.0", "conv2": "out_layers.3",
     "conv_shortcut": "skip_connection",
@@ -104,8 +107,8 @@ def vae_tensors(vae: Any) -> dict[str, Tensor]:
     return {name: t[:, :, None, None] if ".attn_1." in name and t.ndim == 2 else t for name, t in found.items()}
 
 
-def openclip_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """OpenCLIP's tensors of a CLIP text encoder with a projection, from its canonical names."""
+def openclip_tensors(state: Mapping[str, Tensor], prefix: str = OPENCLIP_XL) -> dict[str, Tensor]:
+    """OpenCLIP's tensors of a CLIP text encoder, from its canonical names."""
     found: dict[str, Tensor] = {}
     for name, tensor in state.items():
         if name == "text_projection.weight":
@@ -117,7 +120,14 @@ def openclip_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             found[_resblock(name.replace("self_attn.q_proj.", "attn.in_proj_"))] = torch.cat(rows)
         elif not re.search(r"\.self_attn\.[kv]_proj\.", name):
             found[_resblock(name)] = tensor
-    return {OPENCLIP_XL + name: tensor for name, tensor in found.items()}
+    return {prefix + name: tensor for name, tensor in found.items()}
+
+
+def with_last_layer(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Stable Diffusion 2's text encoder with the layer that no folder holds, as zeros: it adds nothing to what the one before gives."""
+    last, before = f"{OPENCLIP}transformer.resblocks.{OPENCLIP_LAYERS - 1}.", f"{OPENCLIP}transformer.resblocks.{OPENCLIP_LAYERS - 2}."
+    lacking = {name.replace(before, last): torch.zeros_like(tensor) for name, tensor in tensors.items() if name.startswith(before)}
+    return {**lacking, **tensors}
 
 
 def _resblock(name: str) -> str:

@@ -9,22 +9,34 @@ from torch import Tensor
 from efface.core.errors import EffaceError
 from efface.models.names import canonical_state
 
-from .original import CLIP, CLIP_XL, openclip_tensors, unet_tensors, vae_tensors
+from .original import CLIP, CLIP_XL, OPENCLIP, openclip_tensors, unet_tensors, vae_tensors, with_last_layer
 
 
 def original_tensors(pipe: Any) -> dict[str, Tensor]:
-    """Every tensor of a Stable Diffusion 1 or SDXL pipeline by its original name; the pipeline's own tensors where no copy is needed.
+    """Every tensor of a Stable Diffusion 1, 2 or XL pipeline by its original name; the pipeline's own tensors where no copy is needed.
 
     Raises:
         EffaceError: an architecture that has no such layout.
     """
-    second = getattr(pipe, "text_encoder_2", None)
-    if second is None and pipe.unet.config.use_linear_projection:
-        raise EffaceError("the single file is written for Stable Diffusion 1 and XL, this looks like 2: export it as diffusers")
-    first = {(CLIP if second is None else CLIP_XL) + name: tensor for name, tensor in canonical_state(pipe.text_encoder).items()}
-    more = {} if second is None else openclip_tensors(canonical_state(second))
-    parts = (unet_tensors(pipe.unet), vae_tensors(pipe.vae), first, more)
+    parts = (unet_tensors(pipe.unet), vae_tensors(pipe.vae), *_text(pipe))
     found = {name: tensor for part in parts for name, tensor in part.items()}
     if len(found) < sum(map(len, parts)):
         raise EffaceError("two tensors of this model have one name in the original layout: export it as diffusers")
     return found
+
+
+def said_of(pipe: Any) -> dict[str, str]:
+    """What the file says of itself: its names do not tell what the denoiser predicts (https://github.com/Stability-AI/ModelSpec)."""
+    kinds = {"epsilon": "epsilon", "v_prediction": "v"}
+    kind = kinds.get(str(pipe.scheduler.config.get("prediction_type", "epsilon")))
+    return {"modelspec.prediction_type": kind} if kind else {}
+
+
+def _text(pipe: Any) -> list[dict[str, Tensor]]:
+    """The text encoders: OpenAI's, Stable Diffusion 2's OpenCLIP, or SDXL's two."""
+    first, second = canonical_state(pipe.text_encoder), getattr(pipe, "text_encoder_2", None)
+    if second is not None:
+        return [{CLIP_XL + name: tensor for name, tensor in first.items()}, openclip_tensors(canonical_state(second))]
+    if pipe.unet.config.use_linear_projection:
+        return [with_last_layer(openclip_tensors(first, OPENCLIP))]
+    return [{CLIP + name: tensor for name, tensor in first.items()}]

@@ -24,7 +24,7 @@ from .forms import EXPORT, LORA, Exported, check_form
 from .fused import Base, Piped, edited, edited_components
 from .lora import factors_of
 from .lora_files import kohya_tensors, peft_tensors
-from .single_file import original_tensors
+from .single_file import original_tensors, said_of
 
 SCHEMA = 1
 PEFT_FILE = "pytorch_lora_weights.safetensors"
@@ -88,7 +88,7 @@ def _write(
                 saved.save_pretrained(new / name)
         else:
             tensors = {key: to_blob(tensor, copy=False) for key, tensor in original_tensors(model.pipe).items()}
-            write_tensors(new / f"{erasure.spec.folder_name}.safetensors", tensors)
+            write_tensors(new / f"{erasure.spec.folder_name}.safetensors", tensors, said_of(model.pipe))
     step(1, 1)
     return base, {}
 
