@@ -105,12 +105,12 @@ PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
     "pocket": {
         "lr": 2e-4, "schedule": "cosine", "steps": 200, "warmup": 30, "batch": 8, "plain": 12, "free": "all", "scatter": 0.5, "domain": 0.3,
-        "target": "without", "eta": 0.0, "eta_fine": 0.0, "graph": 3.0, "graph_fine": 2.0, "local": 4.0, "top": 8, "sampler_steps": 20,
+        "target": "without", "eta": 0.0, "eta_fine": 0.0, "graph": 5.0, "graph_fine": 5.0, "local": 30.0, "top": 24, "sampler_steps": 20,
         "sentences": 24,
     },
     "demo": {
         "lr": 2e-4, "schedule": "cosine", "steps": 80, "warmup": 20, "batch": 8, "plain": 8, "free": "all", "scatter": 0.5, "domain": 0.3,
-        "target": "without", "eta": 0.0, "graph": 3.0, "local": 4.0, "top": 8, "sampler_steps": 20, "sentences": 24,
+        "target": "without", "eta": 0.0, "graph": 5.0, "local": 30.0, "top": 24, "sampler_steps": 20, "sentences": 24,
     },
 }  # fmt: skip
 FINE = ("style", "identity")
