@@ -239,12 +239,23 @@ def matrix() -> str:
     """Every method and attack with the families that its card names, and how that was checked."""
     lines: list[str] = []
     for registry in (METHODS, ATTACKS):
-        head = f"| {registry.kind} | {' | '.join(FAMILIES.values())} |"
-        lines += ["", head, "|---" * (1 + len(FAMILIES)) + "|"]
+        timed = registry is METHODS
+        head = f"| {registry.kind} | {' | '.join(FAMILIES.values())} |" + " weapon on pocket |" * timed
+        lines += ["", head, "|---" * (1 + len(FAMILIES) + timed) + "|"]
         for card in map(registry.card, registry.names()):
             cells = [_checked(registry, card.name, family) if family in card.families else "no" for family in FAMILIES]
+            cells += [_took(card.name)] * timed
             lines.append(f"| [{card.title}]({registry.kind}s/{card.name}.md) | {' | '.join(cells)} |")
     return "\n".join(lines[1:])
+
+
+def _took(name: str) -> str:
+    """How long a method takes to erase a concept from pocket, where that was measured."""
+    path = DOCS / "results" / f"{name}-pocket-weapon-0.json"
+    if not path.is_file():
+        return "not measured"
+    seconds = Result.load(path).about["cost"]["seconds"]
+    return f"{seconds:.1f} s" if seconds < 60 else f"{seconds / 60:.1f} min"
 
 
 def _checked(registry: Registry, name: str, family: str) -> str:
