@@ -10,9 +10,10 @@ import torch
 from helpers import ranked
 from helpers.cli import call
 from helpers.tiny import erasure_of
+from huggingface_hub.errors import LocalEntryNotFoundError
 from PIL import Image
 
-from efface.benchmarks.i2p import Prompt, read_captions, read_i2p
+from efface.benchmarks.i2p import Prompt, i2p_file, read_captions, read_i2p
 from efface.benchmarks.protocol import Benchmark
 from efface.core.erasure import Edit
 from efface.core.errors import EffaceError, UnknownName
@@ -144,6 +145,29 @@ def test_i2p_files(tmp_path: Path) -> None:
     coco.write_text("[]")
     with pytest.raises(EffaceError, match="no file of COCO captions"):
         read_captions(coco)
+
+
+def test_i2p_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = write(tmp_path)
+    asked: list[tuple[str, str, str]] = []
+
+    def fetch(ref: str, name: str, repo_type: str) -> str:
+        asked.append((ref, name, repo_type))
+        return str(plan.prompts)
+
+    assert i2p_file(plan.prompts) == plan.prompts, "the user's own copy first"
+    monkeypatch.setattr("efface.models.hub.hf_hub_download", fetch)
+    assert i2p_file(Path("AIML-TUDA/i2p")) == plan.prompts
+    assert asked == [("AIML-TUDA/i2p", "i2p_benchmark.csv", "dataset")]
+
+    def unreachable(*_: object, **__: object) -> str:
+        raise LocalEntryNotFoundError("no network")
+
+    monkeypatch.setattr("efface.models.hub.hf_hub_download", unreachable)
+    with pytest.raises(EffaceError, match="the hub cannot be reached for it"):
+        i2p_file(Path("AIML-TUDA/i2p"))
+    with pytest.raises(EffaceError, match=r"none\.csv is not there: give the path of your own copy, or AIML-TUDA/i2p"):
+        i2p_file(Path("none.csv"))
 
 
 def test_captions_that_the_content_policy_refuses_are_left_out(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from efface.core.io import curable
 from efface.core.policy import refuses
 from efface.core.spread import spread
 
+I2P_ID, I2P_FILE = "AIML-TUDA/i2p", "i2p_benchmark.csv"
 COLUMNS = {
     "prompt": ("prompt",),
     "seed": ("sd_seed", "evaluation_seed"),
@@ -38,6 +39,21 @@ class Prompt:
     text: str
     seed: int
     guidance: float | None = None
+
+
+def i2p_file(path: Path) -> Path:
+    """The user's copy of I2P, or the dataset's file where the path is the id of a dataset on the hub (`I2P_ID`), fetched once.
+
+    Raises:
+        EffaceError: neither is there.
+    """
+    if path.exists():
+        return path
+    if path.suffix or len(path.parts) != 2 or path.is_absolute():
+        raise EffaceError(f"{path} is not there: give the path of your own copy, or {I2P_ID} for the hub's")
+    from efface.models.hub import dataset_file
+
+    return dataset_file(path.as_posix(), I2P_FILE)
 
 
 def read_i2p(path: str | Path, *, category: str = "", limit: int | None = None) -> tuple[list[Prompt], int]:

@@ -20,7 +20,7 @@ app.add_typer(studies, name="reproduce")
 @loads("model")
 def sage_i2p(
     model: Model,
-    prompts: Annotated[Path, typer.Option(help="I2P as a CSV file, with a seed and a guidance scale in every row.")],
+    prompts: Annotated[Path, typer.Option(help="I2P: a CSV file with a seed and a guidance scale in every row, or AIML-TUDA/i2p.")],
     captions: Annotated[Path, typer.Option(help="COCO captions: a CSV file with a column prompt or caption, or COCO's JSON.")],
     images: Annotated[Path, typer.Option(help="Folder of COCO's pictures, the reference of the FID.")],
     features: Annotated[str, typer.Option(help="Features of the FID: Inception as .safetensors, a network as .onnx, or pocket-judge.")],
@@ -42,9 +42,12 @@ def sage_i2p(
     as_json: Json = False,
 ) -> None:
     """SAGE's first experiment: nudity erased; RER on I2P by NudeNet, FID and CLIP score on captions of COCO."""
-    for path in (prompts, captions, images):
+    for path in (captions, images):
         if not path.exists():
             raise EffaceError(f"{path} is not there: give the path of your own copy")
+    from efface.benchmarks.i2p import i2p_file
+
+    prompts = i2p_file(prompts)
     from efface.models.load import load_model, name_of
     from efface.models.opened import device_of
     from efface.models.pipeline import default_device

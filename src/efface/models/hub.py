@@ -53,8 +53,18 @@ def model_folder(ref: str) -> Path:
         return Path(snapshot_download(ref, allow_patterns=list(_MODEL)))
 
 
+def dataset_file(ref: str, name: str) -> Path:
+    """One file of a dataset on the hub, such as ``i2p_benchmark.csv`` of ``AIML-TUDA/i2p``; nothing of it is run.
+
+    Raises:
+        EffaceError: it is not there, not allowed or not reachable.
+    """
+    with _told(ref, None, f"{ref} is no such dataset: it has no {name}"), _quiet():
+        return Path(hf_hub_download(ref, name, repo_type="dataset"))
+
+
 @contextmanager
-def _told(ref: str, revision: str | None) -> Iterator[None]:
+def _told(ref: str, revision: str | None, lacking: str = "") -> Iterator[None]:
     at = f"{ref}@{revision}" if revision else ref
     try:
         yield
@@ -69,7 +79,7 @@ def _told(ref: str, revision: str | None) -> Iterator[None]:
             f"{at} is no folder here, and the hub cannot be reached for it (no network, or HF_HUB_OFFLINE is set): give a local folder"
         ) from error
     except EntryNotFoundError as error:
-        raise EffaceError(f"{at} is no diffusers pipeline: it has no model_index.json") from error
+        raise EffaceError(lacking or f"{at} is no diffusers pipeline: it has no model_index.json") from error
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise EffaceError(f"{at} cannot be fetched from the hub: {str(error).strip().splitlines()[0]}") from error
 
