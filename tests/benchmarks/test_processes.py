@@ -24,13 +24,7 @@ from efface.models import pipeline, processes
 from efface.ops.blobs import to_blob
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """As in the processes below, so that bits can be compared."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

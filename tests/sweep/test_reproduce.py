@@ -82,6 +82,7 @@ def test_a_study_on_stand_ins_and_its_second_half_after_a_kill(tmp_path: Path) -
         run(Plan(plan.prompts, plan.captions, plan.images, steps=11, least=2), tmp_path / "killed")
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_two_processes_share_a_study_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = write(tmp_path)
     concept = tmp_path / "weapon.yaml"
