@@ -23,7 +23,6 @@ from efface.core.errors import EffaceError
 from efface.models import pipeline, processes
 from efface.ops.blobs import to_blob
 
-
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
