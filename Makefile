@@ -2,6 +2,9 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 RUN := PYTHONUNBUFFERED=1 $(BIN)/python
+WORKERS ?= 2
+# Pocket's layers are small: two processes of one thread each are faster than one of two.
+PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist worksteal
 
 .PHONY: setup demo test effect check docs format clean pocket pocket-quality
 
@@ -18,10 +21,10 @@ demo: setup  ## erase a concept from pocket, attack, evaluate, report
 	$(RUN) -m efface demo
 
 test: setup  ## the tests that run everywhere
-	$(RUN) -m pytest
+	$(PYTEST)
 
 effect: setup  ## every method's effect on pocket
-	$(RUN) -m pytest -m effect
+	$(PYTEST) -m effect
 
 check: setup  ## style, types, layers, generated docs
 	$(BIN)/ruff check .

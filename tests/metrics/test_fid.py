@@ -10,6 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import NET, Flat, fed, gaussian
+from scipy import linalg
+from torchmetrics.image.fid import FrechetInceptionDistance
 
 from efface.metrics.fid import FeatureStats, fid, frechet_distance
 from efface.metrics.kid import Features, kid
@@ -43,7 +45,6 @@ def test_frechet_distance_is_symmetric_turns_with_its_arguments_and_is_nought_at
 
 
 def test_frechet_distance_agrees_with_the_matrix_square_root():
-    linalg = pytest.importorskip("scipy.linalg")
     a, b = positive(12, 0), positive(12, 1)
     trace = np.trace(linalg.sqrtm((a @ b).numpy())).real
     expected = float(a.trace() + b.trace()) - 2 * trace
@@ -122,7 +123,7 @@ def test_fid_of_a_destroyed_model_is_far_off_and_broken_features_are_refused(jud
 
 
 def test_torchmetrics_agrees_on_fid():
-    theirs = pytest.importorskip("torchmetrics.image.fid").FrechetInceptionDistance(feature=Flat(), input_img_size=(1, 1, 6))
+    theirs = FrechetInceptionDistance(feature=Flat(), input_img_size=(1, 1, 6))
     x, y = gaussian(300, 1), gaussian(200, 2, 0.4, 1.3)
     theirs.update(x[:, None, None], real=True)
     theirs.update(y[:, None, None], real=False)

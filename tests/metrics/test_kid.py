@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from samples import NET, Flat, fed, gaussian
+from torchmetrics.image.kid import KernelInceptionDistance
 
 from efface.metrics.blocks import BLOCKS, block_ids, jackknife, t_quantile
 from efface.metrics.kid import Features, kid, kid_of_subsets, polynomial_kernel, squared_mmd
@@ -103,7 +104,7 @@ def test_the_jackknife_covers(rng, how):
 
 
 def test_torchmetrics_agrees_on_kid(rng):
-    theirs = pytest.importorskip("torchmetrics.image.kid").KernelInceptionDistance(feature=Flat(), subsets=1, subset_size=200)
+    theirs = KernelInceptionDistance(feature=Flat(), subsets=1, subset_size=200)
     x, y = gaussian(200, 1), gaussian(200, 2, 0.4, 1.3)
     theirs.update(x[:, None, None], real=True)
     theirs.update(y[:, None, None], real=False)
