@@ -44,7 +44,7 @@ def test_esd(pocket: UNetModel, tmp_path: Path) -> None:
 def test_sage(pocket: UNetModel, tmp_path: Path) -> None:
     """Trained on the text encoder, against its own attacks: more of the domain goes than by the name alone."""
     concept = Benchmark.load("pocket-instrument").concept
-    api.erase(concept, out=tmp_path / "e", model=pocket, method="sage", config={"steps": 100, "warmup": 20})
+    api.erase(concept, out=tmp_path / "e", model=pocket, method="sage", config={"steps": 100, "warmup": 20, "words": 0})
     api.attack(tmp_path / "e", "inside_out", "pocket-instrument", model=pocket, part="dev", limit=24)
     result = api.evaluate(tmp_path / "e", "pocket-instrument", model=pocket, part="dev", limit=36)
     assert value(result, "rer", "name") >= 0.88, result.one_line()

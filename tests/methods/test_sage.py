@@ -91,6 +91,16 @@ def test_own_words_are_words_that_explain_better() -> None:
     assert found == own_words(model, free, count=2, pictures=4, levels=2, steps=2)
 
 
+def test_own_words_are_erased_beside_the_name_of_a_domain_alone() -> None:
+    def losses(kind: str, words: int) -> torch.Tensor:
+        concept = Concept("gun", kind=kind, retain=("x", "my x"))
+        run = made(tiny_model(), (concept,), words=words, words_pictures=4)
+        return torch.tensor([step["erase"] for step in run.history["train"]])
+
+    assert torch.equal(losses("object", 2), losses("object", 0))
+    assert float(losses("domain", 2)[0]) > 2 * float(losses("domain", 0)[0]), "a loss of more sentences"
+
+
 def test_on_sdxl_both_encoders_forget_and_retained_prompts_move_less() -> None:
     model = tiny_of("sdxl")
     with torch.no_grad():  # a random denoiser hardly reads the text: louder, so that there is something to erase and to retain

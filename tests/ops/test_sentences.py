@@ -56,3 +56,13 @@ def test_eta_pushes_away_from_the_name(pocket: UNetModel, sentences: Sentences, 
 def test_no_sentence_is_refused(pocket: UNetModel) -> None:
     with pytest.raises(EffaceError, match="no sentence to erase"):
         Sentences.of(pocket, ["knife"], [], Runs(1, 2), seed=0)
+
+
+def test_words_beside_the_concept_stand_in_a_few_sentences_and_are_drawn_apart(pocket: UNetModel) -> None:
+    about = Sentences.of(pocket, ["knife"], TEMPLATES, Runs(1, 2), seed=0, named="knife", beside=["blade", "knife"], each=1)
+    assert (len(about.prompts), about.beside) == (3, 1), "what is there already is not there twice"
+    assert "blade" in about.prompts[2]
+    own, others = (about.draw(20, torch.Generator().manual_seed(0), beside=beside).prompt for beside in (False, True))
+    assert set(own.tolist()) == {0, 1}
+    assert set(others.tolist()) == {2}
+    torch.testing.assert_close(about.named.states[2], pocket.encode(["knife"]).states[0])

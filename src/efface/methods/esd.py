@@ -86,16 +86,16 @@ PRESETS: dict[str, dict[str, object]] = {
     "released": {"lr": 5e-5, "steps": 200},
     "pocket": {
         "sites": "attn_all",
-        "lr": 2e-4,
+        "lr": 4e-4,
         "schedule": "cosine",
-        "steps": 350,
+        "steps": 500,
         "batch": 8,
         "sampler_steps": 20,
-        "runs": 2,
+        "runs": 1,
         "eta": 3.0,
         "erase_from": True,
-        "templates": 24,
-        "retain": 2.0,
+        "templates": 66,
+        "retain": 20.0,
     },
 }
 

@@ -19,7 +19,7 @@ the original, c the concept, p a sentence with it, r the retained prompts and ""
              without   e(z_t, t, E*(p without c)) - eta ( e(z_t, t, E*(c)) - e(z_t, t, "") )    the sentence that does not name it
 
 z_t comes from pooled trajectories of the original. With ``words`` > 0, the model is asked first which words of its own vocabulary it
-draws the concept by (`efface.ops.own_words`), and the search starts from sentences with these too; what is taken out of them is c.
+draws a domain by (`efface.ops.own_words`); plain sentences with these are erased beside the concept's own, the search stays with its name.
 """
 
 from __future__ import annotations
@@ -95,7 +95,9 @@ class Config:
     pin_empty: bool = field(default=True, metadata={"help": "whether the empty prompt is retained, too"})
     templates: str = field(default="", metadata={"help": "a file of sentences with {}, one a line; by default the library"})
     sentences: int = field(default=0, metadata={"help": "at most so many of the templates, evenly spread; 0: all"})
-    words: int = field(default=0, metadata={"help": "at most so many words that the model itself draws the concept by; 0: its name alone"})
+    words: int = field(default=0, metadata={"help": "at most so many words that the model itself draws a domain by; 0: its name alone"})
+    words_sentences: int = field(default=6, metadata={"help": "sentences with each of these; a step takes as many of them as plain ones"})
+    words_pictures: int = field(default=64, metadata={"help": "pictures of the domain that the model is asked about"})
     guidance: float = field(default=3.0, metadata={"help": "guidance scale of the pooled runs"})
     sampler_steps: int = field(default=50, metadata={"help": "DDIM steps of a run"})
     runs: int = field(default=1, metadata={"help": "pooled runs for each prompt"})
@@ -106,11 +108,12 @@ PRESETS: dict[str, dict[str, object]] = {
     "pocket": {
         "lr": 2e-4, "schedule": "cosine", "steps": 200, "warmup": 30, "batch": 8, "plain": 12, "free": "all", "scatter": 0.5, "domain": 0.3,
         "target": "without", "eta": 0.0, "eta_fine": 0.0, "graph": 5.0, "graph_fine": 5.0, "local": 30.0, "top": 24, "sampler_steps": 20,
-        "sentences": 24,
+        "sentences": 24, "words": 16,
     },
     "demo": {
         "lr": 2e-4, "schedule": "cosine", "steps": 80, "warmup": 20, "batch": 8, "plain": 8, "free": "all", "scatter": 0.5, "domain": 0.3,
         "target": "without", "eta": 0.0, "graph": 5.0, "local": 30.0, "top": 24, "sampler_steps": 20, "sentences": 24,
+        "words": 8, "words_pictures": 24,
     },
 }  # fmt: skip
 FINE = ("style", "identity")
@@ -139,7 +142,7 @@ ABLATION: dict[str, dict[str, object]] = {
     "target: prompt": {"target": "prompt", "eta": 2.0},
     "target: concept": {"target": "concept", "eta": 2.0},
     "constant rate": {"schedule": "constant"},
-    "with own words": {"words": 8},
+    "no own words": {"words": 0},
 }
 
 
@@ -147,8 +150,9 @@ def sage(model: Editable, concepts: Sequence[Concept], config: Config, run: Run)
     """Erase the domains of ``concepts``, one search per concept and step."""
     check(config, concepts)
     search = Search(config.objective, config.domain, config.attack_steps, config.attack_lr, config.free, config.scatter)
-    domains = [sentences(model, concept, config, run) for concept in concepts]
-    retained = Retained.of(model, concepts, pool_of(config), empty=config.pin_empty, seed=run.seed_for("retained"))
+    runs = Runs(config.runs, config.sampler_steps, config.guidance)
+    domains = [sentences(model, concept, config, runs, run) for concept in concepts]
+    retained = Retained.of(model, concepts, runs, empty=config.pin_empty, seed=run.seed_for("retained"))
     graph_of, pinned = Graph(retained.original, config.graph_form), retained.empty
     gamma = max(config.graph_fine if concept.kind in FINE else config.graph for concept in concepts)
     student, similarity, table = Student(model, config.sites), Similarity(model, config.similarity), embedding_table(model)
@@ -159,7 +163,7 @@ def sage(model: Editable, concepts: Sequence[Concept], config: Config, run: Run)
         parts: dict[str, Tensor] = {}
         for concept, domain in zip(concepts, domains, strict=True):
             eta = config.eta_fine if concept.kind in FINE else config.eta
-            batch, soft = domain.pool.draw(config.batch, run.generator("erase")), None
+            batch, soft = domain.draw(config.batch, run.generator("erase")), None
             frames, alone = domain.frames[batch.prompt], domain.alone[batch.prompt]
             if step.index >= config.warmup:
                 soft, reached = inside_out(
@@ -168,7 +172,10 @@ def sage(model: Editable, concepts: Sequence[Concept], config: Config, run: Run)
                 )  # fmt: skip
                 parts["attack"] = reached.mean()
                 if config.plain:
-                    erase = erase + gone(student, domain, domain.pool.draw(config.plain, run.generator("plain")), None, config.target, eta)
+                    erase = erase + gone(student, domain, domain.draw(config.plain, run.generator("plain")), None, config.target, eta)
+            if config.plain and domain.beside:
+                others = domain.draw(config.plain, run.generator("words"), beside=True)
+                erase = erase + gone(student, domain, others, None, config.target, eta)
             erase = erase + gone(student, domain, batch, soft, config.target, eta)
         erase, now = erase / len(domains), student.encode(retained.tokens)
         graph = graph_of(now)
@@ -185,19 +192,14 @@ def gone(student: Student, domain: Sentences, batch: Batch, soft: Soft | None, f
     return prediction_error(student, batch.z, batch.t, student.encode(domain.frames[batch.prompt].tokens, soft=soft), target)
 
 
-def sentences(model: Editable, concept: Concept, config: Config, run: Run) -> Sentences:
-    """The concept's words, and those that the model draws it by, in sentences of the library."""
-    words = list(concept.words)
-    if config.words:
-        words += [own.word for own in own_words(model, concept, count=config.words, seed=run.seed_for("words"), progress=run.progress)]
+def sentences(model: Editable, concept: Concept, config: Config, runs: Runs, run: Run) -> Sentences:
+    """The concept's words, and those that the model draws a domain by, in sentences of the library."""
+    how = {"count": config.words if concept.kind == "domain" else 0, "pictures": config.words_pictures, "seed": run.seed_for("words")}
+    own = own_words(model, concept, **how, progress=run.progress)
     given = read_templates(config.templates) if config.templates else library(concept.kind)
     chosen = [t for t in spread(fitting(given, concept.kind), config.sentences or None) if t != SLOT]
-    return Sentences.of(model, words, chosen, pool_of(config), run.seed_for("pool", concept.name), concept.name)
-
-
-def pool_of(config: Config) -> Runs:
-    """How trajectories are drawn."""
-    return Runs(config.runs, config.sampler_steps, config.guidance)
+    seed, beside = run.seed_for("pool", concept.name), [found.word for found in own]
+    return Sentences.of(model, concept.words, chosen, runs, seed, named=concept.name, beside=beside, each=config.words_sentences)
 
 
 def check(config: Config, concepts: Sequence[Concept]) -> None:

@@ -6,7 +6,8 @@ of what it draws (Li et al. 2023, arXiv 2303.16203): the better a word explains 
     gain(w) = mean over pictures x of max(0, L(x, c) - L(x, w)),        L(x, w) = E_t || e(alpha_t x + sigma_t n, t, w) - n ||^2
 
 over pictures that the original draws for the concept c, with the same noise n for every word. A word belongs to the domain where it
-explains some pictures of the concept better than the concept's own name does.
+explains some pictures of the concept better than the concept's own name does. Words are chosen to cover what the concept is drawn as, each
+by what those before it leave unexplained: the ten best alone might all be bows.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ BAND = (0.15, 0.75)
 
 @dataclass(frozen=True)
 class OwnWord:
-    """A word, what it explains beyond the concept's name, and the share of the concept's pictures that it explains better."""
+    """A word, what it explains beyond the name and the words before it, and the share of pictures that it explains better than the name."""
 
     word: str
     gain: float
@@ -40,15 +41,15 @@ class OwnWord:
 
 @torch.no_grad()
 def own_words(
-    model: Editable, concept: Concept, *, count: int, pictures: int = 32, levels: int = 4, seed: int = 0, steps: int = 20,
+    model: Editable, concept: Concept, *, count: int, pictures: int = 64, levels: int = 4, seed: int = 0, steps: int = 20,
     guidance: float = 3.0, progress: Progress | None = None,
 ) -> list[OwnWord]:  # fmt: skip
-    """At most ``count`` words of the vocabulary by which the model draws the concept, the one that explains most first.
+    """At most ``count`` words of the vocabulary by which the model draws the concept, the one that explains most first (greedy cover).
 
     Args:
         model: the original.
         concept: its name is asked for in the first of its templates; its own words and those of its retain set are no candidates.
-        count: how many.
+        count: how many; 0 asks nothing.
         pictures: of the concept; a quarter of them choose the candidates that all are asked about.
         levels: noise levels a picture.
         seed: of pictures and noise.
@@ -56,6 +57,8 @@ def own_words(
         guidance: its scale.
         progress: where to show how far it is.
     """
+    if not count:
+        return []
     frame = concept.templates[0]
     own = fill([frame], [concept.name])
     drawn = draw_latents(model, own, count=pictures, steps=steps, guidance=guidance, seed=seed, progress=progress)
@@ -65,8 +68,20 @@ def own_words(
     gains = _gains(model, few, own, fill([frame], words), max(1, levels // 2), generator, progress)
     best = [words[i] for i in gains.mean(1).argsort(descending=True)[: 4 * count].tolist()]
     gains = _gains(model, drawn, own, fill([frame], best), levels, generator, progress)
-    found = [OwnWord(word, float(row.mean()), float((row > 0).float().mean())) for word, row in zip(best, gains, strict=True)]
-    return sorted((word for word in found if word.gain > 0), key=lambda word: -word.gain)[:count]
+    return chosen(best, gains, count)
+
+
+def chosen(words: Sequence[str], gains: Tensor, count: int) -> list[OwnWord]:
+    """Of words with gains ``(W, N)``, those that together explain most."""
+    explained, found = torch.zeros_like(gains[0]), list[OwnWord]()
+    for _ in range(min(count, len(words))):
+        more = (gains - explained).clamp(min=0).mean(1)
+        best = int(more.argmax())
+        if more[best] <= 0:
+            break
+        found.append(OwnWord(words[best], float(more[best]), float((gains[best] > 0).float().mean())))
+        explained = torch.maximum(explained, gains[best])
+    return found
 
 
 def candidates(model: Editable, concept: Concept) -> list[str]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from efface.core.concept import fill
 from efface.core.errors import EffaceError
+from efface.core.spread import spread
 from efface.models.base import Conditioning
 from efface.models.editable import Editable
 from efface.models.soft import Soft
@@ -42,6 +43,7 @@ class Sentences:
         named: E*'s conditioning of what is taken out of each.
         rest: E*'s conditioning of the sentences without the concept.
         pool: trajectories of the sentences.
+        beside: how many of them, the last ones, are with other words than the concept's.
     """
 
     prompts: tuple[str, ...]
@@ -50,12 +52,24 @@ class Sentences:
     named: Conditioning
     rest: Conditioning
     pool: TrajectoryPool
+    beside: int = 0
 
     @classmethod
     def of(
-        cls, model: Editable, words: Sequence[str], templates: Sequence[str], runs: Runs, seed: int, named: str | None = None
-    ) -> Sentences:
+        cls, model: Editable, words: Sequence[str], templates: Sequence[str], runs: Runs, seed: int, *, named: str | None = None,
+        beside: Sequence[str] = (), each: int | None = None,
+    ) -> Sentences:  # fmt: skip
         """Every template with every word; what is taken out of it is ``named``, by default the word itself.
+
+        Args:
+            model: the original.
+            words: the concept's.
+            templates: with a ``{}`` each.
+            runs: of the pool.
+            seed: of the pool.
+            named: what is taken out.
+            beside: other words that show the concept.
+            each: in so many of the templates, evenly spread; None: in all.
 
         Raises:
             EffaceError: no template at all, or a word that is cut off by the context.
@@ -63,12 +77,20 @@ class Sentences:
         rows = {fill([t], [word])[0]: (word, without(t)) for word in words for t in templates}
         if not rows:
             raise EffaceError("there is no sentence to erase the concept in: give templates with a {} and something around it")
+        others = {fill([t], [word])[0]: (word, without(t)) for word in beside for t in spread(templates, each)}
+        others = {prompt: row for prompt, row in others.items() if prompt not in rows}
+        rows |= others
         prompts, about = tuple(rows), [word for word, _ in rows.values()]
         frames, alone = framed(model, prompts, about), framed(model, about, about)
         pool = TrajectoryPool(model, prompts, runs=runs.each, steps=runs.steps, guidance=runs.guidance, seed=seed)
         with torch.no_grad():
             taken, rest = model.encode([named or word for word in about]), model.encode([rest for _, rest in rows.values()])
-        return cls(prompts, frames, alone, taken, rest, pool)
+        return cls(prompts, frames, alone, taken, rest, pool, len(others))
+
+    def draw(self, size: int, generator: torch.Generator, *, beside: bool = False) -> Batch:
+        """States of sentences with the concept's own words, or of those beside them."""
+        own = len(self.prompts) - self.beside
+        return self.pool.draw(size, generator, prompts=range(own, len(self.prompts)) if beside else range(own))
 
     @torch.no_grad()
     def target(self, model: Editable, batch: Batch, soft: Soft | Tensor | None, form: str, eta: float) -> Tensor:
