@@ -38,7 +38,7 @@ def assert_effect(result: Result, *, name: float, other: float) -> None:
 
 def test_esd(pocket: UNetModel, tmp_path: Path) -> None:
     """Trained, by the concept's words."""
-    assert_effect(erase_and_evaluate(pocket, "esd", "pocket-weapon", tmp_path / "e", 48), name=0.75, other=0.9)
+    assert_effect(erase_and_evaluate(pocket, "esd", "pocket-weapon", tmp_path / "e", 48), name=0.85, other=0.92)
 
 
 def test_sage(pocket: UNetModel, tmp_path: Path) -> None:
@@ -81,13 +81,15 @@ def test_uce(pocket: UNetModel, tmp_path: Path) -> None:
 
 
 FLOORS = {
-    ("esd", "pocket-weapon"): (0.85, 0.92),
-    ("esd", "pocket-style"): (0.8, 0.95),
+    ("esd", "pocket-weapon"): (0.9, 0.93),
+    ("esd", "pocket-style"): (0.95, 0.95),
+    ("esd", "pocket-animal"): (0.92, 0.8),
     ("concept_ablation", "pocket-weapon"): (0.95, 0.95),
     ("concept_ablation", "pocket-santa"): (0.95, 0.92),
     ("concept_ablation", "pocket-animal"): (0.95, 0.91),
     ("concept_ablation", "pocket-style"): (0.78, 0.95),
-    ("sage", "pocket-weapon"): (0.85, 0.84),
+    ("sage", "pocket-weapon"): (0.95, 0.93),
+    ("sage", "pocket-style"): (0.95, 0.93),
     ("advunlearn", "pocket-weapon"): (0.85, 0.75),
     ("uce", "pocket-weapon"): (0.95, 0.9),
     ("uce", "pocket-animal"): (0.95, 0.83),
@@ -120,8 +122,8 @@ def test_trained_methods_on_every_benchmark(pocket: UNetModel, tmp_path: Path, m
 def test_the_verdict_sees_what_esd_does_to_an_identity(pocket: UNetModel, tmp_path: Path) -> None:
     """It takes other characters with it."""
     result = erase_and_evaluate(pocket, "esd", "pocket-santa", tmp_path / "e", None)
-    assert value(result, "rer", "name") >= 0.7, result.one_line()
-    assert value(result, "kept", "other") >= 0.8, result.one_line()
+    assert value(result, "rer", "name") >= 0.82, result.one_line()
+    assert value(result, "kept", "other") >= 0.78, result.one_line()
     assert result.verdict.passed is False
 
 

@@ -116,7 +116,7 @@ PRESETS: dict[str, dict[str, object]] = {
         "words": 8, "words_pictures": 24,
     },
 }  # fmt: skip
-FINE = ("style", "identity")
+FINE, WIDE = ("style", "identity"), ("domain", "abstract")
 ABLATION: dict[str, dict[str, object]] = {
     "as it is": {},
     "no search": {"warmup": 1_000_000},
@@ -182,8 +182,7 @@ def sage(model: Editable, concepts: Sequence[Concept], config: Config, run: Run)
         local = retained.drift(student, now, most_drifted(now, retained.original, config.top, always=pinned), run.generator("retain"))
         parts |= {"erase": erase.detach(), "graph": graph.detach(), "local": local.detach()}
         step.minimise(erase + gamma * graph + config.local * local, parts)
-    edits, tensors = student.replace_edits()
-    return run.erasure(edits, tensors)
+    return run.erasure(*student.replace_edits())
 
 
 def gone(student: Student, domain: Sentences, batch: Batch, soft: Soft | None, form: str, eta: float) -> Tensor:
@@ -194,7 +193,7 @@ def gone(student: Student, domain: Sentences, batch: Batch, soft: Soft | None, f
 
 def sentences(model: Editable, concept: Concept, config: Config, runs: Runs, run: Run) -> Sentences:
     """The concept's words, and those that the model draws a domain by, in sentences of the library."""
-    how = {"count": config.words if concept.kind == "domain" else 0, "pictures": config.words_pictures, "seed": run.seed_for("words")}
+    how = {"count": config.words if concept.kind in WIDE else 0, "pictures": config.words_pictures, "seed": run.seed_for("words")}
     own = own_words(model, concept, **how, progress=run.progress)
     given = read_templates(config.templates) if config.templates else library(concept.kind)
     chosen = [t for t in spread(fitting(given, concept.kind), config.sentences or None) if t != SLOT]
