@@ -9,7 +9,9 @@ from efface.core.result import Result
 
 from .words import cell
 
-COLUMNS = (("rer", "name"), ("rer", "domain"), ("kept", "near"), ("kept", "other"), ("kept", "context"), ("kid", "other"))
+COLUMNS = (
+    ("rer", "name"), ("rer", "domain"), ("kept", "near"), ("kept", "other"), ("kept", "context"), ("kid", "other"), ("h_o", "all"),
+)  # fmt: skip
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", **{sign: f"\\{sign}" for sign in "&%$#_{}"}}
 
 
