@@ -96,7 +96,7 @@ class Bench(Timing):
     def about(self, templates: list[str], runs: Runs, states: type[TrajectoryPool]) -> Sentences:
         """The sentences, with their states."""
         with states_from(states):
-            return Sentences.of(self.model, [CONCEPT.name], templates, runs, 0, CONCEPT.name)
+            return Sentences.of(self.model, [CONCEPT.name], templates, runs, 0, named=CONCEPT.name)
 
     def step(self) -> dict[str, Any]:
         """One step of SAGE and of AdvUnlearn, with states from the pool and with each sampled when it is needed."""
