@@ -63,9 +63,12 @@ def measure(
 
 
 def apart(concepts: list[Concept]) -> list[Concept]:
-    """The concepts with retain sets that name none of them: a benchmark retains in many styles, and another erases one of these."""
-    words = [word for concept in concepts for word in concept.words]
-    return [replace(concept, retain=tuple(r for r in concept.retain if mentions(r, words) is None)) for concept in concepts]
+    """The concepts, whose retain sets do not name another of them: a benchmark retains in many styles, of which another erases one."""
+
+    def others(concept: Concept) -> list[str]:
+        return [word for other in concepts if other is not concept for word in other.words]
+
+    return [replace(c, retain=tuple(r for r in c.retain if mentions(r, others(c)) is None)) for c in concepts]
 
 
 def picture(evidence: Path, method: str) -> None:
