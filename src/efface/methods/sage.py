@@ -173,7 +173,7 @@ def sage(model: Editable, concepts: Sequence[Concept], config: Config, run: Run)
                 parts["attack"] = reached.mean()
                 if config.plain:
                     erase = erase + gone(student, domain, domain.draw(config.plain, run.generator("plain")), None, config.target, eta)
-            if config.plain and domain.beside:
+            if domain.beside:
                 others = domain.draw(config.plain, run.generator("words"), beside=True)
                 erase = erase + gone(student, domain, others, None, config.target, eta)
             erase = erase + gone(student, domain, batch, soft, config.target, eta)
@@ -193,8 +193,8 @@ def gone(student: Student, domain: Sentences, batch: Batch, soft: Soft | None, f
 
 def sentences(model: Editable, concept: Concept, config: Config, runs: Runs, run: Run) -> Sentences:
     """The concept's words, and those that the model draws a domain by, in sentences of the library."""
-    how = {"count": config.words if concept.kind in WIDE else 0, "pictures": config.words_pictures, "seed": run.seed_for("words")}
-    own = own_words(model, concept, **how, progress=run.progress)
+    count = config.words if config.plain and concept.kind in WIDE else 0
+    own = own_words(model, concept, count=count, pictures=config.words_pictures, seed=run.seed_for("words"), progress=run.progress)
     given = read_templates(config.templates) if config.templates else library(concept.kind)
     chosen = [t for t in spread(fitting(given, concept.kind), config.sentences or None) if t != SLOT]
     seed, beside = run.seed_for("pool", concept.name), [found.word for found in own]

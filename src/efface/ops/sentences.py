@@ -74,18 +74,16 @@ class Sentences:
         Raises:
             EffaceError: no template at all, or a word that is cut off by the context.
         """
-        rows = {fill([t], [word])[0]: (word, without(t)) for word in words for t in templates}
-        if not rows:
+        own = _rows(words, templates)
+        if not own:
             raise EffaceError("there is no sentence to erase the concept in: give templates with a {} and something around it")
-        others = {fill([t], [word])[0]: (word, without(t)) for word in beside for t in spread(templates, each)}
-        others = {prompt: row for prompt, row in others.items() if prompt not in rows}
-        rows |= others
+        rows = own | {prompt: row for prompt, row in _rows(beside, spread(templates, each)).items() if prompt not in own}
         prompts, about = tuple(rows), [word for word, _ in rows.values()]
         frames, alone = framed(model, prompts, about), framed(model, about, about)
         pool = TrajectoryPool(model, prompts, runs=runs.each, steps=runs.steps, guidance=runs.guidance, seed=seed)
         with torch.no_grad():
             taken, rest = model.encode([named or word for word in about]), model.encode([rest for _, rest in rows.values()])
-        return cls(prompts, frames, alone, taken, rest, pool, len(others))
+        return cls(prompts, frames, alone, taken, rest, pool, len(rows) - len(own))
 
     def draw(self, size: int, generator: torch.Generator, *, beside: bool = False) -> Batch:
         """States of sentences with the concept's own words, or of those beside them."""
@@ -115,3 +113,8 @@ class Sentences:
         if form == "without":
             return neg_guidance(e_p, e_c, e_0, eta)
         return neg_guidance(e_p, e_c, e_0, eta + 1) if form == "rest" else neg_guidance(e_0, e_c, e_0, eta)
+
+
+def _rows(words: Sequence[str], templates: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Every template with every word: by sentence, the word and the sentence without it."""
+    return {fill([template], [word])[0]: (word, without(template)) for word in words for template in templates}
