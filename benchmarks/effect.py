@@ -36,30 +36,32 @@ PICTURED = ("name", "domain", "near", "other")
 
 
 def measure(
-    model: UNetModel, method: str, name: str, seed: int, target: Path, settings: dict[str, str], attacks: list[str], limit: int | None,
-    to: str, together: list[str],
-) -> Result:  # fmt: skip
-    """Erase, attack, evaluate; leaves the result, and the one on another model that the erasure is carried over to."""
-    concepts = apart([concept for other in together or [name] for concept in Benchmark.load(other).concepts])
+    model: UNetModel, method: str, targets: dict[str, Path], seed: int, settings: dict[str, str], attacks: list[str], limit: int | None,
+    to: str,
+) -> None:  # fmt: skip
+    """Erase the concepts of these benchmarks at once; then attack, evaluate and save the result of each, and that on another model."""
+    concepts = apart([concept for name in targets for concept in Benchmark.load(name).concepts])
     with tempfile.TemporaryDirectory() as folder:
         artifact = Path(folder) / "erasure"
         erasure = api.erase(concepts, out=artifact, model=model, method=method, seed=seed, config=settings, progress=RichProgress())
-        for attack in attacks:
-            few = None if attack == "synonyms" else limit
-            api.attack(artifact, attack, name, model=model, seed=seed, limit=few, progress=RichProgress())
-        result = api.evaluate(artifact, name, model=model, progress=RichProgress())
         assert erasure.cost is not None
         cost = {"seconds": erasure.cost.seconds, "threads": torch.get_num_threads(), "peak_memory_bytes": erasure.cost.peak_memory_bytes}
-        result = Result(
-            result.scores, {**result.about, "method": method, "set": settings, "root_seed": seed, "cost": cost}, result.thresholds
-        )
-        if name == "pocket-weapon" and seed == 0 and not settings and not together:
-            picture(next((artifact / "evidence").glob("pocket-weapon-test-*")), method)
+        about = {"method": method, "set": settings, "root_seed": seed, "cost": cost, "together": list(targets) if len(targets) > 1 else []}
         if to:
             api.transfer(artifact, to, out=Path(folder) / "moved", progress=RichProgress())
-            api.evaluate(Path(folder) / "moved", name, model=to, progress=RichProgress()).save(target.with_stem(f"{target.stem}-on-{to}"))
-    result.save(target)
-    return result
+        for name, target in targets.items():
+            for attack in attacks:
+                few = None if attack == "synonyms" else limit
+                api.attack(artifact, attack, name, model=model, seed=seed, limit=few, progress=RichProgress())
+            result = api.evaluate(artifact, name, model=model, progress=RichProgress())
+            result = Result(result.scores, {**result.about, **about}, result.thresholds)
+            if target.name == f"{method}-pocket-weapon-0.json":
+                picture(next((artifact / "evidence").glob("pocket-weapon-test-*")), method)
+            if to:
+                there = api.evaluate(Path(folder) / "moved", name, model=to, progress=RichProgress())
+                there.save(target.with_stem(f"{target.stem}-on-{to}"))
+            result.save(target)
+            print(f"{target.stem}: {result.one_line()}", flush=True)
 
 
 def apart(concepts: list[Concept]) -> list[Concept]:
@@ -92,7 +94,7 @@ def main(
     methods: Annotated[list[str] | None, typer.Argument(help="which; all by default")] = None,
     benchmark: Annotated[list[str] | None, typer.Option(help="which; the test concepts by default")] = None,
     seeds: Annotated[int, typer.Option(help="runs of each")] = 1,
-    attack: Annotated[list[str] | None, typer.Option(help="attacks to try; synonyms by default")] = None,
+    attack: Annotated[list[str] | None, typer.Option(help="attacks to try, or none; synonyms by default")] = None,
     attack_limit: Annotated[int, typer.Option(help="prompts of every attack but synonyms")] = 48,
     label: Annotated[str, typer.Option(help="what to call a variant; the method's name by default")] = "",
     to: Annotated[str, typer.Option(help="another model to carry each erasure over to, such as pocket-sibling")] = "",
@@ -100,15 +102,16 @@ def main(
     settings: Annotated[list[str] | None, typer.Option("--set", help="a field of the method's configuration: name=value")] = None,
 ) -> None:
     """Measure."""
-    all_at_once = list(benchmark or DEFAULT) if together else []
-    model, chosen = load_model("pocket"), settings_of(settings or [])
+    names, chosen = list(benchmark or DEFAULT), settings_of(settings or [])
+    attacks = [] if attack == ["none"] else attack or ["synonyms"]
+    model = load_model("pocket")
     for seed in range(seeds):
-        for name in benchmark or DEFAULT:
+        for group in [names] if together else [[name] for name in names]:
             for method in methods or METHODS.names():
-                target = DOCS / "results" / f"{label or method}{'-together' * together}-{name}-{seed}.json"
-                if not target.exists():
-                    result = measure(model, method, name, seed, target, chosen, attack or ["synonyms"], attack_limit, to, all_at_once)
-                    print(f"{label or method} on {name}, seed {seed}: {result.one_line()}", flush=True)
+                stem = f"{label or method}{'-together' * together}"
+                targets = {name: DOCS / "results" / f"{stem}-{name}-{seed}.json" for name in group}
+                if not all(target.exists() for target in targets.values()):
+                    measure(model, method, targets, seed, chosen, attacks, attack_limit, to)
 
 
 if __name__ == "__main__":

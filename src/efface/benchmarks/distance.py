@@ -15,6 +15,7 @@ from .draw import Painter
 from .looks import features_of, look_of
 from .protocol import Benchmark, Row
 from .runner import drawn
+from .together import apart, elsewhere
 from .watch import check_size
 
 AFTER = 50_000
@@ -45,7 +46,7 @@ def distance(
     start = benchmark.first_seed(part) + AFTER
     device = painter.model.device
     network = features_of(benchmark.features, None if benchmark.features else look_of(benchmark, device), device)
-    rows = benchmark.rows(part, groups=("other",))
+    rows = apart(benchmark.rows(part, groups=("other",)), elsewhere(benchmark, erasure))
     sets = [[replace(rows[i % len(rows)], seed=start + k * pictures + i) for i in range(pictures)] for k in range(2)]
     reference = _features("FID: reference", painter, sets[0], None, network, progress or Silent())
     how = replace(drawn(benchmark), extra={"reference": "the unedited model, the same prompts, other seeds"})

@@ -27,6 +27,7 @@ from efface.ops.progress import Progress, Silent
 from .draw import Painter
 from .evidence import Evaluation, Key, key_of, shown
 from .protocol import GROUPS, Benchmark, Row
+from .together import apart, elsewhere
 from .watch import Watch, check_size
 
 
@@ -36,7 +37,7 @@ def run_benchmark(
     thresholds: Thresholds | None = None, progress: Progress | None = None,
     about: Mapping[str, Any] | None = None,
 ) -> Evaluation:  # fmt: skip
-    """Draws before and after, and scores.
+    """Draws before and after, and scores; prompts for another concept that was erased, too, are left out.
 
     Args:
         benchmark: what to draw.
@@ -52,7 +53,9 @@ def run_benchmark(
         about: what else to say of the result.
     """
     check_size(painter.model, benchmark)
-    progress, rows = progress or Silent(), benchmark.rows(part, seed=seed, limit=limit, groups=groups)
+    asked, progress = benchmark.rows(part, seed=seed, limit=limit, groups=groups), progress or Silent()
+    rows = apart(asked, elsewhere(benchmark, erasure))
+    left_out = len(asked) - len(rows)
     keep = {key_of(row) for row in shown(rows)}
     before = Watch.of(benchmark, painter.model.device)
     after, target = before.again(), Target(benchmark.head, benchmark.classes)
@@ -67,7 +70,7 @@ def run_benchmark(
     for attack in attacks:
         found, tried, pictures = run_attack(benchmark, painter, erasure, attack, after, progress=progress, limit=limit)
         scores, rows, kept = [*scores, *found], [*rows, *tried], kept | pictures
-    said = {**said_of(benchmark, part), "seed": root, "limit": limit, "pictures": 2 * len(rows), **(about or {})}
+    said = {**said_of(benchmark, part), "seed": root, "limit": limit, "pictures": 2 * len(rows), "left_out": left_out, **(about or {})}
     table = interference(before.seen, after.seen, RETAINED, rng=rng, provenance=how, head=benchmark.head, without=benchmark.classes)
     result = Result(tuple(scores), said, thresholds or Thresholds())
     return Evaluation(result, rows, before.seen, after.seen, table, kept)

@@ -179,6 +179,8 @@ def _notes(result: Result, spec: RunSpec) -> tuple[str, ...]:
         notes.append("Measured on the dev part, which is for choosing hyper-parameters: report numbers of the test part.")
     if about.get("limit") is not None:
         notes.append(f"Limited to {about['limit']} pictures a group: not the whole benchmark.")
+    if about.get("left_out"):
+        notes.append(f"{about['left_out']} pictures ask for another concept that was erased, too, and are left out.")
     if about.get("model") not in (None, spec.model):
         notes.append(f"Measured on {about['model']}, made for {spec.model}: a transfer.")
     return tuple(notes)
