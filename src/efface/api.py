@@ -18,7 +18,7 @@ from efface.checks import (
     with_retain_sets,
 )
 from efface.core import ranks
-from efface.core.attack_set import AttackSet
+from efface.core.attack_set import AttackSet, Task
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
 from efface.core.manifest import EVIDENCE
@@ -151,19 +151,23 @@ def attack(
     replayed = AttackSet.load(replay) if replay is not None else None
     erasure, found = artifact_and_benchmark(artifact, benchmark, part, {"detector": detector})
     painter, progress = painter_for(found, erasure, model, force, True), progress if ranks.is_main() else None
-    from efface.making import search
+    if replayed is not None:
+        return _try(replayed, Path(artifact), erasure, found, painter, progress)
+    from efface.benchmarks.found import found_once
+    from efface.making import allowed, search, searched_at_once
 
-    def searched() -> AttackSet:
-        concept = next((c for c in erasure.concepts if c.name == found.concept.name), found.concept)
-        return replayed or search(
-            painter.model, erasure, concept, found.tasks(part, limit=limit), ATTACKS.get(attack), phrases=found.attack_phrases,
-            preset=preset, overrides=dict(config or {}), seed=seed, force=force, progress=progress,
+    function, overrides = ATTACKS.get(attack), dict(config or {})
+    concept = next((c for c in erasure.concepts if c.name == found.concept.name), found.concept)
+
+    def searched(tasks: Sequence[Task]) -> AttackSet:
+        return search(
+            painter.model, erasure, concept, tasks, function, phrases=found.attack_phrases, preset=preset, overrides=overrides, seed=seed,
+            force=force, progress=progress,
         )  # fmt: skip
 
-    from efface.benchmarks.found import found_once
-
-    with found_once(Path(artifact), searched) as made:
-        return _try(made, Path(artifact), erasure, found, painter, progress)
+    batch = searched_at_once(function, preset, painter.model.name, overrides)
+    with found_once(Path(artifact), searched, found.tasks(part, limit=limit), batch) as made:
+        return _try(allowed(made), Path(artifact), erasure, found, painter, progress)
 
 
 def _try(made: AttackSet, artifact: Path, erasure: Erasure, benchmark: Benchmark, painter: Any, progress: Progress | None) -> AttackSet:

@@ -124,7 +124,7 @@ def search(
     phrases: Sequence[str] = (), overrides: Mapping[str, Any], preset: str | None = None, seed: int = 0, force: bool = False,
     progress: Progress | None = None,
 ) -> AttackSet:  # fmt: skip
-    """Runs an attack on a model with the erasure applied; what it took is measured here.
+    """Runs an attack on a model with the erasure applied; what it took is measured here. What the policy does not allow stays in.
 
     ``phrases``, other words for the concept, go to attacks whose configuration has a field of that name and is given none.
     """
@@ -138,10 +138,22 @@ def search(
         base, began = applied_to(model)[-1].base, time.perf_counter()
         with enough_memory(LOWER):
             found: AttackSet = function(model, concept, tasks, config, run)
-        if left_out := len(found.prompts) - len(found.allowed().prompts):
-            warnings.warn(f"{left_out} of {len(found.prompts)} prompts that the search found are left out: content policy", stacklevel=2)
         budget = Budget(found.budget.steps, time.perf_counter() - began)
-    return replace(found.allowed(), budget=budget, against=erasure.spec.hash, base=base)
+    return replace(found, budget=budget, against=erasure.spec.hash, base=base)
+
+
+def searched_at_once(function: Any, preset: str | None, model: str, overrides: Mapping[str, Any]) -> int | None:
+    """How many prompts an attack searches from together: its ``batch``, or one; None where what it finds is for all of them."""
+    config, _ = configuration(function, preset, model, overrides)
+    return int(getattr(config, "batch", 1)) if sys.modules[function.__module__].CARD.apart else None
+
+
+def allowed(found: AttackSet) -> AttackSet:
+    """What a search found without what the content policy does not allow; a warning says how much that is."""
+    kept = found.allowed()
+    if left_out := len(found.prompts) - len(kept.prompts):
+        warnings.warn(f"{left_out} of {len(found.prompts)} prompts that the search found are left out: content policy", stacklevel=2)
+    return kept
 
 
 def peak_memory() -> int | None:

@@ -16,8 +16,11 @@ from safetensors.torch import load_file
 
 from efface.benchmarks.cache import PictureCache
 from efface.benchmarks.draw import Painter
+from efface.benchmarks.found import joined, share
 from efface.benchmarks.protocol import Sampler
 from efface.core import ranks
+from efface.core.attack_set import AttackPrompt, AttackSet, Budget, Task
+from efface.core.concept import Concept
 from efface.core.erasure import Edit, Erasure
 from efface.core.errors import EffaceError
 from efface.models import pipeline, processes
@@ -73,6 +76,39 @@ def test_two_processes_draw_and_score_as_one_does(artifact, tmp_path, capfd, poc
     pictures = [{p.name: p.read_bytes() for p in (folder / "pictures").iterdir()} for folder in saved]
     assert pictures[0] == pictures[1]
     assert (saved[0] / "sightings.json").read_bytes() == (saved[1] / "sightings.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("inside_out", "steps=2 batch=4 scatter=1"), ("outside_in", "levels=1 steps=2 batch=4 sampler_steps=2"),
+     ("ring_a_bell", "population=8 generations=3"), ("concept_inversion", "steps=2 pictures=2 sampler_steps=2")],
+)  # fmt: skip
+def test_two_processes_find_what_one_does(name, settings, artifact, tmp_path, capfd, monkeypatch):
+    """Searches from each prompt are shared out; one for all prompts is made once."""
+    for folder in ("one", "two"):
+        shutil.copytree(artifact, tmp_path / folder)
+    chosen = [part for setting in settings.split() for part in ("--set", setting)]
+    command = ("attack", "--attack", name, *chosen, "--benchmark", own_benchmark(tmp_path), "--limit", 10, "--model", "pocket")
+    monkeypatch.setenv("EFFACE_CACHE", str(tmp_path / "cache-alone"))
+    call(capfd, *command, tmp_path / "one")
+    ends = ranked.two(tmp_path, *command, tmp_path / "two")
+    assert [end.code for end in ends] == [0, 0], [end.err for end in ends]
+    alone, shared = (AttackSet.load(tmp_path / folder / "evidence/attacks" / name) for folder in ("one", "two"))
+    assert len(shared.prompts) == 10
+    assert shared.prompts == alone.prompts
+    assert not list((tmp_path / "two").glob(".found-*"))
+
+
+def test_batches_are_shared_out_whole():
+    tasks = [Task(f"a {i}", "a {}", i) for i in range(7)]
+    shares = [share(tasks, 2, rank, 3) for rank in range(3)]
+    assert [[task.seed for task in own] for own in shares] == [[0, 1, 6], [2, 3], [4, 5]]
+    assert [len(share(tasks, 8, rank, 2)) for rank in range(2)] == [7, 0], "fewer batches than processes"
+    assert [len(share(tasks, None, rank, 2)) for rank in range(2)] == [7, 0], "searched together"
+    found = [tuple(AttackPrompt(task.prompt, "y", task.seed) for task in own) for own in shares]
+    whole = joined([AttackSet("x", Concept("gun"), prompts, budget=Budget(3, 2.0)) for prompts in found], tasks)
+    assert [p.seed for p in whole.prompts] == list(range(7))
+    assert whole.budget == Budget(3, 6.0), "the seconds of all of them"
 
 
 def test_what_fails_in_one_process_is_one_line(artifact, tmp_path):

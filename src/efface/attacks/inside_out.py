@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 
-import torch
-
 from efface.core.attack_set import AttackPrompt, AttackSet, Budget, Task
 from efface.core.card import Card
 from efface.core.concept import Concept
@@ -37,6 +35,7 @@ CARD = Card(
     minutes={},
     reconstruction=True,
     summary="Changes the sentence around the concept's name until the text encoder lets it through; no denoising.",
+    apart=True,
 )
 
 
@@ -62,7 +61,6 @@ def inside_out(model: Editable, concept: Concept, tasks: Sequence[Task], config:
     prompts = [task.prompt for task in tasks]
     frames, alone = framed(model, prompts, [concept.name] * len(prompts)), framed(model, [concept.name], [concept.name])
     search = Search(config.objective, config.domain, config.steps, config.lr, config.free, config.scatter)
-    generator = torch.Generator().manual_seed(run.seed)
     original = partial(model.encode, params=run.unedited_text)
     similarity, table, rows = Similarity(model, config.similarity), embedding_table(model), []
     run.progress.start("searching inside-out", len(prompts), 0)
@@ -71,7 +69,7 @@ def inside_out(model: Editable, concept: Concept, tasks: Sequence[Task], config:
             part = slice(start, start + config.batch)
             soft, reached = search_from(
                 search, frames[part], alone, erased=model.encode, original=original, table=table, similarity=similarity,
-                generator=generator,
+                generator=run.generator_for(tasks[part]),
             )  # fmt: skip
             for task, found, at, row in zip(tasks[part], saved(soft), soft.at, soft.embeddings, strict=True):
                 rows.append(AttackPrompt(task.prompt, task.prompt, task.seed, found, nearest_words(model, row[at])))

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from math import gcd
 
 import torch
 from torch import Tensor
@@ -45,6 +46,7 @@ CARD = Card(
     minutes={},
     reconstruction=False,
     summary="Words before the prompt with which the erased model explains a picture of the concept, through the denoiser.",
+    apart=True,
 )
 
 
@@ -75,14 +77,22 @@ def outside_in(model: Editable, concept: Concept, tasks: Sequence[Task], config:
     prompts, seeds, rows = [task.prompt for task in tasks], [task.seed for task in tasks], list[AttackPrompt]()
     with run.unerased():
         latents = draw_each(
-            model, prompts, seeds, steps=config.sampler_steps, guidance=config.guidance, progress=run.progress, name="drawing targets"
+            model,
+            prompts,
+            seeds,
+            steps=config.sampler_steps,
+            guidance=config.guidance,
+            batch=gcd(model.batch, config.batch),
+            progress=run.progress,
+            name="drawing targets",
         )
     vocabulary = single_words(model)
     run.progress.start("searching outside-in", len(prompts), 0)
     try:
         for start in range(0, len(prompts), config.batch):
             part = slice(start, start + config.batch)
-            chosen, loss = search(model, model.tokenize(prompts[part]), latents.clean[part], vocabulary, config, run.generator("search"))
+            generator = run.generator_for(tasks[part])
+            chosen, loss = search(model, model.tokenize(prompts[part]), latents.clean[part], vocabulary, config, generator)
             texts = [f"{model.detokenize(ids)} {task.prompt}" for task, ids in zip(tasks[part], chosen.tolist(), strict=True)]
             rows += [AttackPrompt(task.prompt, text, task.seed) for task, text in zip(tasks[part], texts, strict=True)]
             run.progress.update(len(rows), {"loss": loss})

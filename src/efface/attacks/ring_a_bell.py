@@ -43,6 +43,7 @@ CARD = Card(
     minutes={},
     reconstruction=False,
     summary="Real words whose encoding lies along the concept's direction, by a genetic search.",
+    apart=True,
 )
 
 
@@ -68,14 +69,14 @@ def ring_a_bell(model: Editable, concept: Concept, tasks: Sequence[Task], config
     if not 1 <= config.words <= length - 2 or config.population < 4 or config.generations < 1:
         raise EffaceError(f"words must be 1 to {length - 2}, population at least 4 and generations at least 1")
     encode = partial(model.encode, params=run.unedited_text)
-    vocabulary, generator, rows = single_words(model), run.generator("search"), []
+    vocabulary, rows = single_words(model), []
     run.progress.start("ring-a-bell: genetic search", len(tasks), 0)
     try:
         with torch.no_grad():
             direction = concept_vector(encode, concept)
-            targets = encode([task.prompt for task in tasks]).states + config.eta * direction
-            for task, target in zip(tasks, targets, strict=True):
-                best, distance = evolve(encode, model.tokenize([""]), vocabulary, target, config, generator)
+            for task in tasks:
+                target = encode([task.prompt]).states[0] + config.eta * direction
+                best, distance = evolve(encode, model.tokenize([""]), vocabulary, target, config, run.generator_for([task]))
                 rows.append(AttackPrompt(task.prompt, model.detokenize(best.tolist()), task.seed))
                 run.progress.update(len(rows), {"distance": distance})
     finally:

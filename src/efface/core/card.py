@@ -28,6 +28,7 @@ class Card:
         minutes: duration in minutes by model, as measured; a model not measured is not listed.
         reconstruction: True where no public implementation exists and the paper leaves points open.
         summary: the idea in one sentence.
+        apart: of an attack, whether it searches from each batch of prompts alone, so that processes can share them out.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Card:
     minutes: dict[str, float]
     reconstruction: bool
     summary: str
+    apart: bool = False
 
 
 def read_card(module: str) -> Card:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
+import torch
+
+from efface.core.attack_set import Task
 from efface.core.erasure import Erasure
 from efface.models.base import Params
 from efface.models.editable import Editable
@@ -27,6 +30,10 @@ class AttackRun(Run):
 
     unedited: Mapping[str, Params] = field(default_factory=dict, repr=False)
     unerased: Callable[[], AbstractContextManager[None]] = field(default=nullcontext, repr=False)
+
+    def generator_for(self, tasks: Sequence[Task]) -> torch.Generator:
+        """A generator for a batch of tasks, whatever was searched before it: on the CPU, seeded by the first of them."""
+        return torch.Generator().manual_seed(self.seed_for("search", tasks[0].prompt, tasks[0].seed))
 
     @property
     def unedited_text(self) -> Params:
