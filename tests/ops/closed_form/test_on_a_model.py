@@ -174,6 +174,10 @@ def test_the_tokens_that_are_paired(model: UNetModel) -> None:
     assert torch.equal(last.anchor[:, 0], bank.states("a dog by cat")[2])
     tail = pairs_of(bank, rows, "tail")
     assert torch.equal(tail.source, bank.states("a gun by cat")[2:].T)
+    dropped, alone = pairs_of(bank, [("a gun by cat", "cat", "gun")], "tail"), bank.states("cat")
+    assert torch.equal(dropped.source, bank.states("a gun by cat")[2:].T)
+    assert torch.equal(dropped.anchor[:, :5].T, alone[[1, 1, 1, 2, 3]]), "what follows the concept meets itself"
+    assert torch.equal(pairs_of(bank, [("a gun by cat", "cat", "gun")], "last").anchor[:, 0], alone[1])
     shorter = pairs_of(bank, [("a gun", "", "gun")], "tail")
     assert torch.equal(shorter.source[:, 0], bank.states("a gun")[2])
     assert torch.equal(shorter.anchor[:, 0], bank.states("")[1]), "an empty anchor begins with its end of text"

@@ -50,7 +50,8 @@ def pairs_of(bank: EmbeddingBank, rows: Sequence[tuple[str, str, str]], tokens: 
     Args:
         bank: where the states come from.
         rows: as `sentences` gives them.
-        tokens: one of `TOKENS`. ``tail`` and ``all`` match the states in order; a longer anchor's last state stands for those behind it.
+        tokens: one of `TOKENS`. ``tail`` and ``all`` match the states in order, ``tail`` so that what follows the concept
+            meets itself; the anchor's first and last states stand for those beyond.
         bos_anchor: whether an empty anchor is the state of the first token, as in released code, instead of the end of text's.
 
     Raises:
@@ -79,9 +80,9 @@ def _pair(bank: EmbeddingBank, row: tuple[str, str, str], tokens: str, bos_ancho
         return here[[at.eos]], there[[to.eos]]
     start = _end_of(prompt, word, at, bank)
     match = to.bos if bos_anchor and not to.content and to.bos is not None else _matching(start, at, to)
+    follow = torch.arange(match, match + at.length - start).clamp(to.content[0] if to.content else 0, to.length - 1)
     if tokens == "last":
-        return here[[start]], there[[match]]
-    follow = torch.arange(match, match + at.length - start).clamp(max=to.length - 1)
+        return here[[start]], there[follow[:1]]
     return here[start:], there[follow]
 
 
@@ -93,8 +94,8 @@ def _end_of(prompt: str, word: str, at: Places, bank: EmbeddingBank) -> int:
 
 
 def _matching(start: int, at: Places, to: Places) -> int:
-    """The place in the anchor's prompt that has as much of the sentence behind it."""
+    """The place in the anchor's prompt that has as much of the sentence behind it; before its first token where it is too short."""
     after = len(at.content) - 1 - at.content.index(start)
     if not to.content:
         return to.last
-    return to.content[max(len(to.content) - 1 - after, 0)]
+    return to.content[-1] - after
