@@ -176,7 +176,7 @@ def test_the_tokens_that_are_paired(model: UNetModel) -> None:
     assert torch.equal(tail.source, bank.states("a gun by cat")[2:].T)
     dropped, alone = pairs_of(bank, [("a gun by cat", "cat", "gun")], "tail"), bank.states("cat")
     assert torch.equal(dropped.source, bank.states("a gun by cat")[2:].T)
-    assert torch.equal(dropped.anchor[:, :5].T, alone[[1, 1, 1, 2, 3]]), "what follows the concept meets itself"
+    assert torch.equal(dropped.anchor[:, :5].T, alone[[1, 1, 1, 1, 2]]), "what follows the concept meets itself (by: two tokens)"
     assert torch.equal(pairs_of(bank, [("a gun by cat", "cat", "gun")], "last").anchor[:, 0], alone[1])
     shorter = pairs_of(bank, [("a gun", "", "gun")], "tail")
     assert torch.equal(shorter.source[:, 0], bank.states("a gun")[2])
