@@ -162,7 +162,7 @@ def measured(name: str) -> list[str]:
     return lines
 
 
-COMPARED = {"sage": ("sage", "esd", "esd-text", "advunlearn")}
+COMPARED = {"sage": ("sage", "sage-made-up", "esd", "esd-text", "advunlearn")}
 """Methods and variants whose results stand side by side on a method's page."""
 
 
@@ -183,7 +183,10 @@ def together(name: str) -> list[str]:
     if not paths:
         return []
     results = {str(result.about["benchmark"]["name"]): result for result in map(Result.load, paths)}
-    head = f"The concepts of these benchmarks erased at once (`python benchmarks/effect.py {name} --together --benchmark ...`), seed 0:"
+    head = (
+        f"The concepts of these benchmarks erased at once (`python benchmarks/effect.py {name} --together --attack none --benchmark ...`), "
+        "seed 0; of each benchmark, the prompts for another of the concepts are left out:"
+    )
     return ["", head, "", markdown_table(results).strip()]
 
 

@@ -11,15 +11,16 @@ the original, c the concept, p a sentence with it, r the retained prompts and ""
         L_e <- || e(z_t, t, E(p)) - target(p, c) ||^2                                           self-erasure, of both
         L_g <- mean_ij ( cos(E(r_i), E*(r_j)) - cos(E*(r_i), E*(r_j)) )^2                       global retention: the graph
         L_l <- || e(z'_t, t, E(r)) - e(z'_t, t, E*(r)) ||^2  over the Top-K that drift most     local retention
-        E   <- Adam( L_e + gamma L_g + local L_l )
+        L_m <- 1 - s(E(p with v), E*(p with v)),  v a word that does not exist, in c's place     made-up words
+        E   <- Adam( L_e + gamma L_g + local L_l + made_up L_m )
 
     target   concept   e(z_t, t, "") - eta ( e(z_t, t, E*(c)) - e(z_t, t, "") )                 ESD's negative guidance
              prompt    the same with E*(p)
              rest      e(z_t, t, E*(p)) - (eta + 1) ( e(z_t, t, E*(c)) - e(z_t, t, "") )        keeps the rest of the sentence
              without   e(z_t, t, E*(p without c)) - eta ( e(z_t, t, E*(c)) - e(z_t, t, "") )    the sentence that does not name it
 
-z_t comes from pooled trajectories of the original. With ``words`` > 0, the model is asked first which words of its own vocabulary it
-draws a domain by (`efface.ops.own_words`); plain sentences with these are erased beside the concept's own, the search stays with its name.
+z_t comes from pooled trajectories of the original. With ``words`` > 0, plain sentences with words of its own that the model draws a domain
+by are erased, too (`efface.ops.own_words`); the search stays with the concept's name.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from efface.core.spread import spread
 from efface.models.editable import Editable
 from efface.models.soft import Soft
 from efface.ops.inside_out import Search, inside_out
+from efface.ops.made_up import MadeUpWords
 from efface.ops.own_words import own_words
 from efface.ops.pool import Batch
 from efface.ops.prediction import prediction_error
@@ -92,6 +94,7 @@ class Config:
     graph_form: str = field(default="cross", metadata={"help": "cosines within one encoder (self) or against the original (cross)"})
     local: float = field(default=1.0, metadata={"help": "weight of the local retention"})
     top: int = field(default=4, metadata={"help": "K, retained prompts a step that keep their predicted noise"})
+    made_up: float = field(default=0.0, metadata={"help": "weight of the concept's sentences with made-up words, which must stay"})
     pin_empty: bool = field(default=True, metadata={"help": "whether the empty prompt is retained, too"})
     templates: str = field(default="", metadata={"help": "a file of sentences with {}, one a line; by default the library"})
     sentences: int = field(default=0, metadata={"help": "at most so many of the templates, evenly spread; 0: all"})
@@ -119,31 +122,18 @@ PRESETS: dict[str, dict[str, object]] = {
 FINE, WIDE = ("style", "identity"), ("domain", "abstract")
 ABLATION: dict[str, dict[str, object]] = {
     "as it is": {},
-    "no search": {"warmup": 1_000_000},
-    "no warm-up": {"warmup": 0},
-    "no plain sentences": {"plain": 0},
-    "search: a": {"objective": "a"},
-    "search: b": {"objective": "b"},
-    "search: d": {"objective": "d"},
-    "search: domain alone": {"objective": "domain"},
-    "search: c alone": {"domain": 0.0},
-    "similarity: tokens": {"similarity": "tokens"},
-    "similarity: EOS": {"similarity": "eos"},
+    "no search": {"warmup": 1_000_000}, "no warm-up": {"warmup": 0}, "no plain sentences": {"plain": 0}, "no own words": {"words": 0},
+    "search: a": {"objective": "a"}, "search: b": {"objective": "b"}, "search: d": {"objective": "d"},
+    "search: domain alone": {"objective": "domain"}, "search: c alone": {"domain": 0.0},
+    "similarity: tokens": {"similarity": "tokens"}, "similarity: EOS": {"similarity": "eos"},
     "similarity: keys, values": {"similarity": "kv"},
-    "template free alone": {"free": "template"},
-    "own sentences alone": {"scatter": 0.0},
-    "10 search steps": {"attack_steps": 10},
-    "no graph": {"graph": 0.0, "graph_fine": 0.0},
-    "graph within E": {"graph_form": "self"},
-    "no Top-K": {"local": 0.0},
-    "Top-4": {"top": 4},
-    "empty prompt free": {"pin_empty": False},
-    "target: rest": {"target": "rest", "eta": 2.0},
-    "target: prompt": {"target": "prompt", "eta": 2.0},
+    "template free alone": {"free": "template"}, "own sentences alone": {"scatter": 0.0}, "10 search steps": {"attack_steps": 10},
+    "no graph": {"graph": 0.0, "graph_fine": 0.0}, "graph within E": {"graph_form": "self"},
+    "no Top-K": {"local": 0.0}, "Top-4": {"top": 4}, "empty prompt free": {"pin_empty": False}, "made-up words": {"made_up": 0.1},
+    "target: rest": {"target": "rest", "eta": 2.0}, "target: prompt": {"target": "prompt", "eta": 2.0},
     "target: concept": {"target": "concept", "eta": 2.0},
     "constant rate": {"schedule": "constant"},
-    "no own words": {"words": 0},
-}
+}  # fmt: skip
 
 
 def sage(model: Editable, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
@@ -156,10 +146,11 @@ def sage(model: Editable, concepts: Sequence[Concept], config: Config, run: Run)
     graph_of, pinned = Graph(retained.original, config.graph_form), retained.empty
     gamma = max(config.graph_fine if concept.kind in FINE else config.graph for concept in concepts)
     student, similarity, table = Student(model, config.sites), Similarity(model, config.similarity), embedding_table(model)
+    made_up = MadeUpWords(student)
     optimiser = torch.optim.Adam(student.parameters(), lr=config.lr)
     for step in run.steps(config.steps, student.masters, optimiser):
         learning_rate(optimiser, config.lr, config.schedule, step.index, config.steps)
-        erase: Tensor = torch.zeros((), device=model.device)
+        erase = held = torch.zeros((), device=model.device)
         parts: dict[str, Tensor] = {}
         for concept, domain in zip(concepts, domains, strict=True):
             eta = config.eta_fine if concept.kind in FINE else config.eta
@@ -177,11 +168,12 @@ def sage(model: Editable, concepts: Sequence[Concept], config: Config, run: Run)
                 others = domain.draw(config.plain, run.generator("words"), beside=True)
                 erase = erase + gone(student, domain, others, None, config.target, eta)
             erase = erase + gone(student, domain, batch, soft, config.target, eta)
-        erase, now = erase / len(domains), student.encode(retained.tokens)
+            held = held + made_up(frames, run.generator("made-up")) if config.made_up else held
+        erase, held, now = erase / len(domains), held / len(domains), student.encode(retained.tokens)
         graph = graph_of(now)
         local = retained.drift(student, now, most_drifted(now, retained.original, config.top, always=pinned), run.generator("retain"))
-        parts |= {"erase": erase.detach(), "graph": graph.detach(), "local": local.detach()}
-        step.minimise(erase + gamma * graph + config.local * local, parts)
+        parts |= {"erase": erase.detach(), "graph": graph.detach(), "local": local.detach(), "made_up": held.detach()}
+        step.minimise(erase + gamma * graph + config.local * local + config.made_up * held, parts)
     return run.erasure(*student.replace_edits())
 
 
