@@ -137,6 +137,17 @@ def test_the_model_s_own_words_take_members_that_nobody_named(pocket: UNetModel,
 
 
 @pytest.mark.effect
+def test_made_up_words_keep_the_neighbours_of_an_animal(pocket: UNetModel, tmp_path: Path) -> None:
+    """By its preset SAGE keeps 0.50 of them."""
+    settings = {"free": "template", "scatter": 0.0, "attack_steps": 10, "made_up": 0.1}
+    api.erase(Benchmark.load("pocket-animal").concept, out=tmp_path / "e", model=pocket, method="sage", config=settings)
+    result = api.evaluate(tmp_path / "e", "pocket-animal", model=pocket)
+    assert value(result, "rer", "name") >= 0.95, result.one_line()
+    assert value(result, "rer", "domain") >= 0.95, result.one_line()
+    assert value(result, "kept", "near") >= 0.85, result.one_line()
+
+
+@pytest.mark.effect
 def test_negative_prompt(pocket: UNetModel, tmp_path: Path) -> None:
     """It leaves weapons where they are (RER 0 at guidance 3): what is asked for outweighs what is pushed away. Nothing else suffers."""
     result = erase_and_evaluate(pocket, "negative_prompt", "pocket-weapon", tmp_path / "e", 36)
