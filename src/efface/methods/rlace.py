@@ -4,8 +4,8 @@
 
 by gradient steps in turn; H <- (I - P*) (H - c) + c with P* the projection on P's k largest eigenvectors. z is a class for each word of the
 concept and kind of place (its tokens, the words behind it, EOS, padding) and one for other prompts, all less the others' mean at that kind
-of place, as in INLP. Steps on P cost no eigendecomposition of all D, the Fantope's threshold is exact instead of bisected
-(`efface.ops.linear_erasure.fantope`), and at every check the newly fitted classifier is a softmax regression by L-BFGS.
+of place, as in INLP; k is ``rank`` for each concept. Steps on P cost no eigendecomposition of all D, the Fantope's threshold is exact
+instead of bisected (`efface.ops.linear_erasure.fantope`), and at every check the newly fitted classifier is a softmax regression by L-BFGS.
 
 ``warm_start`` begins with the directions of the class means instead of a random P: for a rank that holds them all, the game is over at the
 first check. ``whiten`` and ``centre`` are ours, for the sake of other prompts, and explained at INLP.
@@ -46,7 +46,7 @@ class Config:
 
     places: str = field(default="all", metadata={"help": "whose states are the concept's: all, subject, eos, tail, subject+tail"})
     templates: int = field(default=0, metadata={"help": "sentences of the template library beside the concept's own", "range": "0 to 66"})
-    rank: int = field(default=1, metadata={"help": "dimensions that are taken out, k", "range": "1 to 100"})
+    rank: int = field(default=1, metadata={"help": "dimensions that are taken out for each concept, k", "range": "1 to 100"})
     steps: int = field(default=75_000, metadata={"help": "of the minimax, at most", "range": "500 to 75000"})
     lr: float = field(default=0.005, metadata={"help": "step of both players"})
     decay: float = field(default=1e-4, metadata={"help": "weight decay of both players"})
@@ -79,7 +79,7 @@ def rlace(model: Editable, concepts: Sequence[Concept], config: Config, run: Run
     run.progress.start("minimax", config.steps, 0)
     try:
         eraser = RlaceEraser(
-            config.rank, steps=config.steps, lr=config.lr, decay=config.decay, batch=config.batch, check=config.check,
+            config.rank * len(concepts), steps=config.steps, lr=config.lr, decay=config.decay, batch=config.batch, check=config.check,
             tolerance=config.tolerance, warm_start=config.warm_start, seed=run.seed_for("minimax"),
             progress=lambda done, accuracy: run.progress.update(done, {"accuracy": accuracy}),
         )  # fmt: skip
