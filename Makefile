@@ -3,8 +3,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUN := PYTHONUNBUFFERED=1 $(BIN)/python
 WORKERS ?= 2
-# Pocket's layers are small: two processes of one thread each are faster than one of two.
-PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist worksteal
+# Pocket's layers are small: two processes of one thread each are faster than one of two. Else transformers speaks behind the summary.
+PYTEST := OMP_NUM_THREADS=1 TRANSFORMERS_VERBOSITY=error $(RUN) -m pytest -n $(WORKERS) --dist worksteal
 
 .PHONY: setup demo test effect check docs format clean pocket pocket-quality
 
