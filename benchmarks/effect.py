@@ -50,6 +50,8 @@ def measure(
         if to:
             api.transfer(artifact, to, out=Path(folder) / "moved", progress=RichProgress())
         for name, target in targets.items():
+            if target.exists():
+                continue
             for attack in attacks:
                 few = None if attack == "synonyms" else limit
                 api.attack(artifact, attack, name, model=model, seed=seed, limit=few, progress=RichProgress())

@@ -77,15 +77,9 @@ def outside_in(model: Editable, concept: Concept, tasks: Sequence[Task], config:
     prompts, seeds, rows = [task.prompt for task in tasks], [task.seed for task in tasks], list[AttackPrompt]()
     with run.unerased():
         latents = draw_each(
-            model,
-            prompts,
-            seeds,
-            steps=config.sampler_steps,
-            guidance=config.guidance,
-            batch=gcd(model.batch, config.batch),
-            progress=run.progress,
-            name="drawing targets",
-        )
+            model, prompts, seeds, steps=config.sampler_steps, guidance=config.guidance, progress=run.progress, name="drawing targets",
+            batch=gcd(model.batch, config.batch),  # whole batches of the search are drawn as whole batches, whoever searches
+        )  # fmt: skip
     vocabulary = single_words(model)
     run.progress.start("searching outside-in", len(prompts), 0)
     try:

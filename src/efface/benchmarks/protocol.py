@@ -8,7 +8,7 @@ is close to it) and ``other`` (what is not).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.resources import files
@@ -190,11 +190,14 @@ def names() -> tuple[str, ...]:
 
 def benchmark_for(model: str, concept: str) -> Benchmark | None:
     """The shipped benchmark of a model and a concept's name; None where there is none."""
-    for name in names():
-        found = Benchmark.load(name)
-        if (found.model, found.concept.name) == (kin(model), concept) and not found.together:
-            return found
-    return None
+    return next(benchmarks_for(model, {concept}), None)
+
+
+def benchmarks_for(model: str, concepts: Collection[str]) -> Iterator[Benchmark]:
+    """The shipped benchmarks of a model for one of these names each, every file read once."""
+    for found in map(Benchmark.load, names()):
+        if found.model == kin(model) and found.concept.name in concepts and not found.together:
+            yield found
 
 
 def _folder() -> Path:

@@ -7,15 +7,14 @@ from collections.abc import Sequence
 from efface.core.erasure import Erasure
 from efface.metrics.base import Target
 
-from .protocol import Benchmark, Row, benchmark_for
+from .protocol import Benchmark, Row, benchmarks_for
 
 
 def elsewhere(benchmark: Benchmark, erasure: Erasure | None) -> tuple[Target, ...]:
     """How the shipped benchmarks see the erased concepts that are not this benchmark's own; a concept that none is for has no target."""
     own = {concept.name for concept in benchmark.concepts}
-    names = [concept.name for concept in erasure.concepts if concept.name not in own] if erasure else []
-    found = [benchmark_for(benchmark.model, name) for name in names]
-    return tuple(Target(other.head, other.classes) for other in found if other is not None)
+    names = {concept.name for concept in erasure.concepts} - own if erasure else set()
+    return tuple(Target(other.head, other.classes) for other in benchmarks_for(benchmark.model, names)) if names else ()
 
 
 def apart(rows: Sequence[Row], others: Sequence[Target]) -> list[Row]:

@@ -146,7 +146,7 @@ def sage(model: Editable, concepts: Sequence[Concept], config: Config, run: Run)
     graph_of, pinned = Graph(retained.original, config.graph_form), retained.empty
     gamma = max(config.graph_fine if concept.kind in FINE else config.graph for concept in concepts)
     student, similarity, table = Student(model, config.sites), Similarity(model, config.similarity), embedding_table(model)
-    made_up = MadeUpWords(student)
+    made_up = MadeUpWords(student) if config.made_up else None
     optimiser = torch.optim.Adam(student.parameters(), lr=config.lr)
     for step in run.steps(config.steps, student.masters, optimiser):
         learning_rate(optimiser, config.lr, config.schedule, step.index, config.steps)
@@ -168,7 +168,8 @@ def sage(model: Editable, concepts: Sequence[Concept], config: Config, run: Run)
                 others = domain.draw(config.plain, run.generator("words"), beside=True)
                 erase = erase + gone(student, domain, others, None, config.target, eta)
             erase = erase + gone(student, domain, batch, soft, config.target, eta)
-            held = held + made_up(frames, run.generator("made-up")) if config.made_up else held
+            if made_up:
+                held = held + made_up(frames, run.generator("made-up"))
         erase, held, now = erase / len(domains), held / len(domains), student.encode(retained.tokens)
         graph = graph_of(now)
         local = retained.drift(student, now, most_drifted(now, retained.original, config.top, always=pinned), run.generator("retain"))
