@@ -52,9 +52,15 @@ def configuration(function: object, preset: str | None, model: str, overrides: M
 
 def check_family(function: Any, model: Editable) -> None:
     """Raises `EffaceError` unless a method or attack supports the model, by the families of the ``CARD`` beside it."""
-    card: Card | None = getattr(sys.modules[str(getattr(function, "__module__", ""))], "CARD", None)
+    card = _card(function)
     if card is not None and model.family not in card.families:
         raise EffaceError(f"{card.name} does not support {model.family} models such as {model.name}; it does {', '.join(card.families)}")
+
+
+def _card(function: Any) -> Card | None:
+    """The ``CARD`` beside a method or attack; a function of a user's own may have none."""
+    found: Card | None = getattr(sys.modules[str(getattr(function, "__module__", ""))], "CARD", None)
+    return found
 
 
 def make(
@@ -144,8 +150,8 @@ def search(
 
 def searched_at_once(function: Any, preset: str | None, model: str, overrides: Mapping[str, Any]) -> int | None:
     """How many prompts an attack searches from together: its ``batch``, or one; None where what it finds is for all of them."""
-    config, _ = configuration(function, preset, model, overrides)
-    return int(getattr(config, "batch", 1)) if sys.modules[function.__module__].CARD.apart else None
+    config, card = configuration(function, preset, model, overrides)[0], _card(function)
+    return int(getattr(config, "batch", 1)) if card is not None and card.apart else None
 
 
 def allowed(found: AttackSet) -> AttackSet:
