@@ -112,3 +112,13 @@ def test_state_goes_round(tiny, pool):
     other = TrajectoryPool(tiny, PROMPTS, runs=2, steps=5, seed=1)
     other.load_state(pool.state())
     assert torch.equal(other.draw(9, generator()).z, pool.draw(9, generator()).z)
+
+
+def test_a_whole_run_in_the_order_of_its_steps(pool):
+    whole = pool.whole(3)
+    assert whole.t.tolist() == pool.timesteps.tolist()
+    assert whole.prompt.tolist() == [1] * 5
+    drawn = pool.draw(12, generator())
+    for i in range(12):
+        run = pool.whole(int(drawn.run[i]))
+        assert torch.equal(run.z[drawn.step[i]], drawn.z[i])

@@ -11,8 +11,9 @@ the original, c the concept, p a sentence with it, r the retained prompts and ""
         L_e <- || e(z_t, t, E(p)) - target(p, c) ||^2                                           self-erasure, of both
         L_g <- mean_ij ( cos(E(r_i), E*(r_j)) - cos(E*(r_i), E*(r_j)) )^2                       global retention: the graph
         L_l <- || e(z'_t, t, E(r)) - e(z'_t, t, E*(r)) ||^2  over the Top-K that drift most     local retention
-        L_m <- 1 - s(E(p with v), E*(p with v)),  v a word that does not exist, in c's place     made-up words
-        E   <- Adam( L_e + gamma L_g + local L_l + made_up L_m )
+        L_a <- max( 0, s(E(p), E*(p)) - s(E*(p without c), E*(p)) )                             no nearer to it than without c
+        L_m <- 1 - s(E(p with v), E*(p with v)),  v between two retained words, in c's place     made-up words
+        E   <- Adam( L_e + away L_a + gamma L_g + local L_l + made_up L_m )
 
     target   concept   e(z_t, t, "") - eta ( e(z_t, t, E*(c)) - e(z_t, t, "") )                 ESD's negative guidance
              prompt    the same with E*(p)
@@ -37,15 +38,14 @@ from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError, UnknownName
 from efface.core.spread import spread
 from efface.models.editable import Editable
-from efface.models.soft import Soft
+from efface.ops.earlier import Earlier
 from efface.ops.inside_out import Search, inside_out
 from efface.ops.made_up import MadeUpWords
 from efface.ops.own_words import own_words
-from efface.ops.pool import Batch
-from efface.ops.prediction import prediction_error
 from efface.ops.retention import Graph, Retained, most_drifted
 from efface.ops.run import Run
 from efface.ops.schedule import learning_rate
+from efface.ops.self_erasure import SelfErasure
 from efface.ops.sentences import TARGETS, Runs, Sentences
 from efface.ops.similarity import Similarity
 from efface.ops.soft_prompts import embedding_table
@@ -79,13 +79,14 @@ class Config:
     schedule: str = field(default="constant", metadata={"help": "of the learning rate: constant or cosine"})
     batch: int = field(default=4, metadata={"help": "sentences a step and concept"})
     eta: float = field(default=1.0, metadata={"help": "strength of the negative guidance"})
-    eta_fine: float = field(default=1.0, metadata={"help": "the same for a style or an identity"})
     target: str = field(default="prompt", metadata={"help": "what is learned for a sentence: concept, prompt, rest or without"})
     attack_steps: int = field(default=30, metadata={"help": "J, steps of a search"})
     attack_lr: float = field(default=0.3, metadata={"help": "of the search, in units of a token embedding's norm"})
     free: str = field(default="template", metadata={"help": "what the search changes: template, or all, the concept's own tokens, too"})
     scatter: float = field(default=0.0, metadata={"help": "share of the searches that start at random words instead of a sentence's own"})
+    anew: float = field(default=1.0, metadata={"help": "share of the searches that begin anew, not where the sentence's last one ended"})
     plain: int = field(default=4, metadata={"help": "sentences a step and concept as they are, beside those found"})
+    away: float = field(default=0.0, metadata={"help": "weight of how much more a sentence is like what it was than without c"})
     objective: str = field(default="c", metadata={"help": "what the search maximises beside the domain: a, b, c, d, or domain for nothing"})
     domain: float = field(default=1.0, metadata={"help": "weight of the part that keeps the search at the concept"})
     similarity: str = field(default="sentence", metadata={"help": "of the search: sentence, tokens, eos or kv"})
@@ -100,7 +101,7 @@ class Config:
     sentences: int = field(default=0, metadata={"help": "at most so many of the templates, evenly spread; 0: all"})
     words: int = field(default=0, metadata={"help": "at most so many words that the model itself draws a domain by; 0: its name alone"})
     words_sentences: int = field(default=6, metadata={"help": "sentences with each of these; a step takes as many of them as plain ones"})
-    words_pictures: int = field(default=64, metadata={"help": "pictures of the domain that the model is asked about"})
+    words_pictures: int = field(default=32, metadata={"help": "pictures of the domain that the model is asked about"})
     guidance: float = field(default=3.0, metadata={"help": "guidance scale of the pooled runs"})
     sampler_steps: int = field(default=50, metadata={"help": "DDIM steps of a run"})
     runs: int = field(default=1, metadata={"help": "pooled runs for each prompt"})
@@ -109,14 +110,14 @@ class Config:
 PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
     "pocket": {
-        "lr": 2e-4, "schedule": "cosine", "steps": 200, "warmup": 30, "batch": 8, "plain": 12, "free": "all", "scatter": 0.5, "domain": 0.3,
-        "target": "without", "eta": 0.0, "eta_fine": 0.0, "graph": 5.0, "graph_fine": 5.0, "local": 30.0, "top": 24, "sampler_steps": 20,
-        "sentences": 24, "words": 16,
+        "lr": 2e-4, "schedule": "cosine", "steps": 150, "warmup": 30, "batch": 8, "plain": 8, "attack_steps": 10, "anew": 0.25, "domain": 0.3,
+        "target": "without", "eta": 0.0, "away": 0.2, "graph": 5.0, "graph_fine": 5.0, "local": 30.0, "top": 16, "made_up": 0.4,
+        "sampler_steps": 20, "sentences": 24, "words": 16,
     },
     "demo": {
-        "lr": 2e-4, "schedule": "cosine", "steps": 80, "warmup": 20, "batch": 8, "plain": 8, "free": "all", "scatter": 0.5, "domain": 0.3,
-        "target": "without", "eta": 0.0, "graph": 5.0, "local": 30.0, "top": 24, "sampler_steps": 20, "sentences": 24,
-        "words": 8, "words_pictures": 24,
+        "lr": 2e-4, "schedule": "cosine", "steps": 80, "warmup": 20, "batch": 8, "plain": 8, "attack_steps": 10, "anew": 0.25, "domain": 0.3,
+        "target": "without", "eta": 0.0, "away": 0.2, "graph": 5.0, "local": 30.0, "top": 16, "made_up": 0.4, "sampler_steps": 20,
+        "sentences": 24, "words": 12, "words_pictures": 24,
     },
 }  # fmt: skip
 FINE, WIDE = ("style", "identity"), ("domain", "abstract")
@@ -127,9 +128,10 @@ ABLATION: dict[str, dict[str, object]] = {
     "search: domain alone": {"objective": "domain"}, "search: c alone": {"domain": 0.0},
     "similarity: tokens": {"similarity": "tokens"}, "similarity: EOS": {"similarity": "eos"},
     "similarity: keys, values": {"similarity": "kv"},
-    "template free alone": {"free": "template"}, "own sentences alone": {"scatter": 0.0}, "10 search steps": {"attack_steps": 10},
+    "the concept's tokens free, too": {"free": "all"}, "random starts": {"scatter": 0.5}, "every search anew": {"anew": 1.0},
+    "30 search steps, anew": {"attack_steps": 30, "anew": 1.0}, "predictions alone": {"away": 0.0},
     "no graph": {"graph": 0.0, "graph_fine": 0.0}, "graph within E": {"graph_form": "self"},
-    "no Top-K": {"local": 0.0}, "Top-4": {"top": 4}, "empty prompt free": {"pin_empty": False}, "made-up words": {"made_up": 0.1},
+    "no Top-K": {"local": 0.0}, "Top-4": {"top": 4}, "empty prompt free": {"pin_empty": False}, "no made-up words": {"made_up": 0.0},
     "target: rest": {"target": "rest", "eta": 2.0}, "target: prompt": {"target": "prompt", "eta": 2.0},
     "target: concept": {"target": "concept", "eta": 2.0},
     "constant rate": {"schedule": "constant"},
@@ -146,42 +148,40 @@ def sage(model: Editable, concepts: Sequence[Concept], config: Config, run: Run)
     graph_of, pinned = Graph(retained.original, config.graph_form), retained.empty
     gamma = max(config.graph_fine if concept.kind in FINE else config.graph for concept in concepts)
     student, similarity, table = Student(model, config.sites), Similarity(model, config.similarity), embedding_table(model)
-    made_up = MadeUpWords(student) if config.made_up else None
+    earlier = [Earlier(search, domain.frames, table, config.anew) for domain in domains]
+    gone = SelfErasure(student, config.target, config.eta, away=config.away > 0)
+    made_up = MadeUpWords.between(student, retained, [domain.frames for domain in domains]) if config.made_up else None
     optimiser = torch.optim.Adam(student.parameters(), lr=config.lr)
-    for step in run.steps(config.steps, student.masters, optimiser):
+    extra = {f"searches-{i}": found for i, found in enumerate(earlier)}
+    for step in run.steps(config.steps, student.masters, optimiser, extra=extra):
         learning_rate(optimiser, config.lr, config.schedule, step.index, config.steps)
-        erase = held = torch.zeros((), device=model.device)
+        losses, held = list[tuple[Tensor, Tensor]](), torch.zeros((), device=model.device)
         parts: dict[str, Tensor] = {}
-        for concept, domain in zip(concepts, domains, strict=True):
-            eta = config.eta_fine if concept.kind in FINE else config.eta
+        for domain, found in zip(domains, earlier, strict=True):
             batch, soft = domain.draw(config.batch, run.generator("erase")), None
             frames, alone = domain.frames[batch.prompt], domain.alone[batch.prompt]
             if step.index >= config.warmup:
+                start = found.start(batch.prompt, run.generator("scatter"))
                 soft, reached = inside_out(
-                    search, frames, alone, erased=student.frozen(), original=model.encode, table=table, similarity=similarity,
-                    generator=run.generator("scatter"),
-                )  # fmt: skip
+                    search, frames, alone, erased=student.frozen(), original=model.encode, table=table, similarity=similarity, start=start
+                )
+                found.keep(batch.prompt, soft.embeddings)
                 parts["attack"] = reached.mean()
                 if config.plain:
-                    erase = erase + gone(student, domain, domain.draw(config.plain, run.generator("plain")), None, config.target, eta)
+                    losses.append(gone(domain, domain.draw(config.plain, run.generator("plain"))))
             if domain.beside:
-                others = domain.draw(config.plain, run.generator("words"), beside=True)
-                erase = erase + gone(student, domain, others, None, config.target, eta)
-            erase = erase + gone(student, domain, batch, soft, config.target, eta)
+                losses.append(gone(domain, domain.draw(config.plain, run.generator("words"), beside=True)))
+            losses.append(gone(domain, batch, soft))
             if made_up:
                 held = held + made_up(frames, run.generator("made-up"))
-        erase, held, now = erase / len(domains), held / len(domains), student.encode(retained.tokens)
+        erase, near = (torch.stack(part).sum() / len(domains) for part in zip(*losses, strict=True))
+        held, now = held / len(domains), student.encode(retained.tokens)
         graph = graph_of(now)
         local = retained.drift(student, now, most_drifted(now, retained.original, config.top, always=pinned), run.generator("retain"))
-        parts |= {"erase": erase.detach(), "graph": graph.detach(), "local": local.detach(), "made_up": held.detach()}
-        step.minimise(erase + gamma * graph + config.local * local + config.made_up * held, parts)
+        loss = erase + config.away * near + gamma * graph + config.local * local + config.made_up * held
+        parts |= {"erase": erase, "near": near, "graph": graph, "local": local, "made_up": held}
+        step.minimise(loss, {name: part.detach() for name, part in parts.items()})
     return run.erasure(*student.replace_edits())
-
-
-def gone(student: Student, domain: Sentences, batch: Batch, soft: Soft | None, form: str, eta: float) -> Tensor:
-    """L_e of a batch of sentences, as they are or with what was found in them."""
-    target = domain.target(student.model, batch, soft, form, eta)
-    return prediction_error(student, batch.z, batch.t, student.encode(domain.frames[batch.prompt].tokens, soft=soft), target)
 
 
 def sentences(model: Editable, concept: Concept, config: Config, runs: Runs, run: Run) -> Sentences:

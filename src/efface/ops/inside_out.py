@@ -88,7 +88,7 @@ class Search:
 
 def inside_out(
     search: Search, frames: Framed, alone: Framed, *, erased: Encode, original: Encode, table: Tensor, similarity: Similarity,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | None = None, start: Tensor | None = None,
 ) -> tuple[Soft, Tensor]:  # fmt: skip
     """Searches from every sentence of a batch at once.
 
@@ -101,6 +101,7 @@ def inside_out(
         table: the token embeddings, ``(V, D)``; norms stay within the middle nine tenths of its own.
         similarity: s.
         generator: draws the random words.
+        start: embeddings ``(B, L, D)`` to go on from, such as an earlier search found; by default those of `begin`.
 
     Returns:
         The embeddings found, ``(B, L, D)``, and what the objective reached, ``(B,)``.
@@ -124,7 +125,8 @@ def inside_out(
     table = table.float()
     norms = table.norm(dim=-1)
     low, high = norms.quantile(0.05), norms.quantile(0.95)
-    soft = _start(search, frames, table, generator).requires_grad_(True)
+    begun = begin(search, frames, table, generator) if start is None else start[:, : free.shape[1]].clone()
+    soft = begun.requires_grad_(True)
     optimiser = torch.optim.Adam([soft], lr=search.lr * float(norms.mean()) / table.shape[1] ** 0.5)
     for _ in range(search.steps):
         (gradient,) = torch.autograd.grad(-reached(soft).sum(), soft)
@@ -137,8 +139,8 @@ def inside_out(
         return Soft(soft.detach(), free), reached(soft)
 
 
-def _start(search: Search, frames: Framed, table: Tensor, generator: torch.Generator | None) -> Tensor:
-    """The sentences' own embeddings ``(B, L, D)``, or those of random words in place of what is around the concept."""
+def begin(search: Search, frames: Framed, table: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Where a search begins, ``(B, L, D)``: the sentences' own embeddings, or random words' in place of what is around the concept."""
     own, (rows, length) = table[frames.tokens.ids].clone(), frames.free.shape
     if not search.scatter:
         return own

@@ -6,8 +6,9 @@ of what it draws (Li et al. 2023, arXiv 2303.16203): the better a word explains 
     gain(w) = mean over pictures x of max(0, L(x, c) - L(x, w)),        L(x, w) = E_t || e(alpha_t x + sigma_t n, t, w) - n ||^2
 
 over pictures that the original draws for the concept c, with the same noise n for every word. A word belongs to the domain where it
-explains some pictures of the concept better than the concept's own name does. Words are chosen to cover what the concept is drawn as, each
-by what those before it leave unexplained: the ten best alone might all be bows.
+explains some pictures of the concept better than the concept's own name does. Asked are the words that the text encoder puts nearest to the
+name. They are chosen to cover what the concept is drawn as, each by what those before it leave unexplained (the ten best alone might all be
+bows), and once all is explained, to cover it again, by other words for the same.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cosine_similarity
 
 from efface.core.concept import SLOT, Concept, fill, mentions
 from efface.core.policy import refuses
@@ -41,16 +43,16 @@ class OwnWord:
 
 @torch.no_grad()
 def own_words(
-    model: Editable, concept: Concept, *, count: int, pictures: int = 64, levels: int = 4, seed: int = 0, steps: int = 20,
+    model: Editable, concept: Concept, *, count: int, pictures: int = 32, levels: int = 3, seed: int = 0, steps: int = 20,
     guidance: float = 3.0, progress: Progress | None = None,
 ) -> list[OwnWord]:  # fmt: skip
-    """At most ``count`` words of the vocabulary by which the model draws the concept, the one that explains most first (greedy cover).
+    """At most ``count`` words of the vocabulary by which the model draws the concept, the one that explains most first (greedy covers).
 
     Args:
         model: the original.
         concept: its name is asked for in the first of its templates; its own words and those of its retain set are no candidates.
         count: how many; 0 asks nothing.
-        pictures: of the concept; a quarter of them choose the candidates that all are asked about.
+        pictures: of the concept; each of ``4 * count`` words near the name is asked about all of them.
         levels: noise levels a picture.
         seed: of pictures and noise.
         steps: of the sampler.
@@ -63,16 +65,66 @@ def own_words(
     own = fill([frame], [concept.name])
     drawn = draw_latents(model, own, count=pictures, steps=steps, guidance=guidance, seed=seed, progress=progress)
     generator = torch.Generator().manual_seed(seed)
-    few = Latents(model, drawn.clean[: max(1, pictures // 4)], drawn.prompt)
-    words = candidates(model, concept)
-    gains = _gains(model, few, own, fill([frame], words), max(1, levels // 2), generator, progress)
-    best = [words[i] for i in gains.mean(1).argsort(descending=True)[: 4 * count].tolist()]
-    gains = _gains(model, drawn, own, fill([frame], best), levels, generator, progress)
-    return chosen(best, gains, count)
+    words = shortlist(model, drawn, concept, candidates(model, concept), 4 * count, levels, generator)
+    gains = _gains(model, drawn, own, fill([frame], words), levels, generator, progress)
+    return covers(words, gains, count)
+
+
+def shortlist(
+    model: Editable, pictures: Latents, concept: Concept, words: Sequence[str], count: int, levels: int, generator: torch.Generator
+) -> list[str]:  # fmt: skip
+    """The words worth asking about: those nearest to the name, and those towards which each picture's error falls most steeply.
+
+    By how little turns E_pooled(w) away from E_pooled(c), and by - < dL(x, h)/dh at h = E(c), E(w) - E(c) > / | E(w) - E(c) |.
+    """
+    frame = concept.templates[0]
+    name, others = model.encode(fill([frame], [concept.name])), model.encode(fill([frame], words))
+    likeness = cosine_similarity(others.pooled.float(), name.pooled.float(), dim=-1)
+    found = dict.fromkeys(likeness.argsort(descending=True)[: count // 2].tolist())
+    away = (others.states - name.states).flatten(1).float()
+    slope = _slopes(model, pictures, name, levels, generator).flatten(1).float()
+    towards = -(slope @ away.T) / away.norm(dim=1).clamp(min=1e-12)
+    ranked = towards.argsort(dim=1, descending=True)
+    for place in range(len(words)):
+        for best in ranked[:, place].tolist():
+            if len(found) >= min(count, len(words)):
+                return [words[i] for i in found]
+            found.setdefault(best)
+    return [words[i] for i in found]
+
+
+def _slopes(model: Editable, pictures: Latents, cond: Conditioning, levels: int, generator: torch.Generator) -> Tensor:
+    """dL(x, h)/dh at the name's states, by picture: ``(N, L, D)``."""
+    rows = []
+    for clean in pictures.clean:
+        x, t = clean[None].expand(levels, -1, -1, -1), _levels(model, levels).to(clean.device)
+        noise = torch.randn(x.shape, generator=generator).to(x)
+        with torch.enable_grad():
+            states = cond.states.detach().requires_grad_(True)
+            given = Conditioning(states.expand(levels, -1, -1), cond.pooled.expand(levels, -1))
+            error = (model.predict(model.noised(x, noise, t), t, given).epsilon - noise).square().mean()
+            rows.append(torch.autograd.grad(error, states)[0][0])
+    return torch.stack(rows)
+
+
+def _levels(model: Editable, levels: int) -> Tensor:
+    return (torch.linspace(BAND[0], BAND[1], levels + 2)[1:-1] * model.timesteps).long()
+
+
+def covers(words: Sequence[str], gains: Tensor, count: int) -> list[OwnWord]:
+    """Of words with gains ``(W, N)``, those that together explain most, then of the rest those that do, until nothing is left."""
+    found, left = list[OwnWord](), list(range(len(words)))
+    while left and len(found) < count:
+        more = chosen([words[i] for i in left], gains[left], count - len(found))
+        if not more:
+            break
+        found += more
+        left = [i for i in left if all(words[i] != own.word for own in found)]
+    return found
 
 
 def chosen(words: Sequence[str], gains: Tensor, count: int) -> list[OwnWord]:
-    """Of words with gains ``(W, N)``, those that together explain most."""
+    """Of words with gains ``(W, N)``, those that together explain most (one greedy cover)."""
     explained, found = torch.zeros_like(gains[0]), list[OwnWord]()
     for _ in range(min(count, len(words))):
         more = (gains - explained).clamp(min=0).mean(1)
@@ -98,8 +150,7 @@ def _gains(
 ) -> Tensor:  # fmt: skip
     """max(0, L(x, c) - L(x, w)) by word and picture, ``(W, N)``."""
     clean = pictures.clean.repeat_interleave(levels, 0)
-    span = torch.linspace(BAND[0], BAND[1], levels + 2)[1:-1] * model.timesteps
-    t = span.long().repeat(len(pictures.clean)).to(clean.device)
+    t = _levels(model, levels).repeat(len(pictures.clean)).to(clean.device)
     noise = torch.randn(clean.shape, generator=generator).to(clean)
     z = model.noised(clean, noise, t)
     shown, rows = progress or Silent(), []

@@ -23,6 +23,7 @@ class Batch:
         t: their timesteps, ``(B,)``; z lies at exactly this noise level.
         prompt: which of the pool's prompts, ``(B,)``.
         cond: the original's conditioning of these prompts.
+        run: which of the pool's runs, on the CPU, ``(B,)``; step: which step of it.
         conditional: the original's prediction at (z, t) for the prompt; unconditional: for the empty prompt. Both ``(B, C, H, W)``.
     """
 
@@ -32,6 +33,8 @@ class Batch:
     cond: Conditioning
     conditional: Tensor
     unconditional: Tensor
+    run: Tensor
+    step: Tensor
 
 
 class TrajectoryPool:
@@ -154,7 +157,12 @@ class TrajectoryPool:
         rows = torch.stack([self._runs[run][:, step] for run, step in zip(runs.tolist(), steps.tolist(), strict=True)], dim=1)
         z, conditional, unconditional = rows.to(self.model.device)
         prompt = (runs % len(self.prompts)).to(self.model.device)
-        return Batch(z, self.timesteps[steps].to(self.model.device), prompt, self.cond[prompt], conditional, unconditional)
+        return Batch(z, self.timesteps[steps].to(self.model.device), prompt, self.cond[prompt], conditional, unconditional, runs, steps)
+
+    def whole(self, run: int) -> Batch:
+        """All tuples of one run, in the order of their steps."""
+        steps = torch.arange(len(self.timesteps))
+        return self._batch(torch.full_like(steps, run), steps)
 
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint must hold to go on with the same pool; needed where `refresh` was given a student."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -53,6 +53,7 @@ class Sentences:
     rest: Conditioning
     pool: TrajectoryPool
     beside: int = 0
+    _rest: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(
@@ -106,13 +107,23 @@ class Sentences:
         """
         e_0, e_p = batch.unconditional, batch.conditional
         if form == "without":
-            e_p = model.predict(batch.z, batch.t, self.rest[batch.prompt]).value
+            e_p = self._without(model, batch)
+            if not eta:
+                return e_p
         elif soft is not None and form != "concept":
             e_p = model.predict(batch.z, batch.t, model.encode(self.frames[batch.prompt].tokens, soft=soft)).value
         e_c = e_p if form == "prompt" else model.predict(batch.z, batch.t, self.named[batch.prompt]).value
         if form == "without":
             return neg_guidance(e_p, e_c, e_0, eta)
         return neg_guidance(e_p, e_c, e_0, eta + 1) if form == "rest" else neg_guidance(e_0, e_c, e_0, eta)
+
+    def _without(self, model: Editable, batch: Batch) -> Tensor:
+        """The original's predictions for the sentences without the concept: asked for a whole run when it is first drawn, then kept."""
+        for run in {*batch.run.tolist()} - {*self._rest}:
+            whole = self.pool.whole(run)
+            self._rest[run] = model.predict(whole.z, whole.t, self.rest[whole.prompt]).value.to(self.pool.store)
+        rows = [self._rest[run][step] for run, step in zip(batch.run.tolist(), batch.step.tolist(), strict=True)]
+        return torch.stack(rows).to(batch.z.device)
 
 
 def _rows(words: Sequence[str], templates: Sequence[str]) -> dict[str, tuple[str, str]]:

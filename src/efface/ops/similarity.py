@@ -62,9 +62,14 @@ class Similarity:
         asked = frames if self.whole else alone
         return self.read(encode(asked.tokens).states, asked)
 
-    def read(self, states: Tensor, frames: Framed) -> Tensor:
-        """The states ``(B, L, D)`` at the places that count, in float32: ``(B, n, D)``; BOS, which every prompt shares, is none of them."""
-        return (states[:, 1:] if self.whole else at_places(states, frames.subject)).float()
+    def read(self, states: Tensor, frames: Framed | None = None) -> Tensor:
+        """The states ``(B, L, D)`` at the places that count, in float32: ``(B, n, D)``; BOS, which every prompt shares, is none of them.
+
+        ``frames`` say which places are the concept's; ``sentence`` needs none.
+        """
+        if self.whole or frames is None:
+            return states[:, 1:].float()
+        return at_places(states, frames.subject).float()
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """States ``(B, n, D)`` and ``(B or 1, n, D)`` at the same places, EOS last of those that `tokens` names: ``(B,)``, at most 1."""
