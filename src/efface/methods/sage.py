@@ -110,14 +110,14 @@ class Config:
 PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
     "pocket": {
-        "lr": 2e-4, "schedule": "cosine", "steps": 150, "warmup": 30, "batch": 8, "plain": 8, "attack_steps": 10, "anew": 0.25, "domain": 0.3,
-        "target": "without", "eta": 0.0, "away": 0.2, "graph": 5.0, "graph_fine": 5.0, "local": 30.0, "top": 16, "made_up": 0.4,
-        "sampler_steps": 20, "sentences": 24, "words": 16,
+        "lr": 2e-4, "schedule": "cosine", "steps": 150, "warmup": 30, "batch": 8, "plain": 8, "attack_steps": 10, "anew": 0.25,
+        "domain": 0.3, "target": "without", "eta": 0.0, "away": 0.2, "graph": 5.0, "graph_fine": 5.0, "local": 30.0, "top": 24,
+        "made_up": 0.4, "sampler_steps": 20, "sentences": 24, "words": 16,
     },
     "demo": {
-        "lr": 2e-4, "schedule": "cosine", "steps": 80, "warmup": 20, "batch": 8, "plain": 8, "attack_steps": 10, "anew": 0.25, "domain": 0.3,
-        "target": "without", "eta": 0.0, "away": 0.2, "graph": 5.0, "local": 30.0, "top": 16, "made_up": 0.4, "sampler_steps": 20,
-        "sentences": 24, "words": 12, "words_pictures": 24,
+        "lr": 2e-4, "schedule": "cosine", "steps": 80, "warmup": 20, "batch": 8, "plain": 8, "attack_steps": 10, "anew": 0.25,
+        "domain": 0.3, "target": "without", "eta": 0.0, "away": 0.2, "graph": 5.0, "local": 30.0, "top": 24, "made_up": 0.4,
+        "sampler_steps": 20, "sentences": 24, "words": 12, "words_pictures": 24,
     },
 }  # fmt: skip
 FINE, WIDE = ("style", "identity"), ("domain", "abstract")
