@@ -32,6 +32,8 @@ FILES = {
     "pocket-instrument": "instrument",
     "pocket-vampire": "vampire",
     "pocket-pointillism": "pointillism",
+    "pocket-owl": "owl",
+    "pocket-tool": "tool",
 }
 Row = dict[str, Any]
 

@@ -101,7 +101,7 @@ class Config:
     sentences: int = field(default=0, metadata={"help": "at most so many of the templates, evenly spread; 0: all"})
     words: int = field(default=0, metadata={"help": "at most so many words that the model itself draws a domain by; 0: its name alone"})
     words_sentences: int = field(default=6, metadata={"help": "sentences with each of these; a step takes as many of them as plain ones"})
-    words_pictures: int = field(default=32, metadata={"help": "pictures of the domain that the model is asked about"})
+    words_pictures: int = field(default=48, metadata={"help": "pictures of the domain that the model is asked about"})
     guidance: float = field(default=3.0, metadata={"help": "guidance scale of the pooled runs"})
     sampler_steps: int = field(default=50, metadata={"help": "DDIM steps of a run"})
     runs: int = field(default=1, metadata={"help": "pooled runs for each prompt"})

@@ -115,8 +115,8 @@ class TextToImage(Protocol):
         """
         ...
 
-    def words(self) -> list[str]:
-        """Every token of the vocabulary that ends a word, as text, without the marker of its end."""
+    def words(self, *, alone: bool = False) -> list[str]:
+        """Every token of the vocabulary that ends a word, as text, without the marker of its end; ``alone``: only whole words."""
         ...
 
     def detokenize(self, ids: Sequence[int]) -> str:

@@ -21,6 +21,7 @@ from efface.core.errors import EffaceError
 from efface.core.policy import check_prompts
 
 from .base import Conditioning, Params, Tokens
+from .fragments import END, fragments
 from .sites import belonging
 from .soft import Soft, soft_tokens, token_embedding
 
@@ -75,10 +76,11 @@ class ReadsText:
         mask = (torch.arange(length, device=ids.device)[None] <= eos[:, None]).long()
         return Tokens(ids, mask, eos)
 
-    def words(self) -> list[str]:
-        """Every token of the vocabulary that ends a word, as text, sorted."""
-        vocabulary = self.encoders[0].tokenizer.get_vocab()
-        return sorted(token.removesuffix("</w>") for token in vocabulary if token.endswith("</w>"))
+    def words(self, *, alone: bool = False) -> list[str]:
+        """Every token of the vocabulary that ends a word, as text, sorted; ``alone``: only those that stand alone, not what ends others."""
+        tokenizer = self.encoders[0].tokenizer
+        ends = {token.removesuffix(END) for token in tokenizer.get_vocab() if token.endswith(END)}
+        return sorted(ends - fragments(tokenizer) if alone else ends)
 
     def detokenize(self, ids: Sequence[int]) -> str:
         """Token ids to text, as a user could type it."""

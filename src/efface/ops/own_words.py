@@ -43,7 +43,7 @@ class OwnWord:
 
 @torch.no_grad()
 def own_words(
-    model: Editable, concept: Concept, *, count: int, pictures: int = 32, levels: int = 3, seed: int = 0, steps: int = 20,
+    model: Editable, concept: Concept, *, count: int, pictures: int = 48, levels: int = 4, seed: int = 0, steps: int = 20,
     guidance: float = 3.0, progress: Progress | None = None,
 ) -> list[OwnWord]:  # fmt: skip
     """At most ``count`` words of the vocabulary by which the model draws the concept, the one that explains most first (greedy covers).
@@ -52,7 +52,7 @@ def own_words(
         model: the original.
         concept: its name is asked for in the first of its templates; its own words and those of its retain set are no candidates.
         count: how many; 0 asks nothing.
-        pictures: of the concept; each of ``4 * count`` words near the name is asked about all of them.
+        pictures: of the concept; each of ``3 * count`` words near the name is asked about all of them.
         levels: noise levels a picture.
         seed: of pictures and noise.
         steps: of the sampler.
@@ -65,7 +65,7 @@ def own_words(
     own = fill([frame], [concept.name])
     drawn = draw_latents(model, own, count=pictures, steps=steps, guidance=guidance, seed=seed, progress=progress)
     generator = torch.Generator().manual_seed(seed)
-    words = shortlist(model, drawn, concept, candidates(model, concept), 4 * count, levels, generator)
+    words = shortlist(model, drawn, concept, candidates(model, concept), 3 * count, levels, generator)
     gains = _gains(model, drawn, own, fill([frame], words), levels, generator, progress)
     return covers(words, gains, count)
 
@@ -139,7 +139,7 @@ def chosen(words: Sequence[str], gains: Tensor, count: int) -> list[OwnWord]:
 def candidates(model: Editable, concept: Concept) -> list[str]:
     """Whole words of the vocabulary, without the concept's own, those of its retain set, which must stay, and what the policy refuses."""
     kept, frame = " ".join(concept.retain), concept.templates[0]
-    whole = [word for word in model.words() if len(word) > 2 and word.isalpha()]
+    whole = [word for word in model.words(alone=True) if len(word) > 2 and word.isalpha()]
     other = [word for word in whole if mentions(word, concept.words) is None and mentions(kept, [word]) is None]
     return [word for word in other if not refuses(frame.replace(SLOT, word))]
 
