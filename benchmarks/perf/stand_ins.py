@@ -146,7 +146,7 @@ class Resampled(Filled):
             points = self.model.trajectory(self.cond[prompt], steps=self.steps, guidance=self.guidance, seeds=seeds)
             point = list(islice(points, last))[-1]
         t = torch.full((len(runs),), point.t, device=device)
-        return Batch(point.z, t, prompt, self.cond[prompt], point.conditional.value, point.unconditional.value)
+        return Batch(point.z, t, prompt, self.cond[prompt], point.conditional.value, point.unconditional.value, runs, steps)
 
 
 @contextmanager

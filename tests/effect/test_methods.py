@@ -137,14 +137,16 @@ def test_the_model_s_own_words_take_members_that_nobody_named(pocket: UNetModel,
 
 
 @pytest.mark.effect
-def test_made_up_words_keep_the_neighbours_of_an_animal(pocket: UNetModel, tmp_path: Path) -> None:
-    """By its preset SAGE keeps 0.50 of them."""
-    settings = {"free": "template", "scatter": 0.0, "attack_steps": 10, "made_up": 0.1}
-    api.erase(Benchmark.load("pocket-animal").concept, out=tmp_path / "e", model=pocket, method="sage", config=settings)
+def test_sage_takes_an_animal_whole_and_withstands_its_own_search(pocket: UNetModel, tmp_path: Path) -> None:
+    """Without `away` and made-up words it left the cat half of its neighbours, or the search more than half of its prompts."""
+    api.erase(Benchmark.load("pocket-animal").concept, out=tmp_path / "e", model=pocket, method="sage")
+    api.attack(tmp_path / "e", "inside_out", "pocket-animal", model=pocket, limit=24)
     result = api.evaluate(tmp_path / "e", "pocket-animal", model=pocket)
     assert value(result, "rer", "name") >= 0.95, result.one_line()
     assert value(result, "rer", "domain") >= 0.95, result.one_line()
-    assert value(result, "kept", "near") >= 0.85, result.one_line()
+    assert value(result, "kept", "near") >= 0.65, result.one_line()
+    assert value(result, "kept", "other") >= 0.82, result.one_line()
+    assert value(result, "asr_post", "inside_out") <= 0.2, result.one_line()
 
 
 @pytest.mark.effect

@@ -1,7 +1,7 @@
 """Tokens that end a word but are no word: what byte-pair encoding (Sennrich et al. 2016, arXiv 1508.07909) leaves of longer ones.
 
-Merges are learnt by count, the most frequent first. "stol" is merged because "pistol" is frequent, and at once goes on into it: the merge that
-takes it up has the very count that made it. A word of its own is taken up much later, if at all, "bow" by the rare "longbow".
+Merges are learnt by count, the most frequent first. "stol" is merged because "pistol" is frequent, and at once goes on into it: the merge
+that takes it up has the very count that made it. A word of its own is taken up much later, if at all, "bow" by the rare "longbow".
 """
 
 from __future__ import annotations
