@@ -137,9 +137,12 @@ def test_the_model_s_own_words_take_members_that_nobody_named(pocket: UNetModel,
 
 
 @pytest.mark.effect
-def test_sage_takes_an_animal_whole_and_withstands_its_own_search(pocket: UNetModel, tmp_path: Path) -> None:
-    """Without `away` and made-up words it left the cat half of its neighbours, or the search more than half of its prompts."""
-    api.erase(Benchmark.load("pocket-animal").concept, out=tmp_path / "e", model=pocket, method="sage")
+def test_sage_that_erases_its_measure_keeps_more_of_an_animal_and_withstands_its_search(pocket: UNetModel, tmp_path: Path) -> None:
+    """By its preset SAGE keeps 0.50 of the neighbours."""
+    settings = {
+        "steps": 150, "plain": 8, "free": "template", "scatter": 0.0, "attack_steps": 10, "anew": 0.25, "away": 0.2, "made_up": 0.4,
+    }  # fmt: skip
+    api.erase(Benchmark.load("pocket-animal").concept, out=tmp_path / "e", model=pocket, method="sage", config=settings)
     api.attack(tmp_path / "e", "inside_out", "pocket-animal", model=pocket, limit=24)
     result = api.evaluate(tmp_path / "e", "pocket-animal", model=pocket)
     assert value(result, "rer", "name") >= 0.95, result.one_line()

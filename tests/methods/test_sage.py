@@ -85,10 +85,24 @@ def test_own_words_are_words_that_explain_better() -> None:
     assert set(known) == set(), "cat and dog are retained, gun is the concept"
     free = Concept("gun", retain=("x",))
     assert set(candidates(model, free)) == {"cat", "dog"}
-    found = own_words(model, free, count=2, pictures=4, levels=2, steps=2)
-    assert {word.word for word in found} <= {"cat", "dog"}
-    assert all(word.gain > 0 and 0 < word.share <= 1 for word in found)
-    assert found == own_words(model, free, count=2, pictures=4, levels=2, steps=2)
+    for asked in ("all", "near"):
+        found = own_words(model, free, count=2, pictures=4, levels=2, steps=2, asked=asked)
+        assert {word.word for word in found} <= {"cat", "dog"}
+        assert all(word.gain > 0 and 0 < word.share <= 1 for word in found)
+        assert found == own_words(model, free, count=2, pictures=4, levels=2, steps=2, asked=asked)
+    with pytest.raises(UnknownName, match="did you mean 'near'"):
+        own_words(model, free, count=2, asked="nere")
+
+
+def test_what_the_search_measures_is_erased_and_made_up_words_are_held_where_that_is_asked() -> None:
+    plain = made(tiny_model()).history["train"]
+    assert [row["near"] for row in plain] == [0, 0, 0, 0]
+    assert [row["made_up"] for row in plain] == [0, 0, 0, 0]
+    both = made(tiny_model(), away=1.0, made_up=1.0).history["train"]
+    assert both[0]["near"] > 0
+    assert both[-1]["made_up"] > 0
+    with pytest.raises(EffaceError, match="none of their own"):
+        made(tiny_model(), (Concept("gun", retain=("x", "my x")),), made_up=1.0)
 
 
 def test_own_words_are_erased_beside_the_name_of_a_domain_alone() -> None:

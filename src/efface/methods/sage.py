@@ -101,7 +101,8 @@ class Config:
     sentences: int = field(default=0, metadata={"help": "at most so many of the templates, evenly spread; 0: all"})
     words: int = field(default=0, metadata={"help": "at most so many words that the model itself draws a domain by; 0: its name alone"})
     words_sentences: int = field(default=6, metadata={"help": "sentences with each of these; a step takes as many of them as plain ones"})
-    words_pictures: int = field(default=48, metadata={"help": "pictures of the domain that the model is asked about"})
+    words_asked: str = field(default="all", metadata={"help": "which words are asked about: all, or those near the name and its pictures"})
+    words_pictures: int = field(default=64, metadata={"help": "pictures of the domain that the model is asked about"})
     guidance: float = field(default=3.0, metadata={"help": "guidance scale of the pooled runs"})
     sampler_steps: int = field(default=50, metadata={"help": "DDIM steps of a run"})
     runs: int = field(default=1, metadata={"help": "pooled runs for each prompt"})
@@ -110,14 +111,14 @@ class Config:
 PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
     "pocket": {
-        "lr": 2e-4, "schedule": "cosine", "steps": 150, "warmup": 30, "batch": 8, "plain": 8, "attack_steps": 10, "anew": 0.25,
-        "domain": 0.3, "target": "without", "eta": 0.0, "away": 0.2, "graph": 5.0, "graph_fine": 5.0, "local": 30.0, "top": 24,
-        "made_up": 0.4, "sampler_steps": 20, "sentences": 24, "words": 16,
+        "lr": 2e-4, "schedule": "cosine", "steps": 200, "warmup": 30, "batch": 8, "plain": 12, "free": "all", "scatter": 0.5, "domain": 0.3,
+        "target": "without", "eta": 0.0, "graph": 5.0, "graph_fine": 5.0, "local": 30.0, "top": 24, "sampler_steps": 20,
+        "sentences": 24, "words": 16,
     },
     "demo": {
-        "lr": 2e-4, "schedule": "cosine", "steps": 80, "warmup": 20, "batch": 8, "plain": 8, "attack_steps": 10, "anew": 0.25,
-        "domain": 0.3, "target": "without", "eta": 0.0, "away": 0.2, "graph": 5.0, "local": 30.0, "top": 24, "made_up": 0.4,
-        "sampler_steps": 20, "sentences": 24, "words": 12, "words_pictures": 24,
+        "lr": 2e-4, "schedule": "cosine", "steps": 80, "warmup": 20, "batch": 8, "plain": 8, "free": "all", "scatter": 0.5, "domain": 0.3,
+        "target": "without", "eta": 0.0, "graph": 5.0, "local": 30.0, "top": 24, "sampler_steps": 20, "sentences": 24,
+        "words": 8, "words_pictures": 24,
     },
 }  # fmt: skip
 FINE, WIDE = ("style", "identity"), ("domain", "abstract")
@@ -128,10 +129,10 @@ ABLATION: dict[str, dict[str, object]] = {
     "search: domain alone": {"objective": "domain"}, "search: c alone": {"domain": 0.0},
     "similarity: tokens": {"similarity": "tokens"}, "similarity: EOS": {"similarity": "eos"},
     "similarity: keys, values": {"similarity": "kv"},
-    "the concept's tokens free, too": {"free": "all"}, "random starts": {"scatter": 0.5}, "every search anew": {"anew": 1.0},
-    "30 search steps, anew": {"attack_steps": 30, "anew": 1.0}, "predictions alone": {"away": 0.0},
+    "template free alone": {"free": "template"}, "own sentences alone": {"scatter": 0.0}, "10 search steps": {"attack_steps": 10},
+    "10 search steps that go on": {"attack_steps": 10, "anew": 0.25}, "away": {"away": 0.2}, "words near the name": {"words_asked": "near"},
     "no graph": {"graph": 0.0, "graph_fine": 0.0}, "graph within E": {"graph_form": "self"},
-    "no Top-K": {"local": 0.0}, "Top-4": {"top": 4}, "empty prompt free": {"pin_empty": False}, "no made-up words": {"made_up": 0.0},
+    "no Top-K": {"local": 0.0}, "Top-4": {"top": 4}, "empty prompt free": {"pin_empty": False}, "made-up words": {"made_up": 0.4},
     "target: rest": {"target": "rest", "eta": 2.0}, "target: prompt": {"target": "prompt", "eta": 2.0},
     "target: concept": {"target": "concept", "eta": 2.0},
     "constant rate": {"schedule": "constant"},
@@ -187,7 +188,10 @@ def sage(model: Editable, concepts: Sequence[Concept], config: Config, run: Run)
 def sentences(model: Editable, concept: Concept, config: Config, runs: Runs, run: Run) -> Sentences:
     """The concept's words, and those that the model draws a domain by, in sentences of the library."""
     count = config.words if config.plain and concept.kind in WIDE else 0
-    own = own_words(model, concept, count=count, pictures=config.words_pictures, seed=run.seed_for("words"), progress=run.progress)
+    own = own_words(
+        model, concept, count=count, pictures=config.words_pictures, asked=config.words_asked, seed=run.seed_for("words"),
+        progress=run.progress,
+    )  # fmt: skip
     given = read_templates(config.templates) if config.templates else library(concept.kind)
     chosen = [t for t in spread(fitting(given, concept.kind), config.sentences or None) if t != SLOT]
     seed, beside = run.seed_for("pool", concept.name), [found.word for found in own]

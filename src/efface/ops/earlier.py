@@ -33,6 +33,8 @@ class Earlier:
     def start(self, prompt: Tensor, generator: torch.Generator) -> Tensor:
         """Where the searches in these sentences start, ``(B, L, D)``."""
         fresh = begin(self.search, self.frames[prompt], self.table, generator)
+        if self.anew >= 1:
+            return fresh
         again = (torch.rand(len(prompt), generator=generator) < self.anew) | ~self._seen[prompt.cpu()]
         return torch.where(again.to(fresh.device)[:, None, None], fresh, self._found[prompt])
 

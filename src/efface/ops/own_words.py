@@ -6,9 +6,11 @@ of what it draws (Li et al. 2023, arXiv 2303.16203): the better a word explains 
     gain(w) = mean over pictures x of max(0, L(x, c) - L(x, w)),        L(x, w) = E_t || e(alpha_t x + sigma_t n, t, w) - n ||^2
 
 over pictures that the original draws for the concept c, with the same noise n for every word. A word belongs to the domain where it
-explains some pictures of the concept better than the concept's own name does. Asked are the words that the text encoder puts nearest to the
-name. They are chosen to cover what the concept is drawn as, each by what those before it leave unexplained (the ten best alone might all be
-bows), and once all is explained, to cover it again, by other words for the same.
+explains some pictures of the concept better than the concept's own name does. Words are chosen to cover what the concept is drawn as, each
+by what those before it leave unexplained: the ten best alone might all be bows.
+
+Which words are asked about: ``all``, by a quarter of the pictures, and the best by all of them; or those ``near`` the name and its pictures
+(`shortlist`), of which some explain all that is explained, and then others explain it once more.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from efface.core.concept import SLOT, Concept, fill, mentions
+from efface.core.errors import UnknownName
 from efface.core.policy import refuses
 from efface.models.base import Conditioning
 from efface.models.editable import Editable
@@ -28,6 +31,7 @@ from efface.models.editable import Editable
 from .latents import Latents, draw_latents
 from .progress import Progress, Silent
 
+ASKED = ("all", "near")
 BAND = (0.15, 0.75)
 """Noise levels, as shares of all timesteps, at which what a picture shows is decided."""
 
@@ -43,8 +47,8 @@ class OwnWord:
 
 @torch.no_grad()
 def own_words(
-    model: Editable, concept: Concept, *, count: int, pictures: int = 48, levels: int = 4, seed: int = 0, steps: int = 20,
-    guidance: float = 3.0, progress: Progress | None = None,
+    model: Editable, concept: Concept, *, count: int, pictures: int = 64, levels: int = 4, asked: str = "all", seed: int = 0,
+    steps: int = 20, guidance: float = 3.0, progress: Progress | None = None,
 ) -> list[OwnWord]:  # fmt: skip
     """At most ``count`` words of the vocabulary by which the model draws the concept, the one that explains most first (greedy covers).
 
@@ -52,22 +56,32 @@ def own_words(
         model: the original.
         concept: its name is asked for in the first of its templates; its own words and those of its retain set are no candidates.
         count: how many; 0 asks nothing.
-        pictures: of the concept; each of ``3 * count`` words near the name is asked about all of them.
+        pictures: of the concept.
         levels: noise levels a picture.
+        asked: which words: one of `ASKED`.
         seed: of pictures and noise.
         steps: of the sampler.
         guidance: its scale.
         progress: where to show how far it is.
+
+    Raises:
+        UnknownName: another choice of words.
     """
+    if asked not in ASKED:
+        raise UnknownName("choice of words", asked, ASKED)
     if not count:
         return []
     frame = concept.templates[0]
     own = fill([frame], [concept.name])
     drawn = draw_latents(model, own, count=pictures, steps=steps, guidance=guidance, seed=seed, progress=progress)
     generator = torch.Generator().manual_seed(seed)
-    words = shortlist(model, drawn, concept, candidates(model, concept), 3 * count, levels, generator)
-    gains = _gains(model, drawn, own, fill([frame], words), levels, generator, progress)
-    return covers(words, gains, count)
+    if asked == "near":
+        words = shortlist(model, drawn, concept, candidates(model, concept, alone=True), 3 * count, levels, generator)
+        return covers(words, _gains(model, drawn, own, fill([frame], words), levels, generator, progress), count)
+    few, words = Latents(model, drawn.clean[: max(1, pictures // 4)], drawn.prompt), candidates(model, concept)
+    gains = _gains(model, few, own, fill([frame], words), max(1, levels // 2), generator, progress)
+    best = [words[i] for i in gains.mean(1).argsort(descending=True)[: 4 * count].tolist()]
+    return chosen(best, _gains(model, drawn, own, fill([frame], best), levels, generator, progress), count)
 
 
 def shortlist(
@@ -136,10 +150,10 @@ def chosen(words: Sequence[str], gains: Tensor, count: int) -> list[OwnWord]:
     return found
 
 
-def candidates(model: Editable, concept: Concept) -> list[str]:
-    """Whole words of the vocabulary, without the concept's own, those of its retain set, which must stay, and what the policy refuses."""
+def candidates(model: Editable, concept: Concept, *, alone: bool = False) -> list[str]:
+    """Words (``alone``: that stand alone) without the concept's own, those of its retain set, and what the policy refuses."""
     kept, frame = " ".join(concept.retain), concept.templates[0]
-    whole = [word for word in model.words(alone=True) if len(word) > 2 and word.isalpha()]
+    whole = [word for word in model.words(alone=alone) if len(word) > 2 and word.isalpha()]
     other = [word for word in whole if mentions(word, concept.words) is None and mentions(kept, [word]) is None]
     return [word for word in other if not refuses(frame.replace(SLOT, word))]
 
