@@ -162,7 +162,7 @@ def measured(name: str) -> list[str]:
     return lines
 
 
-COMPARED = {"sage": ("sage", "esd", "esd-text", "advunlearn")}
+COMPARED = {"sage": ("sage", "sage-away", "esd", "esd-text", "advunlearn")}
 """Methods and variants whose results stand side by side on a method's page."""
 
 
