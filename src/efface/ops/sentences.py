@@ -121,7 +121,8 @@ class Sentences:
         """The original's predictions for the sentences without the concept: asked for a whole run when it is first drawn, then kept."""
         for run in {*batch.run.tolist()} - {*self._rest}:
             whole = self.pool.whole(run)
-            self._rest[run] = model.predict(whole.z, whole.t, self.rest[whole.prompt]).value.to(self.pool.store)
+            rest, parts = self.rest[whole.prompt], [slice(i, i + self.pool.batch) for i in range(0, len(whole.t), self.pool.batch)]
+            self._rest[run] = torch.cat([model.predict(whole.z[p], whole.t[p], rest[p]).value.to(self.pool.store) for p in parts])
         rows = [self._rest[run][step] for run, step in zip(batch.run.tolist(), batch.step.tolist(), strict=True)]
         return torch.stack(rows).to(batch.z.device)
 

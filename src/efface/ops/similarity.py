@@ -67,8 +67,9 @@ class Similarity:
 
         ``frames`` say which places are the concept's; ``sentence`` needs none.
         """
-        if self.whole or frames is None:
+        if self.whole:
             return states[:, 1:].float()
+        assert frames is not None
         return at_places(states, frames.subject).float()
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
