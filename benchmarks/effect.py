@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import tempfile
 import textwrap
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -37,18 +38,18 @@ PICTURED = ("name", "domain", "near", "other")
 
 def measure(
     model: UNetModel, method: str, targets: dict[str, Path], seed: int, settings: dict[str, str], attacks: list[str], limit: int | None,
-    to: str,
+    to: str, keep: Path | None,
 ) -> None:  # fmt: skip
     """Erase the concepts of these benchmarks at once; then attack, evaluate and save the result of each, and that on another model."""
     concepts = apart([concept for name in targets for concept in Benchmark.load(name).concepts])
-    with tempfile.TemporaryDirectory() as folder:
-        artifact = Path(folder) / "erasure"
+    with nullcontext(keep) if keep else tempfile.TemporaryDirectory() as folder:
+        artifact = Path(folder) / "-".join(path.stem for path in targets.values())
         erasure = api.erase(concepts, out=artifact, model=model, method=method, seed=seed, config=settings, progress=RichProgress())
         assert erasure.cost is not None
         cost = {"seconds": erasure.cost.seconds, "threads": torch.get_num_threads(), "peak_memory_bytes": erasure.cost.peak_memory_bytes}
         about = {"method": method, "set": settings, "root_seed": seed, "cost": cost, "together": list(targets) if len(targets) > 1 else []}
         if to:
-            api.transfer(artifact, to, out=Path(folder) / "moved", progress=RichProgress())
+            api.transfer(artifact, to, out=artifact.with_name(f"{artifact.name}-on-{to}"), progress=RichProgress())
         for name, target in targets.items():
             if target.exists():
                 continue
@@ -60,7 +61,8 @@ def measure(
             if target.name == f"{method}-pocket-weapon-0.json":
                 picture(next((artifact / "evidence").glob("pocket-weapon-test-*")), method)
             if to:
-                there = api.evaluate(Path(folder) / "moved", name, model=to, progress=RichProgress())
+                moved = artifact.with_name(f"{artifact.name}-on-{to}")
+                there = api.evaluate(moved, name, model=to, progress=RichProgress())
                 there.save(target.with_stem(f"{target.stem}-on-{to}"))
             result.save(target)
             print(f"{target.stem}: {result.one_line()}", flush=True)
@@ -101,6 +103,7 @@ def main(
     label: Annotated[str, typer.Option(help="what to call a variant; the method's name by default")] = "",
     to: Annotated[str, typer.Option(help="another model to carry each erasure over to, such as pocket-sibling")] = "",
     together: Annotated[bool, typer.Option(help="erase the concepts of all these benchmarks at once")] = False,
+    keep: Annotated[Path | None, typer.Option(help="a folder for the erasures with their evidence; otherwise they are not kept")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="a field of the method's configuration: name=value")] = None,
 ) -> None:
     """Measure."""
@@ -113,7 +116,7 @@ def main(
                 stem = f"{label or method}{'-together' * together}"
                 targets = {name: DOCS / "results" / f"{stem}-{name}-{seed}.json" for name in group}
                 if not all(target.exists() for target in targets.values()):
-                    measure(model, method, targets, seed, chosen, attacks, attack_limit, to)
+                    measure(model, method, targets, seed, chosen, attacks, attack_limit, to, keep)
 
 
 if __name__ == "__main__":

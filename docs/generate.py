@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import typer.main
+from measured import measured
 
 from efface.benchmarks.protocol import GROUPS, Benchmark, names
 from efface.benchmarks.protocol import PARTS as PARTS_OF_A_BENCHMARK
@@ -23,8 +24,6 @@ from efface.core.registry import ATTACKS, METHODS, Registry
 from efface.core.result import Result
 from efface.models.load import embedded_folder
 from efface.report.tables import markdown_table
-from efface.sweep.ablation import plot, table
-from efface.sweep.ablation import read as read_study
 from efface.worlds import load_split, load_world
 
 DOCS = Path(__file__).parent
@@ -137,90 +136,6 @@ def page_of(registry: Registry, name: str) -> str:
             cells = [f"`{module.PRESETS[preset][key]}`" if key in module.PRESETS[preset] else "" for preset in presets]
             lines.append(f"| `{key}` | {said} | {span} | `{default}` |{''.join(f' {cell} |' for cell in cells)}")
     return "\n".join([*lines, *(measured(name) if registry.kind == "method" else [])]).strip()
-
-
-def measured(name: str) -> list[str]:
-    """The tables of a method's results on pocket, from docs/results."""
-    found: dict[str, dict[str, Result]] = {}
-    for path in sorted(p for p in (DOCS / "results").glob(f"{name}-pocket-*.json") if "-on-" not in p.stem):
-        result = Result.load(path)
-        found.setdefault(f"seed {result.about['root_seed']}", {})[result.about["benchmark"]["name"]] = result
-    lines = []
-    for seed, results in found.items():
-        costs = [float(result.about["cost"]["seconds"]) for result in results.values()]
-        cores = {int(result.about["cost"].get("threads", 2)) for result in results.values()}
-        said = " or ".join({1: "one core", 2: "two cores"}.get(n, f"{n} cores") for n in sorted(cores))
-        lines += ["", f"Measured on pocket, test part, preset `pocket` where there is one, {seed} (`python benchmarks/effect.py {name}`); "]
-        fast, slow = (f"{cost:.0f}" if cost >= 10 else f"{cost:.1f}" for cost in (min(costs), max(costs)))
-        spent = f"{fast} to {slow} s each" if len(costs) > 1 else f"{fast} s"
-        lines[-1] += f"{spent} on {said}:"
-        lines += ["", markdown_table(results).strip(), "", "| benchmark | verdict |", "|---|---|"]
-        lines += [f"| {benchmark} | {result.one_line()} |" for benchmark, result in results.items()]
-    lines += compared(name) + together(name) + transferred(name) + varied(name)
-    if (DOCS / "methods" / f"{name}.png").is_file():
-        lines += ["", f"![weapon erased by {name}, before and after]({name}.png)"]
-    return lines
-
-
-COMPARED = {"sage": ("sage", "sage-away", "esd", "esd-text", "advunlearn")}
-"""Methods and variants whose results stand side by side on a method's page."""
-
-
-def compared(name: str) -> list[str]:
-    """A method beside its baselines, benchmark by benchmark."""
-    lines: list[str] = []
-    for benchmark in names():
-        paths = {label: DOCS / "results" / f"{label}-{benchmark}-0.json" for label in COMPARED.get(name, ())}
-        results = {label: Result.load(path) for label, path in paths.items() if path.is_file()}
-        if len(results) > 1:
-            lines += ["", f"Beside its baselines on {benchmark}, seed 0:", "", markdown_table(results).strip()]
-    return lines
-
-
-def together(name: str) -> list[str]:
-    """What is left of each concept, and of the rest, when a method erases all of them at once."""
-    paths = sorted((DOCS / "results").glob(f"{name}-together-pocket-*.json"))
-    if not paths:
-        return []
-    results = {str(result.about["benchmark"]["name"]): result for result in map(Result.load, paths)}
-    head = (
-        f"The concepts of these benchmarks erased at once (`python benchmarks/effect.py {name} --together --attack none --benchmark ...`), "
-        "seed 0; of each benchmark, the prompts for another of the concepts are left out:"
-    )
-    return ["", head, "", markdown_table(results).strip()]
-
-
-def transferred(name: str) -> list[str]:
-    """What a method's erasures do on another model that shares the text encoder, beside what they do on their own."""
-    groups, lines = (("rer", "name"), ("rer", "domain"), ("kept", "near"), ("kept", "other")), []
-    for path in sorted((DOCS / "results").glob(f"{name}-pocket-*-on-*.json")):
-        own, _, to = path.stem.partition("-on-")
-        there, here = Result.load(path), Result.load(path.with_stem(own))
-        cells = [f"{_short(here, *g)} / {_short(there, *g)}" for g in groups]
-        lines.append(f"| {there.about['benchmark']['name']} | {here.about['root_seed']} | {to} | {' | '.join(cells)} |")
-    if not lines:
-        return []
-    head = ["", "Carried over to another denoiser without training (`efface apply --to`), on its own model / there:", ""]
-    return [*head, "| benchmark | seed | to | RER name | RER domain | kept near | kept other |", "|---|---|---|---|---|---|---|", *lines]
-
-
-def _short(result: Result, metric: str, group: str) -> str:
-    score = result.score(metric, group)
-    return "-" if score is None or score.value is None else f"{score.value:.2f}"
-
-
-def varied(name: str) -> list[str]:
-    """A method's ablation, where one was run."""
-    path = DOCS / "results" / f"ablation-{name}.json"
-    if not path.is_file():
-        return []
-    about, rows = read_study(path)
-    if "--check" not in sys.argv:
-        (DOCS / "methods" / f"{name}-ablation.svg").write_text(plot(rows, f"{name} on {about['benchmark']}, {about['part']} part"))
-    few = f", {about['limit']} pictures a group" if about["limit"] else ""
-    given = "".join(f" --set {key}={value}" for key, value in about.get("settings", {}).items())
-    said = f"Ablation (`efface ablate {name}{given}`): {about['benchmark']}, {about['part']} part{few}, {about['seeds']} seed"
-    return ["", f"{said}{'s' if about['seeds'] > 1 else ''}.", "", table(rows).strip(), "", f"![ablation]({name}-ablation.svg)"]
 
 
 def comparison() -> str:

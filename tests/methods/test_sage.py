@@ -101,8 +101,6 @@ def test_what_the_search_measures_is_erased_and_made_up_words_are_held_where_tha
     both = made(tiny_model(), away=1.0, made_up=1.0).history["train"]
     assert both[0]["near"] > 0
     assert both[-1]["made_up"] > 0
-    with pytest.raises(EffaceError, match="none of their own"):
-        made(tiny_model(), (Concept("gun", retain=("x", "my x")),), made_up=1.0)
 
 
 def test_own_words_are_erased_beside_the_name_of_a_domain_alone() -> None:

@@ -1,58 +1,42 @@
 from __future__ import annotations
 
-import pytest
 import torch
 from helpers.tiny import tiny_model
+from torch.nn.functional import normalize
 
-from efface.core.concept import Concept
-from efface.core.errors import EffaceError
 from efface.ops.framed import framed
 from efface.ops.made_up import MadeUpWords
-from efface.ops.retention import Retained
-from efface.ops.sentences import Runs
+from efface.ops.sentences import Runs, Sentences
 from efface.ops.soft_prompts import embedding_table
 from efface.ops.student import Student
 
 
 def test_nothing_is_lost_before_the_first_step_and_much_after_a_wild_one() -> None:
     model = tiny_model()
-    student, frames = Student(model, "text_all"), framed(model, ["a gun by cat", "my gun"], ["gun", "gun"])
-    made_up = MadeUpWords(student, torch.tensor([3, 4, 5]))
-    before = made_up(frames, torch.Generator().manual_seed(0))
-    assert abs(float(before.detach())) < 1e-5
+    student = Student(model, "text_all")
+    domain = Sentences.of(model, ["gun"], ["a {} by cat", "my {}"], Runs(1, 2, 1.0), 0)
+    batch = domain.draw(4, torch.Generator().manual_seed(0))
+    frames, made_up = domain.frames[batch.prompt], MadeUpWords(student, 0.6)
+    before = made_up(frames, batch, torch.Generator().manual_seed(0))
+    assert abs(float(before.detach())) < 1e-9
     with torch.no_grad():
         for master in student.parameters():
             master += 0.1 * torch.randn(master.shape, generator=torch.Generator().manual_seed(1))
-    loss = made_up(frames, torch.Generator().manual_seed(0))
-    assert float(loss.detach()) > 0.01
+    loss = made_up(frames, batch, torch.Generator().manual_seed(0))
+    assert float(loss.detach()) > 1e-6
     loss.backward()
     assert all(master.grad is not None and bool(master.grad.isfinite().all()) for master in student.parameters())
 
 
-def test_made_up_words_lie_between_the_given_ones() -> None:
+def test_made_up_words_are_like_the_concept_s_up_to_a_cosine() -> None:
     model = tiny_model()
-    student, table = Student(model, "text_all"), embedding_table(model).float()
-    drawn = MadeUpWords(student, torch.tensor([3, 5])).draw((200, 1), torch.Generator().manual_seed(0))[:, 0]
-    way = table[5] - table[3]
-    share = (drawn - table[3]) @ way / (way @ way)
-    assert torch.allclose(table[3] + share[:, None] * way, drawn, atol=1e-5)
-    assert float(share.min()) >= -1e-5
-    assert float(share.max()) <= 1 + 1e-5
-    assert 0.4 < float(share.mean()) < 0.6
-    assert float(share.std()) > 0.2
-
-
-def test_they_lie_between_words_of_the_retain_set_that_no_sentence_has() -> None:
-    model = tiny_model()
-    student, frames = Student(model, "text_all"), framed(model, ["a gun by x"], ["gun"])
-
-    def made_up(*retain: str) -> MadeUpWords:
-        concept = Concept("gun", retain=retain)
-        retained = Retained.of(model, [concept], Runs(1, 2, 1.0), empty=True, seed=0)
-        return MadeUpWords.between(student, retained, [frames])
-
-    (cat,) = set(model.tokenize(["a cat"]).ids.flatten().tolist()) - set(model.tokenize(["a"]).ids.flatten().tolist())
-    drawn = made_up("a cat", "x").draw((4, 2), torch.Generator().manual_seed(0))
-    assert torch.allclose(drawn, embedding_table(model).float()[cat].expand_as(drawn), atol=1e-6), "cat alone is not in the sentence"
-    with pytest.raises(EffaceError, match="none of their own"):
-        made_up("a", "x")
+    table = embedding_table(model).float()
+    mean, ids = table.mean(0), framed(model, ["my gun"] * 200, ["gun"] * 200).tokens.ids
+    drawn = MadeUpWords(Student(model, "text_all"), 0.6).draw(ids, torch.Generator().manual_seed(0))
+    likeness = (normalize(drawn - mean, dim=-1) * normalize(table[ids] - mean, dim=-1)).sum(-1)
+    assert float(likeness.min()) >= -1e-4
+    assert float(likeness.max()) <= 0.6 + 1e-4
+    assert 0.27 < float(likeness.mean()) < 0.33
+    lengths = (drawn - mean).norm(dim=-1)
+    assert float(lengths.min()) >= float((table - mean).norm(dim=-1).min()) - 1e-4
+    assert len({round(float(x), 4) for x in drawn[:, 1, 0]}) > 100, "another word in every sentence"

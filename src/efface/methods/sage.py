@@ -12,7 +12,7 @@ the original, c the concept, p a sentence with it, r the retained prompts and ""
         L_g <- mean_ij ( cos(E(r_i), E*(r_j)) - cos(E*(r_i), E*(r_j)) )^2                       global retention: the graph
         L_l <- || e(z'_t, t, E(r)) - e(z'_t, t, E*(r)) ||^2  over the Top-K that drift most     local retention
         L_a <- max( 0, s(E(p), E*(p)) - s(E*(p without c), E*(p)) )                             no nearer to it than without c
-        L_m <- 1 - s(E(p with v), E*(p with v)),  v between two retained words, in c's place     made-up words
+        L_m <- || e(z_t, t, E(p with v)) - e(z_t, t, E*(p with v)) ||^2                         v in c's place: made-up words
         E   <- Adam( L_e + away L_a + gamma L_g + local L_l + made_up L_m )
 
     target   concept   e(z_t, t, "") - eta ( e(z_t, t, E*(c)) - e(z_t, t, "") )                 ESD's negative guidance
@@ -96,11 +96,13 @@ class Config:
     local: float = field(default=1.0, metadata={"help": "weight of the local retention"})
     top: int = field(default=4, metadata={"help": "K, retained prompts a step that keep their predicted noise"})
     made_up: float = field(default=0.0, metadata={"help": "weight of the concept's sentences with made-up words, which must stay"})
+    reach: float = field(default=0.6, metadata={"help": "cosine up to which a made-up word may be like the concept's"})
     pin_empty: bool = field(default=True, metadata={"help": "whether the empty prompt is retained, too"})
     templates: str = field(default="", metadata={"help": "a file of sentences with {}, one a line; by default the library"})
     sentences: int = field(default=0, metadata={"help": "at most so many of the templates, evenly spread; 0: all"})
     words: int = field(default=0, metadata={"help": "at most so many words that the model itself draws a domain by; 0: its name alone"})
-    words_sentences: int = field(default=6, metadata={"help": "sentences with each of these; a step takes as many of them as plain ones"})
+    words_sentences: int = field(default=6, metadata={"help": "sentences with each of these"})
+    words_batch: int = field(default=0, metadata={"help": "how many of these a step; 0: as many as plain ones"})
     words_asked: str = field(default="all", metadata={"help": "which words are asked about: all, or those near the name and its pictures"})
     words_pictures: int = field(default=64, metadata={"help": "pictures of the domain that the model is asked about"})
     guidance: float = field(default=3.0, metadata={"help": "guidance scale of the pooled runs"})
@@ -151,7 +153,7 @@ def sage(model: Editable, concepts: Sequence[Concept], config: Config, run: Run)
     student, similarity, table = Student(model, config.sites), Similarity(model, config.similarity), embedding_table(model)
     earlier = [Earlier(search, domain.frames, table, config.anew) for domain in domains]
     gone = SelfErasure(student, config.target, config.eta, away=config.away > 0)
-    made_up = MadeUpWords.between(student, retained, [domain.frames for domain in domains]) if config.made_up else None
+    made_up = MadeUpWords(student, config.reach) if config.made_up else None
     optimiser = torch.optim.Adam(student.parameters(), lr=config.lr)
     extra = {f"searches-{i}": found for i, found in enumerate(earlier)}
     for step in run.steps(config.steps, student.masters, optimiser, extra=extra):
@@ -171,10 +173,10 @@ def sage(model: Editable, concepts: Sequence[Concept], config: Config, run: Run)
                 if config.plain:
                     losses.append(gone(domain, domain.draw(config.plain, run.generator("plain"))))
             if domain.beside:
-                losses.append(gone(domain, domain.draw(config.plain, run.generator("words"), beside=True)))
+                losses.append(gone(domain, domain.draw(config.words_batch or config.plain, run.generator("words"), beside=True)))
             losses.append(gone(domain, batch, soft))
             if made_up:
-                held = held + made_up(frames, run.generator("made-up"))
+                held = held + made_up(frames, batch, run.generator("made-up"))
         erase, near = (torch.stack(part).sum() / len(domains) for part in zip(*losses, strict=True))
         held, now = held / len(domains), student.encode(retained.tokens)
         graph = graph_of(now)

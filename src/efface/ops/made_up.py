@@ -1,65 +1,58 @@
-"""Words that do not exist: what a text encoder makes of sentences with them must stay, so that an erasure is about its concept alone."""
+"""Words that do not exist: what the denoiser draws for sentences with them must stay, so that an erasure is about its concept alone."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
-from efface.core.errors import EffaceError
 from efface.models.soft import Soft
 
 from .framed import Framed
-from .retention import Retained
-from .similarity import Similarity
+from .pool import Batch
+from .prediction import prediction_error
 from .soft_prompts import embedding_table
 from .student import Student
 
 
 class MadeUpWords:
-    """The concept's sentences with a made-up word in its place, held to what the original makes of them.
+    """The concept's sentences p with a made-up word v in its place, for which the student is to predict what the original does.
 
-        v = l x + (1 - l) y,  x and y words of the retain set, l ~ U(0, 1)         L = mean( 1 - s(E(p with v), E*(p with v)) )
+        L = || e(z_t, t, E(p with v)) - e(z_t, t, E*(p with v)) ||^2
+        v = m + n ( a c + sqrt(1 - a^2) u ),     a ~ U(0, reach)
 
-    where s is `Similarity` of the whole sentence: the change that the denoiser sees, as a share of what the sentence says at all. A word
-    between two that must stay lies where words for things lie, which hardly any random point does, and needs no other word to be named:
-    nothing is given away of what an erasure will be measured on.
+    m is the mean of the token embeddings, n the distance of a random one from it, c the direction of the concept's own token from it, and u
+    a random direction at a right angle to c, spread as the vocabulary is. So v is like the concept's word up to a cosine of ``reach``, as
+    the words of its neighbours are, where its synonyms lie nearer; and no other word needs to be named: nothing is given away of what an
+    erasure will be measured on. What counts is what the denoiser makes of a sentence: a few percent of its states, in the direction
+    that an erasure has learnt, are enough for it to draw nothing.
 
     Args:
         student: E, beside E*.
-        words: ids of the retain set's words, ``(W,)``.
+        reach: up to which cosine a made-up word is like the concept's.
     """
 
-    def __init__(self, student: Student, words: Tensor) -> None:
+    def __init__(self, student: Student, reach: float) -> None:
+        self.student, self.reach = student, reach
         table = embedding_table(student.model).float()
-        self.student, self._words = student, table[words.to(table.device)]
-        self._similarity = Similarity(student.model, "sentence")
+        self._table, self._mean = table, table.mean(0)
+        self._lengths = (table - self._mean).norm(dim=-1)
+        values, vectors = torch.linalg.eigh(torch.cov(table.double().T))
+        self._root = (vectors * values.clamp(min=0).sqrt()).to(table)
 
-    @classmethod
-    def between(cls, student: Student, retained: Retained, sentences: Sequence[Framed]) -> MadeUpWords:
-        """Between the retained prompts' words, without those that the concepts' sentences have, too.
+    def draw(self, ids: Tensor, generator: torch.Generator) -> Tensor:
+        """A word in place of each token ``(B, L)``: embeddings ``(B, L, D)``."""
+        device = self._table.device
+        noise = torch.randn(*ids.shape, len(self._mean), generator=generator).to(device) @ self._root.T
+        likeness = self.reach * torch.rand(*ids.shape, 1, generator=generator).to(device)
+        length = self._lengths[torch.randint(len(self._lengths), ids.shape, generator=generator).to(device)]
+        own = normalize(self._table[ids] - self._mean, dim=-1)
+        other = normalize(noise - (noise * own).sum(-1, keepdim=True) * own, dim=-1)
+        return self._mean + length[..., None] * (likeness * own + (1 - likeness.square()).sqrt() * other)
 
-        Raises:
-            EffaceError: no such word.
-        """
-        common = {i for frames in sentences for i in frames.tokens.ids.flatten().tolist()}
-        words = sorted({*retained.tokens.ids.flatten().tolist()} - common)
-        if not words:
-            raise EffaceError("made-up words lie between words of the retain prompts, and these have none of their own: give others")
-        return cls(student, torch.tensor(words))
-
-    def draw(self, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
-        """Words that do not exist: embeddings ``(*shape, D)``."""
-        x, y = (self._words[torch.randint(len(self._words), shape, generator=generator).to(self._words.device)] for _ in "xy")
-        share = torch.rand(*shape, 1, generator=generator).to(x)
-        return share * x + (1 - share) * y
-
-    def __call__(self, frames: Framed, generator: torch.Generator) -> Tensor:
-        """The loss over sentences ``(B, L)``: a scalar."""
-        rows, length = frames.free.shape
-        soft = Soft(self.draw((rows, length), generator), frames.own())
+    def __call__(self, frames: Framed, batch: Batch, generator: torch.Generator) -> Tensor:
+        """The loss over sentences, each at a state of its own trajectories: a scalar."""
+        soft, model = Soft(self.draw(frames.tokens.ids, generator), frames.own()), self.student.model
         with torch.no_grad():
-            before = self._similarity.read(self.student.model.encode(frames.tokens, soft=soft).states)
-        after = self._similarity.read(self.student.encode(frames.tokens, soft=soft).states)
-        return (1 - self._similarity(after, before)).mean()
+            target = model.predict(batch.z, batch.t, model.encode(frames.tokens, soft=soft)).value
+        return prediction_error(self.student, batch.z, batch.t, self.student.encode(frames.tokens, soft=soft), target)
