@@ -96,7 +96,9 @@ class Config:
     local: float = field(default=1.0, metadata={"help": "weight of the local retention"})
     top: int = field(default=4, metadata={"help": "K, retained prompts a step that keep their predicted noise"})
     made_up: float = field(default=0.0, metadata={"help": "weight of the concept's sentences with made-up words, which must stay"})
-    reach: float = field(default=0.6, metadata={"help": "cosine up to which a made-up word may be like the concept's"})
+    made_up_wide: float = field(default=0.0, metadata={"help": "the same for a domain or a style, which words as unknown may show"})
+    made_up_batch: int = field(default=16, metadata={"help": "sentences with made-up words a step and concept"})
+    reach: float = field(default=0.5, metadata={"help": "cosine up to which a made-up word may be like the concept's"})
     pin_empty: bool = field(default=True, metadata={"help": "whether the empty prompt is retained, too"})
     templates: str = field(default="", metadata={"help": "a file of sentences with {}, one a line; by default the library"})
     sentences: int = field(default=0, metadata={"help": "at most so many of the templates, evenly spread; 0: all"})
@@ -153,14 +155,15 @@ def sage(model: Editable, concepts: Sequence[Concept], config: Config, run: Run)
     student, similarity, table = Student(model, config.sites), Similarity(model, config.similarity), embedding_table(model)
     earlier = [Earlier(search, domain.frames, table, config.anew) for domain in domains]
     gone = SelfErasure(student, config.target, config.eta, away=config.away > 0)
-    made_up = MadeUpWords(student, config.reach) if config.made_up else None
+    made_up = MadeUpWords(student, config.reach)
+    weights = [config.made_up if concept.kind in ("object", "identity") else config.made_up_wide for concept in concepts]
     optimiser = torch.optim.Adam(student.parameters(), lr=config.lr)
     extra = {f"searches-{i}": found for i, found in enumerate(earlier)}
     for step in run.steps(config.steps, student.masters, optimiser, extra=extra):
         learning_rate(optimiser, config.lr, config.schedule, step.index, config.steps)
         losses, held = list[tuple[Tensor, Tensor]](), torch.zeros((), device=model.device)
         parts: dict[str, Tensor] = {}
-        for domain, found in zip(domains, earlier, strict=True):
+        for domain, found, weight in zip(domains, earlier, weights, strict=True):
             batch, soft = domain.draw(config.batch, run.generator("erase")), None
             frames, alone = domain.frames[batch.prompt], domain.alone[batch.prompt]
             if step.index >= config.warmup:
@@ -175,13 +178,13 @@ def sage(model: Editable, concepts: Sequence[Concept], config: Config, run: Run)
             if domain.beside:
                 losses.append(gone(domain, domain.draw(config.words_batch or config.plain, run.generator("words"), beside=True)))
             losses.append(gone(domain, batch, soft))
-            if made_up:
-                held = held + made_up(frames, batch, run.generator("made-up"))
+            if weight:
+                held = held + weight * made_up(domain, config.made_up_batch, run.generator("made-up"))
         erase, near = (torch.stack(part).sum() / len(domains) for part in zip(*losses, strict=True))
         held, now = held / len(domains), student.encode(retained.tokens)
         graph = graph_of(now)
         local = retained.drift(student, now, most_drifted(now, retained.original, config.top, always=pinned), run.generator("retain"))
-        loss = erase + config.away * near + gamma * graph + config.local * local + config.made_up * held
+        loss = erase + config.away * near + gamma * graph + config.local * local + held
         parts |= {"erase": erase, "near": near, "graph": graph, "local": local, "made_up": held}
         step.minimise(loss, {name: part.detach() for name, part in parts.items()})
     return run.erasure(*student.replace_edits())

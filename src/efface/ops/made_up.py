@@ -8,9 +8,8 @@ from torch.nn.functional import normalize
 
 from efface.models.soft import Soft
 
-from .framed import Framed
-from .pool import Batch
 from .prediction import prediction_error
+from .sentences import Sentences
 from .soft_prompts import embedding_table
 from .student import Student
 
@@ -50,9 +49,11 @@ class MadeUpWords:
         other = normalize(noise - (noise * own).sum(-1, keepdim=True) * own, dim=-1)
         return self._mean + length[..., None] * (likeness * own + (1 - likeness.square()).sqrt() * other)
 
-    def __call__(self, frames: Framed, batch: Batch, generator: torch.Generator) -> Tensor:
-        """The loss over sentences, each at a state of its own trajectories: a scalar."""
-        soft, model = Soft(self.draw(frames.tokens.ids, generator), frames.own()), self.student.model
+    def __call__(self, domain: Sentences, size: int, generator: torch.Generator) -> Tensor:
+        """The loss over so many of the concept's sentences, each at a state of its own trajectories: a scalar."""
+        batch, model = domain.draw(size, generator), self.student.model
+        frames = domain.frames[batch.prompt]
+        soft = Soft(self.draw(frames.tokens.ids, generator), frames.own())
         with torch.no_grad():
             target = model.predict(batch.z, batch.t, model.encode(frames.tokens, soft=soft)).value
         return prediction_error(self.student, batch.z, batch.t, self.student.encode(frames.tokens, soft=soft), target)
