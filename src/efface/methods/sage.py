@@ -12,7 +12,7 @@ the original, c the concept, p a sentence with it, r the retained prompts and ""
         L_g <- mean_ij ( cos(E(r_i), E*(r_j)) - cos(E*(r_i), E*(r_j)) )^2                       global retention: the graph
         L_l <- || e(z'_t, t, E(r)) - e(z'_t, t, E*(r)) ||^2  over the Top-K that drift most     local retention
         L_a <- max( 0, s(E(p), E*(p)) - s(E*(p without c), E*(p)) )                             no nearer to it than without c
-        L_m <- || e(z_t, t, E(p with v)) - e(z_t, t, E*(p with v)) ||^2                         v in c's place: made-up words
+        L_m <- || e(z_t, t, E(p with v)) - e(z_t, t, E*(p with v)) ||^2                         made-up words v in c's place
         E   <- Adam( L_e + away L_a + gamma L_g + local L_l + made_up L_m )
 
     target   concept   e(z_t, t, "") - eta ( e(z_t, t, E*(c)) - e(z_t, t, "") )                 ESD's negative guidance
@@ -95,10 +95,11 @@ class Config:
     graph_form: str = field(default="cross", metadata={"help": "cosines within one encoder (self) or against the original (cross)"})
     local: float = field(default=1.0, metadata={"help": "weight of the local retention"})
     top: int = field(default=4, metadata={"help": "K, retained prompts a step that keep their predicted noise"})
-    made_up: float = field(default=0.0, metadata={"help": "weight of the concept's sentences with made-up words, which must stay"})
-    made_up_wide: float = field(default=0.0, metadata={"help": "the same for a domain or a style, which words as unknown may show"})
+    made_up: float = field(default=0.0, metadata={"help": "weight of an object's or identity's sentences with made-up words: what is seen"})
+    made_up_wide: float = field(default=0.0, metadata={"help": "the same for others, which words as unknown may show: what is said"})
     made_up_batch: int = field(default=16, metadata={"help": "sentences with made-up words a step and concept"})
-    reach: float = field(default=0.5, metadata={"help": "cosine up to which a made-up word may be like the concept's"})
+    kin: float = field(default=1.0, metadata={"help": "cosine down to which plain sentences have made-up words in c's place, too; 1: none"})
+    reach: float = field(default=0.5, metadata={"help": "cosine up to which a made-up word that must stay may be like the concept's"})
     pin_empty: bool = field(default=True, metadata={"help": "whether the empty prompt is retained, too"})
     templates: str = field(default="", metadata={"help": "a file of sentences with {}, one a line; by default the library"})
     sentences: int = field(default=0, metadata={"help": "at most so many of the templates, evenly spread; 0: all"})
@@ -125,7 +126,7 @@ PRESETS: dict[str, dict[str, object]] = {
         "words": 8, "words_pictures": 24,
     },
 }  # fmt: skip
-FINE, WIDE = ("style", "identity"), ("domain", "abstract")
+ONE, FINE, WIDE = ("object", "identity"), ("style", "identity"), ("domain", "abstract")
 ABLATION: dict[str, dict[str, object]] = {
     "as it is": {},
     "no search": {"warmup": 1_000_000}, "no warm-up": {"warmup": 0}, "no plain sentences": {"plain": 0}, "no own words": {"words": 0},
@@ -156,14 +157,14 @@ def sage(model: Editable, concepts: Sequence[Concept], config: Config, run: Run)
     earlier = [Earlier(search, domain.frames, table, config.anew) for domain in domains]
     gone = SelfErasure(student, config.target, config.eta, away=config.away > 0)
     made_up = MadeUpWords(student, config.reach)
-    weights = [config.made_up if concept.kind in ("object", "identity") else config.made_up_wide for concept in concepts]
+    holds = [(config.made_up, made_up.seen) if c.kind in ONE else (config.made_up_wide, made_up.said) for c in concepts]
     optimiser = torch.optim.Adam(student.parameters(), lr=config.lr)
     extra = {f"searches-{i}": found for i, found in enumerate(earlier)}
     for step in run.steps(config.steps, student.masters, optimiser, extra=extra):
         learning_rate(optimiser, config.lr, config.schedule, step.index, config.steps)
         losses, held = list[tuple[Tensor, Tensor]](), torch.zeros((), device=model.device)
         parts: dict[str, Tensor] = {}
-        for domain, found, weight in zip(domains, earlier, weights, strict=True):
+        for domain, found, (weight, hold) in zip(domains, earlier, holds, strict=True):
             batch, soft = domain.draw(config.batch, run.generator("erase")), None
             frames, alone = domain.frames[batch.prompt], domain.alone[batch.prompt]
             if step.index >= config.warmup:
@@ -174,12 +175,13 @@ def sage(model: Editable, concepts: Sequence[Concept], config: Config, run: Run)
                 found.keep(batch.prompt, soft.embeddings)
                 parts["attack"] = reached.mean()
                 if config.plain:
-                    losses.append(gone(domain, domain.draw(config.plain, run.generator("plain"))))
+                    own = domain.draw(config.plain, run.generator("plain"))
+                    losses.append(gone(domain, own, made_up.kin(domain.frames[own.prompt], config.kin, run.generator("kin"))))
             if domain.beside:
                 losses.append(gone(domain, domain.draw(config.words_batch or config.plain, run.generator("words"), beside=True)))
             losses.append(gone(domain, batch, soft))
             if weight:
-                held = held + weight * made_up(domain, config.made_up_batch, run.generator("made-up"))
+                held = held + weight * hold(domain, config.made_up_batch, run.generator("made-up"))
         erase, near = (torch.stack(part).sum() / len(domains) for part in zip(*losses, strict=True))
         held, now = held / len(domains), student.encode(retained.tokens)
         graph = graph_of(now)

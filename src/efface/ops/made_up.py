@@ -1,4 +1,4 @@
-"""Words that do not exist: what the denoiser draws for sentences with them must stay, so that an erasure is about its concept alone."""
+"""Words that do not exist: what sentences with them say must stay, so that an erasure is about its concept alone."""
 
 from __future__ import annotations
 
@@ -6,25 +6,30 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from efface.models.base import Conditioning
 from efface.models.soft import Soft
 
+from .framed import Framed
 from .prediction import prediction_error
 from .sentences import Sentences
+from .similarity import Similarity
 from .soft_prompts import embedding_table
 from .student import Student
 
 
 class MadeUpWords:
-    """The concept's sentences p with a made-up word v in its place, for which the student is to predict what the original does.
+    """The concept's sentences p with a made-up word v in its place, held to what they were.
 
-        L = || e(z_t, t, E(p with v)) - e(z_t, t, E*(p with v)) ||^2
         v = m + n ( a c + sqrt(1 - a^2) u ),     a ~ U(0, reach)
+
+        seen    L = || e(z_t, t, E(p with v)) - e(z_t, t, E*(p with v)) ||^2
+        said    L = mean( 1 - s(E(p with v), E*(p with v)) ),     s of `Similarity`, ``sentence``
 
     m is the mean of the token embeddings, n the distance of a random one from it, c the direction of the concept's own token from it, and u
     a random direction at a right angle to c, spread as the vocabulary is. So v is like the concept's word up to a cosine of ``reach``, as
     the words of its neighbours are, where its synonyms lie nearer; and no other word needs to be named: nothing is given away of what an
-    erasure will be measured on. What counts is what the denoiser makes of a sentence: a few percent of its states, in the direction
-    that an erasure has learnt, are enough for it to draw nothing.
+    erasure will be measured on. What is seen is held sharply: a few percent of a sentence's states, in the direction that an erasure has
+    learnt, are enough for the denoiser to draw nothing. What is said is held loosely, where words that nobody has named are to go, too.
 
     Args:
         student: E, beside E*.
@@ -37,23 +42,42 @@ class MadeUpWords:
         self._table, self._mean = table, table.mean(0)
         self._lengths = (table - self._mean).norm(dim=-1)
         values, vectors = torch.linalg.eigh(torch.cov(table.double().T))
+        self._similarity = Similarity(student.model, "sentence")
         self._root = (vectors * values.clamp(min=0).sqrt()).to(table)
 
-    def draw(self, ids: Tensor, generator: torch.Generator) -> Tensor:
-        """A word in place of each token ``(B, L)``: embeddings ``(B, L, D)``."""
+    def draw(self, ids: Tensor, generator: torch.Generator, least: float, most: float) -> Tensor:
+        """A word in place of each token ``(B, L)``, as like it as a cosine between these says: embeddings ``(B, L, D)``."""
         device = self._table.device
         noise = torch.randn(*ids.shape, len(self._mean), generator=generator).to(device) @ self._root.T
-        likeness = self.reach * torch.rand(*ids.shape, 1, generator=generator).to(device)
+        likeness = least + (most - least) * torch.rand(*ids.shape, 1, generator=generator).to(device)
         length = self._lengths[torch.randint(len(self._lengths), ids.shape, generator=generator).to(device)]
         own = normalize(self._table[ids] - self._mean, dim=-1)
         other = normalize(noise - (noise * own).sum(-1, keepdim=True) * own, dim=-1)
         return self._mean + length[..., None] * (likeness * own + (1 - likeness.square()).sqrt() * other)
 
-    def __call__(self, domain: Sentences, size: int, generator: torch.Generator) -> Tensor:
-        """The loss over so many of the concept's sentences, each at a state of its own trajectories: a scalar."""
+    def kin(self, frames: Framed, least: float, generator: torch.Generator) -> Soft | None:
+        """For every other sentence a made-up word as like the concept's as its synonyms are, by a cosine of ``least`` to 1; 1: for none."""
+        if least >= 1:
+            return None
+        every_other = torch.arange(len(frames), device=frames.free.device) % 2 == 0
+        return Soft(self.draw(frames.tokens.ids, generator, least, 1.0), frames.own() & every_other[:, None])
+
+    def seen(self, domain: Sentences, size: int, generator: torch.Generator) -> Tensor:
+        """The first loss over so many of the concept's sentences, each at a state of its own trajectories: a scalar."""
         batch, model = domain.draw(size, generator), self.student.model
-        frames = domain.frames[batch.prompt]
-        soft = Soft(self.draw(frames.tokens.ids, generator), frames.own())
+        before, after = self._read(domain.frames[batch.prompt], generator)
         with torch.no_grad():
-            target = model.predict(batch.z, batch.t, model.encode(frames.tokens, soft=soft)).value
-        return prediction_error(self.student, batch.z, batch.t, self.student.encode(frames.tokens, soft=soft), target)
+            target = model.predict(batch.z, batch.t, before).value
+        return prediction_error(self.student, batch.z, batch.t, after, target)
+
+    def said(self, domain: Sentences, size: int, generator: torch.Generator) -> Tensor:
+        """The second loss over so many of the concept's sentences: a scalar."""
+        before, after = self._read(domain.frames[domain.draw(size, generator).prompt], generator)
+        return (1 - self._similarity(self._similarity.read(after.states), self._similarity.read(before.states))).mean()
+
+    def _read(self, frames: Framed, generator: torch.Generator) -> tuple[Conditioning, Conditioning]:
+        """Sentences with made-up words, as the original and as the student reads them."""
+        soft = Soft(self.draw(frames.tokens.ids, generator, 0.0, self.reach), frames.own())
+        with torch.no_grad():
+            before = self.student.model.encode(frames.tokens, soft=soft)
+        return before, self.student.encode(frames.tokens, soft=soft)
