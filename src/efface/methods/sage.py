@@ -116,9 +116,10 @@ class Config:
 PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
     "pocket": {
-        "lr": 2e-4, "schedule": "cosine", "steps": 200, "warmup": 30, "batch": 8, "plain": 12, "free": "all", "scatter": 0.5, "domain": 0.3,
-        "target": "without", "eta": 0.0, "graph": 5.0, "graph_fine": 5.0, "local": 30.0, "top": 24, "sampler_steps": 20,
-        "sentences": 24, "words": 16,
+        "lr": 2e-4, "schedule": "cosine", "steps": 250, "warmup": 30, "batch": 8, "plain": 8, "attack_steps": 10, "anew": 0.25,
+        "domain": 0.3, "target": "without", "eta": 0.0, "away": 0.1, "graph": 5.0, "graph_fine": 5.0, "local": 30.0, "top": 8,
+        "made_up": 8.0, "made_up_wide": 0.4, "made_up_batch": 20, "sampler_steps": 20, "sentences": 24, "words": 24,
+        "words_asked": "near", "words_pictures": 48, "words_batch": 16,
     },
     "demo": {
         "lr": 2e-4, "schedule": "cosine", "steps": 80, "warmup": 20, "batch": 8, "plain": 8, "free": "all", "scatter": 0.5, "domain": 0.3,
@@ -134,10 +135,11 @@ ABLATION: dict[str, dict[str, object]] = {
     "search: domain alone": {"objective": "domain"}, "search: c alone": {"domain": 0.0},
     "similarity: tokens": {"similarity": "tokens"}, "similarity: EOS": {"similarity": "eos"},
     "similarity: keys, values": {"similarity": "kv"},
-    "template free alone": {"free": "template"}, "own sentences alone": {"scatter": 0.0}, "10 search steps": {"attack_steps": 10},
-    "10 search steps that go on": {"attack_steps": 10, "anew": 0.25}, "away": {"away": 0.2}, "words near the name": {"words_asked": "near"},
+    "all tokens free": {"free": "all"}, "half from random words": {"scatter": 0.5}, "30 search steps": {"attack_steps": 30},
+    "every search anew": {"anew": 1.0}, "not away": {"away": 0.0}, "no made-up words": {"made_up": 0.0, "made_up_wide": 0.0},
+    "kin": {"kin": 0.75}, "any words": {"words_asked": "all"},
     "no graph": {"graph": 0.0, "graph_fine": 0.0}, "graph within E": {"graph_form": "self"},
-    "no Top-K": {"local": 0.0}, "Top-4": {"top": 4}, "empty prompt free": {"pin_empty": False}, "made-up words": {"made_up": 0.4},
+    "no Top-K": {"local": 0.0}, "Top-4": {"top": 4}, "empty prompt free": {"pin_empty": False},
     "target: rest": {"target": "rest", "eta": 2.0}, "target: prompt": {"target": "prompt", "eta": 2.0},
     "target: concept": {"target": "concept", "eta": 2.0},
     "constant rate": {"schedule": "constant"},
