@@ -33,6 +33,7 @@ FILES = {
     "pocket-vampire": "vampire",
     "pocket-pointillism": "pointillism",
     "pocket-owl": "owl",
+    "pocket-lion": "lion",
     "pocket-tool": "tool",
 }
 Row = dict[str, Any]
