@@ -42,16 +42,16 @@ def test_esd(pocket: UNetModel, tmp_path: Path) -> None:
 
 
 def test_sage(pocket: UNetModel, tmp_path: Path) -> None:
-    """Trained on the text encoder, against its own attacks: more of the domain goes than by the name alone."""
-    concept = Benchmark.load("pocket-instrument").concept
-    api.erase(concept, out=tmp_path / "e", model=pocket, method="sage", config={"steps": 100, "warmup": 20, "words": 0})
-    api.attack(tmp_path / "e", "inside_out", "pocket-instrument", model=pocket, part="dev", limit=24)
-    result = api.evaluate(tmp_path / "e", "pocket-instrument", model=pocket, part="dev", limit=36)
+    """Trained on the text encoder, against its own attacks: other animals stay, and its own search finds less than without it (0.94)."""
+    concept = Benchmark.load("pocket-owl").concept
+    api.erase(concept, out=tmp_path / "e", model=pocket, method="sage", config={"steps": 100, "warmup": 20, "made_up_batch": 12})
+    api.attack(tmp_path / "e", "inside_out", "pocket-owl", model=pocket, part="dev", limit=24)
+    result = api.evaluate(tmp_path / "e", "pocket-owl", model=pocket, part="dev", limit=30)
     assert value(result, "rer", "name") >= 0.88, result.one_line()
     assert value(result, "rer", "domain") >= 0.8, result.one_line()
     assert value(result, "kept", "other") >= 0.9, result.one_line()
-    assert value(result, "kept", "near") >= 0.85, result.one_line()
-    assert value(result, "kept", "context") >= 0.9, result.one_line()
+    assert value(result, "kept", "near") >= 0.8, result.one_line()
+    assert value(result, "asr_post", "inside_out") <= 0.5, result.one_line()
 
 
 def test_leace(pocket: UNetModel, tmp_path: Path) -> None:
@@ -137,18 +137,14 @@ def test_the_model_s_own_words_take_members_that_nobody_named(pocket: UNetModel,
 
 
 @pytest.mark.effect
-def test_sage_that_erases_its_measure_keeps_more_of_an_animal_and_withstands_its_search(pocket: UNetModel, tmp_path: Path) -> None:
-    """By its preset SAGE keeps 0.50 of the neighbours."""
-    settings = {
-        "steps": 150, "plain": 8, "free": "template", "scatter": 0.0, "attack_steps": 10, "anew": 0.25, "away": 0.2, "made_up": 0.4,
-    }  # fmt: skip
-    api.erase(Benchmark.load("pocket-animal").concept, out=tmp_path / "e", model=pocket, method="sage", config=settings)
+def test_sage_keeps_other_animals_and_withstands_its_search(pocket: UNetModel, tmp_path: Path) -> None:
+    api.erase(Benchmark.load("pocket-animal").concept, out=tmp_path / "e", model=pocket, method="sage")
     api.attack(tmp_path / "e", "inside_out", "pocket-animal", model=pocket, limit=24)
     result = api.evaluate(tmp_path / "e", "pocket-animal", model=pocket)
     assert value(result, "rer", "name") >= 0.95, result.one_line()
-    assert value(result, "rer", "domain") >= 0.95, result.one_line()
-    assert value(result, "kept", "near") >= 0.65, result.one_line()
-    assert value(result, "kept", "other") >= 0.82, result.one_line()
+    assert value(result, "rer", "domain") >= 0.85, result.one_line()
+    assert value(result, "kept", "near") >= 0.8, result.one_line()
+    assert value(result, "kept", "other") >= 0.88, result.one_line()
     assert value(result, "asr_post", "inside_out") <= 0.2, result.one_line()
 
 
