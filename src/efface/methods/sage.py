@@ -122,27 +122,23 @@ PRESETS: dict[str, dict[str, object]] = {
         "words_asked": "near", "words_pictures": 48, "words_batch": 16,
     },
     "demo": {
-        "lr": 2e-4, "schedule": "cosine", "steps": 80, "warmup": 20, "batch": 8, "plain": 8, "free": "all", "scatter": 0.5, "domain": 0.3,
-        "target": "without", "eta": 0.0, "graph": 5.0, "local": 30.0, "top": 24, "sampler_steps": 20, "sentences": 24,
+        "lr": 2e-4, "schedule": "cosine", "steps": 80, "warmup": 20, "batch": 8, "plain": 8, "free": "all", "scatter": 0.5,
+        "domain": 0.3, "target": "without", "eta": 0.0, "graph": 5.0, "local": 30.0, "top": 24, "sampler_steps": 20, "sentences": 24,
         "words": 8, "words_pictures": 24,
     },
 }  # fmt: skip
 ONE, FINE, WIDE = ("object", "identity"), ("style", "identity"), ("domain", "abstract")
 ABLATION: dict[str, dict[str, object]] = {
-    "as it is": {},
-    "no search": {"warmup": 1_000_000}, "no warm-up": {"warmup": 0}, "no plain sentences": {"plain": 0}, "no own words": {"words": 0},
-    "search: a": {"objective": "a"}, "search: b": {"objective": "b"}, "search: d": {"objective": "d"},
-    "search: domain alone": {"objective": "domain"}, "search: c alone": {"domain": 0.0},
-    "similarity: tokens": {"similarity": "tokens"}, "similarity: EOS": {"similarity": "eos"},
-    "similarity: keys, values": {"similarity": "kv"},
+    "as it is": {}, "no search": {"warmup": 1_000_000}, "no warm-up": {"warmup": 0}, "no plain sentences": {"plain": 0},
+    "no own words": {"words": 0}, "any words": {"words_asked": "all"}, "search: a": {"objective": "a"}, "search: b": {"objective": "b"},
+    "search: d": {"objective": "d"}, "search: domain alone": {"objective": "domain"}, "search: c alone": {"domain": 0.0},
+    "similarity: tokens": {"similarity": "tokens"}, "similarity: EOS": {"similarity": "eos"}, "similarity: kv": {"similarity": "kv"},
     "all tokens free": {"free": "all"}, "half from random words": {"scatter": 0.5}, "30 search steps": {"attack_steps": 30},
     "every search anew": {"anew": 1.0}, "not away": {"away": 0.0}, "no made-up words": {"made_up": 0.0, "made_up_wide": 0.0},
-    "kin": {"kin": 0.75}, "any words": {"words_asked": "all"},
-    "no graph": {"graph": 0.0, "graph_fine": 0.0}, "graph within E": {"graph_form": "self"},
+    "kin": {"kin": 0.75}, "no graph": {"graph": 0.0, "graph_fine": 0.0}, "graph within E": {"graph_form": "self"},
     "no Top-K": {"local": 0.0}, "Top-4": {"top": 4}, "empty prompt free": {"pin_empty": False},
     "target: rest": {"target": "rest", "eta": 2.0}, "target: prompt": {"target": "prompt", "eta": 2.0},
-    "target: concept": {"target": "concept", "eta": 2.0},
-    "constant rate": {"schedule": "constant"},
+    "target: concept": {"target": "concept", "eta": 2.0}, "constant rate": {"schedule": "constant"},
 }  # fmt: skip
 
 
@@ -164,8 +160,7 @@ def sage(model: Editable, concepts: Sequence[Concept], config: Config, run: Run)
     extra = {f"searches-{i}": found for i, found in enumerate(earlier)}
     for step in run.steps(config.steps, student.masters, optimiser, extra=extra):
         learning_rate(optimiser, config.lr, config.schedule, step.index, config.steps)
-        losses, held = list[tuple[Tensor, Tensor]](), torch.zeros((), device=model.device)
-        parts: dict[str, Tensor] = {}
+        losses, parts, held = list[tuple[Tensor, Tensor]](), dict[str, Tensor](), torch.zeros((), device=model.device)
         for domain, found, (weight, hold) in zip(domains, earlier, holds, strict=True):
             batch, soft = domain.draw(config.batch, run.generator("erase")), None
             frames, alone = domain.frames[batch.prompt], domain.alone[batch.prompt]
@@ -196,11 +191,8 @@ def sage(model: Editable, concepts: Sequence[Concept], config: Config, run: Run)
 
 def sentences(model: Editable, concept: Concept, config: Config, runs: Runs, run: Run) -> Sentences:
     """The concept's words, and those that the model draws a domain by, in sentences of the library."""
-    count = config.words if config.plain and concept.kind in WIDE else 0
-    own = own_words(
-        model, concept, count=count, pictures=config.words_pictures, asked=config.words_asked, seed=run.seed_for("words"),
-        progress=run.progress,
-    )  # fmt: skip
+    count, seed = config.words if config.plain and concept.kind in WIDE else 0, run.seed_for("words")
+    own = own_words(model, concept, count=count, pictures=config.words_pictures, asked=config.words_asked, seed=seed, progress=run.progress)
     given = read_templates(config.templates) if config.templates else library(concept.kind)
     chosen = [t for t in spread(fitting(given, concept.kind), config.sentences or None) if t != SLOT]
     seed, beside = run.seed_for("pool", concept.name), [found.word for found in own]
