@@ -8,7 +8,7 @@ import pytest
 from efface.core.errors import EffaceError, UnknownName
 from efface.sweep.ablation import Row, ablate, plot, read, table, variants
 
-FAST = {"steps": 2, "warmup": 1, "sentences": 2, "sampler_steps": 2, "attack_steps": 1, "batch": 2}
+FAST = {"steps": 2, "warmup": 1, "words": 0, "sentences": 2, "sampler_steps": 2, "attack_steps": 1, "batch": 2}
 
 
 def test_a_study_on_pocket_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
