@@ -41,17 +41,10 @@ def test_esd(pocket: UNetModel, tmp_path: Path) -> None:
     assert_effect(erase_and_evaluate(pocket, "esd", "pocket-weapon", tmp_path / "e", 48), name=0.85, other=0.92)
 
 
-SHALLOW = {
-    "steps": 100, "warmup": 20, "words": 0, "plain": 12, "attack_steps": 30, "anew": 1.0, "free": "all", "scatter": 0.5, "top": 24,
-    "away": 0.0, "made_up_wide": 0.0,
-}  # fmt: skip
-"""SAGE in few steps: its preset's made-up words need 250."""
-
-
 def test_sage(pocket: UNetModel, tmp_path: Path) -> None:
     """Trained on the text encoder, against its own attacks: more of the domain goes than by the name alone."""
     concept = Benchmark.load("pocket-instrument").concept
-    api.erase(concept, out=tmp_path / "e", model=pocket, method="sage", config=SHALLOW)
+    api.erase(concept, out=tmp_path / "e", model=pocket, method="sage", config={"steps": 100, "warmup": 20, "words": 0})
     api.attack(tmp_path / "e", "inside_out", "pocket-instrument", model=pocket, part="dev", limit=24)
     result = api.evaluate(tmp_path / "e", "pocket-instrument", model=pocket, part="dev", limit=36)
     assert value(result, "rer", "name") >= 0.88, result.one_line()

@@ -1,9 +1,8 @@
 """SAGE: semantic-augment erasing (Zhu et al., arXiv 2506.09363); a reconstruction, not the geometric regularisation of the same name.
 
-No code is public; what the paper's text leaves open was decided by measurement (``docs/methods/sage.md``).
-
-Only the text encoder E is trained; the denoiser e is frozen, so that the purified encoder drops into every model that shares it. With E*
-the original, c the concept, p a sentence with it, r the retained prompts and "" among them:
+No code is public; what the paper leaves open was decided by measurement (``docs/methods/sage.md``). Only the text encoder E is trained;
+the denoiser e is frozen, so that the purified encoder drops into every model that shares it. With E* the original, c the concept, p a
+sentence with it, r the retained prompts and "" among them:
 
     for each step:
         p   <- sentences from the library                                                       warm-up, and beside what is found
@@ -116,27 +115,31 @@ class Config:
 PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
     "pocket": {
+        "lr": 2e-4, "schedule": "cosine", "steps": 200, "warmup": 30, "batch": 8, "plain": 12, "free": "all", "scatter": 0.5,
+        "domain": 0.3, "target": "without", "eta": 0.0, "graph": 5.0, "graph_fine": 5.0, "local": 30.0, "top": 24, "sampler_steps": 20,
+        "sentences": 24, "words": 16,
+    },
+    "pocket-object": {
         "lr": 2e-4, "schedule": "cosine", "steps": 250, "warmup": 30, "batch": 8, "plain": 8, "attack_steps": 10, "anew": 0.25,
         "domain": 0.3, "target": "without", "eta": 0.0, "away": 0.1, "graph": 5.0, "graph_fine": 5.0, "local": 30.0, "top": 8,
-        "made_up": 8.0, "made_up_wide": 0.1, "made_up_batch": 20, "sampler_steps": 20, "sentences": 24, "words": 24,
-        "words_asked": "near", "words_pictures": 48, "words_batch": 16,
+        "made_up": 8.0, "made_up_batch": 20, "sampler_steps": 20, "sentences": 24,
     },
     "demo": {
-        "lr": 2e-4, "schedule": "cosine", "steps": 80, "warmup": 20, "batch": 8, "plain": 8, "free": "all", "scatter": 0.5,
-        "domain": 0.3, "target": "without", "eta": 0.0, "graph": 5.0, "local": 30.0, "top": 24, "sampler_steps": 20, "sentences": 24,
-        "words": 8, "words_pictures": 24,
+        "lr": 2e-4, "schedule": "cosine", "steps": 80, "warmup": 20, "batch": 8, "plain": 8, "free": "all", "scatter": 0.5, "top": 24,
+        "domain": 0.3, "target": "without", "eta": 0.0, "graph": 5.0, "local": 30.0, "sampler_steps": 20, "sentences": 24, "words": 8,
+        "words_pictures": 24,
     },
 }  # fmt: skip
 ONE, FINE, WIDE = ("object", "identity"), ("style", "identity"), ("domain", "abstract")
 ABLATION: dict[str, dict[str, object]] = {
     "as it is": {}, "no search": {"warmup": 1_000_000}, "no warm-up": {"warmup": 0}, "no plain sentences": {"plain": 0},
-    "no own words": {"words": 0}, "any words": {"words_asked": "all"}, "search: a": {"objective": "a"}, "search: b": {"objective": "b"},
+    "no own words": {"words": 0}, "search: a": {"objective": "a"}, "search: b": {"objective": "b"},
     "search: d": {"objective": "d"}, "search: domain alone": {"objective": "domain"}, "search: c alone": {"domain": 0.0},
     "similarity: tokens": {"similarity": "tokens"}, "similarity: EOS": {"similarity": "eos"}, "similarity: kv": {"similarity": "kv"},
-    "all tokens free": {"free": "all"}, "half from random words": {"scatter": 0.5}, "30 search steps": {"attack_steps": 30},
-    "every search anew": {"anew": 1.0}, "not away": {"away": 0.0}, "no made-up words": {"made_up": 0.0, "made_up_wide": 0.0},
-    "kin": {"kin": 0.75}, "no graph": {"graph": 0.0, "graph_fine": 0.0}, "graph within E": {"graph_form": "self"},
-    "no Top-K": {"local": 0.0}, "Top-4": {"top": 4}, "empty prompt free": {"pin_empty": False},
+    "template free alone": {"free": "template"}, "own sentences alone": {"scatter": 0.0}, "10 search steps": {"attack_steps": 10},
+    "10 search steps that go on": {"attack_steps": 10, "anew": 0.25}, "away": {"away": 0.1}, "words near the name": {"words_asked": "near"},
+    "made-up words": {"made_up": 8.0, "made_up_wide": 0.1}, "no graph": {"graph": 0.0, "graph_fine": 0.0},
+    "graph within E": {"graph_form": "self"}, "no Top-K": {"local": 0.0}, "Top-4": {"top": 4}, "empty prompt free": {"pin_empty": False},
     "target: rest": {"target": "rest", "eta": 2.0}, "target: prompt": {"target": "prompt", "eta": 2.0},
     "target: concept": {"target": "concept", "eta": 2.0}, "constant rate": {"schedule": "constant"},
 }  # fmt: skip
@@ -153,8 +156,7 @@ def sage(model: Editable, concepts: Sequence[Concept], config: Config, run: Run)
     gamma = max(config.graph_fine if concept.kind in FINE else config.graph for concept in concepts)
     student, similarity, table = Student(model, config.sites), Similarity(model, config.similarity), embedding_table(model)
     earlier = [Earlier(search, domain.frames, table, config.anew) for domain in domains]
-    gone = SelfErasure(student, config.target, config.eta, away=config.away > 0)
-    made_up = MadeUpWords(student, config.reach)
+    gone, made_up = SelfErasure(student, config.target, config.eta, away=config.away > 0), MadeUpWords(student, config.reach)
     holds = [(config.made_up, made_up.seen) if c.kind in ONE else (config.made_up_wide, made_up.said) for c in concepts]
     optimiser = torch.optim.Adam(student.parameters(), lr=config.lr)
     extra = {f"searches-{i}": found for i, found in enumerate(earlier)}
