@@ -92,7 +92,7 @@ def searched(name: str) -> list[str]:
     ]
 
 
-COMPARED = {"sage": ("sage", "sage-object", "esd", "esd-text", "advunlearn")}
+COMPARED = {"sage": ("sage", "sage-held", "esd", "esd-text", "advunlearn")}
 """Methods and variants whose results stand side by side on a method's page."""
 
 
