@@ -44,12 +44,13 @@ def measure(
     concepts = apart([concept for name in targets for concept in Benchmark.load(name).concepts])
     with nullcontext(keep) if keep else tempfile.TemporaryDirectory() as folder:
         artifact = Path(folder) / "-".join(path.stem for path in targets.values())
+        moved = artifact.with_name(f"{artifact.name}-on-{to}")
         erasure = api.erase(concepts, out=artifact, model=model, method=method, seed=seed, config=settings, progress=RichProgress())
         assert erasure.cost is not None
         cost = {"seconds": erasure.cost.seconds, "threads": torch.get_num_threads(), "peak_memory_bytes": erasure.cost.peak_memory_bytes}
         about = {"method": method, "set": settings, "root_seed": seed, "cost": cost, "together": list(targets) if len(targets) > 1 else []}
         if to:
-            api.transfer(artifact, to, out=artifact.with_name(f"{artifact.name}-on-{to}"), progress=RichProgress())
+            api.transfer(artifact, to, out=moved, progress=RichProgress())
         for name, target in targets.items():
             if target.exists():
                 continue
@@ -61,7 +62,6 @@ def measure(
             if target.name == f"{method}-pocket-weapon-0.json":
                 picture(next((artifact / "evidence").glob("pocket-weapon-test-*")), method)
             if to:
-                moved = artifact.with_name(f"{artifact.name}-on-{to}")
                 there = api.evaluate(moved, name, model=to, progress=RichProgress())
                 there.save(target.with_stem(f"{target.stem}-on-{to}"))
             result.save(target)

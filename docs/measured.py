@@ -23,17 +23,17 @@ def measured(name: str) -> list[str]:
         result = Result.load(path)
         found.setdefault(int(result.about["root_seed"]), {})[result.about["benchmark"]["name"]] = result
     lines = []
-    for results in [found[0]] if 0 in found else []:
+    if results := found.get(0, {}):
         costs = [float(result.about["cost"]["seconds"]) for result in results.values()]
         cores = {int(result.about["cost"].get("threads", 2)) for result in results.values()}
         said = " or ".join({1: "one core", 2: "two cores"}.get(n, f"{n} cores") for n in sorted(cores))
-        lines += ["", f"Measured on pocket, test part, preset `pocket` where there is one, seed 0 (`python benchmarks/effect.py {name}`); "]
         fast, slow = (f"{cost:.0f}" if cost >= 10 else f"{cost:.1f}" for cost in (min(costs), max(costs)))
         spent = f"{fast} to {slow} s each" if len(costs) > 1 else f"{fast} s"
-        lines[-1] += f"{spent} on {said}:"
+        preset = "preset `pocket`, or that for the concept's kind, where there is one"
+        lines += ["", f"Measured on pocket, test part, {preset}, seed 0 (`python benchmarks/effect.py {name}`); {spent} on {said}:"]
         lines += ["", markdown_table(results).strip(), "", "| benchmark | verdict |", "|---|---|"]
         lines += [f"| {benchmark} | {result.one_line()} |" for benchmark, result in results.items()]
-    lines += over_seeds(found) + searched(name) + compared(name) + together(name) + transferred(name) + placed(name) + varied(name)
+    lines += over_seeds(found) + searched(results) + compared(name) + together(name) + transferred(name) + placed(name) + varied(name)
     if (DOCS / "methods" / f"{name}.png").is_file():
         lines += ["", f"![weapon erased by {name}, before and after]({name}.png)"]
     return lines
@@ -68,14 +68,12 @@ def _values(results: list[Result], metric: str, group: str) -> list[float]:
     return [score.value for score in scores if score is not None and score.value is not None]
 
 
-def searched(name: str) -> list[str]:
-    """What the attacks' searches found in a method's erasures, and the seconds of a search for each prompt that succeeded."""
+def searched(results: dict[str, Result]) -> list[str]:
+    """What the attacks' searches found, by benchmark, and the seconds of a search for each prompt that succeeded."""
     rows = []
-    for benchmark in names():
-        path = DOCS / "results" / f"{name}-{benchmark}-0.json"
-        result = Result.load(path) if path.is_file() else None
+    for benchmark, result in results.items():
         for attack in ATTACKS.names():
-            score, cost = (result.score(m, attack) if result else None for m in ("asr_post", "seconds_per_success"))
+            score, cost = (result.score(m, attack) for m in ("asr_post", "seconds_per_success"))
             if score is None or score.value is None or not score.provenance.attack_steps:
                 continue
             spent = "no success" if cost is None or cost.value is None else f"{cost.value:.2g}"
@@ -158,11 +156,8 @@ def placed(name: str) -> list[str]:
     lines: list[str] = []
     for path in sorted((DOCS / "results").glob(f"topology-{name}-*.json")):
         study = json.loads(path.read_text())
-        lines += [
-            "",
-            f"Where prompts lie (`efface topology`), {study['benchmark']}, {study['part']} part, at most {study['limit']} a group:",
-            "",
-        ]
+        part = f"{study['benchmark']}, {study['part']} part, at most {study['limit']} a group"
+        lines += ["", f"Where prompts lie (`efface topology` of an erasure kept by `--keep`), {part}:", ""]
         lines += ["| encoder | prompts | purity | distance | n |", "|---|---|---|---|---|"]
         for place in study["places"]:
             cells = ["{:.2f} [{:.2f}, {:.2f}]".format(*place[key]) for key in ("purity", "distance")]

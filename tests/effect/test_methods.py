@@ -142,7 +142,7 @@ def test_sage_keeps_other_animals_and_withstands_its_search(pocket: UNetModel, t
     api.attack(tmp_path / "e", "inside_out", "pocket-animal", model=pocket, limit=24)
     result = api.evaluate(tmp_path / "e", "pocket-animal", model=pocket)
     assert value(result, "rer", "name") >= 0.95, result.one_line()
-    assert value(result, "rer", "domain") >= 0.85, result.one_line()
+    assert value(result, "rer", "domain") >= 0.95, result.one_line()
     assert value(result, "kept", "near") >= 0.8, result.one_line()
     assert value(result, "kept", "other") >= 0.88, result.one_line()
     assert value(result, "asr_post", "inside_out") <= 0.2, result.one_line()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -41,9 +43,17 @@ class MadeUpWords:
         table = embedding_table(student.model).float()
         self._table, self._mean = table, table.mean(0)
         self._lengths = (table - self._mean).norm(dim=-1)
-        values, vectors = torch.linalg.eigh(torch.cov(table.double().T))
-        self._similarity = Similarity(student.model, "sentence")
-        self._root = (vectors * values.clamp(min=0).sqrt()).to(table)
+
+    @cached_property
+    def _similarity(self) -> Similarity:
+        return Similarity(self.student.model, "sentence")
+
+    @cached_property
+    def _root(self) -> Tensor:
+        """R with R R^T the covariance of the token embeddings; made when a word is first drawn, which many runs never do."""
+        values, vectors = torch.linalg.eigh(torch.cov(self._table.double().T))
+        root: Tensor = vectors * values.clamp(min=0).sqrt()
+        return root.to(self._table)
 
     def draw(self, ids: Tensor, generator: torch.Generator, least: float, most: float) -> Tensor:
         """A word in place of each token ``(B, L)``, as like it as a cosine between these says: embeddings ``(B, L, D)``."""
