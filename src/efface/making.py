@@ -39,16 +39,14 @@ from efface.ops.run import Run
 LOWER = "lower batch and what else is drawn or trained at once (--set batch=1), or choose a smaller dtype (--dtype bfloat16)"
 
 
-def configuration(function: object, preset: str | None, model: str, overrides: Mapping[str, Any], kind: str = "") -> tuple[Any, str]:
+def configuration(function: object, preset: str | None, model: str, overrides: Mapping[str, Any]) -> tuple[Any, str]:
     """The configuration of a registered function, from the ``Config`` and ``PRESETS`` beside it, and the preset's name.
-
-    ``kind`` is that of the concepts, where they have one in common.
 
     Raises:
         UnknownName: no such preset or field. EffaceError: a value of another type.
     """
     module: Any = sys.modules[str(getattr(function, "__module__", ""))]
-    chosen = preset_for(module.PRESETS, preset, kin(model), kind)
+    chosen = preset_for(module.PRESETS, preset, kin(model))
     return configure(module.Config, module.PRESETS, chosen, overrides), chosen
 
 
@@ -71,8 +69,7 @@ def make(
 ) -> Erasure:  # fmt: skip
     """Runs a method, checks its effect, and saves the erasure; checkpoints lie beside ``out`` until it is there."""
     check_family(function, model)
-    kinds = {concept.kind for concept in concepts}
-    config, chosen = configuration(function, preset, model.name, overrides, kinds.pop() if len(kinds) == 1 else "")
+    config, chosen = configuration(function, preset, model.name, overrides)
     spec = RunSpec(model.name, model.fingerprint(), function.__name__, asdict(config), concepts, seed, chosen)
     return made(model, spec, out, lambda run: function(model, concepts, config, run), resume=resume, overwrite=overwrite, progress=progress)
 

@@ -94,12 +94,12 @@ def test_own_words_are_words_that_explain_better() -> None:
         own_words(model, free, count=2, asked="nere")
 
 
-def test_what_the_search_measures_is_erased_and_made_up_words_are_held_where_that_is_asked() -> None:
+def test_what_is_said_is_erased_and_made_up_words_are_held_where_that_is_asked() -> None:
     plain = made(tiny_model()).history["train"]
-    assert [row["near"] for row in plain] == [0, 0, 0, 0]
+    assert [row["said"] for row in plain] == [0, 0, 0, 0]
     assert [row["made_up"] for row in plain] == [0, 0, 0, 0]
-    both = made(tiny_model(), away=1.0, made_up=1.0).history["train"]
-    assert both[0]["near"] > 0
+    both = made(tiny_model(), said=1.0, made_up=1.0).history["train"]
+    assert both[0]["said"] > 0
     assert both[-1]["made_up"] > 0
 
 

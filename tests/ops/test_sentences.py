@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from efface.core.errors import EffaceError
+from efface.models.base import Conditioning
 from efface.models.soft import Soft
 from efface.models.unet import UNetModel
 from efface.ops.pool import Batch
@@ -66,3 +67,25 @@ def test_words_beside_the_concept_stand_in_a_few_sentences_and_are_drawn_apart(p
     assert set(own.tolist()) == {0, 1}
     assert set(others.tolist()) == {2}
     torch.testing.assert_close(about.named.states[2], pocket.encode(["knife"]).states[0])
+
+
+def test_the_states_laid_on_a_sentence_s_places_are_drawn_as_the_sentence_without_the_concept(
+    pocket: UNetModel, sentences: Sentences, batch: Batch
+) -> None:
+    laid = sentences.laid[batch.prompt]
+    wanted = predicted(pocket, batch, [RESTS[p] for p in batch.prompt.tolist()])
+    with torch.no_grad():
+        found = pocket.predict(batch.z, batch.t, Conditioning(laid, batch.cond.pooled)).value
+    assert (found - wanted).square().mean() < 0.02 * (batch.conditional - wanted).square().mean()
+
+
+def test_what_a_causal_encoder_cannot_know_is_not_asked_of_it(pocket: UNetModel, sentences: Sentences) -> None:
+    own = sentences.frames.own()
+    with torch.no_grad():
+        states = pocket.encode(sentences.frames.tokens).states
+        later = pocket.encode(["a sketch of the beach"]).states
+    first = int(own[0].nonzero()[0])
+    torch.testing.assert_close(sentences.laid[0, :first], states[0, :first])
+    torch.testing.assert_close(sentences.laid[0, first], states[0, first - 1])
+    torch.testing.assert_close(sentences.laid[0, first + 2], later[0, 4])  # "the", which comes before the woods
+    assert not torch.allclose(sentences.laid[0, first + 3], later[0, 5], atol=1e-2)

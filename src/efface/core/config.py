@@ -39,9 +39,9 @@ def declared(module: str) -> tuple[type, dict[str, dict[str, Any]]]:
 _KINDS: dict[str, Any] = {"int": int, "float": float, "bool": bool, "str": str, "tuple[str, ...]": tuple[str, ...]}
 
 
-def preset_for(presets: Collection[str], preset: str | None, model: str, kind: str = "") -> str:
-    """The preset that was asked for; else the model's own for a kind of concept (``pocket-object``), else its own, else ``paper``."""
-    return preset or next((name for name in (f"{model}-{kind}", model) if name in presets), "paper")
+def preset_for(presets: Collection[str], preset: str | None, model: str) -> str:
+    """The preset that was asked for; else the model's own where there is one, else ``paper``."""
+    return preset or (model if model in presets else "paper")
 
 
 def configure(cls: type[C], presets: Mapping[str, Mapping[str, Any]], preset: str, overrides: Mapping[str, Any]) -> C:

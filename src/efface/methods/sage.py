@@ -10,9 +10,9 @@ sentence with it, r the retained prompts and "" among them:
         L_e <- || e(z_t, t, E(p)) - target(p, c) ||^2                                           self-erasure, of both
         L_g <- mean_ij ( cos(E(r_i), E*(r_j)) - cos(E*(r_i), E*(r_j)) )^2                       global retention: the graph
         L_l <- || e(z'_t, t, E(r)) - e(z'_t, t, E*(r)) ||^2  over the Top-K that drift most     local retention
-        L_a <- max( 0, s(E(p), E*(p)) - s(E*(p without c), E*(p)) )                             no nearer to it than without c
+        L_s <- | E(p) - E*(p without c) |^2 / | E*(p) - E*(p without c) |^2                     what it says, token by token
         L_m <- || e(z_t, t, E(p with v)) - e(z_t, t, E*(p with v)) ||^2                         made-up words v in c's place
-        E   <- Adam( L_e + away L_a + gamma L_g + local L_l + made_up L_m )
+        E   <- Adam( L_e + said L_s + gamma L_g + local L_l + made_up L_m )
 
     target   concept   e(z_t, t, "") - eta ( e(z_t, t, E*(c)) - e(z_t, t, "") )                 ESD's negative guidance
              prompt    the same with E*(p)
@@ -85,7 +85,7 @@ class Config:
     scatter: float = field(default=0.0, metadata={"help": "share of the searches that start at random words instead of a sentence's own"})
     anew: float = field(default=1.0, metadata={"help": "share of the searches that begin anew, not where the sentence's last one ended"})
     plain: int = field(default=4, metadata={"help": "sentences a step and concept as they are, beside those found"})
-    away: float = field(default=0.0, metadata={"help": "weight of how much more a sentence is like what it was than without c"})
+    said: float = field(default=0.0, metadata={"help": "weight of a sentence's states against those of the sentence without c"})
     objective: str = field(default="c", metadata={"help": "what the search maximises beside the domain: a, b, c, d, or domain for nothing"})
     domain: float = field(default=1.0, metadata={"help": "weight of the part that keeps the search at the concept"})
     similarity: str = field(default="sentence", metadata={"help": "of the search: sentence, tokens, eos or kv"})
@@ -115,33 +115,31 @@ class Config:
 PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
     "pocket": {
-        "lr": 2e-4, "schedule": "cosine", "steps": 200, "warmup": 30, "batch": 8, "plain": 12, "free": "all", "scatter": 0.5,
-        "domain": 0.3, "target": "without", "eta": 0.0, "graph": 5.0, "graph_fine": 5.0, "local": 30.0, "top": 24, "sampler_steps": 20,
-        "sentences": 24, "words": 16,
-    },
-    "pocket-object": {
-        "lr": 2e-4, "schedule": "cosine", "steps": 250, "warmup": 30, "batch": 8, "plain": 8, "attack_steps": 10, "anew": 0.25,
-        "domain": 0.3, "target": "without", "eta": 0.0, "away": 0.1, "graph": 5.0, "graph_fine": 5.0, "local": 30.0, "top": 8,
-        "made_up": 8.0, "made_up_batch": 20, "sampler_steps": 20, "sentences": 24,
+        "lr": 4e-4, "schedule": "cosine", "steps": 150, "warmup": 30, "batch": 8, "plain": 8, "attack_steps": 10, "anew": 0.25,
+        "domain": 0.3, "target": "without", "eta": 0.0, "said": 0.1, "graph": 5.0, "graph_fine": 5.0, "local": 30.0, "top": 8,
+        "made_up": 6.0, "made_up_wide": 0.1, "made_up_batch": 16, "kin": 0.75, "sampler_steps": 20, "sentences": 24, "words": 24,
+        "words_asked": "near", "words_pictures": 48, "words_batch": 16,
     },
     "demo": {
-        "lr": 2e-4, "schedule": "cosine", "steps": 80, "warmup": 20, "batch": 8, "plain": 8, "free": "all", "scatter": 0.5, "top": 24,
-        "domain": 0.3, "target": "without", "eta": 0.0, "graph": 5.0, "local": 30.0, "sampler_steps": 20, "sentences": 24, "words": 8,
-        "words_pictures": 24,
+        "lr": 4e-4, "schedule": "cosine", "steps": 80, "warmup": 15, "batch": 8, "plain": 8, "attack_steps": 10, "anew": 0.25,
+        "domain": 0.3, "target": "without", "eta": 0.0, "said": 0.1, "graph": 5.0, "graph_fine": 5.0, "local": 30.0, "top": 8,
+        "made_up": 6.0, "made_up_wide": 0.1, "made_up_batch": 16, "kin": 0.75, "sampler_steps": 20, "sentences": 24, "words": 16,
+        "words_asked": "near", "words_pictures": 24, "words_batch": 16,
     },
 }  # fmt: skip
 ONE, FINE, WIDE = ("object", "identity"), ("style", "identity"), ("domain", "abstract")
 ABLATION: dict[str, dict[str, object]] = {
     "as it is": {}, "no search": {"warmup": 1_000_000}, "no warm-up": {"warmup": 0}, "no plain sentences": {"plain": 0},
-    "no own words": {"words": 0}, "search: a": {"objective": "a"}, "search: b": {"objective": "b"},
-    "search: d": {"objective": "d"}, "search: domain alone": {"objective": "domain"}, "search: c alone": {"domain": 0.0},
-    "similarity: tokens": {"similarity": "tokens"}, "similarity: EOS": {"similarity": "eos"}, "similarity: kv": {"similarity": "kv"},
-    "template free alone": {"free": "template"}, "own sentences alone": {"scatter": 0.0}, "10 search steps": {"attack_steps": 10},
-    "10 search steps that go on": {"attack_steps": 10, "anew": 0.25}, "away": {"away": 0.1}, "words near the name": {"words_asked": "near"},
-    "made-up words": {"made_up": 8.0, "made_up_wide": 0.1}, "no graph": {"graph": 0.0, "graph_fine": 0.0},
-    "graph within E": {"graph_form": "self"}, "no Top-K": {"local": 0.0}, "Top-4": {"top": 4}, "empty prompt free": {"pin_empty": False},
-    "target: rest": {"target": "rest", "eta": 2.0}, "target: prompt": {"target": "prompt", "eta": 2.0},
-    "target: concept": {"target": "concept", "eta": 2.0}, "constant rate": {"schedule": "constant"},
+    "no states": {"said": 0.0}, "no own words": {"words": 0}, "own words by all": {"words_asked": "all", "words": 16},
+    "no made-up words": {"made_up": 0.0, "made_up_wide": 0.0}, "no kin": {"kin": 1.0},
+    "search: a": {"objective": "a"}, "search: b": {"objective": "b"}, "search: d": {"objective": "d"},
+    "search: domain alone": {"objective": "domain"}, "search: c alone": {"domain": 0.0}, "similarity: tokens": {"similarity": "tokens"},
+    "similarity: EOS": {"similarity": "eos"}, "similarity: kv": {"similarity": "kv"}, "all tokens free": {"free": "all"},
+    "half from random words": {"scatter": 0.5}, "30 search steps": {"attack_steps": 30}, "searches anew": {"anew": 1.0},
+    "no graph": {"graph": 0.0, "graph_fine": 0.0}, "graph within E": {"graph_form": "self"}, "no Top-K": {"local": 0.0},
+    "Top-4": {"top": 4}, "empty prompt free": {"pin_empty": False}, "target: rest": {"target": "rest", "eta": 2.0},
+    "target: prompt": {"target": "prompt", "eta": 2.0}, "target: concept": {"target": "concept", "eta": 2.0},
+    "constant rate": {"schedule": "constant"},
 }  # fmt: skip
 
 
@@ -156,7 +154,7 @@ def sage(model: Editable, concepts: Sequence[Concept], config: Config, run: Run)
     gamma = max(config.graph_fine if concept.kind in FINE else config.graph for concept in concepts)
     student, similarity, table = Student(model, config.sites), Similarity(model, config.similarity), embedding_table(model)
     earlier = [Earlier(search, domain.frames, table, config.anew) for domain in domains]
-    gone, made_up = SelfErasure(student, config.target, config.eta, away=config.away > 0), MadeUpWords(student, config.reach)
+    gone, made_up = SelfErasure(student, config.target, config.eta, said=config.said > 0), MadeUpWords(student, config.reach)
     holds = [(config.made_up, made_up.seen) if c.kind in ONE else (config.made_up_wide, made_up.said) for c in concepts]
     optimiser = torch.optim.Adam(student.parameters(), lr=config.lr)
     extra = {f"searches-{i}": found for i, found in enumerate(earlier)}
@@ -181,12 +179,12 @@ def sage(model: Editable, concepts: Sequence[Concept], config: Config, run: Run)
             losses.append(gone(domain, batch, soft))
             if weight:
                 held = held + weight * hold(domain, config.made_up_batch, run.generator("made-up"))
-        erase, near = (torch.stack(part).sum() / len(domains) for part in zip(*losses, strict=True))
+        erase, said = (torch.stack(part).sum() / len(domains) for part in zip(*losses, strict=True))
         held, now = held / len(domains), student.encode(retained.tokens)
         graph = graph_of(now)
         local = retained.drift(student, now, most_drifted(now, retained.original, config.top, always=pinned), run.generator("retain"))
-        loss = erase + config.away * near + gamma * graph + config.local * local + held
-        parts |= {"erase": erase, "near": near, "graph": graph, "local": local, "made_up": held}
+        loss = erase + config.said * said + gamma * graph + config.local * local + held
+        parts |= {"erase": erase, "said": said, "graph": graph, "local": local, "made_up": held}
         step.minimise(loss, {name: part.detach() for name, part in parts.items()})
     return run.erasure(*student.replace_edits())
 

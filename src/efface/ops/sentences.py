@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from efface.core.concept import fill
 from efface.core.errors import EffaceError
 from efface.core.spread import spread
-from efface.models.base import Conditioning
+from efface.models.base import Conditioning, Tokens
 from efface.models.editable import Editable
 from efface.models.soft import Soft
 
@@ -42,6 +43,7 @@ class Sentences:
         alone: the word that each is about, by itself.
         named: E*'s conditioning of what is taken out of each.
         rest: E*'s conditioning of the sentences without the concept.
+        laid: its states, laid on the sentences' own places (`laid`), ``(P, L, D)``.
         pool: trajectories of the sentences.
         beside: how many of them, the last ones, are with other words than the concept's.
     """
@@ -51,6 +53,7 @@ class Sentences:
     alone: Framed
     named: Conditioning
     rest: Conditioning
+    laid: Tensor
     pool: TrajectoryPool
     beside: int = 0
     _rest: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)
@@ -83,8 +86,9 @@ class Sentences:
         frames, alone = framed(model, prompts, about), framed(model, about, about)
         pool = TrajectoryPool(model, prompts, runs=runs.each, steps=runs.steps, guidance=runs.guidance, seed=seed)
         with torch.no_grad():
-            taken, rest = model.encode([named or word for word in about]), model.encode([rest for _, rest in rows.values()])
-        return cls(prompts, frames, alone, taken, rest, pool, len(rows) - len(own))
+            taken, shorter = model.encode([named or word for word in about]), model.tokenize([rest for _, rest in rows.values()])
+            rest, states = model.encode(shorter), model.encode(frames.tokens).states
+        return cls(prompts, frames, alone, taken, rest, laid(frames, states, shorter, rest.states), pool, len(rows) - len(own))
 
     def draw(self, size: int, generator: torch.Generator, *, beside: bool = False) -> Batch:
         """States of sentences with the concept's own words, or of those beside them."""
@@ -125,6 +129,35 @@ class Sentences:
             self._rest[run] = torch.cat([model.predict(whole.z[p], whole.t[p], rest[p]).value.to(self.pool.store) for p in parts])
         rows = [self._rest[run][step] for run, step in zip(batch.run.tolist(), batch.step.tolist(), strict=True)]
         return torch.stack(rows).to(batch.z.device)
+
+
+def laid(frames: Framed, states: Tensor, shorter: Tokens, rest: Tensor) -> Tensor:
+    """The states of sentences without the concept, laid on the places of those with it: ``(P, L, D)``.
+
+    What a denoiser's attention reads is a set: it draws the same for the same states at other places. So every place takes the state of its
+    own token in the shorter sentence. A causal text encoder does not know what follows: before the concept's first token the states stay
+    the sentence's own, and what is taken out repeats the place before it. (The padding's state there would make the denoiser's picture
+    the same to the last digit, but it tells what comes after; asked for it, an encoder learns a mean of all backgrounds.)
+
+    Args:
+        frames: the sentences.
+        states: the original's of them, ``(P, L, D)``.
+        shorter: the sentences without the concept.
+        rest: the original's states of these, ``(P, L, D)``.
+    """
+    result, first, length = states.clone(), frames.own().int().argmax(1).tolist(), states.shape[1]
+    for row, (ids, other) in enumerate(zip(_until_end(frames.tokens), _until_end(shorter), strict=True)):
+        blocks = SequenceMatcher(a=ids, b=other, autojunk=False).get_matching_blocks()
+        place = {block.a + i: block.b + i for block in blocks for i in range(block.size)}
+        place |= {len(ids) + i: len(other) + i for i in range(length - max(len(ids), len(other)))}
+        for at in range(first[row], length):
+            result[row, at] = rest[row, place[at]] if at in place else result[row, at - 1]
+    return result
+
+
+def _until_end(tokens: Tokens) -> list[list[int]]:
+    """Each prompt's tokens before EOS."""
+    return [ids[:end] for ids, end in zip(tokens.ids.tolist(), tokens.eos.tolist(), strict=True)]
 
 
 def _rows(words: Sequence[str], templates: Sequence[str]) -> dict[str, tuple[str, str]]:

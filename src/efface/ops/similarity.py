@@ -79,9 +79,14 @@ class Similarity:
         if self._root is None:
             return cosine_similarity(a, b, dim=-1).mean(-1)
         if self.whole:
-            off = ((a - b) @ self._root).square().sum((1, 2))
-            return 1 - off / ((self._empty - b) @ self._root).square().sum((1, 2)).clamp(min=1e-12)
+            return 1 - self.apart(a, b) / self.apart(self._empty, b).clamp(min=1e-12)
         return cosine_similarity(a @ self._root, b @ self._root, dim=-1).mean(-1)
+
+    def apart(self, a: Tensor, b: Tensor) -> Tensor:
+        """sum_places |a - b|_M^2 of states ``(B or 1, n, D)`` in the metric in which the denoiser reads them: ``(B,)``."""
+        assert self._root is not None
+        distance: Tensor = ((a - b) @ self._root).square().sum((1, 2))
+        return distance
 
 
 def at_places(states: Tensor, places: Tensor) -> Tensor:
