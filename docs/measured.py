@@ -29,8 +29,7 @@ def measured(name: str) -> list[str]:
         said = " or ".join({1: "one core", 2: "two cores"}.get(n, f"{n} cores") for n in sorted(cores))
         fast, slow = (f"{cost:.0f}" if cost >= 10 else f"{cost:.1f}" for cost in (min(costs), max(costs)))
         spent = f"{fast} to {slow} s each" if len(costs) > 1 else f"{fast} s"
-        preset = "preset `pocket`, or that for the concept's kind, where there is one"
-        lines += ["", f"Measured on pocket, test part, {preset}, seed 0 (`python benchmarks/effect.py {name}`); {spent} on {said}:"]
+        lines += ["", f"Measured on pocket, test part, preset `pocket`, seed 0 (`python benchmarks/effect.py {name}`); {spent} on {said}:"]
         lines += ["", markdown_table(results).strip(), "", "| benchmark | verdict |", "|---|---|"]
         lines += [f"| {benchmark} | {result.one_line()} |" for benchmark, result in results.items()]
     lines += over_seeds(found) + searched(results) + compared(name) + together(name) + transferred(name) + placed(name) + varied(name)
@@ -90,7 +89,7 @@ def searched(results: dict[str, Result]) -> list[str]:
     ]
 
 
-COMPARED = {"sage": ("sage", "sage-held", "esd", "esd-text", "advunlearn")}
+COMPARED = {"sage": ("sage", "esd", "esd-text", "advunlearn")}
 """Methods and variants whose results stand side by side on a method's page."""
 
 

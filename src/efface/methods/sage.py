@@ -97,7 +97,7 @@ class Config:
     made_up: float = field(default=0.0, metadata={"help": "weight of an object's or identity's sentences with made-up words: what is seen"})
     made_up_wide: float = field(default=0.0, metadata={"help": "the same for others, which words as unknown may show: what is said"})
     made_up_batch: int = field(default=16, metadata={"help": "sentences with made-up words a step and concept"})
-    kin: float = field(default=1.0, metadata={"help": "cosine down to which plain sentences have made-up words in c's place, too; 1: none"})
+    kin: float = field(default=1.0, metadata={"help": "cosine down to which made-up words are erased with an object or identity; 1: none"})
     reach: float = field(default=0.5, metadata={"help": "cosine up to which a made-up word that must stay may be like the concept's"})
     pin_empty: bool = field(default=True, metadata={"help": "whether the empty prompt is retained, too"})
     templates: str = field(default="", metadata={"help": "a file of sentences with {}, one a line; by default the library"})
@@ -155,13 +155,14 @@ def sage(model: Editable, concepts: Sequence[Concept], config: Config, run: Run)
     student, similarity, table = Student(model, config.sites), Similarity(model, config.similarity), embedding_table(model)
     earlier = [Earlier(search, domain.frames, table, config.anew) for domain in domains]
     gone, made_up = SelfErasure(student, config.target, config.eta, said=config.said > 0), MadeUpWords(student, config.reach)
-    holds = [(config.made_up, made_up.seen) if c.kind in ONE else (config.made_up_wide, made_up.said) for c in concepts]
+    one, wide = (config.made_up, made_up.seen, config.kin), (config.made_up_wide, made_up.said, 1.0)
+    holds = [one if concept.kind in ONE else wide for concept in concepts]
     optimiser = torch.optim.Adam(student.parameters(), lr=config.lr)
     extra = {f"searches-{i}": found for i, found in enumerate(earlier)}
     for step in run.steps(config.steps, student.masters, optimiser, extra=extra):
         learning_rate(optimiser, config.lr, config.schedule, step.index, config.steps)
         losses, parts, held = list[tuple[Tensor, Tensor]](), dict[str, Tensor](), torch.zeros((), device=model.device)
-        for domain, found, (weight, hold) in zip(domains, earlier, holds, strict=True):
+        for domain, found, (weight, hold, least) in zip(domains, earlier, holds, strict=True):
             batch, soft = domain.draw(config.batch, run.generator("erase")), None
             frames, alone = domain.frames[batch.prompt], domain.alone[batch.prompt]
             if step.index >= config.warmup:
@@ -173,7 +174,7 @@ def sage(model: Editable, concepts: Sequence[Concept], config: Config, run: Run)
                 parts["attack"] = reached.mean()
                 if config.plain:
                     own = domain.draw(config.plain, run.generator("plain"))
-                    losses.append(gone(domain, own, made_up.kin(domain.frames[own.prompt], config.kin, run.generator("kin"))))
+                    losses.append(gone(domain, own, made_up.kin(domain.frames[own.prompt], least, run.generator("kin"))))
             if domain.beside:
                 losses.append(gone(domain, domain.draw(config.words_batch or config.plain, run.generator("words"), beside=True)))
             losses.append(gone(domain, batch, soft))
