@@ -29,7 +29,8 @@ def measured(name: str) -> list[str]:
         said = " or ".join({1: "one core", 2: "two cores"}.get(n, f"{n} cores") for n in sorted(cores))
         fast, slow = (f"{cost:.0f}" if cost >= 10 else f"{cost:.1f}" for cost in (min(costs), max(costs)))
         spent = f"{fast} to {slow} s each" if len(costs) > 1 else f"{fast} s"
-        lines += ["", f"Measured on pocket, test part, preset `pocket`, seed 0 (`python benchmarks/effect.py {name}`); {spent} on {said}:"]
+        how = f"preset `pocket` where there is one, seed 0 (`python benchmarks/effect.py {name}`); {spent} on {said}"
+        lines += ["", f"Measured on pocket, test part, {how}:"]
         lines += ["", markdown_table(results).strip(), "", "| benchmark | verdict |", "|---|---|"]
         lines += [f"| {benchmark} | {result.one_line()} |" for benchmark, result in results.items()]
     lines += over_seeds(found) + searched(results) + compared(name) + together(name) + transferred(name) + placed(name) + varied(name)

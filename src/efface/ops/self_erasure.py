@@ -6,7 +6,7 @@ sentence is to say what it says without the concept, in the metric of the self-c
 
     L_s = mean |E(p) - T(p_0)|_M^2 / |E*(p_0) - T(p_0)|_M^2        p_0 the sentence as it stood, p with what was found in it
 
-with T(p) the states of E*(p without c), laid on the places of p (`efface.ops.sentences.laid`). It is 1 to begin with, needs no denoiser, no
+with T(p) the states of E*(p without c), laid on the places of p (`efface.ops.sentences.lay`). It is 1 to begin with, needs no denoiser, no
 picture and no noise, and where it is 0, the frozen denoiser draws the sentence without the concept.
 """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -43,7 +44,7 @@ class Sentences:
         alone: the word that each is about, by itself.
         named: E*'s conditioning of what is taken out of each.
         rest: E*'s conditioning of the sentences without the concept.
-        laid: its states, laid on the sentences' own places (`laid`), ``(P, L, D)``.
+        shorter: these sentences as tokens.
         pool: trajectories of the sentences.
         beside: how many of them, the last ones, are with other words than the concept's.
     """
@@ -53,7 +54,7 @@ class Sentences:
     alone: Framed
     named: Conditioning
     rest: Conditioning
-    laid: Tensor
+    shorter: Tokens
     pool: TrajectoryPool
     beside: int = 0
     _rest: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)
@@ -85,10 +86,15 @@ class Sentences:
         prompts, about = tuple(rows), [word for word, _ in rows.values()]
         frames, alone = framed(model, prompts, about), framed(model, about, about)
         pool = TrajectoryPool(model, prompts, runs=runs.each, steps=runs.steps, guidance=runs.guidance, seed=seed)
+        shorter = model.tokenize([rest for _, rest in rows.values()])
         with torch.no_grad():
-            taken, shorter = model.encode([named or word for word in about]), model.tokenize([rest for _, rest in rows.values()])
-            rest, states = model.encode(shorter), model.encode(frames.tokens).states
-        return cls(prompts, frames, alone, taken, rest, laid(frames, states, shorter, rest.states), pool, len(rows) - len(own))
+            taken, rest = model.encode([named or word for word in about]), model.encode(shorter)
+        return cls(prompts, frames, alone, taken, rest, shorter, pool, len(rows) - len(own))
+
+    @cached_property
+    def laid(self) -> Tensor:
+        """The states of `rest`, laid on the sentences' own places (`lay`), ``(P, L, D)``; made when they are first wanted."""
+        return lay(self.frames, self.pool.cond.states, self.shorter, self.rest.states)
 
     def draw(self, size: int, generator: torch.Generator, *, beside: bool = False) -> Batch:
         """States of sentences with the concept's own words, or of those beside them."""
@@ -131,13 +137,13 @@ class Sentences:
         return torch.stack(rows).to(batch.z.device)
 
 
-def laid(frames: Framed, states: Tensor, shorter: Tokens, rest: Tensor) -> Tensor:
+def lay(frames: Framed, states: Tensor, shorter: Tokens, rest: Tensor) -> Tensor:
     """The states of sentences without the concept, laid on the places of those with it: ``(P, L, D)``.
 
     What a denoiser's attention reads is a set: it draws the same for the same states at other places. So every place takes the state of its
     own token in the shorter sentence. A causal text encoder does not know what follows: before the concept's first token the states stay
-    the sentence's own, and what is taken out repeats the place before it. (The padding's state there would make the denoiser's picture
-    the same to the last digit, but it tells what comes after; asked for it, an encoder learns a mean of all backgrounds.)
+    the sentence's own, and what is taken out repeats the place before it. (The padding's state there would come nearer to the
+    denoiser's picture, but it tells what comes after; asked for it, an encoder learns a mean of all backgrounds.)
 
     Args:
         frames: the sentences.
