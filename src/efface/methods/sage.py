@@ -115,9 +115,9 @@ class Config:
 PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
     "pocket": {
-        "lr": 4e-4, "schedule": "cosine", "steps": 150, "warmup": 30, "batch": 8, "plain": 8, "attack_steps": 10, "anew": 0.25,
+        "lr": 4e-4, "schedule": "cosine", "steps": 250, "warmup": 30, "batch": 8, "plain": 8, "attack_steps": 10, "anew": 0.25,
         "domain": 0.3, "target": "without", "eta": 0.0, "said": 0.1, "graph": 5.0, "graph_fine": 5.0, "local": 30.0, "top": 8,
-        "made_up": 6.0, "made_up_wide": 0.1, "made_up_batch": 16, "kin": 0.75, "sampler_steps": 20, "sentences": 24, "words": 24,
+        "made_up": 8.0, "made_up_wide": 0.1, "made_up_batch": 20, "kin": 0.75, "sampler_steps": 20, "sentences": 24, "words": 24,
         "words_asked": "near", "words_pictures": 48, "words_batch": 16,
     },
     "demo": {

@@ -6,8 +6,8 @@ of what it draws (Li et al. 2023, arXiv 2303.16203): the better a word explains 
     gain(w) = mean over pictures x of max(0, L(x, c) - L(x, w)),        L(x, w) = E_t || e(alpha_t x + sigma_t n, t, w) - n ||^2
 
 over pictures that the original draws for the concept c, with the same noise n for every word. A word belongs to the domain where it
-explains some pictures of the concept better than the concept's own name does. Words are chosen to cover what the concept is drawn as, each
-by what those before it leave unexplained: the ten best alone might all be bows.
+explains some pictures of the concept, `AGREED` or more, better than the concept's own name does. Words are chosen to cover what it is drawn
+as, each by what those before it leave unexplained: the ten best alone might all be bows.
 
 Which words are asked about: ``all``, by a quarter of the pictures, and the best by all of them; or those ``near`` the name and its pictures
 (`shortlist`), of which some explain all that is explained, and then others explain it once more.
@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from efface.core.concept import SLOT, Concept, fill, mentions
-from efface.core.errors import UnknownName
+from efface.core.errors import EffaceError, UnknownName
 from efface.core.policy import refuses
 from efface.models.base import Conditioning
 from efface.models.editable import Editable
@@ -34,6 +34,8 @@ from .progress import Progress, Silent
 ASKED = ("all", "near")
 BAND = (0.15, 0.75)
 """Noise levels, as shares of all timesteps, at which what a picture shows is decided."""
+AGREED = 2
+"""Pictures that a word must explain better than the name does: a single one may be an accident of the sampler, and its words strangers."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,10 @@ def own_words(
         progress: where to show how far it is.
 
     Raises:
-        UnknownName: another choice of words.
+        UnknownName: another choice of words. EffaceError: fewer pictures than must agree.
     """
+    if count and pictures < AGREED:
+        raise EffaceError(f"own words are told from at least {AGREED} pictures, not {pictures}: give words_pictures more")
     if asked not in ASKED:
         raise UnknownName("choice of words", asked, ASKED)
     if not count:
@@ -138,10 +142,10 @@ def covers(words: Sequence[str], gains: Tensor, count: int) -> list[OwnWord]:
 
 
 def chosen(words: Sequence[str], gains: Tensor, count: int) -> list[OwnWord]:
-    """Of words with gains ``(W, N)``, those that together explain most (one greedy cover)."""
-    explained, found = torch.zeros_like(gains[0]), list[OwnWord]()
+    """Of words with gains ``(W, N)`` on at least `AGREED` pictures, those that together explain most (one greedy cover)."""
+    explained, found, agreed = torch.zeros_like(gains[0]), list[OwnWord](), (gains > 0).sum(1) >= AGREED
     for _ in range(min(count, len(words))):
-        more = (gains - explained).clamp(min=0).mean(1)
+        more = (gains - explained).clamp(min=0).mean(1) * agreed
         best = int(more.argmax())
         if more[best] <= 0:
             break
