@@ -38,7 +38,7 @@ from efface.core.errors import EffaceError, UnknownName
 from efface.core.spread import spread
 from efface.models.editable import Editable
 from efface.ops.earlier import Earlier
-from efface.ops.inside_out import Search, inside_out
+from efface.ops.inside_out import Search
 from efface.ops.made_up import MadeUpWords
 from efface.ops.own_words import own_words
 from efface.ops.retention import Graph, Retained, most_drifted
@@ -131,63 +131,65 @@ ONE, FINE, WIDE = ("object", "identity"), ("style", "identity"), ("domain", "abs
 ABLATION: dict[str, dict[str, object]] = {
     "as it is": {}, "no search": {"warmup": 1_000_000}, "no warm-up": {"warmup": 0}, "no plain sentences": {"plain": 0},
     "no states": {"said": 0.0}, "no own words": {"words": 0}, "own words by all": {"words_asked": "all", "words": 16},
-    "no made-up words": {"made_up": 0.0, "made_up_wide": 0.0}, "no kin": {"kin": 1.0},
-    "search: a": {"objective": "a"}, "search: b": {"objective": "b"}, "search: d": {"objective": "d"},
-    "search: domain alone": {"objective": "domain"}, "search: c alone": {"domain": 0.0}, "similarity: tokens": {"similarity": "tokens"},
-    "similarity: EOS": {"similarity": "eos"}, "similarity: kv": {"similarity": "kv"}, "all tokens free": {"free": "all"},
-    "half from random words": {"scatter": 0.5}, "30 search steps": {"attack_steps": 30}, "searches anew": {"anew": 1.0},
-    "no graph": {"graph": 0.0, "graph_fine": 0.0}, "graph within E": {"graph_form": "self"}, "no Top-K": {"local": 0.0},
-    "Top-4": {"top": 4}, "empty prompt free": {"pin_empty": False}, "target: rest": {"target": "rest", "eta": 2.0},
-    "target: prompt": {"target": "prompt", "eta": 2.0}, "target: concept": {"target": "concept", "eta": 2.0},
-    "constant rate": {"schedule": "constant"},
+    "no made-up words": {"made_up": 0.0, "made_up_wide": 0.0}, "no kin": {"kin": 1.0}, "search: a": {"objective": "a"},
+    "search: b": {"objective": "b"}, "search: d": {"objective": "d"}, "search: domain alone": {"objective": "domain"},
+    "search: c alone": {"domain": 0.0}, "similarity: tokens": {"similarity": "tokens"}, "similarity: EOS": {"similarity": "eos"},
+    "similarity: kv": {"similarity": "kv"}, "all tokens free": {"free": "all"}, "half from random words": {"scatter": 0.5},
+    "30 search steps": {"attack_steps": 30}, "searches anew": {"anew": 1.0}, "no graph": {"graph": 0.0, "graph_fine": 0.0},
+    "graph within E": {"graph_form": "self"}, "no Top-K": {"local": 0.0}, "Top-4": {"top": 4}, "empty prompt free": {"pin_empty": False},
+    "target: rest": {"target": "rest", "eta": 2.0}, "target: prompt": {"target": "prompt", "eta": 2.0},
+    "target: concept": {"target": "concept", "eta": 2.0}, "constant rate": {"schedule": "constant"},
 }  # fmt: skip
 
 
 def sage(model: Editable, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
     """Erase the domains of ``concepts``, one search per concept and step."""
     check(config, concepts)
-    search = Search(config.objective, config.domain, config.attack_steps, config.attack_lr, config.free, config.scatter)
-    runs = Runs(config.runs, config.sampler_steps, config.guidance)
-    domains = [sentences(model, concept, config, runs, run) for concept in concepts]
+    runs, student = Runs(config.runs, config.sampler_steps, config.guidance), Student(model, config.sites)
+    cycles = [Cycle(student, concept, config, runs, run) for concept in concepts]
     retained = Retained.of(model, concepts, runs, empty=config.pin_empty, seed=run.seed_for("retained"))
-    graph_of, pinned = Graph(retained.original, config.graph_form), retained.empty
-    gamma = max(config.graph_fine if concept.kind in FINE else config.graph for concept in concepts)
-    student, similarity, table = Student(model, config.sites), Similarity(model, config.similarity), embedding_table(model)
-    earlier = [Earlier(search, domain.frames, table, config.anew) for domain in domains]
-    gone, made_up = SelfErasure(student, config.target, config.eta, said=config.said > 0), MadeUpWords(student, config.reach)
-    one, wide = (config.made_up, made_up.seen, config.kin), (config.made_up_wide, made_up.said, 1.0)
-    holds = [one if concept.kind in ONE else wide for concept in concepts]
-    optimiser = torch.optim.Adam(student.parameters(), lr=config.lr)
-    extra = {f"searches-{i}": found for i, found in enumerate(earlier)}
+    graph_of, gamma = Graph(retained.original, config.graph_form), max(cycle.gamma for cycle in cycles)
+    optimiser, extra = torch.optim.Adam(student.parameters(), config.lr), {f"searches-{i}": c.earlier for i, c in enumerate(cycles)}
     for step in run.steps(config.steps, student.masters, optimiser, extra=extra):
         learning_rate(optimiser, config.lr, config.schedule, step.index, config.steps)
-        losses, parts, held = list[tuple[Tensor, Tensor]](), dict[str, Tensor](), torch.zeros((), device=model.device)
-        for domain, found, (weight, hold, least) in zip(domains, earlier, holds, strict=True):
-            batch, soft = domain.draw(config.batch, run.generator("erase")), None
-            frames, alone = domain.frames[batch.prompt], domain.alone[batch.prompt]
-            if step.index >= config.warmup:
-                start = found.start(batch.prompt, run.generator("scatter"))
-                soft, reached = inside_out(
-                    search, frames, alone, erased=student.frozen(), original=model.encode, table=table, similarity=similarity, start=start
-                )
-                found.keep(batch.prompt, soft.embeddings)
-                parts["attack"] = reached.mean()
-                if config.plain:
-                    own = domain.draw(config.plain, run.generator("plain"))
-                    losses.append(gone(domain, own, made_up.kin(domain.frames[own.prompt], least, run.generator("kin"))))
-            if domain.beside:
-                losses.append(gone(domain, domain.draw(config.words_batch or config.plain, run.generator("words"), beside=True)))
-            losses.append(gone(domain, batch, soft))
-            if weight:
-                held = held + weight * hold(domain, config.made_up_batch, run.generator("made-up"))
-        erase, said = (torch.stack(part).sum() / len(domains) for part in zip(*losses, strict=True))
-        held, now = held / len(domains), student.encode(retained.tokens)
-        graph = graph_of(now)
-        local = retained.drift(student, now, most_drifted(now, retained.original, config.top, always=pinned), run.generator("retain"))
-        loss = erase + config.said * said + gamma * graph + config.local * local + held
-        parts |= {"erase": erase, "said": said, "graph": graph, "local": local, "made_up": held}
-        step.minimise(loss, {name: part.detach() for name, part in parts.items()})
+        asked = [cycle.losses(step.index) for cycle in cycles]
+        parts = {name: torch.stack([part[name] for part in asked]).mean() for name in asked[0]}
+        now = student.encode(retained.tokens)
+        drifted = most_drifted(now, retained.original, config.top, always=retained.empty)
+        parts |= {"graph": graph_of(now), "local": retained.drift(student, now, drifted, run.generator("retain"))}
+        kept = gamma * parts["graph"] + config.local * parts["local"] + parts["made_up"]
+        step.minimise(parts["erase"] + config.said * parts["said"] + kept, {name: part.detach() for name, part in parts.items()})
     return run.erasure(*student.replace_edits())
+
+
+class Cycle:
+    """One concept's self-check and self-erasure, and the made-up words around it."""
+
+    def __init__(self, student: Student, concept: Concept, config: Config, runs: Runs, run: Run) -> None:
+        one, self.student, self.config, self.run = concept.kind in ONE, student, config, run
+        search = Search(config.objective, config.domain, config.attack_steps, config.attack_lr, config.free, config.scatter)
+        self.similarity, self.domain = Similarity(student.model, config.similarity), sentences(student.model, concept, config, runs, run)
+        self.earlier = Earlier(search, self.domain.frames, embedding_table(student.model), config.anew)
+        self.gone, self.made_up = SelfErasure(student, config.target, config.eta, said=config.said > 0), MadeUpWords(student, config.reach)
+        self.hold, self.weight = (self.made_up.seen, config.made_up) if one else (self.made_up.said, config.made_up_wide)
+        self.kin, self.gamma = config.kin if one else 1.0, config.graph_fine if concept.kind in FINE else config.graph
+
+    def losses(self, step: int) -> dict[str, Tensor]:
+        """L_e and L_s of the step's sentences, and the weighted L_m; what the search reached where there is one."""
+        config, domain, run, asked, found, reached = self.config, self.domain, self.run, list[tuple[Tensor, Tensor]](), None, {}
+        batch = domain.draw(config.batch, run.generator("erase"))
+        if step >= config.warmup:
+            found, value = self.earlier.search_on(batch.prompt, domain.alone, self.student, self.similarity, run.generator("scatter"))
+            reached["attack"] = value.mean()
+            if config.plain:
+                own = domain.draw(config.plain, run.generator("plain"))
+                asked.append(self.gone(domain, own, self.made_up.kin(domain.frames[own.prompt], self.kin, run.generator("kin"))))
+        if domain.beside:
+            asked.append(self.gone(domain, domain.draw(config.words_batch or config.plain, run.generator("words"), beside=True)))
+        asked.append(self.gone(domain, batch, found))
+        erase, said = (torch.stack(part).sum() for part in zip(*asked, strict=True))
+        held = self.weight * self.hold(domain, config.made_up_batch, run.generator("made-up")) if self.weight else torch.zeros_like(erase)
+        return {"erase": erase, "said": said, "made_up": held, **reached}
 
 
 def sentences(model: Editable, concept: Concept, config: Config, runs: Runs, run: Run) -> Sentences:
@@ -213,7 +215,6 @@ def check(config: Config, concepts: Sequence[Concept]) -> None:
         raise EffaceError(f"SAGE trains the text encoder, not {config.sites!r}: set sites to text_all, text_layers:0-3 or text_mlp")
     if config.warmup < 0:
         raise EffaceError(f"a warm-up of {config.warmup} steps is none: set warmup to 0 or more")
-    found = len({prompt for concept in concepts for prompt in concept.retain})
-    needed = max(config.top, 1 if config.pin_empty else 2)
+    found, needed = len({prompt for concept in concepts for prompt in concept.retain}), max(config.top, 1 if config.pin_empty else 2)
     if found < needed:
         raise EffaceError(f"SAGE retains by at least {needed} retain prompts, and there are {found}: give them with --retain-file")

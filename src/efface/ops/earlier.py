@@ -11,8 +11,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from efface.models.soft import Soft
+
 from .framed import Framed
-from .inside_out import Search, begin
+from .inside_out import Search, begin, inside_out
+from .similarity import Similarity
+from .student import Student
 
 
 class Earlier:
@@ -37,6 +41,28 @@ class Earlier:
             return fresh
         again = (torch.rand(len(prompt), generator=generator) < self.anew) | ~self._seen[prompt.cpu()]
         return torch.where(again.to(fresh.device)[:, None, None], fresh, self._found[prompt])
+
+    def search_on(
+        self, prompt: Tensor, alone: Framed, student: Student, similarity: Similarity, generator: torch.Generator
+    ) -> tuple[Soft, Tensor]:  # fmt: skip
+        """Searches in these sentences, against the student as it is now, and keeps what is found.
+
+        Args:
+            prompt: which sentences, ``(B,)``.
+            alone: the concept's word alone, for each of all sentences.
+            student: E beside E*.
+            similarity: s of the search.
+            generator: draws where a search begins.
+
+        Returns:
+            The embeddings found and what the objective reached, ``(B,)``, as from `inside_out`.
+        """
+        found, reached = inside_out(
+            self.search, self.frames[prompt], alone[prompt], erased=student.frozen(), original=student.model.encode,
+            table=self.table, similarity=similarity, start=self.start(prompt, generator),
+        )  # fmt: skip
+        self.keep(prompt, found.embeddings)
+        return found, reached
 
     def keep(self, prompt: Tensor, found: Tensor) -> None:
         """Remembers what was found, ``(B, at most L, D)``."""
