@@ -40,6 +40,26 @@ class Framed:
         named = _marked(self.subject, self.free.shape[1])
         return named.scatter(1, self.tokens.eos[:, None], False)
 
+    def joined(self, rows: Tensor, chosen: Tensor, padding: int) -> Framed:
+        """Some of the prompts with one token in the concept's place, and what follows it moved up.
+
+        Args:
+            rows: which of them, bool ``(B,)``.
+            chosen: the place of the token that is left, ``(B,)``.
+            padding: the token id that fills up the end.
+        """
+        own, t, length = self.own(), self.tokens, self.free.shape[1]
+        first, gone = own.int().argmax(1, keepdim=True), (own.sum(1) - 1).clamp(min=0) * rows
+        places = torch.arange(length, device=own.device).expand_as(own)
+        source = places + gone[:, None] * (places > first)
+        there, source = source < length, source.clamp(max=length - 1)
+        ids = torch.where(there, t.ids.gather(1, source), padding)
+        ids = torch.where(rows[:, None] & (places == first), t.ids.gather(1, chosen[:, None]), ids)
+        eos = t.eos - gone
+        short = torch.cat([first, eos[:, None].expand(-1, self.subject.shape[1] - 1)], dim=1)
+        tokens = Tokens(ids, t.mask.gather(1, source) * there, eos)
+        return Framed(tokens, torch.where(rows[:, None], short, self.subject), self.free.gather(1, source) & there)
+
     def truncated(self) -> Framed:
         """Without the padding behind the longest prompt: a causal encoder's states up to EOS do not depend on it."""
         length = int(self.tokens.eos.max()) + 1

@@ -43,6 +43,7 @@ class MadeUpWords:
         table = embedding_table(student.model).float()
         self._table, self._mean = table, table.mean(0)
         self._lengths = (table - self._mean).norm(dim=-1)
+        self._padding = int(student.model.tokenize([""]).ids[0, -1])
 
     @cached_property
     def _similarity(self) -> Similarity:
@@ -87,7 +88,18 @@ class MadeUpWords:
 
     def _read(self, frames: Framed, generator: torch.Generator) -> tuple[Conditioning, Conditioning]:
         """Sentences with made-up words, as the original and as the student reads them."""
+        frames = self._in_one_token(frames, generator)
         soft = Soft(self.draw(frames.tokens.ids, generator, 0.0, self.reach), frames.own())
         with torch.no_grad():
             before = self.student.model.encode(frames.tokens, soft=soft)
         return before, self.student.encode(frames.tokens, soft=soft)
+
+    def _in_one_token(self, frames: Framed, generator: torch.Generator) -> Framed:
+        """Every other sentence about a concept of several tokens with one in their place, any of them: most words are one token."""
+        own = frames.own()
+        several = own.sum(1) > 1
+        if not bool(several.any()):
+            return frames
+        every_other = torch.arange(len(frames), device=own.device) % 2 == 0
+        drawn = torch.rand(own.shape, generator=generator).to(own.device)
+        return frames.joined(several & every_other, (drawn * own).argmax(1), self._padding)
