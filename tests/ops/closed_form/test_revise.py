@@ -88,6 +88,7 @@ def test_more_concepts_than_dimensions(model: UNetModel, tmp_path: Path) -> None
     assert len(to_torch(erasure.tensors["closed_form.down"])) == 32
 
 
+@pytest.mark.effect
 def test_balanced_attributes_are_drawn_more_evenly(pocket: UNetModel, tmp_path: Path) -> None:
     """Sunflowers are most of what pocket draws for a plant; the judge, which the method does not use, sees fewer of them."""
     names = ("sunflower", "rose", "cactus", "tree")
