@@ -12,7 +12,9 @@ from unittest.mock import patch
 import torch
 from stand_ins import Clock, Filled, Peak, Resampled, StepTimes, states_from
 
+import efface.methods.advunlearn as advunlearn
 import efface.methods.sage as sage
+import efface.ops.earlier as earlier
 from efface.core.concept import SLOT, Concept
 from efface.core.spec import RunSpec
 from efface.models.unet import UNetModel
@@ -26,7 +28,8 @@ NOUNS = (
     "shoe", "ball",
 )  # fmt: skip
 CONCEPT = Concept("church", retain=tuple(f"a photo of a {noun}" for noun in NOUNS))
-INNER = {"sage": "inside_out", "advunlearn": "attack"}
+INNER = {"sage": (earlier, "inside_out"), "advunlearn": (advunlearn, "attack")}
+"""Where each method's search is called by its name."""
 
 
 def number(seconds: float, extrapolated: bool, source: str) -> dict[str, Any]:
@@ -69,8 +72,8 @@ class Timing:
         """Runs a method with its states from a pool of this kind: seconds of each step, and of its parts."""
         name, clock = module.CARD.name, Clock(self.model.device)
         self.begin(clock)
-        run, inner = self.run_for(name, clock), getattr(module, INNER[name])
-        with states_from(states), patch.object(module, INNER[name], clock.wrapped("search", inner, clock)):
+        run, (where, inner) = self.run_for(name, clock), INNER[name]
+        with states_from(states), patch.object(where, inner, clock.wrapped("search", getattr(where, inner), clock)):
             getattr(module, name)(self.model, [CONCEPT], config, run)
         steps: list[float] = run.progress.steps  # type: ignore[attr-defined]
         return steps, clock
