@@ -69,12 +69,12 @@ def own_words(
     Raises:
         UnknownName: another choice of words. EffaceError: fewer pictures than must agree.
     """
-    if count and pictures < AGREED:
-        raise EffaceError(f"own words are told from at least {AGREED} pictures, not {pictures}: give words_pictures more")
     if asked not in ASKED:
         raise UnknownName("choice of words", asked, ASKED)
     if not count:
         return []
+    if pictures < AGREED:
+        raise EffaceError(f"own words are told from at least {AGREED} pictures, not {pictures}: give words_pictures more")
     frame = concept.templates[0]
     own = fill([frame], [concept.name])
     drawn = draw_latents(model, own, count=pictures, steps=steps, guidance=guidance, seed=seed, progress=progress)

@@ -88,6 +88,12 @@ def test_more_concepts_than_dimensions(model: UNetModel, tmp_path: Path) -> None
     assert len(to_torch(erasure.tensors["closed_form.down"])) == 32
 
 
+def test_a_classifier_that_is_none(pocket: UNetModel, tmp_path: Path) -> None:
+    config = {"attributes": "sunflower,rose", "classifier": "nothing"}
+    with pytest.raises(EffaceError, match="'nothing' is no classifier: give 'pocket-clip', a folder"):
+        api.erase(Concept("plant", kind="domain"), out=tmp_path / "x", model=pocket, method="uce", config=config)
+
+
 @pytest.mark.effect
 def test_balanced_attributes_are_drawn_more_evenly(pocket: UNetModel, tmp_path: Path) -> None:
     """Sunflowers are most of what pocket draws for a plant; the judge, which the method does not use, sees fewer of them."""
@@ -105,8 +111,6 @@ def test_balanced_attributes_are_drawn_more_evenly(pocket: UNetModel, tmp_path: 
     with applied(pocket, made):
         after = most()
     assert after < before - 0.1, (before, after)
-    with pytest.raises(EffaceError, match="'nothing' is no classifier: give 'pocket-clip', a folder"):
-        api.erase(concept, out=tmp_path / "x", model=pocket, method="uce", config={**config, "classifier": "nothing"})
 
 
 def test_a_debias_that_was_stopped_goes_on_to_the_same_bytes(pocket: UNetModel, tmp_path: Path) -> None:
