@@ -48,7 +48,7 @@ def over_seeds(found: dict[int, dict[str, Result]]) -> list[str]:
         for benchmark, result in results.items():
             by_benchmark.setdefault(benchmark, []).append(result)
     several = {benchmark: results for benchmark, results in by_benchmark.items() if len(results) > 1}
-    columns = [key for key in (*shown, *attacks) if any(_values(results, *key) for results in several.values())]
+    columns = [key for key in (*shown, *attacks) if any(len(_values(runs, *key)) == len(runs) for runs in several.values())]
     if not several:
         return []
     head = ["", "Over seeds (`--seeds 3`), mean (lowest to highest):", ""]
@@ -58,7 +58,8 @@ def over_seeds(found: dict[int, dict[str, Result]]) -> list[str]:
         cells = []
         for key in columns:
             values = _values(results, *key)
-            cells.append(f"{sum(values) / len(values):.2f} ({min(values):.2f} to {max(values):.2f})" if values else "-")
+            whole = f"{sum(values) / len(values):.2f} ({min(values):.2f} to {max(values):.2f})" if values else ""
+            cells.append(whole if len(values) == len(results) else "-")
         rows.append(f"| {benchmark} | {len(results)} | {' | '.join(cells)} |")
     return head + rows
 
@@ -147,6 +148,7 @@ def varied(name: str) -> list[str]:
         (DOCS / "methods" / f"{name}-ablation.svg").write_text(plot(rows, f"{name} on {about['benchmark']}, {about['part']} part"))
     few = f", {about['limit']} pictures a group" if about["limit"] else ""
     given = "".join(f" --set {key}={value}" for key, value in about.get("settings", {}).items())
+    given += "".join(f" --attack {attack}" for attack in about.get("attacks", ()))
     said = f"Ablation (`efface ablate {name}{given}`): {about['benchmark']}, {about['part']} part{few}, {about['seeds']} seed"
     return ["", f"{said}{'s' if about['seeds'] > 1 else ''}.", "", table(rows).strip(), "", f"![ablation]({name}-ablation.svg)"]
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import torch
@@ -9,12 +10,25 @@ import torch
 from efface.detectors.judge import Judge, load_judge
 from efface.models.load import load_model
 from efface.models.unet import UNetModel
+from efface.ops.effect import effect_check
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _quiet(tmp_path_factory: pytest.TempPathFactory) -> None:
     torch.manual_seed(0)
-    os.environ["EFFACE_CACHE"] = str(tmp_path_factory.getbasetemp() / "pictures")
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # pytest-xdist's workers draw the same pictures
+    os.environ["EFFACE_CACHE"] = str(shared / "pictures")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_steps(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Hundreds of erasures are made here: the check that something changed, which ends each of them, and the look draw little."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.config.option.markexpr != "effect":
+            patch.setattr("efface.making.effect_check", partial(effect_check, steps=3))
+            patch.setattr("efface.benchmarks.look.PICTURES", 6)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -53,7 +53,7 @@ def test_nothing_changes_without_an_erasure(pocket: UNetModel) -> None:
 
 def test_a_destroyed_model_fails_the_verdict(pocket: UNetModel, tmp_path: Path) -> None:
     benchmark = Benchmark.load("pocket-weapon")
-    done = run_benchmark(benchmark, Painter(pocket, benchmark.sampler, PictureCache()), noised(pocket, 1.5), limit=30)
+    done = run_benchmark(benchmark, Painter(pocket, benchmark.sampler, PictureCache()), noised(pocket, 1.5), limit=18)
     rer = done.result.score("rer", "name")
     assert rer is not None
     assert rer.value is not None

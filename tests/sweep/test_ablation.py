@@ -25,6 +25,11 @@ def test_a_study_on_pocket_goes_on_where_it_stopped(tmp_path: Path, monkeypatch:
     assert rows[0].scores["kept/other"] is not None
     assert "no graph" in (tmp_path / "s" / "ablation.md").read_text()
     assert len(said) == 3
+    attacked = ablate("sage", out=tmp_path / "s", limit=4, only=only[:1], settings=FAST, attacks=["inside_out"], say=said.append)
+    assert (tmp_path / "s" / "as-it-is-0" / "erasure.json").stat().st_mtime_ns == made, "nor for an attack that comes later"
+    assert {**attacked[0].scores, "asr_post/inside_out": None} == {**rows[0].scores, "asr_post/inside_out": None}
+    assert attacked[0].scores["asr_post/inside_out"] is not None
+    assert "| ASR inside_out |" in (tmp_path / "s" / "ablation.md").read_text()
 
 
 def test_table_and_plot() -> None:
@@ -45,4 +50,6 @@ def test_unknown_variants_and_methods_without_an_ablation(tmp_path: Path) -> Non
         ablate("sage", out=tmp_path, only=["no grap"])
     with pytest.raises(EffaceError, match="no ABLATION"):
         variants("sld")
+    with pytest.raises(UnknownName, match="did you mean 'inside_out'"):
+        ablate("sage", out=tmp_path, attacks=["inside-out"])
     assert "as it is" in variants("sage")

@@ -22,6 +22,7 @@ def ablate(
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many pictures a group.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="A variant by name; repeat for more.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="A field of the configuration in all variants: name=value.")] = None,
+    attack: Annotated[list[str] | None, typer.Option(help="An attack to try on every variant; repeat for more.")] = None,
     as_json: Json = False,
 ) -> None:
     """Take each of a method's decisions otherwise, and say what it costs: a table and a plot with intervals."""
@@ -34,7 +35,7 @@ def ablate(
     folder = out or Path(f"ablation-{method}")
     rows = study(
         method, out=folder, benchmark=benchmark, part=part, seeds=seeds, limit=limit, only=only or (), progress=RichProgress(),
-        settings=settings_of(settings or []), say=lambda line: print(line, file=sys.stderr, flush=True),
+        settings=settings_of(settings or []), attacks=attack or (), say=lambda line: print(line, file=sys.stderr, flush=True),
     )  # fmt: skip
     print((folder / "ablation.json").read_text() if as_json else f"{table(rows)}\n{folder / 'ablation.svg'}")
 

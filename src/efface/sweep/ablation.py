@@ -20,7 +20,7 @@ from efface.checks import load_erasure
 from efface.core.errors import EffaceError, UnknownName
 from efface.core.io import atomic_write_json, atomic_write_text
 from efface.core.manifest import EVIDENCE
-from efface.core.registry import METHODS
+from efface.core.registry import ATTACKS, METHODS
 from efface.core.result import Result
 from efface.models.load import load_model
 from efface.ops.progress import Progress
@@ -28,6 +28,7 @@ from efface.ops.progress import Progress
 from .plot import Series, interval_plot
 
 SCORES = (("rer", "name"), ("rer", "domain"), ("kept", "near"), ("kept", "other"), ("kept", "context"))
+LABELS = {"rer": "RER", "kept": "kept", "asr_post": "ASR"}
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def variants(method: str) -> dict[str, dict[str, Any]]:
 
 def ablate(
     method: str, *, out: Path, benchmark: str = "pocket-instrument", part: str = "dev", seeds: int = 1, limit: int | None = None,
-    only: Sequence[str] = (), settings: Mapping[str, Any] | None = None, progress: Progress | None = None,
+    only: Sequence[str] = (), settings: Mapping[str, Any] | None = None, attacks: Sequence[str] = (), progress: Progress | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[Row]:  # fmt: skip
     """Makes and evaluates every variant; writes ``ablation.json``, ``ablation.md`` and ``ablation.svg`` into the folder as it goes.
@@ -65,33 +66,37 @@ def ablate(
         limit: at most so many pictures a group.
         only: variants, by name; all by default.
         settings: what is set otherwise in all of them.
+        attacks: what every variant is attacked with, by name, on as many prompts as ``limit``.
         progress: where to show progress.
         say: told every result in one line.
 
     Raises:
-        UnknownName: no such variant. EffaceError: a method without an ablation.
+        UnknownName: no such variant or attack. EffaceError: a method without an ablation.
     """
     METHODS.card(method)
+    for attack in attacks:
+        ATTACKS.card(attack)
     found, known = Benchmark.load(benchmark), variants(method)
     if wrong := [name for name in only if name not in known]:
         raise UnknownName("variant", wrong[0], known)
     model, rows = load_model(found.model), []
     about = {"method": method, "benchmark": found.name, "part": part, "seeds": seeds, "limit": limit, "settings": dict(settings or {})}
+    about |= {"attacks": list(attacks)} if attacks else {}
     for name in only or known:
         runs = []
         for seed in range(seeds):
             folder = out / re.sub(r"[^a-z0-9]+", "-", f"{name}-{seed}".lower()).strip("-")
             config = {**(settings or {}), **known[name]}
-            runs.append(_one(method, folder, found, config, seed, part, limit, model, progress))
-        rows.append(_row(name, known[name], runs))
+            runs.append(_one(method, folder, found, config, seed, part, limit, attacks, model, progress))
+        rows.append(_row(name, known[name], runs, attacks))
         say(_line(rows[-1]))
         write(out, about, rows)
     return rows
 
 
 def _one(
-    method: str, folder: Path, benchmark: Benchmark, config: Mapping[str, Any], seed: int, part: str, limit: int | None, model: Any,
-    progress: Progress | None,
+    method: str, folder: Path, benchmark: Benchmark, config: Mapping[str, Any], seed: int, part: str, limit: int | None,
+    attacks: Sequence[str], model: Any, progress: Progress | None,
 ) -> tuple[Result, float]:  # fmt: skip
     """One run's result and the seconds that the erasure took."""
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -100,15 +105,18 @@ def _one(
     erasure = load_erasure(folder)
     name = f"{benchmark.name}-{part}-{benchmark.first_seed(part)}" + (f"-{limit}" if limit is not None else "")
     path = folder / EVIDENCE / name / "result.json"
-    result = Result.load(path) if path.is_file() else api.evaluate(
-        folder, benchmark.name, part=part, limit=limit, model=model, progress=progress
-    )  # fmt: skip
+    result = Result.load(path) if path.is_file() else None
+    missing = [attack for attack in attacks if result is None or result.score("asr_post", attack) is None]
+    for attack in missing:
+        api.attack(folder, attack, benchmark.name, part=part, limit=limit, seed=seed, model=model, progress=progress)
+    if result is None or missing:
+        result = api.evaluate(folder, benchmark.name, part=part, limit=limit, model=model, progress=progress)
     return result, erasure.cost.seconds if erasure.cost else 0.0
 
 
-def _row(name: str, settings: Mapping[str, Any], runs: Sequence[tuple[Result, float]]) -> Row:
+def _row(name: str, settings: Mapping[str, Any], runs: Sequence[tuple[Result, float]], attacks: Sequence[str]) -> Row:
     scores: dict[str, tuple[float, float, float] | None] = {}
-    for metric, group in SCORES:
+    for metric, group in (*SCORES, *(("asr_post", attack) for attack in attacks)):
         found = [result.score(metric, group) for result, _ in runs]
         whole = [(s.value, s.low, s.high) for s in found if s and s.value is not None and s.low is not None and s.high is not None]
         mean = sum(value for value, _, _ in whole) / len(whole) if whole else 0.0
@@ -131,7 +139,7 @@ def write(out: Path, about: Mapping[str, Any], rows: Sequence[Row]) -> None:
 
 def table(rows: Sequence[Row]) -> str:
     """Markdown: one line a variant, intervals in brackets."""
-    names = [f"{'RER' if metric == 'rer' else 'kept'} {group}" for metric, group in SCORES]
+    names = [_label(name) for name in rows[0].scores]
     lines = [f"| variant | settings | {' | '.join(names)} | s |", "|---|---|" + "---|" * len(names) + "---|"]
     for row in rows:
         cells = ["N/A" if score is None else f"{score[0]:.2f} [{score[1]:.2f}, {score[2]:.2f}]" for score in row.scores.values()]
@@ -142,9 +150,14 @@ def table(rows: Sequence[Row]) -> str:
 
 def plot(rows: Sequence[Row], title: str) -> str:
     """SVG: a panel a score, a line a variant."""
-    panels = {f"{metric}/{group}": f"{'RER' if metric == 'rer' else 'kept'}, {group}" for metric, group in SCORES}
-    series = [Series(label, [row.scores[name] for row in rows]) for name, label in panels.items()]
+    series = [Series(_label(name), [row.scores[name] for row in rows]) for name in rows[0].scores]
     return interval_plot(title, [row.variant for row in rows], series)
+
+
+def _label(name: str) -> str:
+    """Such as ``RER name`` for ``rer/name``."""
+    metric, group = name.split("/")
+    return f"{LABELS[metric]} {group}"
 
 
 def read(path: Path) -> tuple[dict[str, Any], list[Row]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
 LEFT, PANEL, GAP, ROW, TOP = 190, 130, 18, 24, 56
-COLOURS = ("#b3261e", "#b3261e", "#1b6e3c", "#1b6e3c", "#1f4f8f")
+COLOURS = ("#b3261e", "#b3261e", "#1b6e3c", "#1b6e3c", "#1f4f8f", "#7a5c00")
 
 
 @dataclass(frozen=True)
