@@ -22,6 +22,7 @@ from PIL import Image
 
 from efface import api
 from efface.benchmarks.protocol import Benchmark
+from efface.checks import load_erasure
 from efface.cli.erase import settings_of
 from efface.core.concept import Concept, mentions
 from efface.core.registry import METHODS
@@ -45,11 +46,13 @@ def measure(
     with nullcontext(keep) if keep else tempfile.TemporaryDirectory() as folder:
         artifact = Path(folder) / "-".join(path.stem for path in targets.values())
         moved = artifact.with_name(f"{artifact.name}-on-{to}")
-        erasure = api.erase(concepts, out=artifact, model=model, method=method, seed=seed, config=settings, progress=RichProgress())
+        if not artifact.is_dir():  # one that was kept is attacked and evaluated again
+            api.erase(concepts, out=artifact, model=model, method=method, seed=seed, config=settings, progress=RichProgress())
+        erasure = load_erasure(artifact)
         assert erasure.cost is not None
         cost = {"seconds": erasure.cost.seconds, "threads": torch.get_num_threads(), "peak_memory_bytes": erasure.cost.peak_memory_bytes}
         about = {"method": method, "set": settings, "root_seed": seed, "cost": cost, "together": list(targets) if len(targets) > 1 else []}
-        if to:
+        if to and not moved.is_dir():
             api.transfer(artifact, to, out=moved, progress=RichProgress())
         for name, target in targets.items():
             if target.exists():
@@ -103,7 +106,9 @@ def main(
     label: Annotated[str, typer.Option(help="what to call a variant; the method's name by default")] = "",
     to: Annotated[str, typer.Option(help="another model to carry each erasure over to, such as pocket-sibling")] = "",
     together: Annotated[bool, typer.Option(help="erase the concepts of all these benchmarks at once")] = False,
-    keep: Annotated[Path | None, typer.Option(help="a folder for the erasures with their evidence; otherwise they are not kept")] = None,
+    keep: Annotated[
+        Path | None, typer.Option(help="a folder for the erasures with their evidence; one that is there is not made again")
+    ] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="a field of the method's configuration: name=value")] = None,
 ) -> None:
     """Measure."""

@@ -70,8 +70,7 @@ class MadeUpWords:
         """For every other sentence a made-up word as like the concept's as its synonyms are, by a cosine of ``least`` to 1; 1: for none."""
         if least >= 1:
             return None
-        every_other = torch.arange(len(frames), device=frames.free.device) % 2 == 0
-        return Soft(self.draw(frames.tokens.ids, generator, least, 1.0), frames.own() & every_other[:, None])
+        return Soft(self.draw(frames.tokens.ids, generator, least, 1.0), frames.own() & _every_other(frames)[:, None])
 
     def seen(self, domain: Sentences, size: int, generator: torch.Generator) -> Tensor:
         """The first loss over so many of the concept's sentences, each at a state of its own trajectories: a scalar."""
@@ -100,6 +99,9 @@ class MadeUpWords:
         several = own.sum(1) > 1
         if not bool(several.any()):
             return frames
-        every_other = torch.arange(len(frames), device=own.device) % 2 == 0
         drawn = torch.rand(own.shape, generator=generator).to(own.device)
-        return frames.joined(several & every_other, (drawn * own).argmax(1), self._padding)
+        return frames.joined(several & _every_other(frames), (drawn * own).argmax(1), self._padding)
+
+
+def _every_other(frames: Framed) -> Tensor:
+    return torch.arange(len(frames), device=frames.free.device) % 2 == 0
