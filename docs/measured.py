@@ -147,7 +147,8 @@ def varied(name: str) -> list[str]:
     if "--check" not in sys.argv:
         (DOCS / "methods" / f"{name}-ablation.svg").write_text(plot(rows, f"{name} on {about['benchmark']}, {about['part']} part"))
     few = f", {about['limit']} pictures a group" if about["limit"] else ""
-    given = "".join(f" --set {key}={value}" for key, value in about.get("settings", {}).items())
+    given = f" --benchmark {about['benchmark']}" + (f" --limit {about['limit']}" if about["limit"] else "")
+    given += "".join(f" --set {key}={value}" for key, value in about.get("settings", {}).items())
     given += "".join(f" --attack {attack}" for attack in about.get("attacks", ()))
     said = f"Ablation (`efface ablate {name}{given}`): {about['benchmark']}, {about['part']} part{few}, {about['seeds']} seed"
     return ["", f"{said}{'s' if about['seeds'] > 1 else ''}.", "", table(rows).strip(), "", f"![ablation]({name}-ablation.svg)"]
