@@ -12,7 +12,7 @@ import json
 import tempfile
 import textwrap
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -25,8 +25,12 @@ from efface.benchmarks.protocol import Benchmark
 from efface.checks import load_erasure
 from efface.cli.erase import settings_of
 from efface.core.concept import Concept, mentions
+from efface.core.erasure import Erasure
+from efface.core.errors import EffaceError
+from efface.core.plain import plain_dict
 from efface.core.registry import METHODS
 from efface.core.result import Result
+from efface.making import configuration
 from efface.models.load import load_model
 from efface.models.unet import UNetModel
 from efface.ops.progress import RichProgress
@@ -46,9 +50,10 @@ def measure(
     with nullcontext(keep) if keep else tempfile.TemporaryDirectory() as folder:
         artifact = Path(folder) / "-".join(path.stem for path in targets.values())
         moved = artifact.with_name(f"{artifact.name}-on-{to}")
-        if not artifact.is_dir():  # one that was kept is attacked and evaluated again
+        if not artifact.is_dir():
             api.erase(concepts, out=artifact, model=model, method=method, seed=seed, config=settings, progress=RichProgress())
         erasure = load_erasure(artifact)
+        check_kept(erasure, method, settings)
         assert erasure.cost is not None
         cost = {"seconds": erasure.cost.seconds, "threads": torch.get_num_threads(), "peak_memory_bytes": erasure.cost.peak_memory_bytes}
         about = {"method": method, "set": settings, "root_seed": seed, "cost": cost, "together": list(targets) if len(targets) > 1 else []}
@@ -69,6 +74,13 @@ def measure(
                 there.save(target.with_stem(f"{target.stem}-on-{to}"))
             result.save(target)
             print(f"{target.stem}: {result.one_line()}", flush=True)
+
+
+def check_kept(erasure: Erasure, method: str, settings: dict[str, str]) -> None:
+    """Raises `EffaceError` where an erasure that was kept is of another configuration than the one to be measured."""
+    config, _ = configuration(METHODS.get(method), None, erasure.spec.model, settings)
+    if erasure.spec.config != plain_dict(asdict(config)):
+        raise EffaceError(f"{erasure.folder} was made with other settings: give --keep another folder")
 
 
 def apart(concepts: list[Concept]) -> list[Concept]:

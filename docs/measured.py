@@ -58,8 +58,8 @@ def over_seeds(found: dict[int, dict[str, Result]]) -> list[str]:
         cells = []
         for key in columns:
             values = _values(results, *key)
-            whole = f"{sum(values) / len(values):.2f} ({min(values):.2f} to {max(values):.2f})" if values else ""
-            cells.append(whole if len(values) == len(results) else "-")
+            whole = len(values) == len(results)  # an attack may have been tried on one seed only
+            cells.append(f"{sum(values) / len(values):.2f} ({min(values):.2f} to {max(values):.2f})" if whole else "-")
         rows.append(f"| {benchmark} | {len(results)} | {' | '.join(cells)} |")
     return head + rows
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from helpers import ranked
 from helpers.cli import call
+from helpers.quick import quick
 from helpers.tiny import erasure_of
 from safetensors.torch import load_file
 
@@ -40,18 +40,8 @@ def artifact(pocket, tmp_path_factory) -> Path:
     return out
 
 
-def own_benchmark(folder: Path) -> Path:
-    """Pocket's, with fewer steps."""
-    from efface.benchmarks.protocol import _folder
-
-    data = yaml.safe_load((_folder() / "pocket-weapon.yaml").read_text())
-    path = folder / "quick.yaml"
-    path.write_text(yaml.safe_dump({**data, "name": "quick", "sampler": {"name": "ddim", "steps": 2, "guidance": 3.0}}))
-    return path
-
-
 def test_two_processes_draw_and_score_as_one_does(artifact, tmp_path, capfd, pocket, monkeypatch):
-    erasure, rows, benchmark = Erasure.load(artifact), ranked.rows(), own_benchmark(tmp_path)
+    erasure, rows, benchmark = Erasure.load(artifact), ranked.rows(), quick(tmp_path)
     for name in ("one", "cache-0"):  # rows of two batches lie in the first process's cache
         list(Painter(pocket, Sampler(steps=2), PictureCache(tmp_path / f"{name}.sqlite"), batch=2).pictures(rows[3:5], erasure))
     alone = ranked.pictures(tmp_path / "one.sqlite", erasure)
@@ -88,7 +78,7 @@ def test_two_processes_find_what_one_does(name, settings, artifact, tmp_path, ca
     for folder in ("one", "two"):
         shutil.copytree(artifact, tmp_path / folder)
     chosen = [part for setting in settings.split() for part in ("--set", setting)]
-    command = ("attack", "--attack", name, *chosen, "--benchmark", own_benchmark(tmp_path), "--limit", 10, "--model", "pocket")
+    command = ("attack", "--attack", name, *chosen, "--benchmark", quick(tmp_path), "--limit", 10, "--model", "pocket")
     monkeypatch.setenv("EFFACE_CACHE", str(tmp_path / "cache-alone"))
     call(capfd, *command, tmp_path / "one")
     ends = ranked.two(tmp_path, *command, tmp_path / "two")
@@ -112,7 +102,7 @@ def test_batches_are_shared_out_whole():
 
 
 def test_what_fails_in_one_process_is_one_line(artifact, tmp_path):
-    command = ("attack", artifact, "--benchmark", own_benchmark(tmp_path), "--limit", 18, "--model", "pocket")
+    command = ("attack", artifact, "--benchmark", quick(tmp_path), "--limit", 18, "--model", "pocket")
     ends = ranked.two(tmp_path, *command, FAIL="1:memory")
     assert [end.code for end in ends] == [2, 2]
     lines = [line for end in ends for line in end.err.splitlines() if "error" in line]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from helpers.quick import quick
 from helpers.tiny import tiny_model
 
 from efface import api, checks
@@ -40,14 +40,8 @@ def noised(model: UNetModel, amount: float) -> Erasure:
     return Erasure(spec, (Edit("unet", "replace", {name: name for name in tensors}),), tensors)
 
 
-def quick() -> Benchmark:
-    """In fewer steps, which leave pocket's pictures what they are."""
-    benchmark = Benchmark.load("pocket-weapon")
-    return replace(benchmark, sampler=replace(benchmark.sampler, steps=8))
-
-
-def test_nothing_changes_without_an_erasure(pocket: UNetModel) -> None:
-    benchmark = quick()
+def test_nothing_changes_without_an_erasure(pocket: UNetModel, tmp_path: Path) -> None:
+    benchmark = Benchmark.load(quick(tmp_path, steps=8))
     done = run_benchmark(benchmark, Painter(pocket, benchmark.sampler, PictureCache()), None, limit=LIMIT)
     rer, kept = done.result.score("rer", "name"), done.result.score("kept", "other")
     assert rer is not None
@@ -59,7 +53,7 @@ def test_nothing_changes_without_an_erasure(pocket: UNetModel) -> None:
 
 
 def test_a_destroyed_model_fails_the_verdict(pocket: UNetModel, tmp_path: Path) -> None:
-    benchmark = quick()
+    benchmark = Benchmark.load(quick(tmp_path, steps=8))
     done = run_benchmark(benchmark, Painter(pocket, benchmark.sampler, PictureCache()), noised(pocket, 1.5), limit=30)
     rer = done.result.score("rer", "name")
     assert rer is not None

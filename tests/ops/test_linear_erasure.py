@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -49,14 +49,14 @@ def above_majority(x: Tensor, y: Tensor) -> float:
 @given(seeds, st.integers(2, 5), st.sampled_from(["leace", "orth"]), st.booleans())
 def test_leace_leaves_no_covariance_and_no_classifier(seed: int, classes: int, method: str, shrink: bool) -> None:
     x, y = data(seed, classes)
-    most, next_most = y.bincount().topk(2).values.tolist()
-    assume(most > next_most)  # between classes of the same size rounding would decide
     eraser = LeaceEraser(method, shrinkage=shrink)
     erased = eraser.fit_transform(x, y)
     assert cross(x, y, classes) > 1e-3
     assert cross(erased, y, classes) < 1e-10
     assert above_majority(x, y) > 0.1
-    assert above_majority(erased, y) < 0.01
+    most, next_most = y.bincount().topk(2).values.tolist()
+    if most > next_most:  # between classes of the same size rounding decides which is said
+        assert above_majority(erased, y) < 0.01
     shares = y.bincount() / len(y)
     assert Probe.fit(erased, y, classes, ridge=1e-6).loss(erased, y) > float(-(shares * shares.log()).sum()) - 1e-6, "the theorem's words"
     assert eraser.rank <= classes - 1

@@ -27,7 +27,7 @@ def test_a_study_on_pocket_goes_on_where_it_stopped(tmp_path: Path, monkeypatch:
     assert len(said) == 3
     attacked = ablate("sage", out=tmp_path / "s", limit=4, only=only[:1], settings=FAST, attacks=["inside_out"], say=said.append)
     assert (tmp_path / "s" / "as-it-is-0" / "erasure.json").stat().st_mtime_ns == made, "nor for an attack that comes later"
-    assert {**attacked[0].scores, "asr_post/inside_out": None} == {**rows[0].scores, "asr_post/inside_out": None}
+    assert rows[0].scores.items() <= attacked[0].scores.items()
     assert attacked[0].scores["asr_post/inside_out"] is not None
     assert "| ASR inside_out |" in (tmp_path / "s" / "ablation.md").read_text()
 

@@ -80,18 +80,20 @@ def ablate(
     if wrong := [name for name in only if name not in known]:
         raise UnknownName("variant", wrong[0], known)
     model, rows = load_model(found.model), []
-    about = {"method": method, "benchmark": found.name, "part": part, "seeds": seeds, "limit": limit, "settings": dict(settings or {})}
-    about |= {"attacks": list(attacks)} if attacks else {}
+    about = {"method": method, "benchmark": found.name, "part": part, "seeds": seeds, "limit": limit}
+    about |= {"settings": dict(settings or {}), "attacks": list(attacks)}
     for name in only or known:
-        runs = []
-        for seed in range(seeds):
-            folder = out / re.sub(r"[^a-z0-9]+", "-", f"{name}-{seed}".lower()).strip("-")
-            config = {**(settings or {}), **known[name]}
-            runs.append(_one(method, folder, found, config, seed, part, limit, attacks, model, progress))
+        config = {**(settings or {}), **known[name]}
+        runs = [_one(method, _place(out, name, s), found, config, s, part, limit, attacks, model, progress) for s in range(seeds)]
         rows.append(_row(name, known[name], runs, attacks))
         say(_line(rows[-1]))
         write(out, about, rows)
     return rows
+
+
+def _place(out: Path, name: str, seed: int) -> Path:
+    """A variant's folder."""
+    return out / re.sub(r"[^a-z0-9]+", "-", f"{name}-{seed}".lower()).strip("-")
 
 
 def _one(
