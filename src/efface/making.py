@@ -33,6 +33,7 @@ from efface.ops.apply import applied_to, check_base
 from efface.ops.attack_run import AttackRun, before, under_attack
 from efface.ops.edits import SAMPLER
 from efface.ops.effect import effect_check
+from efface.ops.framed import check_whole
 from efface.ops.progress import Progress, Silent
 from efface.ops.run import Run
 
@@ -69,6 +70,7 @@ def make(
 ) -> Erasure:  # fmt: skip
     """Runs a method, checks its effect, and saves the erasure; checkpoints lie beside ``out`` until it is there."""
     check_family(function, model)
+    check_whole(model, concepts)
     config, chosen = configuration(function, preset, model.name, overrides)
     spec = RunSpec(model.name, model.fingerprint(), function.__name__, asdict(config), concepts, seed, chosen)
     return made(model, spec, out, lambda run: function(model, concepts, config, run), resume=resume, overwrite=overwrite, progress=progress)

@@ -219,6 +219,8 @@ def test_words_are_whole():
         (("--set", "erase_from=maybe"), ("true or false", "'maybe'")),
         (("--set", "sites=cross_al"), ("'cross_al'", "did you mean 'cross_all'")),
         (("--set", "steps=0"), ("0 steps",)),
+        (("--method", "sage"), ("at least 4 retain prompts, and there are 0", "--retain-file")),
+        (("--method", "sage", "--concept", "gun " * 90), ("the context ends before 'gun gun", "use a shorter name")),
         (("--set", "steps=-5"), ("-5 steps",)),
     ],
 )
@@ -227,6 +229,17 @@ def test_a_configuration_that_does_not_fit(capfd, tmp_path, tiny, args, words):
     check_refused(said, *words)
     assert said.out == ""
     assert content(tmp_path) == {}
+
+
+def test_templates_are_a_file_of_sentences_with_a_slot(capfd, tmp_path, tiny):
+    retain, templates = tmp_path / "retain.txt", tmp_path / "templates.txt"
+    retain.write_text("a cat\na dog\na cup\na car\n")
+    templates.write_text("a sketch of the woods\n")
+    said = call(
+        capfd, "erase", "gun", "--out", tmp_path / "x", "--model", tiny, "--method", "sage", "--retain-file", retain,
+        "--templates", templates, "--set", "runs=1", "--set", "sampler_steps=2",
+    )  # fmt: skip
+    check_refused(said, f"{templates}: 'a sketch of the woods' has no {{}}", early=False)
 
 
 def test_an_attack_that_does_not_fit(capfd, tmp_path, tiny, made):

@@ -93,6 +93,9 @@ def test_pooled_state_is_the_first_end_of_text(pocket):
 def test_a_long_prompt_says_what_was_cut(pocket):
     with pytest.warns(UserWarning, match="cut off: 'horse"):
         pocket.tokenize([" ".join(["cat"] * 22 + ["horse", "owl"])])
+    with pytest.warns(UserWarning, match=r"\(one of 2\); cut off: 'dog'") as said:
+        pocket.tokenize(["a cat", " ".join(["cat"] * 22 + ["dog"]), " ".join(["owl"] * 30)])
+    assert len(said) == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         pocket.tokenize([" ".join(["cat"] * 22)])

@@ -50,6 +50,9 @@ def erase(
     anchor: Annotated[str | None, typer.Option(help='What to draw in its place; "", the default, is nothing in particular.')] = None,
     kind: Annotated[str | None, typer.Option(help="object (the default), style, identity or domain.")] = None,
     retain_file: Annotated[Path | None, typer.Option(help="Prompts whose pictures must stay, one a line.")] = None,
+    templates: Annotated[
+        Path | None, typer.Option(help="Sentences with a {} for the concept, one a line, instead of SAGE's library.")
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A field of the method's configuration: lr=1e-4; repeat for more.")
     ] = None,
@@ -66,7 +69,7 @@ def erase(
 
     given = [*(concepts or []), *(concept or [])]
     wanted = concepts_of(given, listed, synonym or [], anchor, kind, retain_file, model)
-    overrides = settings_of(settings or [])
+    overrides = settings_of(settings or []) | ({} if templates is None else {"templates": str(templates)})
     data, line = run_erase(
         wanted, out=out, model=model, method=method, preset=preset, config=overrides, seed=seed, resume=resume, overwrite=overwrite
     )

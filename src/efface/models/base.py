@@ -109,10 +109,14 @@ class TextToImage(Protocol):
         ...
 
     def tokenize(self, prompts: Sequence[str]) -> Tokens:
-        """Prompts to tokens; warns, and says what was cut, when a prompt is too long.
+        """Prompts to tokens; warns once, and says what was cut, when prompts are too long.
 
         Every adapter calls `efface.core.policy.check_prompts` here first: all prompts come this way.
         """
+        ...
+
+    def cut_off(self, prompts: Sequence[str]) -> dict[str, str]:
+        """Of those prompts that are longer than the context, what is cut off."""
         ...
 
     def words(self, *, alone: bool = False) -> list[str]:

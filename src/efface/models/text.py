@@ -60,16 +60,20 @@ class ReadsText:
         """Where the model computes."""
         raise NotImplementedError
 
+    def cut_off(self, prompts: Sequence[str]) -> dict[str, str]:
+        """Of those prompts that are longer than the context, what is cut off."""
+        first = self.encoders[0].tokenizer
+        rows, length = first(list(prompts), truncation=False, verbose=False).input_ids, first.model_max_length
+        return {prompt: first.decode(row[length - 1 : -1]) for prompt, row in zip(prompts, rows, strict=True) if len(row) > length}
+
     def tokenize(self, prompts: Sequence[str]) -> Tokens:
-        """Prompts to tokens, padded to the context length; warns, and says what was cut, when a prompt is too long."""
+        """Prompts to tokens, padded to the context length; warns once, and says what was cut, when prompts are too long."""
         check_prompts(prompts)
         first = self.encoders[0].tokenizer
         length = first.model_max_length
-        full = first(list(prompts), truncation=False, verbose=False).input_ids
-        for prompt, row in zip(prompts, full, strict=True):
-            if len(row) > length:
-                cut = first.decode(row[length - 1 : -1])
-                warnings.warn(f"the prompt {prompt!r} is longer than {length - 2} tokens; cut off: {cut!r}", stacklevel=2)
+        if cut := self.cut_off(prompts):
+            (prompt, lost), more = next(iter(cut.items())), f" (one of {len(cut)})" if len(cut) > 1 else ""
+            warnings.warn(f"the prompt {prompt!r} is longer than {length - 2} tokens{more}; cut off: {lost!r}", stacklevel=2)
         batch = first(list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt")
         ids = batch.input_ids.to(self.device)
         eos = (ids == first.eos_token_id).int().argmax(-1)

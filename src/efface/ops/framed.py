@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from efface.core.concept import mentions
+from efface.core.concept import SLOT, Concept, fill, mentions
 from efface.core.errors import EffaceError
 from efface.models.base import Tokens
 from efface.models.editable import Editable
@@ -84,6 +84,14 @@ def framed(model: Editable, prompts: Sequence[str], words: Sequence[str]) -> Fra
     free = tokens.mask.bool() & ~_marked(subject, tokens.ids.shape[1])
     free[:, 0] = False
     return Framed(tokens, subject, free)
+
+
+def check_whole(model: Editable, concepts: Sequence[Concept]) -> None:
+    """Raises `EffaceError` where the context ends before a concept's word does, in one of the concept's own templates."""
+    heads = [fill([template.partition(SLOT)[0] + SLOT], concept.words) for concept in concepts for template in concept.templates]
+    if cut := model.cut_off([prompt for head in heads for prompt in head]):
+        prompt, lost = max(cut.items(), key=lambda row: len(row[1]))
+        raise EffaceError(f"the context ends before {lost!r} in {prompt!r}: use a shorter name")
 
 
 def _marked(places: Tensor, length: int) -> Tensor:
