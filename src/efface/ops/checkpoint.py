@@ -56,6 +56,14 @@ def clear(folder: Path) -> None:
             shutil.rmtree(path)
 
 
+def check(folder: Path, key: str) -> None:
+    """Raises `EffaceError` where a run of another key left a checkpoint there."""
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        content = read_json(path / STATE) if (path / STATE).is_file() else None
+        if isinstance(content, dict) and content.get("run") != key:
+            raise EffaceError(f"{path} is a checkpoint of another run: choose another folder, or do not resume")
+
+
 def all_of(folder: Path, phase: str) -> list[Path]:
     """A phase's checkpoints, the newest last."""
     pattern = re.compile(rf"{re.escape(phase)}-\d{{8}}")

@@ -84,7 +84,7 @@ class Loop:
         if not found:
             return 0
         tensors, content = checkpoint.load(found[-1])
-        if content["run"] != self.run.key or content["total"] != self.total:
+        if content["total"] != self.total:
             raise EffaceError(f"{found[-1]} is a checkpoint of another run: choose another folder, or do not resume")
         self._take(tensors, content, found[-1])
         return int(content["step"])

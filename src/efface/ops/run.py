@@ -16,6 +16,7 @@ from efface.core.seeds import derive_seed
 from efface.core.spec import RunSpec
 from efface.core.tensors import Tensor as CoreTensor
 
+from . import checkpoint
 from .loop import Loop, Stateful
 from .progress import Progress, Silent
 
@@ -33,7 +34,7 @@ class Run:
         progress: what shows how far it is.
         spec: the run's description, which the erasure carries.
         key: what checkpoints are marked with, by default the spec's hash; a checkpoint of another is refused.
-        resume: whether to go on from the checkpoints in the folder; otherwise they are removed.
+        resume: whether to go on from the checkpoints in the folder, all of this key; otherwise they are removed.
         every: steps between checkpoints; the last step always makes one.
         generators: those handed out so far, by name.
         history: every step's numbers by phase, as ``{"step": 0, "loss": 0.1, <part>: 0.05, "grad_norm": 1.2}``.
@@ -55,6 +56,8 @@ class Run:
     def __post_init__(self) -> None:
         if self.spec is not None and not self.key:
             self.key = self.spec.hash
+        if self.folder is not None and self.resume:
+            checkpoint.check(self.folder, self.key)
 
     def erasure(self, edits: Sequence[Edit], tensors: Mapping[str, CoreTensor] | None = None) -> Erasure:
         """What a method returns: its edits and their tensors under this run's description.
@@ -113,7 +116,7 @@ class Run:
             every: steps between checkpoints, by default the run's; 1 where a step takes as long as many others.
 
         Raises:
-            EffaceError: no steps at all, a loss, gradient or parameter that is not finite, or a checkpoint of another run.
+            EffaceError: no steps at all, a loss, gradient or parameter that is not finite, or a checkpoint of other tensors or steps.
         """
         if phase in self.history:
             raise ValueError(f"phase {phase!r} ran already: give every loop a name of its own")
