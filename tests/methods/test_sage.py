@@ -104,14 +104,15 @@ def test_what_is_said_is_erased_and_made_up_words_are_held_where_that_is_asked()
 
 
 def test_own_words_are_erased_beside_the_name_of_a_domain_alone() -> None:
-    def losses(kind: str, words: int) -> torch.Tensor:
+    def losses(kind: str, words: int, **more: float) -> torch.Tensor:
         concept = Concept("gun", kind=kind, retain=("x", "my x"))
-        run = made(tiny_model(), (concept,), words=words, words_pictures=4)
+        run = made(tiny_model(), (concept,), words=words, words_pictures=4, **more)
         return torch.tensor([step["erase"] for step in run.history["train"]])
 
     assert torch.equal(losses("object", 2), losses("object", 0))
     for kind in ("domain", "abstract"):
         assert float(losses(kind, 2)[0]) > 2 * float(losses(kind, 0)[0]), "a loss of more sentences"
+        assert torch.equal(losses(kind, 2, reach=-1.0), losses(kind, 0)), "words as near to the name go with it"
 
 
 def test_on_sdxl_both_encoders_forget_and_retained_prompts_move_less() -> None:

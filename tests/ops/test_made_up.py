@@ -56,3 +56,11 @@ def test_every_other_sentence_has_kin_of_the_concept_s_word() -> None:
     likeness = (normalize(soft.embeddings - table.mean(0), dim=-1) * normalize(table[frames.tokens.ids] - table.mean(0), dim=-1)).sum(-1)
     assert float(likeness.min()) >= 0.8 - 1e-4
     assert float(likeness.max()) <= 1 + 1e-4
+
+
+def test_how_many_words_lie_beyond_those_that_are_held() -> None:
+    model = tiny_model()
+    beyond = MadeUpWords(Student(model, "text_all"), 0.999).share_beyond
+    assert beyond("gun", []) == 0
+    assert beyond("gun", ["cat", "dog"]) == 0, "random embeddings"
+    assert beyond("my gun", ["cat", "gun"]) == 0.5, "as near as the nearest of its tokens"

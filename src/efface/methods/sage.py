@@ -20,7 +20,7 @@ sentence with it, r the retained prompts and "" among them:
              without   e(z_t, t, E*(p without c)) - eta ( e(z_t, t, E*(c)) - e(z_t, t, "") )    the sentence that does not name it
 
 z_t comes from pooled trajectories of the original. With ``words`` > 0, plain sentences with words of its own that the model draws a domain
-by are erased, too (`efface.ops.own_words`); the search stays with the concept's name.
+by are erased, too (`efface.ops.own_words`), unless most are nearer to its name than ``reach``; the search stays with the name.
 """
 
 from __future__ import annotations
@@ -32,10 +32,9 @@ import torch
 from torch import Tensor
 
 from efface.core.card import Card
-from efface.core.concept import SLOT, Concept
+from efface.core.concept import Concept
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError, UnknownName
-from efface.core.spread import spread
 from efface.models.editable import Editable
 from efface.ops.earlier import Earlier
 from efface.ops.inside_out import Search
@@ -49,7 +48,7 @@ from efface.ops.sentences import TARGETS, Runs, Sentences
 from efface.ops.similarity import Similarity
 from efface.ops.soft_prompts import embedding_table
 from efface.ops.student import Student
-from efface.ops.templates import fitting, library, read_templates
+from efface.ops.templates import chosen
 
 CARD = Card(
     name="sage",
@@ -166,11 +165,14 @@ class Cycle:
     """One concept's self-check and self-erasure, and the made-up words around it."""
 
     def __init__(self, student: Student, concept: Concept, config: Config, runs: Runs, run: Run) -> None:
-        one, self.student, self.config, self.run = concept.kind in ONE, student, config, run
+        self.student, self.config, self.run, self.made_up = student, config, run, MadeUpWords(student, config.reach)
+        model, sentences, each = student.model, chosen(concept.kind, config.templates, config.sentences), config.words_sentences
+        self.similarity, seed = Similarity(model, config.similarity), run.seed_for("pool", concept.name)
+        words, one = asked_for(concept, self.made_up, config, run)
+        self.domain = Sentences.of(model, concept.words, sentences, runs, seed, named=concept.name, beside=words, each=each)
         search = Search(config.objective, config.domain, config.attack_steps, config.attack_lr, config.free, config.scatter)
-        self.similarity, self.domain = Similarity(student.model, config.similarity), sentences(student.model, concept, config, runs, run)
-        self.earlier = Earlier(search, self.domain.frames, embedding_table(student.model), config.anew)
-        self.gone, self.made_up = SelfErasure(student, config.target, config.eta, said=config.said > 0), MadeUpWords(student, config.reach)
+        self.earlier = Earlier(search, self.domain.frames, embedding_table(model), config.anew)
+        self.gone = SelfErasure(student, config.target, config.eta, said=config.said > 0)
         self.hold, self.weight = (self.made_up.seen, config.made_up) if one else (self.made_up.said, config.made_up_wide)
         self.kin, self.gamma = config.kin if one else 1.0, config.graph_fine if concept.kind in FINE else config.graph
 
@@ -192,14 +194,12 @@ class Cycle:
         return {"erase": erase, "said": said, "made_up": held, **reached}
 
 
-def sentences(model: Editable, concept: Concept, config: Config, runs: Runs, run: Run) -> Sentences:
-    """The concept's words, and those that the model draws a domain by, in sentences of the library."""
-    count, seed = config.words if config.plain and concept.kind in WIDE else 0, run.seed_for("words")
+def asked_for(concept: Concept, made_up: MadeUpWords, config: Config, run: Run) -> tuple[list[str], bool]:
+    """The words that the model draws a domain by; none where most are nearer to its name than what is held: it goes as an object."""
+    count, model, seed = config.words if config.plain and concept.kind in WIDE else 0, made_up.student.model, run.seed_for("words")
     own = own_words(model, concept, count=count, pictures=config.words_pictures, asked=config.words_asked, seed=seed, progress=run.progress)
-    given = read_templates(config.templates) if config.templates else library(concept.kind)
-    chosen = [t for t in spread(fitting(given, concept.kind), config.sentences or None) if t != SLOT]
-    seed, beside = run.seed_for("pool", concept.name), [found.word for found in own]
-    return Sentences.of(model, concept.words, chosen, runs, seed, named=concept.name, beside=beside, each=config.words_sentences)
+    one = concept.kind in ONE or made_up.share_beyond(concept.name, words := [found.word for found in own]) > 0.5
+    return [] if one else words, one
 
 
 def check(config: Config, concepts: Sequence[Concept]) -> None:

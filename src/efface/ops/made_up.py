@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 
 import torch
@@ -71,6 +72,14 @@ class MadeUpWords:
         if least >= 1:
             return None
         return Soft(self.draw(frames.tokens.ids, generator, least, 1.0), frames.own() & _every_other(frames)[:, None])
+
+    def share_beyond(self, name: str, words: Sequence[str]) -> float:
+        """Share of the words that are more like the name than any made-up word that is held: by the best cosine between their tokens."""
+        tokens = [
+            self._table[t.ids[0, 1 : t.eos[0]]] - self._mean for t in map(self.student.model.tokenize, [[name], *([w] for w in words)])
+        ]
+        own, others = normalize(tokens[0], dim=-1), [normalize(rows, dim=-1) for rows in tokens[1:]]
+        return sum(float((rows @ own.T).max()) >= self.reach for rows in others) / max(1, len(others))
 
     def seen(self, domain: Sentences, size: int, generator: torch.Generator) -> Tensor:
         """The first loss over so many of the concept's sentences, each at a state of its own trajectories: a scalar."""

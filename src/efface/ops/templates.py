@@ -31,6 +31,12 @@ def read_templates(path: str | Path) -> tuple[str, ...]:
         return _lines(Path(path).read_text(encoding="utf-8"), str(path))
 
 
+def chosen(kind: str, path: str = "", limit: int = 0) -> tuple[str, ...]:
+    """So many (0: all) of a file's templates, or of the library's, for a kind of concept, evenly spread; none that is the concept alone."""
+    given = fitting(read_templates(path) if path else library(kind), kind)
+    return tuple(template for template in spread(given, limit or None) if template != SLOT)
+
+
 def prompts_of(concept: Concept, templates: Sequence[str], limit: int | None = None) -> tuple[str, ...]:
     """The concept's words in so many of the templates."""
     return fill(spread(fitting(templates, concept.kind), limit), concept.words)
