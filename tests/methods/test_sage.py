@@ -104,15 +104,21 @@ def test_what_is_said_is_erased_and_made_up_words_are_held_where_that_is_asked()
 
 
 def test_own_words_are_erased_beside_the_name_of_a_domain_alone() -> None:
-    def losses(kind: str, words: int, **more: float) -> torch.Tensor:
+    def losses(kind: str, words: int) -> torch.Tensor:
         concept = Concept("gun", kind=kind, retain=("x", "my x"))
-        run = made(tiny_model(), (concept,), words=words, words_pictures=4, **more)
+        run = made(tiny_model(), (concept,), words=words, words_pictures=4)
         return torch.tensor([step["erase"] for step in run.history["train"]])
 
     assert torch.equal(losses("object", 2), losses("object", 0))
     for kind in ("domain", "abstract"):
         assert float(losses(kind, 2)[0]) > 2 * float(losses(kind, 0)[0]), "a loss of more sentences"
-        assert torch.equal(losses(kind, 2, reach=-1.0), losses(kind, 0)), "words as near to the name go with it"
+
+
+@pytest.mark.parametrize(("reach", "held"), [(0.999, False), (-1.0, True)])
+def test_what_made_up_words_show_is_held_where_a_domain_s_own_words_lie_beyond_them(reach: float, held: bool) -> None:
+    domain = Concept("gun", kind="domain", retain=("x", "my x"))
+    history = made(tiny_model(), (domain,), words=2, words_pictures=4, made_up=1.0, reach=reach).history["train"]
+    assert (history[-1]["made_up"] > 0) == held
 
 
 def test_on_sdxl_both_encoders_forget_and_retained_prompts_move_less() -> None:

@@ -20,7 +20,7 @@ sentence with it, r the retained prompts and "" among them:
              without   e(z_t, t, E*(p without c)) - eta ( e(z_t, t, E*(c)) - e(z_t, t, "") )    the sentence that does not name it
 
 z_t comes from pooled trajectories of the original. With ``words`` > 0, plain sentences with words of its own that the model draws a domain
-by are erased, too (`efface.ops.own_words`), unless most are nearer to its name than ``reach``; the search stays with the name.
+by are erased, too (`efface.ops.own_words`); the search stays with the concept's name.
 """
 
 from __future__ import annotations
@@ -93,10 +93,10 @@ class Config:
     graph_form: str = field(default="cross", metadata={"help": "cosines within one encoder (self) or against the original (cross)"})
     local: float = field(default=1.0, metadata={"help": "weight of the local retention"})
     top: int = field(default=4, metadata={"help": "K, retained prompts a step that keep their predicted noise"})
-    made_up: float = field(default=0.0, metadata={"help": "weight of an object's or identity's sentences with made-up words: what is seen"})
-    made_up_wide: float = field(default=0.0, metadata={"help": "the same for others, which words as unknown may show: what is said"})
+    made_up: float = field(default=0.0, metadata={"help": "weight of what sentences with made-up words show, where none is a member"})
+    made_up_wide: float = field(default=0.0, metadata={"help": "the same of what they say, for domains with members as unlike the name"})
     made_up_batch: int = field(default=16, metadata={"help": "sentences with made-up words a step and concept"})
-    kin: float = field(default=1.0, metadata={"help": "cosine down to which made-up words are erased with an object or identity; 1: none"})
+    kin: float = field(default=1.0, metadata={"help": "cosine down to which made-up words go, too, where what they show is held; 1: none"})
     reach: float = field(default=0.5, metadata={"help": "cosine up to which a made-up word that must stay may be like the concept's"})
     pin_empty: bool = field(default=True, metadata={"help": "whether the empty prompt is retained, too"})
     templates: str = field(default="", metadata={"help": "a file of sentences with {}, one a line; by default the library"})
@@ -195,11 +195,11 @@ class Cycle:
 
 
 def asked_for(concept: Concept, made_up: MadeUpWords, config: Config, run: Run) -> tuple[list[str], bool]:
-    """The words that the model draws a domain by; none where most are nearer to its name than what is held: it goes as an object."""
+    """The words that the model draws a domain by, and whether made-up words may be held as an object's are: most lie beyond these."""
     count, model, seed = config.words if config.plain and concept.kind in WIDE else 0, made_up.student.model, run.seed_for("words")
     own = own_words(model, concept, count=count, pictures=config.words_pictures, asked=config.words_asked, seed=seed, progress=run.progress)
-    one = concept.kind in ONE or made_up.share_beyond(concept.name, words := [found.word for found in own]) > 0.5
-    return [] if one else words, one
+    words = [found.word for found in own]
+    return words, concept.kind in ONE or made_up.share_beyond(concept.name, words) > 0.5
 
 
 def check(config: Config, concepts: Sequence[Concept]) -> None:
