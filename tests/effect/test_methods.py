@@ -146,6 +146,16 @@ def test_the_model_s_own_words_take_members_that_nobody_named(pocket: UNetModel,
 
 
 @pytest.mark.effect
+def test_a_domain_whose_words_lie_near_its_name_goes_and_its_neighbours_stay(pocket: UNetModel, tmp_path: Path) -> None:
+    """Coffee is nearly as near to vice as beer: held loosely, as weapon's are, its near neighbours kept 0.63."""
+    api.erase(Benchmark.load("pocket-vice").concept, out=tmp_path / "e", model=pocket, method="sage")
+    result = api.evaluate(tmp_path / "e", "pocket-vice", model=pocket)
+    assert value(result, "rer", "domain") >= 0.9, result.one_line()
+    assert value(result, "kept", "near") >= 0.9, result.one_line()
+    assert value(result, "kept", "other") >= 0.93, result.one_line()
+
+
+@pytest.mark.effect
 def test_sage_keeps_other_animals_and_withstands_its_search(pocket: UNetModel, tmp_path: Path) -> None:
     api.erase(Benchmark.load("pocket-animal").concept, out=tmp_path / "e", model=pocket, method="sage")
     api.attack(tmp_path / "e", "inside_out", "pocket-animal", model=pocket, limit=24)
