@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from efface.core.concept import SLOT, Concept, fill, mentions
+from efface.core.concept import Concept, mentions
 from efface.core.errors import EffaceError
 from efface.models.base import Tokens
 from efface.models.editable import Editable
@@ -87,11 +87,10 @@ def framed(model: Editable, prompts: Sequence[str], words: Sequence[str]) -> Fra
 
 
 def check_whole(model: Editable, concepts: Sequence[Concept]) -> None:
-    """Raises `EffaceError` where the context ends before a concept's word does, in one of the concept's own templates."""
-    heads = [fill([template.partition(SLOT)[0] + SLOT], concept.words) for concept in concepts for template in concept.templates]
-    if cut := model.cut_off([prompt for head in heads for prompt in head]):
-        prompt, lost = max(cut.items(), key=lambda row: len(row[1]))
-        raise EffaceError(f"the context ends before {lost!r} in {prompt!r}: use a shorter name")
+    """Raises `EffaceError` where one of a concept's words, alone, is longer than the context."""
+    if cut := model.cut_off([word for concept in concepts for word in concept.words]):
+        word, lost = next(iter(cut.items()))
+        raise EffaceError(f"the context ends before {lost!r} in {word!r}: use a shorter name")
 
 
 def _marked(places: Tensor, length: int) -> Tensor:
