@@ -219,9 +219,9 @@ def test_words_are_whole():
         (("--set", "erase_from=maybe"), ("true or false", "'maybe'")),
         (("--set", "sites=cross_al"), ("'cross_al'", "did you mean 'cross_all'")),
         (("--set", "steps=0"), ("0 steps",)),
+        (("--set", "steps=-5"), ("-5 steps",)),
         (("--method", "sage"), ("at least 4 retain prompts, and there are 0", "--retain-file")),
         (("--method", "sage", "--concept", "gun " * 90), ("the context ends before 'gun gun", "use a shorter name")),
-        (("--set", "steps=-5"), ("-5 steps",)),
     ],
 )
 def test_a_configuration_that_does_not_fit(capfd, tmp_path, tiny, args, words):

@@ -137,20 +137,12 @@ def test_the_verdict_sees_what_esd_does_to_an_identity(pocket: UNetModel, tmp_pa
 
 
 @pytest.mark.effect
-def test_the_model_s_own_words_take_members_that_nobody_named(pocket: UNetModel, tmp_path: Path) -> None:
-    """By the name and the search alone SAGE erases 0.34 of the domain."""
-    api.erase(Benchmark.load("pocket-weapon").concept, out=tmp_path / "e", model=pocket, method="sage")
-    result = api.evaluate(tmp_path / "e", "pocket-weapon", model=pocket)
-    assert value(result, "rer", "domain") >= 0.65, result.one_line()
-    assert value(result, "kept", "near") >= 0.9, result.one_line()
-
-
-@pytest.mark.effect
-def test_a_domain_whose_words_lie_near_its_name_goes_and_its_neighbours_stay(pocket: UNetModel, tmp_path: Path) -> None:
-    """Coffee is nearly as near to vice as beer: held loosely, as weapon's are, its near neighbours kept 0.63."""
-    api.erase(Benchmark.load("pocket-vice").concept, out=tmp_path / "e", model=pocket, method="sage")
-    result = api.evaluate(tmp_path / "e", "pocket-vice", model=pocket)
-    assert value(result, "rer", "domain") >= 0.9, result.one_line()
+@pytest.mark.parametrize(("benchmark", "domain"), [("pocket-weapon", 0.65), ("pocket-vice", 0.9)])
+def test_the_model_s_own_words_take_members_that_nobody_named(pocket: UNetModel, tmp_path: Path, benchmark: str, domain: float) -> None:
+    """By the name and the search alone SAGE erases 0.34 of weapon's domain; with made-up words held loosely, vice's near keeps 0.63."""
+    api.erase(Benchmark.load(benchmark).concept, out=tmp_path / "e", model=pocket, method="sage")
+    result = api.evaluate(tmp_path / "e", benchmark, model=pocket)
+    assert value(result, "rer", "domain") >= domain, result.one_line()
     assert value(result, "kept", "near") >= 0.9, result.one_line()
     assert value(result, "kept", "other") >= 0.93, result.one_line()
 

@@ -75,11 +75,10 @@ class MadeUpWords:
 
     def share_beyond(self, name: str, words: Sequence[str]) -> float:
         """Share of the words that are more like the name than any made-up word that is held: by the best cosine between their tokens."""
-        tokens = [
-            self._table[t.ids[0, 1 : t.eos[0]]] - self._mean for t in map(self.student.model.tokenize, [[name], *([w] for w in words)])
-        ]
-        own, others = normalize(tokens[0], dim=-1), [normalize(rows, dim=-1) for rows in tokens[1:]]
-        return sum(float((rows @ own.T).max()) >= self.reach for rows in others) / max(1, len(others))
+        tokens = self.student.model.tokenize([name, *words])
+        rows = zip(normalize(self._table[tokens.ids] - self._mean, dim=-1), tokens.eos.tolist(), strict=True)
+        own, *others = (row[1:end] for row, end in rows)
+        return sum(float((other @ own.T).max()) >= self.reach for other in others) / max(1, len(others))
 
     def seen(self, domain: Sentences, size: int, generator: torch.Generator) -> Tensor:
         """The first loss over so many of the concept's sentences, each at a state of its own trajectories: a scalar."""
