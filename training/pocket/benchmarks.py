@@ -35,6 +35,7 @@ FILES = {
     "pocket-owl": "owl",
     "pocket-lion": "lion",
     "pocket-tool": "tool",
+    "pocket-vehicle": "vehicle",
 }
 Row = dict[str, Any]
 
