@@ -97,7 +97,6 @@ FLOORS = {
     ("concept_ablation", "pocket-santa"): (0.95, 0.92),
     ("concept_ablation", "pocket-animal"): (0.95, 0.91),
     ("concept_ablation", "pocket-style"): (0.78, 0.95),
-    ("sage", "pocket-weapon"): (0.95, 0.93),
     ("sage", "pocket-style"): (0.95, 0.93),
     ("advunlearn", "pocket-weapon"): (0.85, 0.75),
     ("uce", "pocket-weapon"): (0.95, 0.9),
@@ -142,6 +141,7 @@ def test_the_model_s_own_words_take_members_that_nobody_named(pocket: UNetModel,
     """By the name and the search alone SAGE erases 0.34 of weapon's domain; with made-up words held loosely, vice's near keeps 0.63."""
     api.erase(Benchmark.load(benchmark).concept, out=tmp_path / "e", model=pocket, method="sage")
     result = api.evaluate(tmp_path / "e", benchmark, model=pocket)
+    assert value(result, "rer", "name") >= 0.95, result.one_line()
     assert value(result, "rer", "domain") >= domain, result.one_line()
     assert value(result, "kept", "near") >= 0.9, result.one_line()
     assert value(result, "kept", "other") >= 0.93, result.one_line()
