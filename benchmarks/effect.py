@@ -21,20 +21,20 @@ import typer
 from PIL import Image
 
 from efface import api
-from efface.benchmarks.protocol import Benchmark
-from efface.checks import load_erasure
+from efface.api.validation import load_erasure
+from efface.benchmarks.benchmark import Benchmark
 from efface.cli.erase import settings_of
 from efface.core.concept import Concept, mentions
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
-from efface.core.plain import plain_dict
 from efface.core.registry import METHODS
 from efface.core.result import Result
-from efface.making import configuration
-from efface.models.load import load_model
-from efface.models.unet import UNetModel
-from efface.ops.progress import RichProgress
-from efface.report.grid import labelled_grid
+from efface.core.serialization import plain_dict
+from efface.execution import configuration
+from efface.models.loading import load_model
+from efface.models.stable_diffusion import UNetModel
+from efface.ops.training.progress import RichProgress
+from efface.reporting.image_grid import labelled_grid
 
 DOCS = Path(__file__).parents[1] / "docs"
 DEFAULT = ("pocket-weapon", "pocket-santa", "pocket-style", "pocket-animal", "pocket-vice")
@@ -51,12 +51,24 @@ def measure(
         artifact = Path(folder) / "-".join(path.stem for path in targets.values())
         moved = artifact.with_name(f"{artifact.name}-on-{to}")
         if not artifact.is_dir():
-            api.erase(concepts, out=artifact, model=model, method=method, seed=seed, config=settings, progress=RichProgress())
+            api.erase(
+                concepts, out=artifact, model=model, method=method, seed=seed, config=settings, progress=RichProgress()
+            )
         erasure = load_erasure(artifact)
         check_kept(erasure, method, settings)
         assert erasure.cost is not None
-        cost = {"seconds": erasure.cost.seconds, "threads": torch.get_num_threads(), "peak_memory_bytes": erasure.cost.peak_memory_bytes}
-        about = {"method": method, "set": settings, "root_seed": seed, "cost": cost, "together": list(targets) if len(targets) > 1 else []}
+        cost = {
+            "seconds": erasure.cost.seconds,
+            "threads": torch.get_num_threads(),
+            "peak_memory_bytes": erasure.cost.peak_memory_bytes,
+        }
+        about = {
+            "method": method,
+            "set": settings,
+            "root_seed": seed,
+            "cost": cost,
+            "together": list(targets) if len(targets) > 1 else [],
+        }
         if to and not moved.is_dir():
             api.transfer(artifact, to, out=moved, progress=RichProgress())
         for name, target in targets.items():
@@ -100,11 +112,18 @@ def picture(evidence: Path, method: str) -> None:
     for when in ("before", "after"):
         for row in picks:
             sheets.append(Image.open(evidence / row[when]).convert("RGB"))
-            labels.append("\n".join([*textwrap.wrap(row["prompt"], 27)[:2], f"{when}: {row[f'seen_{when}']['object']}"]))
+            labels.append(
+                "\n".join([*textwrap.wrap(row["prompt"], 27)[:2], f"{when}: {row[f'seen_{when}']['object']}"])
+            )
     order = [i for start in range(0, 12, 6) for block in (0, 12) for i in range(block + start, block + start + 6)]
     title = f"{method}: weapon erased from pocket"
     grid = labelled_grid(
-        [sheets[i] for i in order], [labels[i] for i in order], title=title, subtitle="the same seeds before and after", columns=6, side=160
+        [sheets[i] for i in order],
+        [labels[i] for i in order],
+        title=title,
+        subtitle="the same seeds before and after",
+        columns=6,
+        side=160,
     )
     grid.save(DOCS / "methods" / f"{method}.png")
 
@@ -119,9 +138,12 @@ def main(
     to: Annotated[str, typer.Option(help="another model to carry each erasure over to, such as pocket-sibling")] = "",
     together: Annotated[bool, typer.Option(help="erase the concepts of all these benchmarks at once")] = False,
     keep: Annotated[
-        Path | None, typer.Option(help="a folder for the erasures with their evidence; one that is there is not made again")
+        Path | None,
+        typer.Option(help="a folder for the erasures with their evidence; one that is there is not made again"),
     ] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="a field of the method's configuration: name=value")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="a field of the method's configuration: name=value")
+    ] = None,
 ) -> None:
     """Measure."""
     names, chosen = list(benchmark or DEFAULT), settings_of(settings or [])

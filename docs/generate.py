@@ -15,16 +15,16 @@ from typing import Any
 import typer.main
 from measured import measured
 
-from efface.benchmarks.protocol import GROUPS, Benchmark, names
-from efface.benchmarks.protocol import PARTS as PARTS_OF_A_BENCHMARK
+from efface.benchmarks.benchmark import GROUPS, Benchmark, names
+from efface.benchmarks.benchmark import PARTS as PARTS_OF_A_BENCHMARK
 from efface.cli.main import app
-from efface.core.catalogue import entry
-from efface.core.catalogue import names as concept_names
+from efface.core.builtin_concepts import entry
+from efface.core.builtin_concepts import names as concept_names
 from efface.core.registry import ATTACKS, METHODS, Registry
 from efface.core.result import Result
-from efface.models.load import embedded_folder
-from efface.report.tables import markdown_table
-from efface.worlds import load_split, load_world
+from efface.models.loading import embedded_folder
+from efface.pocket_world import load_split, load_world
+from efface.reporting.tables import markdown_table
 
 DOCS = Path(__file__).parent
 
@@ -39,10 +39,18 @@ def pocket_tables() -> str:
     folder = embedded_folder("pocket")
     card = json.loads((folder / "training_card.json").read_text())
     q = card["quality"]
-    goals = {"named object": "90 %", "background": "95 %", "style": "95 %", "rare synonym": "90 %", "hypernym alone gives a member": "90 %"}
+    goals = {
+        "named object": "90 %",
+        "background": "95 %",
+        "style": "95 %",
+        "rare synonym": "90 %",
+        "hypernym alone gives a member": "90 %",
+    }
     lines = ["| prompts of combinations never rendered in training, 20 DDIM steps | goal | measured |", "|---|---|---|"]
     lines += [f"| {name} | {goal} | {percent(q[name])} |" for name, goal in goals.items()]
-    lines += [f"| named object, style {style} | | {percent(row)} |" for style, row in q["named object by style"].items()]
+    lines += [
+        f"| named object, style {style} | | {percent(row)} |" for style, row in q["named object by style"].items()
+    ]
     lines += [
         f"| named object: the judge cannot tell | | {percent(q['named object, cannot tell'])} |",
         f"| seconds a picture, batch 16, {q['settings']['threads']} threads | 0.3 | {q['seconds a picture']:.2f} |",
@@ -57,13 +65,19 @@ def pocket_tables() -> str:
         if k in ("clean", "blurred", "noisy")
     ]
     lines += ["", "| destroyed pictures | the judge cannot tell, or sees nothing | n |", "|---|---|---|"]
-    lines += [f"| {k} | {v['cannot tell or nothing']:.1%} | {v['n']} |" for k, v in q["judge"].items() if isinstance(v, dict) and "n" in v]
+    lines += [
+        f"| {k} | {v['cannot tell or nothing']:.1%} | {v['n']} |"
+        for k, v in q["judge"].items()
+        if isinstance(v, dict) and "n" in v
+    ]
     lines += ["", "| text encoder: a class's members among the objects nearest to its word | |", "|---|---|"]
     lines += [f"| {k} | {v} |" for k, v in q["nearest to the hypernym"].items()]
     lines += ["", "| trained | steps | pictures seen | parameters |", "|---|---|---|---|"]
     folder_of = {"clip": "text_encoder", "decoder": "vae"}
     for stage, row in card["stages"].items():
-        lines.append(f"| {stage} | {row['steps']:,} | {row['pictures seen']:,} | {card['parameters'][folder_of.get(stage, stage)]:,} |")
+        lines.append(
+            f"| {stage} | {row['steps']:,} | {row['pictures seen']:,} | {card['parameters'][folder_of.get(stage, stage)]:,} |"
+        )
     return "\n".join(lines)
 
 
@@ -72,25 +86,39 @@ def world_tables() -> str:
     world, split = load_world(), load_split()
     lines = ["| class | words for the class | adjectives | descriptions |", "|---|---|---|---|"]
     lines += [
-        f"| {c.id} | {', '.join(c.hypernyms)} | {', '.join(c.attributes)} | {', '.join(c.implicit)} |" for c in world.categories.values()
+        f"| {c.id} | {', '.join(c.hypernyms)} | {', '.join(c.attributes)} | {', '.join(c.implicit)} |"
+        for c in world.categories.values()
     ]
     lines += ["", "| object | class | names | rare | descriptions | split |", "|---|---|---|---|---|---|"]
     for t in world.things.values():
         part = "retain" if t.id in split.retain else "held out" if t.id in split.heldout else "scored domain"
-        lines.append(f"| {t.id} | {t.category} | {', '.join(t.names)} | {', '.join(t.rare)} | {', '.join(t.implicit)} | {part} |")
+        lines.append(
+            f"| {t.id} | {t.category} | {', '.join(t.names)} | {', '.join(t.rare)} | {', '.join(t.implicit)} | {part} |"
+        )
     lines += ["", "| place | phrases | rare |", "|---|---|---|"]
     lines += [f"| {b.id} | {', '.join(b.phrases)} | {', '.join(b.rare)} |" for b in world.backgrounds.values()]
     lines += ["", "| style | before the subject | after it |", "|---|---|---|"]
-    lines += [f"| {s.id} | {', '.join(p or '(nothing)' for p in s.prefixes)} | {', '.join(s.suffixes)} |" for s in world.styles.values()]
+    lines += [
+        f"| {s.id} | {', '.join(p or '(nothing)' for p in s.prefixes)} | {', '.join(s.suffixes)} |"
+        for s in world.styles.values()
+    ]
     lines += ["", "| concept | part | kind | members | near neighbours |", "|---|---|---|---|---|"]
     lines += [
-        f"| {c.name} | {c.part} | {c.kind} | {', '.join(c.members) or c.style} | {', '.join(c.near)} |" for c in split.concepts.values()
+        f"| {c.name} | {c.part} | {c.kind} | {', '.join(c.members) or c.style} | {', '.join(c.near)} |"
+        for c in split.concepts.values()
     ]
     return "\n".join(lines)
 
 
 def _options(name: str, command: Any) -> list[str]:
-    rows = [f"## efface {name}", "", (command.help or "").strip(), "", "| argument or option | meaning | default |", "|---|---|---|"]
+    rows = [
+        f"## efface {name}",
+        "",
+        (command.help or "").strip(),
+        "",
+        "| argument or option | meaning | default |",
+        "|---|---|---|",
+    ]
     for p in command.params:
         if p.name == "help":
             continue
@@ -118,9 +146,18 @@ def page_of(registry: Registry, name: str) -> str:
     card = registry.card(name)
     module = importlib.import_module(f"{registry.package}.{name}")
     link = f"[arXiv {card.arxiv}](https://arxiv.org/abs/{card.arxiv})" if card.arxiv else "no paper of its own"
-    lines = [f"{card.summary} {card.paper}; {link}.", "", *(["This is a reconstruction.", ""] if card.reconstruction else [])]
+    lines = [
+        f"{card.summary} {card.paper}; {link}.",
+        "",
+        *(["This is a reconstruction.", ""] if card.reconstruction else []),
+    ]
     needs = [
-        word for word, needed in (("gradients", card.needs_gradient), ("pictures of the anchor or concept", card.needs_images)) if needed
+        word
+        for word, needed in (
+            ("gradients", card.needs_gradient),
+            ("pictures of the anchor or concept", card.needs_images),
+        )
+        if needed
     ]
     lines += ["| trains | needs | families |", "|---|---|---|"]
     lines += [f"| {card.trains or 'nothing'} | {' and '.join(needs) or 'nothing'} | {', '.join(card.families)} |", ""]
@@ -141,7 +178,10 @@ def page_of(registry: Registry, name: str) -> str:
 def comparison() -> str:
     """Every method on every benchmark."""
     lines = ["| method | trains | summary |", "|---|---|---|"]
-    lines += [f"| [{c.title}](methods/{c.name}.md) | {c.trains or 'nothing'} | {c.summary} |" for c in map(METHODS.card, METHODS.names())]
+    lines += [
+        f"| [{c.title}](methods/{c.name}.md) | {c.trains or 'nothing'} | {c.summary} |"
+        for c in map(METHODS.card, METHODS.names())
+    ]
     for benchmark in names():
         paths = {name: DOCS / "results" / f"{name}-{benchmark}-0.json" for name in METHODS.names()}
         results = {name: Result.load(path) for name, path in paths.items() if path.is_file()}
@@ -184,7 +224,10 @@ def _checked(registry: Registry, name: str, family: str) -> str:
 
 def benchmark_tables() -> str:
     """What every benchmark draws."""
-    lines = ["| benchmark | version | concept | part | name | domain | near | other |", "|---|---|---|---|---|---|---|---|"]
+    lines = [
+        "| benchmark | version | concept | part | name | domain | near | other |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for name in names():
         b = Benchmark.load(name)
         for part in PARTS_OF_A_BENCHMARK:
@@ -195,7 +238,10 @@ def benchmark_tables() -> str:
 
 def concept_table() -> str:
     """The concepts that ship."""
-    lines = ["| name | kind | other words | anchor | retain prompts | version | source |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "| name | kind | other words | anchor | retain prompts | version | source |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for e in map(entry, concept_names()):
         c = e.concept
         cells = (e.name, c.kind, ", ".join(c.synonyms), c.anchor, len(c.retain), e.version, e.source)

@@ -6,12 +6,12 @@ import json
 import sys
 from pathlib import Path
 
-from efface.benchmarks.protocol import names
+from efface.benchmarks.benchmark import names
 from efface.core.registry import ATTACKS
 from efface.core.result import Result
-from efface.report.tables import markdown_table
-from efface.sweep.ablation import plot, table
-from efface.sweep.ablation import read as read_study
+from efface.reporting.tables import markdown_table
+from efface.studies.ablation import plot, table
+from efface.studies.ablation import read as read_study
 
 DOCS = Path(__file__).parent
 
@@ -33,7 +33,15 @@ def measured(name: str) -> list[str]:
         lines += ["", f"Measured on pocket, test part, {how}:"]
         lines += ["", markdown_table(results).strip(), "", "| benchmark | verdict |", "|---|---|"]
         lines += [f"| {benchmark} | {result.one_line()} |" for benchmark, result in results.items()]
-    lines += over_seeds(found) + searched(results) + compared(name) + together(name) + transferred(name) + placed(name) + varied(name)
+    lines += (
+        over_seeds(found)
+        + searched(results)
+        + compared(name)
+        + together(name)
+        + transferred(name)
+        + placed(name)
+        + varied(name)
+    )
     if (DOCS / "methods" / f"{name}.png").is_file():
         lines += ["", f"![weapon erased by {name}, before and after]({name}.png)"]
     return lines
@@ -48,11 +56,16 @@ def over_seeds(found: dict[int, dict[str, Result]]) -> list[str]:
         for benchmark, result in results.items():
             by_benchmark.setdefault(benchmark, []).append(result)
     several = {benchmark: results for benchmark, results in by_benchmark.items() if len(results) > 1}
-    columns = [key for key in (*shown, *attacks) if any(len(_values(runs, *key)) == len(runs) for runs in several.values())]
+    columns = [
+        key for key in (*shown, *attacks) if any(len(_values(runs, *key)) == len(runs) for runs in several.values())
+    ]
     if not several:
         return []
     head = ["", "Over seeds (`--seeds 3`), mean (lowest to highest):", ""]
-    head += [f"| benchmark | seeds | {' | '.join('/'.join(key) for key in columns)} |", "|---|---|" + "---|" * len(columns)]
+    head += [
+        f"| benchmark | seeds | {' | '.join('/'.join(key) for key in columns)} |",
+        "|---|---|" + "---|" * len(columns),
+    ]
     rows = []
     for benchmark, results in several.items():
         cells = []
@@ -79,7 +92,9 @@ def searched(results: dict[str, Result]) -> list[str]:
                 continue
             spent = "no success" if cost is None or cost.value is None else f"{cost.value:.2g}"
             total = f"{score.provenance.attack_seconds or 0:.0f}"
-            rows.append(f"| {benchmark} | {attack} | {score.value:.2f} | {score.n} | {score.provenance.attack_steps} | {total} | {spent} |")
+            rows.append(
+                f"| {benchmark} | {attack} | {score.value:.2f} | {score.n} | {score.provenance.attack_steps} | {total} | {spent} |"
+            )
     if not rows:
         return []
     head = ["", "Attacks with a search, their budgets, and what a success costs:", ""]
@@ -129,8 +144,17 @@ def transferred(name: str) -> list[str]:
         lines.append(f"| {there.about['benchmark']['name']} | {here.about['root_seed']} | {to} | {' | '.join(cells)} |")
     if not lines:
         return []
-    head = ["", "Carried over to another denoiser without training (`efface apply --to`), on its own model / there:", ""]
-    return [*head, "| benchmark | seed | to | RER name | RER domain | kept near | kept other |", "|---|---|---|---|---|---|---|", *lines]
+    head = [
+        "",
+        "Carried over to another denoiser without training (`efface apply --to`), on its own model / there:",
+        "",
+    ]
+    return [
+        *head,
+        "| benchmark | seed | to | RER name | RER domain | kept near | kept other |",
+        "|---|---|---|---|---|---|---|",
+        *lines,
+    ]
 
 
 def _short(result: Result, metric: str, group: str) -> str:
@@ -145,13 +169,22 @@ def varied(name: str) -> list[str]:
         return []
     about, rows = read_study(path)
     if "--check" not in sys.argv:
-        (DOCS / "methods" / f"{name}-ablation.svg").write_text(plot(rows, f"{name} on {about['benchmark']}, {about['part']} part"))
+        (DOCS / "methods" / f"{name}-ablation.svg").write_text(
+            plot(rows, f"{name} on {about['benchmark']}, {about['part']} part")
+        )
     few = f", {about['limit']} pictures a group" if about["limit"] else ""
     given = f" --benchmark {about['benchmark']}" + (f" --limit {about['limit']}" if about["limit"] else "")
     given += "".join(f" --set {key}={value}" for key, value in about.get("settings", {}).items())
     given += "".join(f" --attack {attack}" for attack in about.get("attacks", ()))
     said = f"Ablation (`efface ablate {name}{given}`): {about['benchmark']}, {about['part']} part{few}, {about['seeds']} seed"
-    return ["", f"{said}{'s' if about['seeds'] > 1 else ''}.", "", table(rows).strip(), "", f"![ablation]({name}-ablation.svg)"]
+    return [
+        "",
+        f"{said}{'s' if about['seeds'] > 1 else ''}.",
+        "",
+        table(rows).strip(),
+        "",
+        f"![ablation]({name}-ablation.svg)",
+    ]
 
 
 def placed(name: str) -> list[str]:

@@ -6,18 +6,21 @@ from functools import partial
 
 import pytest
 import torch
+from helpers.tiny import tiny_model
 
-from efface.detectors.judge import Judge, load_judge
-from efface.models.load import load_model
-from efface.models.unet import UNetModel
-from efface.ops.effect import effect_check
+from efface.detectors.pocket_judge import Judge, load_judge
+from efface.models.loading import load_model
+from efface.models.stable_diffusion import UNetModel
+from efface.ops.editing.change_check import effect_check
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _quiet(tmp_path_factory: pytest.TempPathFactory) -> None:
     torch.manual_seed(0)
     base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # pytest-xdist's workers draw the same pictures
+    shared = (
+        base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    )  # pytest-xdist's workers draw the same pictures
     os.environ["EFFACE_CACHE"] = str(shared / "pictures")
 
 
@@ -26,8 +29,8 @@ def _few_steps(request: pytest.FixtureRequest) -> Iterator[None]:
     """Hundreds of erasures are made here: the check that something changed, which ends each of them, and the look draw little."""
     with pytest.MonkeyPatch.context() as patch:
         if "not effect" in request.config.option.markexpr:
-            patch.setattr("efface.making.effect_check", partial(effect_check, steps=3))
-            patch.setattr("efface.benchmarks.look.PICTURES", 6)
+            patch.setattr("efface.execution.effect_check", partial(effect_check, steps=3))
+            patch.setattr("efface.benchmarks.quick_evaluation.PICTURES", 6)
         yield
 
 
@@ -48,3 +51,8 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def tiny() -> UNetModel:
+    return tiny_model()

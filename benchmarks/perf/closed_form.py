@@ -21,7 +21,7 @@ from torch import Tensor
 
 import efface.methods.speed as speed
 from efface.ops.closed_form import GramAccumulator, LowRank, Pairs, Preserve, Problem, Refined, k_means
-from efface.ops.closed_form.artifact import layered_edit, low_rank_edit
+from efface.ops.closed_form.to_edits import layered_edit, low_rank_edit
 
 WIDTH, LAYERS = 768, [320] * 10 + [640] * 10 + [1280] * 12
 
@@ -73,7 +73,9 @@ def with_speed(layers: dict[str, Tensor], concepts: int, retained: int, refine: 
     pairs = Pairs(states(concepts, 1), states(concepts, 2), torch.full((concepts,), 1 / concepts))
     kept, empty = states(retained, 3).double(), states(77, 4).double()
     config = speed.Config(beta=0.05, threshold=0.8)
-    sites: Any = SimpleNamespace(parameters={n: w for i, (n, w) in enumerate(layers.items()) if i % 2}, component="unet")
+    sites: Any = SimpleNamespace(
+        parameters={n: w for i, (n, w) in enumerate(layers.items()) if i % 2}, component="unet"
+    )
 
     def work() -> None:
         held = torch.cat([empty[:, :1], k_means(empty[:, 1:], 3, torch.Generator().manual_seed(0))], dim=1)
@@ -83,7 +85,9 @@ def with_speed(layers: dict[str, Tensor], concepts: int, retained: int, refine: 
         provisional, refined, generator = Problem(pairs, ridge=1.0).solve(), Refined(), torch.Generator().manual_seed(0)
         edits: dict[str, LowRank] = {}
         for name, w in sites.parameters.items():
-            edits[name] = speed.within(pairs, refined.gram(w.double(), provisional, kept, generator), held, config).solve()
+            edits[name] = speed.within(
+                pairs, refined.gram(w.double(), provisional, kept, generator), held, config
+            ).solve()
         layered_edit(edits, sites)
 
     return timed(work, 2)[0]
@@ -112,7 +116,11 @@ def main(concepts: int = 200, retained: int = 1352) -> None:
     fast, ours = timed(lambda: shared(layers, source, anchor, 0.5))
     apart = max(float((ours[n] - published[n]).norm() / published[n].norm()) for n in layers)
     many = timed(lambda: shared(layers, states(1000, 1), states(1000, 2), 0.5))[0]
-    whole = timed(lambda: Problem(Pairs(states(1000, 1), states(1000, 2), torch.ones(1000)), Preserve(states(1000, 3)), 0.5).solve())[0]
+    whole = timed(
+        lambda: Problem(
+            Pairs(states(1000, 1), states(1000, 2), torch.ones(1000)), Preserve(states(1000, 3)), 0.5
+        ).solve()
+    )[0]
     print(json.dumps({
         "concepts": concepts, "matrices": len(LAYERS), "per_layer_loop_seconds": slow, "one_solve_seconds": fast, "ratio": slow / fast,
         "relative_difference": apart, "uce_1000_concepts_seconds": many, "uce_1000_concepts_1000_preserved_solve_seconds": whole,

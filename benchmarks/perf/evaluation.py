@@ -16,14 +16,14 @@ from pathlib import Path
 import torch
 import typer
 
-from efface.benchmarks.cache import PictureCache
-from efface.benchmarks.draw import Painter
-from efface.benchmarks.protocol import Benchmark, Row
+from efface.benchmarks.benchmark import Benchmark, Row
+from efface.benchmarks.collectors import Watch
+from efface.benchmarks.image_cache import PictureCache
+from efface.benchmarks.image_generation import Painter
 from efface.benchmarks.runner import stream
-from efface.benchmarks.watch import Watch
-from efface.metrics.base import Target
-from efface.models.load import embedded_folder, load_model
-from efface.ops.progress import Silent
+from efface.metrics.detections import Target
+from efface.models.loading import embedded_folder, load_model
+from efface.ops.training.progress import Silent
 
 BATCH = 16
 
@@ -38,7 +38,13 @@ def plain(rows: list[Row], steps: int, guidance: float) -> float:
     for start in range(0, len(rows), BATCH):
         part = rows[start : start + BATCH]
         seeds = [torch.Generator().manual_seed(row.seed) for row in part]
-        pipe([row.text for row in part], num_inference_steps=steps, guidance_scale=guidance, generator=seeds, output_type="pt")
+        pipe(
+            [row.text for row in part],
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            generator=seeds,
+            output_type="pt",
+        )
     return time.perf_counter() - began
 
 

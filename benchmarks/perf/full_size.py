@@ -25,8 +25,8 @@ from stand_ins import Clock, Peak, random_pipeline
 
 from efface.core.errors import EffaceError
 from efface.core.io import atomic_write_json, read_json
-from efface.models.load import DTYPES
-from efface.models.unet import UNetModel
+from efface.models.loading import DTYPES
+from efface.models.stable_diffusion import UNetModel
 
 GOALS = {
     "ratio_as_published": ">= 62.1, aim 100", "ratio_without_pool": "AdvUnlearn: aim 10", "peak_gb": "<= 8 in bf16 on a GPU",
@@ -36,10 +36,22 @@ GOALS = {
 def machine(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
     """Where it was measured."""
     info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
-    cpu = next((row.partition(":")[2].strip() for row in info.splitlines() if row.startswith("model name")), platform.processor())
-    found = {"cpu": cpu, "cores": os.cpu_count(), "threads": torch.get_num_threads(), "torch": torch.__version__, "device": device.type}
+    cpu = next(
+        (row.partition(":")[2].strip() for row in info.splitlines() if row.startswith("model name")),
+        platform.processor(),
+    )
+    found = {
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "device": device.type,
+    }
     if device.type == "cuda":
-        found |= {"gpu": torch.cuda.get_device_name(device), "gpu_gb": torch.cuda.get_device_properties(device).total_memory / 1e9}
+        found |= {
+            "gpu": torch.cuda.get_device_name(device),
+            "gpu_gb": torch.cuda.get_device_properties(device).total_memory / 1e9,
+        }
     return {**found, "dtype": str(dtype).removeprefix("torch."), "python": platform.python_version()}
 
 
@@ -49,7 +61,14 @@ def sizes(model: UNetModel) -> dict[str, Any]:
     total = sum(p.nbytes for part in model.components.values() for p in part.parameters())
     latent = list(model.initial_noise([0]).shape[1:])
     tokens, width = model.encode([""]).states.shape[1:]
-    return {"weights": "random", "millions": millions, "weights_gb": total / 1e9, "latent": latent, "tokens": tokens, "width": width}
+    return {
+        "weights": "random",
+        "millions": millions,
+        "weights_gb": total / 1e9,
+        "latent": latent,
+        "tokens": tokens,
+        "width": width,
+    }
 
 
 @dataclass
@@ -92,7 +111,12 @@ class Report:
                 unit = next((key for key in ("seconds", "minutes") if key in shown), "")
                 said = f"{value:.4g} {unit}" if isinstance(value, float) else str(value)
                 table.add_row(
-                    part, name, said, shown.get("how", ""), shown.get("from", ""), GOALS.get(name.removeprefix("advunlearn_"), "")
+                    part,
+                    name,
+                    said,
+                    shown.get("how", ""),
+                    shown.get("from", ""),
+                    GOALS.get(name.removeprefix("advunlearn_"), ""),
                 )
         return table
 
@@ -103,10 +127,16 @@ def main(
     tiny: Annotated[bool, typer.Option("--tiny", help="a narrow model")] = False,
     only: Annotated[str, typer.Option(help=f"parts, with commas: {', '.join(PARTS)}")] = ",".join(PARTS),
     batch: Annotated[int, typer.Option(help="sentences of a search; SAGE's default")] = 4,
-    search_steps: Annotated[int, typer.Option(help="steps of an outside-in search that are measured, 0: all 30; CUDA all, CPU 2")] = -1,
-    guided_steps: Annotated[int, typer.Option(help="guided sampling steps measured for each state, 0: all due; CUDA all, CPU 2")] = -1,
+    search_steps: Annotated[
+        int, typer.Option(help="steps of an outside-in search that are measured, 0: all 30; CUDA all, CPU 2")
+    ] = -1,
+    guided_steps: Annotated[
+        int, typer.Option(help="guided sampling steps measured for each state, 0: all due; CUDA all, CPU 2")
+    ] = -1,
     rounds: Annotated[int, typer.Option(help="training steps that are measured; CUDA 5, CPU 1")] = 0,
-    cpu_time: Annotated[bool, typer.Option("--cpu-time", help="CPU time of the process, where others use the same cores")] = False,
+    cpu_time: Annotated[
+        bool, typer.Option("--cpu-time", help="CPU time of the process, where others use the same cores")
+    ] = False,
     beside: Annotated[str, typer.Option(help="what else ran on the machine, for the JSON")] = "",
     out: Annotated[Path, typer.Option(help="the JSON")] = Path("full_size.json"),
 ) -> None:

@@ -17,14 +17,14 @@ import efface.attacks.outside_in as unlearn_diff
 import efface.methods.advunlearn as advunlearn
 import efface.methods.sage as sage
 from efface.core.concept import SLOT
-from efface.models.load import load_model
-from efface.ops.inside_out import Search, inside_out
-from efface.ops.pool import TrajectoryPool
-from efface.ops.sentences import Runs, Sentences
-from efface.ops.similarity import Similarity
-from efface.ops.soft_prompts import embedding_table, single_words
-from efface.ops.student import Student
-from efface.ops.templates import library
+from efface.models.loading import load_model
+from efface.ops.adversarial.embedding_attack import Search, inside_out
+from efface.ops.text.concept_prompts import Runs, Sentences
+from efface.ops.text.similarity import Similarity
+from efface.ops.text.soft_prompts import embedding_table, single_words
+from efface.ops.text.templates import library
+from efface.ops.training.student import Student
+from efface.ops.training.trajectory_pool import TrajectoryPool
 
 PARTS = ("memory", "run", "load", "search", "step")
 
@@ -67,11 +67,19 @@ class Bench(Timing):
         similarity, table = Similarity(self.model, self.config.similarity), embedding_table(self.model)
         with clock.measure("search"):
             inside_out(
-                how, about.frames, about.alone, erased=student.frozen(), original=self.model.encode, table=table, similarity=similarity
+                how,
+                about.frames,
+                about.alone,
+                erased=student.frozen(),
+                original=self.model.encode,
+                table=table,
+                similarity=similarity,
             )
         return number(clock.seconds["search"], False, self.source(self.full, clock))
 
-    def outside(self, templates: list[str], runs: Runs, student: Student, states: type[TrajectoryPool]) -> dict[str, Any]:
+    def outside(
+        self, templates: list[str], runs: Runs, student: Student, states: type[TrajectoryPool]
+    ) -> dict[str, Any]:
         """AdvUnlearn's search, ``min_d || e(z_t, t, E([d, c])) - e(z_t, t, E*(c)) ||^2``, a new z_t each step."""
         self.say(f"outside-in, {'from the pool' if states is Filled else 'as published'}")
         clock, config = Clock(self.model.device), advunlearn.Config(batch=self.batch, attack_steps=self.steps)
@@ -80,7 +88,15 @@ class Bench(Timing):
         drawn = first.pool.draw_each(range(len(templates)), torch.Generator().manual_seed(0))
         with clock.measure("all"):
             attack = clock.wrapped("search", advunlearn.attack, clock)
-            attack(self.model, student, about, drawn, config, self.run_for("advunlearn", clock), embedding_table(self.model).shape[1])
+            attack(
+                self.model,
+                student,
+                about,
+                drawn,
+                config,
+                self.run_for("advunlearn", clock),
+                embedding_table(self.model).shape[1],
+            )
         return self.step_of([clock.seconds["all"]], clock, self.steps, "search")
 
     def with_pictures(self, templates: list[str]) -> dict[str, Any]:
@@ -91,7 +107,9 @@ class Bench(Timing):
         words, config = single_words(self.model), unlearn_diff.Config(levels=1, steps=self.steps)
         with clock.measure("search"):
             unlearn_diff.search(self.model, tokens, clean, words, config, torch.Generator().manual_seed(0))
-        return number(clock.seconds["search"] * self.full / self.steps, self.steps != self.full, self.source(self.steps, clock))
+        return number(
+            clock.seconds["search"] * self.full / self.steps, self.steps != self.full, self.source(self.steps, clock)
+        )
 
     def about(self, templates: list[str], runs: Runs, states: type[TrajectoryPool]) -> Sentences:
         """The sentences, with their states."""
@@ -126,13 +144,23 @@ class Bench(Timing):
                 f"{self.pooled_prompts} prompts, {config.sampler_steps} guided steps each, as the one measured",
             ),
         }  # fmt: skip
-        rows = {name: {"minutes": minutes, "how": "extrapolated", "from": source} for name, (minutes, source) in parts.items()}
+        rows = {
+            name: {"minutes": minutes, "how": "extrapolated", "from": source}
+            for name, (minutes, source) in parts.items()
+        }
         whole = sum(minutes for minutes, _ in parts.values())
-        return {**rows, "whole": {"minutes": whole, "how": "extrapolated", "from": f"{config.steps} steps and the pools"}}
+        return {
+            **rows,
+            "whole": {"minutes": whole, "how": "extrapolated", "from": f"{config.steps} steps and the pools"},
+        }
 
     def load(self, tries: int = 3) -> dict[str, Any]:
         """`load_model` of the model's folder against reading the same files' tensors; all is copied once, so that no map stays unread."""
-        clock, device, best = Clock(self.model.device), self.model.device, {"plain": float("inf"), "load_model": float("inf")}
+        clock, device, best = (
+            Clock(self.model.device),
+            self.model.device,
+            {"plain": float("inf"), "load_model": float("inf")},
+        )
         with tempfile.TemporaryDirectory() as folder:
             self.say("writing the model")
             self.model.pipe.save_pretrained(folder)
@@ -150,9 +178,14 @@ class Bench(Timing):
                         del model
                     best[name] = min(best[name], clock.now() - began)
         found: dict[str, Any] = {
-            name: number(seconds, False, f"the fastest of {tries}, files in the cache") for name, seconds in best.items()
+            name: number(seconds, False, f"the fastest of {tries}, files in the cache")
+            for name, seconds in best.items()
         }
-        speed = {"value": size / best["load_model"], "how": "measured", "from": f"{size:.3g} GB in {best['load_model']:.3g} s"}
+        speed = {
+            "value": size / best["load_model"],
+            "how": "measured",
+            "from": f"{size:.3g} GB in {best['load_model']:.3g} s",
+        }
         return {
             **found,
             "files_gb": counted(size * 1e9),

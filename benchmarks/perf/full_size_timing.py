@@ -14,13 +14,13 @@ from stand_ins import Clock, Filled, Peak, Resampled, StepTimes, states_from
 
 import efface.methods.advunlearn as advunlearn
 import efface.methods.sage as sage
-import efface.ops.earlier as earlier
+import efface.ops.adversarial.warm_start as earlier
 from efface.core.concept import SLOT, Concept
 from efface.core.spec import RunSpec
-from efface.models.unet import UNetModel
-from efface.ops.pool import TrajectoryPool
-from efface.ops.run import Run
-from efface.ops.templates import library
+from efface.models.stable_diffusion import UNetModel
+from efface.ops.text.templates import library
+from efface.ops.training.run import Run
+from efface.ops.training.trajectory_pool import TrajectoryPool
 
 NOUNS = (
     "table", "chair", "lamp", "window", "door", "river", "mountain", "cloud", "tree", "flower", "horse", "cow", "bird", "fish", "boat",
@@ -40,7 +40,11 @@ def number(seconds: float, extrapolated: bool, source: str) -> dict[str, Any]:
 def ratio(slow: dict[str, Any], fast: dict[str, Any]) -> dict[str, Any]:
     """How many times as long, from two of these."""
     how = "extrapolated" if "extrapolated" in (slow["how"], fast["how"]) else "measured"
-    return {"value": slow["seconds"] / fast["seconds"], "how": how, "from": f"{slow['seconds']:.4g} s / {fast['seconds']:.4g} s"}
+    return {
+        "value": slow["seconds"] / fast["seconds"],
+        "how": how,
+        "from": f"{slow['seconds']:.4g} s / {fast['seconds']:.4g} s",
+    }
 
 
 @dataclass
@@ -111,13 +115,17 @@ class Timing:
         with torch.no_grad():
             cond = self.model.encode([CONCEPT.name] * rows)
             self.model.predict(self.model.initial_noise([0]), 1, cond[:1])  # the first pass of all is slower
-        points = self.model.trajectory(cond, steps=self.config.sampler_steps, guidance=self.config.guidance, seeds=range(rows))
+        points = self.model.trajectory(
+            cond, steps=self.config.sampler_steps, guidance=self.config.guidance, seeds=range(rows)
+        )
         next(points)
         self.say(f"one guided step of {rows} pictures")
         with clock.measure("guided"):
             next(points)
         points.close()  # type: ignore[attr-defined]
-        steps, times = self.trained(sage, sage.Config(batch=self.batch, steps=2 * self.rounds, warmup=self.rounds), Filled)
+        steps, times = self.trained(
+            sage, sage.Config(batch=self.batch, steps=2 * self.rounds, warmup=self.rounds), Filled
+        )
         warm, attacked = fmean(steps[: self.rounds]), fmean(steps[self.rounds :])
         said = f"{self.rounds} step{'s' * (self.rounds > 1)}"
         return {

@@ -14,10 +14,10 @@ import typer
 
 from efface.core.concept import Concept
 from efface.methods.esd import PRESETS, Config
-from efface.models.load import load_model
-from efface.ops.pool import TrajectoryPool
-from efface.ops.student import Student
+from efface.models.loading import load_model
+from efface.ops.training.student import Student
 from efface.ops.targets import neg_guidance
+from efface.ops.training.trajectory_pool import TrajectoryPool
 
 
 def live() -> int:

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from efface.core.seeds import derive_seed
-from efface.models import load
-from efface.models.base import Params
+from efface.models import loading
+from efface.models.protocol import Params
 from efface.models.single_file import clip_tokenizer
-from efface.ops.pool import Batch, TrajectoryPool
+from efface.ops.training.trajectory_pool import Batch, TrajectoryPool
 
-SD1 = Path(load.__file__).parent / "data" / "original" / "sd1"
+SD1 = Path(loading.__file__).parent / "data" / "original" / "sd1"
 NARROW: dict[str, dict[str, Any]] = {
     "unet": {"block_out_channels": [32, 64, 64, 64], "norm_num_groups": 8, "sample_size": 8, "cross_attention_dim": 32},
     "text_encoder": {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2},
@@ -50,7 +50,9 @@ def random_pipeline(device: torch.device, dtype: torch.dtype, tiny: bool) -> Any
     finally:
         torch.set_default_dtype(torch.float32)
     rest = {"tokenizer": clip_tokenizer(), "scheduler": DDIMScheduler.from_pretrained(SD1 / "scheduler")}
-    return StableDiffusionPipeline(**parts, **rest, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+    return StableDiffusionPipeline(
+        **parts, **rest, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+    )
 
 
 @dataclass
@@ -146,13 +148,18 @@ class Resampled(Filled):
             points = self.model.trajectory(self.cond[prompt], steps=self.steps, guidance=self.guidance, seeds=seeds)
             point = list(islice(points, last))[-1]
         t = torch.full((len(runs),), point.t, device=device)
-        return Batch(point.z, t, prompt, self.cond[prompt], point.conditional.value, point.unconditional.value, runs, steps)
+        return Batch(
+            point.z, t, prompt, self.cond[prompt], point.conditional.value, point.unconditional.value, runs, steps
+        )
 
 
 @contextmanager
 def states_from(kind: type[TrajectoryPool]) -> Iterator[None]:
     """The library's functions take their states from another pool."""
-    with patch("efface.ops.sentences.TrajectoryPool", kind), patch("efface.ops.retention.TrajectoryPool", kind):
+    with (
+        patch("efface.ops.text.concept_prompts.TrajectoryPool", kind),
+        patch("efface.ops.retention.relation_graph.TrajectoryPool", kind),
+    ):
         yield
 
 
@@ -174,7 +181,9 @@ class Peak:
     @property
     def what(self) -> str:
         """Which memory."""
-        return "torch.cuda.max_memory_allocated" if self.device.type == "cuda" else "peak resident memory of the process"
+        return (
+            "torch.cuda.max_memory_allocated" if self.device.type == "cuda" else "peak resident memory of the process"
+        )
 
     def gigabytes(self) -> float:
         """The peak so far."""

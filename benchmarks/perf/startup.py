@@ -8,7 +8,11 @@ import subprocess
 import sys
 import time
 
-COMMANDS = {"python": ["-c", "pass"], "import efface": ["-c", "import efface"], "efface --help": ["-m", "efface", "--help"]}
+COMMANDS = {
+    "python": ["-c", "pass"],
+    "import efface": ["-c", "import efface"],
+    "efface --help": ["-m", "efface", "--help"],
+}
 
 
 def seconds(arguments: list[str]) -> float:
@@ -20,4 +24,6 @@ def seconds(arguments: list[str]) -> float:
 
 if __name__ == "__main__":
     times = {name: statistics.median(seconds(arguments) for _ in range(7)) for name, arguments in COMMANDS.items()}
-    print(json.dumps({name: {"seconds": t, "times_python": t / times["python"]} for name, t in times.items()}, indent=2))
+    print(
+        json.dumps({name: {"seconds": t, "times_python": t / times["python"]} for name, t in times.items()}, indent=2)
+    )

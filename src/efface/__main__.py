@@ -1,5 +1,5 @@
 """``python -m efface``."""
 
-from .cli import main
+from efface.cli import main
 
 main()

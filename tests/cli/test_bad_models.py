@@ -25,9 +25,9 @@ from transformers import CLIPTextModelWithProjection
 
 from efface.core.edits import Edit
 from efface.core.errors import EffaceError
-from efface.models.load import load_model
-from efface.models.unet import UNetModel
-from efface.ops.blobs import to_blob
+from efface.models.loading import load_model
+from efface.models.stable_diffusion import UNetModel
+from efface.ops.tensor_conversion import to_blob
 
 
 @pytest.fixture(autouse=True)
@@ -116,7 +116,9 @@ def test_a_text_encoder_of_another_width(tmp_path, capfd, artifact):
         pipe.save_pretrained(tmp_path / name / "m")
         if name == "one":
             refused_by_all(capfd, tmp_path / name / "m", artifact, *said)
-        check_refused(call(capfd, "sample", "a cat", "--model", tmp_path / name / "m", "--out", tmp_path / "x.png"), *said)
+        check_refused(
+            call(capfd, "sample", "a cat", "--model", tmp_path / name / "m", "--out", tmp_path / "x.png"), *said
+        )
 
 
 def test_mixed_precisions_in_memory_and_on_the_disk(tmp_path, capfd):
@@ -137,7 +139,10 @@ def test_a_lora_for_another_base(tmp_path, tiny, capfd, artifact):
     other, wide = tiny_pipe(1), tiny_pipe(unet={"cross_attention_dim": 48}, text={"hidden_size": 48})
     other.save_pretrained(tmp_path / "other")
     wide.save_pretrained(tmp_path / "wide")
-    for model, words in (("other", ("other is not the base of this erasure", "% from the one")), ("wide", ("wide", "this erasure"))):
+    for model, words in (
+        ("other", ("other is not the base of this erasure", "% from the one")),
+        ("wide", ("wide", "this erasure")),
+    ):
         refused_by_all(capfd, tmp_path / model, artifact, *words, alone=False)
     forced = call(capfd, "apply", artifact, "--to", tmp_path / "wide", "--out", tmp_path / "x", "--force")
     check_refused(forced, "low-rank factors", "do not fit")
@@ -169,7 +174,11 @@ def test_out_of_memory_says_what_to_lower(tmp_path, tiny, capfd, monkeypatch, po
     assert not (tmp_path / "y").exists()
     monkeypatch.undo()
     monkeypatch.setattr(type(tiny_pipe()), "to", full)
-    check_refused(call(capfd, "sample", "a cat", "--out", tmp_path / "x.png", "--model", tiny), "the model does not fit", "smaller dtype")
+    check_refused(
+        call(capfd, "sample", "a cat", "--out", tmp_path / "x.png", "--model", tiny),
+        "the model does not fit",
+        "smaller dtype",
+    )
 
 
 def test_a_unet_for_other_states_is_told_in_memory():

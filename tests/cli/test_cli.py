@@ -12,7 +12,9 @@ from PIL import Image
 
 
 def run(*args: str, cwd=None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "efface", *args], capture_output=True, text=True, cwd=cwd, timeout=300, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "efface", *args], capture_output=True, text=True, cwd=cwd, timeout=300, check=False
+    )
 
 
 def test_sample_draws_a_labelled_grid(tmp_path):
@@ -77,13 +79,18 @@ except SystemExit:
 print([m for m in ('torch', 'diffusers', 'transformers', 'numpy') if m in sys.modules], file=sys.stderr)
 """
     for args in ("'--help'", "'sample', '--help'", "'sample', 'a cat', '--model', 'poket'"):
-        done = subprocess.run([sys.executable, "-c", code.format(args=args)], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code.format(args=args)], capture_output=True, text=True, check=True
+        )
         assert done.stderr.strip().splitlines()[-1] == "[]", args
 
 
 def test_import_is_lazy():
     done = subprocess.run(
-        [sys.executable, "-c", "import efface, sys; print('torch' in sys.modules)"], capture_output=True, text=True, check=True
+        [sys.executable, "-c", "import efface, sys; print('torch' in sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout.strip() == "False"
 

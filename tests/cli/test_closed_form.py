@@ -42,7 +42,10 @@ def test_a_file_of_concepts_one_more_and_one_back(capfd: Capture, tmp_path: Path
     assert "'Gun' is given twice" in call(capfd, *erase, "--concepts", listed, "--out", tmp_path / "g").err
     listed.write_text("gun\n")
     retain.write_text("a red gun\n")
-    assert "contains 'gun'" in call(capfd, *erase, "--concepts", listed, "--retain-file", retain, "--out", tmp_path / "g").err
+    assert (
+        "contains 'gun'"
+        in call(capfd, *erase, "--concepts", listed, "--retain-file", retain, "--out", tmp_path / "g").err
+    )
 
 
 def test_a_gram_that_is_preserved(capfd: Capture, tmp_path: Path) -> None:
@@ -52,7 +55,10 @@ def test_a_gram_that_is_preserved(capfd: Capture, tmp_path: Path) -> None:
     assert (made["captions"], made["states"], made["width"]) == (3, 48, 32)
     plain = ("erase", "gun", "--method", "uce", "--model", model)
     assert call(capfd, *plain, "--out", tmp_path / "a").code == 0
-    assert call(capfd, *plain, "--set", f"gram={tmp_path / 'gram'}", "--set", "gram_scale=1", "--out", tmp_path / "b").code == 0
+    assert (
+        call(capfd, *plain, "--set", f"gram={tmp_path / 'gram'}", "--set", "gram_scale=1", "--out", tmp_path / "b").code
+        == 0
+    )
     gram = GramAccumulator.load(tmp_path / "gram").matrix
     moved = [shared_matrix(Erasure.load(tmp_path / name)) - torch.eye(32) for name in "ab"]
     a, b = (float((e @ gram * e).sum()) for e in moved)

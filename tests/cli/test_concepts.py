@@ -9,7 +9,7 @@ import pytest
 from helpers.cli import call, check_refused, tiny_folder
 
 from efface.cli.erase import concept_of
-from efface.core.catalogue import entry, names
+from efface.core.builtin_concepts import entry, names
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
 
@@ -36,11 +36,17 @@ def test_a_name_alone_is_the_concept_that_ships(capfd, tmp_path, tiny):
     assert said.code == 0, said
     assert "tench as efface ships it: object, tinca tinca" in said.err
     assert Erasure.load(tmp_path / "e").concepts == (entry("tench").concept,)
-    for i, flags in enumerate((("--anchor", "a carp"), ("--kind", "object"), ("--synonym", "doctor fish"), ("--anchor", ""))):
+    for i, flags in enumerate(
+        (("--anchor", "a carp"), ("--kind", "object"), ("--synonym", "doctor fish"), ("--anchor", ""))
+    ):
         said = call(capfd, *erase, *flags, "--out", tmp_path / str(i))
         assert (said.code, "as efface ships it" in said.err) == (0, False), said
         assert Erasure.load(tmp_path / str(i)).concepts[0].retain == ()
-    check_refused(call(capfd, "erase", "identity-template", "--model", tiny, "--out", tmp_path / "x"), "is to be filled in", "mine.yaml")
+    check_refused(
+        call(capfd, "erase", "identity-template", "--model", tiny, "--out", tmp_path / "x"),
+        "is to be filled in",
+        "mine.yaml",
+    )
     check_refused(call(capfd, *erase, "--out", tmp_path / "e"), "is there already")
 
 

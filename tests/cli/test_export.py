@@ -47,7 +47,9 @@ def test_what_a_user_gets_wrong_is_one_line(capfd, tmp_path, tiny, made):
     check_refused(call(capfd, "export", tmp_path, "--out", out), "is no erasure")
     check_refused(call(capfd, "export", made, "--out", made, "--overwrite"), "is not an export")
     check_refused(call(capfd, "export", made, "--out", tmp_path / "no" / "where"), "does not exist")
-    check_refused(call(capfd, "export", made, "--out", out, "--model", "pocket"), "is not the base of this erasure", early=False)
+    check_refused(
+        call(capfd, "export", made, "--out", out, "--model", "pocket"), "is not the base of this erasure", early=False
+    )
     guided = tmp_path / "guided"
     assert call(capfd, "erase", "gun", "--method", "negative_prompt", "--model", tiny, "--out", guided).code == 0
     check_refused(call(capfd, "export", guided, "--out", out, "--model", tiny), "a guidance edit acts while sampling")
@@ -55,9 +57,9 @@ def test_what_a_user_gets_wrong_is_one_line(capfd, tmp_path, tiny, made):
 
 
 def test_the_verbs_stay_callable_although_packages_have_their_names(tmp_path):
-    import efface.export.write
-    import efface.report.page
+    import efface.exporters.write
+    import efface.reporting.page
 
-    for verb in (efface.export, efface.report):
+    for verb in (efface.exporters, efface.reporting):
         with pytest.raises(efface.EffaceError, match="no erasure"):
             verb(tmp_path, tmp_path / "out")

@@ -23,9 +23,9 @@ from efface.core import tensors
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
 from efface.core.errors import BaseMismatch, DamagedArtifact
-from efface.models.load import load_model
-from efface.ops.apply import applied, apply
-from efface.ops.run import Run
+from efface.models.loading import load_model
+from efface.ops.editing.apply import applied, apply
+from efface.ops.training.run import Run
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -82,17 +82,35 @@ ERASE = ("erase", "gun", "--out", "x")
 REFUSED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "method": ((*ERASE, "--method", "esdd"), ("unknown method 'esdd'", "did you mean 'esd'")),
     "attack": (("attack", "e", "--attack", "synonym"), ("unknown attack", "did you mean 'synonyms'")),
-    "benchmark": (("evaluate", "e", "--benchmark", "pocket-wepon"), ("unknown benchmark", "did you mean 'pocket-weapon'")),
+    "benchmark": (
+        ("evaluate", "e", "--benchmark", "pocket-wepon"),
+        ("unknown benchmark", "did you mean 'pocket-weapon'"),
+    ),
     "benchmark of an attack": (("attack", "e", "--benchmark", "pocket-wepon"), ("did you mean 'pocket-weapon'",)),
     "benchmark file": (("evaluate", "e", "--benchmark", "none.yaml"), ("cannot read none.yaml",)),
-    "benchmark field": (("evaluate", "e", "--benchmark", "field.yaml"), ("unknown benchmark field 'nam'", "did you mean 'name'")),
+    "benchmark field": (
+        ("evaluate", "e", "--benchmark", "field.yaml"),
+        ("unknown benchmark field 'nam'", "did you mean 'name'"),
+    ),
     "no benchmark fits": (("evaluate", "e"), ("no benchmark is for 'gun'", "pocket-weapon")),
-    "part": (("evaluate", "e", "--benchmark", "pocket-weapon", "--part", "tset"), ("unknown part", "did you mean 'test'")),
-    "part of an attack": (("attack", "e", "--benchmark", "pocket-weapon", "--part", "dav"), ("unknown part", "did you mean 'dev'")),
+    "part": (
+        ("evaluate", "e", "--benchmark", "pocket-weapon", "--part", "tset"),
+        ("unknown part", "did you mean 'test'"),
+    ),
+    "part of an attack": (
+        ("attack", "e", "--benchmark", "pocket-weapon", "--part", "dav"),
+        ("unknown part", "did you mean 'dev'"),
+    ),
     "model": ((*ERASE, "--model", "poket"), ("unknown model", "did you mean 'pocket'")),
     "model that is no pipeline": ((*ERASE, "--model", "home"), ("no model_index.json",)),
-    "model to evaluate": (("evaluate", "e", "--benchmark", "pocket-weapon", "--model", "poket"), ("did you mean 'pocket'",)),
-    "model to attack": (("attack", "e", "--benchmark", "pocket-weapon", "--model", "poket"), ("did you mean 'pocket'",)),
+    "model to evaluate": (
+        ("evaluate", "e", "--benchmark", "pocket-weapon", "--model", "poket"),
+        ("did you mean 'pocket'",),
+    ),
+    "model to attack": (
+        ("attack", "e", "--benchmark", "pocket-weapon", "--model", "poket"),
+        ("did you mean 'pocket'",),
+    ),
     "setting": ((*ERASE, "--set", "steps"), ("--set 'steps'", "name=value")),
     "setting of an attack": (("attack", "e", "--set", "phrases"), ("--set 'phrases'", "name=value")),
     "no concept": (("erase", "--out", "x"), ("no concept given", "'weapon'")),
@@ -100,9 +118,18 @@ REFUSED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "blank concept": (("erase", "gun", "--concept", "  ", "--out", "x"), ("name is empty",)),
     "two equal concepts": (("erase", "gun", "--concept", "Gun ", "--out", "x"), ("given twice", "leave one out")),
     "anchor": ((*ERASE, "--anchor", "GUN"), ("the concept itself",)),
-    "retain set with the concept": ((*ERASE, "--retain-file", "gun.txt"), ("'a photo of a Gun.'", "take it out of the retain set")),
-    "retain set with a synonym": (("erase", "pistol", "--synonym", "gun", "--out", "x", "--retain-file", "gun.txt"), ("contains 'gun'",)),
-    "retain set of another concept": (("erase", "cat", "gun", "--out", "x", "--retain-file", "gun.txt"), ("retain prompt",)),
+    "retain set with the concept": (
+        (*ERASE, "--retain-file", "gun.txt"),
+        ("'a photo of a Gun.'", "take it out of the retain set"),
+    ),
+    "retain set with a synonym": (
+        ("erase", "pistol", "--synonym", "gun", "--out", "x", "--retain-file", "gun.txt"),
+        ("contains 'gun'",),
+    ),
+    "retain set of another concept": (
+        ("erase", "cat", "gun", "--out", "x", "--retain-file", "gun.txt"),
+        ("retain prompt",),
+    ),
     "no retain file": ((*ERASE, "--retain-file", "none.txt"), ("cannot read none.txt",)),
     "retain folder": ((*ERASE, "--retain-file", "home"), ("cannot read home",)),
     "retain file that is no text": ((*ERASE, "--retain-file", "latin.txt"), ("cannot read latin.txt", "UTF-8")),
@@ -121,8 +148,14 @@ REFUSED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "no artifact to report": (("report", "home"), ("no erasure",)),
     "no artifact to evaluate": (("evaluate", "none"), ("no erasure", "efface erase")),
     "no artifact to attack": (("attack", "gun.txt"), ("no erasure", "efface erase")),
-    "flipped bit, evaluate": (("evaluate", "bit", "--benchmark", "pocket-weapon"), ("bit is not as it was written", "weights.safetensors")),
-    "flipped bit, attack": (("attack", "bit", "--benchmark", "pocket-weapon"), ("bit is not as it was written", "weights.safetensors")),
+    "flipped bit, evaluate": (
+        ("evaluate", "bit", "--benchmark", "pocket-weapon"),
+        ("bit is not as it was written", "weights.safetensors"),
+    ),
+    "flipped bit, attack": (
+        ("attack", "bit", "--benchmark", "pocket-weapon"),
+        ("bit is not as it was written", "weights.safetensors"),
+    ),
     "cut short, evaluate": (("evaluate", "cut", "--benchmark", "pocket-weapon"), ("weights.safetensors", "truncated")),
     "cut short, attack": (("attack", "cut", "--benchmark", "pocket-weapon"), ("weights.safetensors", "truncated")),
     "cut short, report": (("report", "cut"), ("cut",)),
@@ -130,14 +163,20 @@ REFUSED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "no artifact to apply": (("apply", "home", "--to", "pocket"), ("no erasure",)),
     "flipped bit, apply": (("apply", "bit", "--to", "pocket", "--out", "y"), ("bit is not as it was written",)),
     "method to ablate": (("ablate", "sagee"), ("unknown method", "did you mean 'sage'")),
-    "benchmark of an ablation": (("ablate", "sage", "--benchmark", "pocket-instrumnt"), ("did you mean 'pocket-instrument'",)),
+    "benchmark of an ablation": (
+        ("ablate", "sage", "--benchmark", "pocket-instrumnt"),
+        ("did you mean 'pocket-instrument'",),
+    ),
     "replay": (("attack", "e", "--replay", "home"), ("home is no attack set",)),
     "picture": (("sample", "a cat", "--out", "cat.jpg"), (".png",)),
 }
 CHEAP: dict[str, tuple[str, ...]] = {
     "help": ("--help",),
     "version": ("--version",),
-    **{f"{verb} --help": (verb, "--help") for verb in ("erase", "attack", "evaluate", "report", "sample", "show", "verify", "demo")},
+    **{
+        f"{verb} --help": (verb, "--help")
+        for verb in ("erase", "attack", "evaluate", "report", "sample", "show", "verify", "demo")
+    },
     **{f"{verb} --json": (verb, "--json") for verb in ("methods", "attacks", "benchmarks", "models")},
     "show --json": ("show", "e", "--json"),
     "verify --json": ("verify", "e", "--json"),
@@ -225,7 +264,20 @@ def test_words_are_whole():
     ],
 )
 def test_a_configuration_that_does_not_fit(capfd, tmp_path, tiny, args, words):
-    said = call(capfd, "erase", "gun", "--out", tmp_path / "x", "--model", tiny, "--set", "runs=1", "--set", "sampler_steps=2", *args)
+    said = call(
+        capfd,
+        "erase",
+        "gun",
+        "--out",
+        tmp_path / "x",
+        "--model",
+        tiny,
+        "--set",
+        "runs=1",
+        "--set",
+        "sampler_steps=2",
+        *args,
+    )
     check_refused(said, *words)
     assert said.out == ""
     assert content(tmp_path) == {}
@@ -247,7 +299,18 @@ def test_an_attack_that_does_not_fit(capfd, tmp_path, tiny, made):
     before = content(tmp_path)
     for setting, word in (("phrase=a pistol", "did you mean 'phrases'"), ("phrases=,", "list of texts")):
         said = call(
-            capfd, "attack", tmp_path / "e", "--benchmark", "pocket-weapon", "--limit", "1", "--model", tiny, "--force", "--set", setting
+            capfd,
+            "attack",
+            tmp_path / "e",
+            "--benchmark",
+            "pocket-weapon",
+            "--limit",
+            "1",
+            "--model",
+            tiny,
+            "--force",
+            "--set",
+            setting,
         )
         check_refused(said, word)
     assert content(tmp_path) == before
@@ -382,7 +445,17 @@ def erase(capfd, tmp_path, tiny, *more) -> Said:
     ],
 )
 def test_saving_that_fails_keeps_what_was_there(capfd, tmp_path, tiny, made, method, code, where):
-    args = ("erase", "gun", "--out", tmp_path / "e", "--model", tiny, "--method", method, *(QUICK if method == "esd" else ()))
+    args = (
+        "erase",
+        "gun",
+        "--out",
+        tmp_path / "e",
+        "--model",
+        tiny,
+        "--method",
+        method,
+        *(QUICK if method == "esd" else ()),
+    )
     with disk(where, code) as fault:
         said = call(capfd, *args)
     assert fault.failed
@@ -414,7 +487,7 @@ def test_syncing_that_fails_is_no_save(capfd, tmp_path, tiny, monkeypatch):
 
 @pytest.mark.parametrize("code", CURES)
 def test_a_first_checkpoint_that_fails_leaves_nothing(capfd, tmp_path, tiny, monkeypatch, code):
-    monkeypatch.setattr("efface.making.Run", partial(Run, every=2))
+    monkeypatch.setattr("efface.execution.Run", partial(Run, every=2))
     with disk(r"/\.e\.run", code) as fault:
         said = erase(capfd, tmp_path, tiny)
     assert fault.failed
@@ -423,7 +496,7 @@ def test_a_first_checkpoint_that_fails_leaves_nothing(capfd, tmp_path, tiny, mon
 
 
 def test_a_later_checkpoint_that_fails_keeps_the_one_before(capfd, tmp_path, tiny, monkeypatch):
-    monkeypatch.setattr("efface.making.Run", partial(Run, every=2))
+    monkeypatch.setattr("efface.execution.Run", partial(Run, every=2))
     whole = tmp_path / "whole"
     assert call(capfd, "erase", "gun", "--out", whole, "--model", tiny, *QUICK).code == 0
     with disk(r"train-00000004.*state\.json", errno.ENOSPC) as fault:
@@ -454,7 +527,9 @@ def test_a_disk_that_is_really_full(capfd, tmp_path, tiny):
     for kib in (32, 160):
         place = tmp_path / str(kib)
         place.mkdir()
-        if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", place], capture_output=True, check=False).returncode:
+        if subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", place], capture_output=True, check=False
+        ).returncode:
             pytest.skip("only root may mount a disk")
         try:
             check_refused(erase(capfd, place, tiny), f"cannot write {place}", "free some space", early=False)
@@ -471,7 +546,9 @@ LONG = ("--set", "steps=250", "--set", "runs=1", "--set", "sampler_steps=2", "--
 def start(tiny: Path, out: Path, *more: str) -> subprocess.Popen[str]:
     """``efface erase`` in a process of its own."""
     command = [sys.executable, "-m", "efface", "erase", "gun", "--out", str(out), "--model", str(tiny), *LONG, *more]
-    old = signal.signal(signal.SIGINT, signal.default_int_handler)  # a process that is started with Ctrl-C ignored goes on ignoring it
+    old = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a process that is started with Ctrl-C ignored goes on ignoring it
     try:
         env = {**os.environ, "OMP_NUM_THREADS": "1"}
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
@@ -523,7 +600,7 @@ def test_interrupted_and_killed_runs_resume_to_the_same_bytes(capfd, tmp_path, t
         assert not out.exists()
 
         starts, second = [], steps_done(out)
-        monkeypatch.setattr("efface.ops.progress.RichProgress.start", lambda _, *row: starts.append(row))
+        monkeypatch.setattr("efface.ops.training.progress.RichProgress.start", lambda _, *row: starts.append(row))
         assert call(capfd, "erase", "gun", "--out", out, "--model", tiny, *LONG, "--resume").code == 0
         assert starts == [("train", 250, second)], "it went on where it was, not from the start"
         printed, _ = alone.communicate(timeout=300)
@@ -546,7 +623,9 @@ def test_ctrl_c_while_saving_leaves_the_old_erasure(capfd, tmp_path, tiny, made,
         raise KeyboardInterrupt
 
     monkeypatch.setattr("efface.core.erasure.write_manifest", stop)
-    said = call(capfd, "erase", "gun", "--out", tmp_path / "e", "--model", tiny, "--method", "negative_prompt", "--overwrite")
+    said = call(
+        capfd, "erase", "gun", "--out", tmp_path / "e", "--model", tiny, "--method", "negative_prompt", "--overwrite"
+    )
     assert (said.code, said.out, said.err.strip().splitlines()[-1]) == (130, "", "interrupted")
     assert content(tmp_path) == before
 

@@ -27,7 +27,9 @@ def test_from_a_checkpoint_to_an_erasure_on_another_denoiser(family, tmp_path, c
     other.save_pretrained(tmp_path / "other")
     how = ("--model-config", tmp_path / "base", "--dtype", "fp32", "--device", "cpu")
     out = tmp_path / "e"
-    made = call(capfd, "erase", "gun", "--out", out, "--model", checkpoint, *how, "--set", "sites=text_all", *QUICK, "--json")
+    made = call(
+        capfd, "erase", "gun", "--out", out, "--model", checkpoint, *how, "--set", "sites=text_all", *QUICK, "--json"
+    )
     assert made.code == 0, made
     assert {edit["component"] for edit in json.loads(made.out)["edits"]} == set(shared)
     moved = call(capfd, "apply", out, "--to", tmp_path / "other", "--device", "cpu", "--json")
@@ -35,7 +37,19 @@ def test_from_a_checkpoint_to_an_erasure_on_another_denoiser(family, tmp_path, c
     assert set(json.loads(moved.out)["transfer"]["distances"].values()) == {0.0}
     assert Erasure.load(tmp_path / "e-on-other").spec.model == "other"
     drawn = call(
-        capfd, "sample", "a gun", "-n", 1, "--steps", 2, "--model", tmp_path / "base", "--dtype", "bf16", "--out", tmp_path / "g.png"
+        capfd,
+        "sample",
+        "a gun",
+        "-n",
+        1,
+        "--steps",
+        2,
+        "--model",
+        tmp_path / "base",
+        "--dtype",
+        "bf16",
+        "--out",
+        tmp_path / "g.png",
     )
     assert drawn.code == 0, drawn
 
@@ -56,6 +70,7 @@ def test_options_of_loading_are_checked_by_every_command(tmp_path, capfd):
         check_refused(call(capfd, *command, *model, "--revision", "main"), "a revision belongs to a hub id")
         check_refused(call(capfd, *command, *model, "--device", "gpu"), "no device 'gpu'")
     check_refused(
-        call(capfd, "apply", tmp_path / "e", "--to", tmp_path / "base", "--out", tmp_path / "x", "--device", "gpu"), "no device 'gpu'"
+        call(capfd, "apply", tmp_path / "e", "--to", tmp_path / "base", "--out", tmp_path / "x", "--device", "gpu"),
+        "no device 'gpu'",
     )
     check_refused(call(capfd, "apply", tmp_path / "e", "--to", "nobody/x.ckpt", "--out", tmp_path / "x"), "is a pickle")

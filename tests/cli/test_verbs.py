@@ -9,10 +9,10 @@ import pytest
 from helpers.cli import QUICK, call, tiny_folder
 from PIL import Image
 
-from efface.benchmarks.protocol import names
+from efface.benchmarks.benchmark import names
 from efface.core.erasure import Erasure
 from efface.core.registry import ATTACKS, METHODS
-from efface.models.load import EMBEDDED
+from efface.models.loading import EMBEDDED
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,12 @@ def test_listings(capfd):
     assert (first["name"], second["name"]) == EMBEDDED
     assert (Path(first["folder"]) / "model_index.json").is_file()
     assert (Path(second["folder"]) / "unet" / "config.json").is_file(), "the rest is pocket's"
-    for verb, wanted in (("methods", METHODS.names()), ("attacks", ATTACKS.names()), ("benchmarks", names()), ("models", EMBEDDED)):
+    for verb, wanted in (
+        ("methods", METHODS.names()),
+        ("attacks", ATTACKS.names()),
+        ("benchmarks", names()),
+        ("models", EMBEDDED),
+    ):
         assert [line.split()[0] for line in call(capfd, verb).out.splitlines()] == list(wanted)
 
 
@@ -51,7 +56,12 @@ def test_an_erasure_from_the_command_line_to_the_report(capfd, tmp_path, tiny):
     (concept,) = erasure.concepts
     assert (concept.name, concept.synonyms, concept.anchor) == ("gun", ("pistol", "rifle"), "a cat")
     assert concept.retain == ("a dog", "a bus", "a pop art print of a bus")
-    assert (erasure.spec.method, erasure.spec.preset, erasure.spec.seed, erasure.spec.model) == ("esd", "released", 3, "tiny")
+    assert (erasure.spec.method, erasure.spec.preset, erasure.spec.seed, erasure.spec.model) == (
+        "esd",
+        "released",
+        3,
+        "tiny",
+    )
     assert (erasure.spec.config["steps"], erasure.spec.config["lr"], erasure.spec.config["batch"]) == (6, 0.1, 1)
     assert data["folder"] == str(out)
     assert data["effect"]["concept"] > 0.01
@@ -86,7 +96,23 @@ def test_several_concepts_and_overwriting(capfd, tmp_path, tiny):
 
 def test_sample(capfd, tmp_path, tiny):
     out = tmp_path / "cats.png"
-    said = call(capfd, "sample", "a cat", "a dog", "-n", "2", "--seed", "5", "--steps", "2", "--model", tiny, "--out", out, "--json")
+    said = call(
+        capfd,
+        "sample",
+        "a cat",
+        "a dog",
+        "-n",
+        "2",
+        "--seed",
+        "5",
+        "--steps",
+        "2",
+        "--model",
+        tiny,
+        "--out",
+        out,
+        "--json",
+    )
     data = as_json(said)
     assert {key: data[key] for key in ("out", "model", "prompts", "pictures")} == {
         "out": str(out), "model": "tiny", "prompts": ["a cat", "a dog"], "pictures": 4,

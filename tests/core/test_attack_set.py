@@ -11,7 +11,16 @@ from efface.core.errors import EffaceError
 
 def a_set() -> AttackSet:
     prompts = (AttackPrompt("a photo of a gun", "a photo of a pistol", 3), AttackPrompt("a gun", "a pistol", 4))
-    return AttackSet("synonyms", Concept("gun", synonyms=("rifle",)), prompts, {"phrases": ["a pistol"]}, Budget(None, 0.5), "abc", {}, 7)
+    return AttackSet(
+        "synonyms",
+        Concept("gun", synonyms=("rifle",)),
+        prompts,
+        {"phrases": ["a pistol"]},
+        Budget(None, 0.5),
+        "abc",
+        {},
+        7,
+    )
 
 
 def test_round_trip(tmp_path: Path) -> None:

@@ -21,7 +21,9 @@ def refused(**fields: object) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("prompt", ["a photo of a weapon", "A WEAPON!", "the weapon's edge", "old  blade,new", "a cold\nsteel knife"])
+@pytest.mark.parametrize(
+    "prompt", ["a photo of a weapon", "A WEAPON!", "the weapon's edge", "old  blade,new", "a cold\nsteel knife"]
+)
 def test_a_retain_prompt_with_the_concept_is_refused(prompt: str) -> None:
     message = refused(name="weapon", synonyms=["blade", "cold steel"], retain=["a cup", prompt])
     assert "retain" in message
@@ -72,7 +74,9 @@ def test_concepts_together() -> None:
         check_together([])
 
 
-@given(name=TEXT, kind=TEXT, prompts=st.lists(TEXT), synonyms=st.lists(TEXT), anchor=st.text(st.characters(codec="utf-8")))
+@given(
+    name=TEXT, kind=TEXT, prompts=st.lists(TEXT), synonyms=st.lists(TEXT), anchor=st.text(st.characters(codec="utf-8"))
+)
 def test_round_trip(name: str, kind: str, prompts: list[str], synonyms: list[str], anchor: str) -> None:
     assume(not any(mentions(anchor, [word]) for word in (name, *synonyms)))
     concept = Concept(name, kind, tuple(prompts), tuple(synonyms), anchor, templates=("of {}",))

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from efface.core.concept import Concept
 from efface.core.erasure import Cost, Edit, Erasure, compose, verify
 from efface.core.errors import BaseMismatch, DamagedArtifact, EffaceError, UnknownName
-from efface.core.plain import json_bytes
+from efface.core.serialization import json_bytes
 from efface.core.spec import RunSpec
 from efface.core.tensors import Tensor, TensorBlob
 
@@ -32,7 +32,9 @@ def make(target: str = "layer.0.weight", name: str = "weapon", value: float = 1.
         Edit("sampler", "guidance", params={"prompts": ["a weapon"]}),
     )
     tensors: dict[str, Tensor] = {"t": np.full((2, 3), value, "f4"), "d": np.ones((1, 2), "f2"), "u": BF16}
-    return Erasure(replace(SPEC, concepts=(Concept(name),)), edits, tensors, Cost(1.5, None), {"before": 0.9, "after": 0.1})
+    return Erasure(
+        replace(SPEC, concepts=(Concept(name),)), edits, tensors, Cost(1.5, None), {"before": 0.9, "after": 0.1}
+    )
 
 
 @pytest.fixture
@@ -73,7 +75,10 @@ def test_the_manifest_says_what_the_reader_needs(saved: Path) -> None:
     assert data["run"] == SPEC.hash
     assert data["cost"] == {"seconds": 1.5, "peak_memory_bytes": None}
     weights = (saved / "weights.safetensors").read_bytes()
-    assert data["files"]["weights.safetensors"] == {"bytes": len(weights), "sha256": hashlib.sha256(weights).hexdigest()}
+    assert data["files"]["weights.safetensors"] == {
+        "bytes": len(weights),
+        "sha256": hashlib.sha256(weights).hexdigest(),
+    }
 
 
 def test_an_erasure_without_tensors(tmp_path: Path) -> None:
@@ -124,7 +129,10 @@ def test_missing_and_extra_files(saved: Path) -> None:
     assert Erasure.load(saved) == make()
     (saved / "README.md").unlink()
     (saved / "weights.safetensors").unlink()
-    assert [(problem.file, problem.kind) for problem in verify(saved)][:2] == [("README.md", "missing"), ("weights.safetensors", "missing")]
+    assert [(problem.file, problem.kind) for problem in verify(saved)][:2] == [
+        ("README.md", "missing"),
+        ("weights.safetensors", "missing"),
+    ]
     refused(saved, r"README.md: missing \(and 1 more\)")
     with pytest.raises(DamagedArtifact, match=r"weights\.safetensors is missing"):
         Erasure.load(saved, check=False)
@@ -143,7 +151,22 @@ def rewrite(folder: Path, change: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["/etc/passwd", "../x", "a/../../x", "a\\b", "C:x", "c:/x", "./README.md", "a//b", "", ".", "x.pt", "sub/model.CKPT", "w.pkl"]
+    "name",
+    [
+        "/etc/passwd",
+        "../x",
+        "a/../../x",
+        "a\\b",
+        "C:x",
+        "c:/x",
+        "./README.md",
+        "a//b",
+        "",
+        ".",
+        "x.pt",
+        "sub/model.CKPT",
+        "w.pkl",
+    ],
 )
 def test_unsafe_paths_in_the_manifest_are_refused(saved: Path, name: str) -> None:
     files = json.loads((saved / "erasure.json").read_text())["files"]
@@ -185,7 +208,10 @@ def test_weights_that_are_no_safetensors_are_refused(saved: Path) -> None:
     raw = b"\x80\x05cos\nsystem\n" * 20
     (saved / "weights.safetensors").write_bytes(raw)
     files = json.loads((saved / "erasure.json").read_text())["files"]
-    rewrite(saved, {"files": {**files, "weights.safetensors": {"bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}}})
+    rewrite(
+        saved,
+        {"files": {**files, "weights.safetensors": {"bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}}},
+    )
     assert verify(saved) == []
     refused(saved, "safetensors")
 
@@ -244,6 +270,9 @@ def test_compose_refuses_what_would_be_lost() -> None:
     other = replace(whole, spec=replace(SPEC, base={"unet": "cc"}))
     with pytest.raises(BaseMismatch, match="another unet"):
         compose([low, other])
-    assert len(compose([low, replace(other, edits=low.edits, tensors=low.tensors)], same_base=lambda a, b: True).edits) == 2
+    assert (
+        len(compose([low, replace(other, edits=low.edits, tensors=low.tensors)], same_base=lambda a, b: True).edits)
+        == 2
+    )
     with pytest.raises(EffaceError, match="nothing"):
         compose([])

@@ -14,17 +14,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import efface.core
-from efface.core.card import Card, read_card
 from efface.core.concept import Concept
 from efface.core.errors import EffaceError, UnknownName
-from efface.core.plain import canonical_json, json_hash, plain
+from efface.core.method_card import Card, read_card
 from efface.core.registry import Registry
 from efface.core.seeds import derive_seed
+from efface.core.serialization import canonical_json, json_hash, plain
 from efface.core.spec import RunSpec, installed
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(st.characters(codec="utf-8")),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner, max_size=3),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(codec="utf-8")),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 
@@ -69,7 +75,9 @@ def test_equal_values_have_equal_hashes() -> None:
     assert len({json_hash(value) for value in (1, True, "1", [1], 1.5, None, 0, False)}) == 8
 
 
-@pytest.mark.parametrize("value", [float("nan"), {"a": [float("inf")]}, {1: 2}, object(), {"a": {1, 2}}, "\ud800", b"x"])
+@pytest.mark.parametrize(
+    "value", [float("nan"), {"a": [float("inf")]}, {1: 2}, object(), {"a": {1, 2}}, "\ud800", b"x"]
+)
 def test_what_json_cannot_hold_is_refused(value: object) -> None:
     with pytest.raises(EffaceError):
         json_hash(value)
@@ -85,10 +93,26 @@ def test_specs() -> None:
     assert spec(config={"lr": 1e-5, "steps": 200.0}).hash == spec().hash
     assert RunSpec.from_dict(spec().to_dict()) == spec()
     assert {spec(), spec()} == {spec()}
-    changed: list[dict[str, Any]] = [{"seed": 1}, {"model": "sd"}, {"base": {"unet": "ac"}}, {"method": "sage"}, {"preset": "released"}]
-    changed += [{"version": "0.2.0"}, {"config": {"steps": 201, "lr": 1e-5}}, {"concepts": (Concept("weapon", anchor="cup"),)}]
+    changed: list[dict[str, Any]] = [
+        {"seed": 1},
+        {"model": "sd"},
+        {"base": {"unet": "ac"}},
+        {"method": "sage"},
+        {"preset": "released"},
+    ]
+    changed += [
+        {"version": "0.2.0"},
+        {"config": {"steps": 201, "lr": 1e-5}},
+        {"concepts": (Concept("weapon", anchor="cup"),)},
+    ]
     assert len({spec(**change).hash for change in changed} | {spec().hash}) == len(changed) + 1
-    bad: list[dict[str, Any]] = [{"seed": 1.5}, {"seed": True}, {"concepts": ()}, {"method": None}, {"config": {"lr": float("nan")}}]
+    bad: list[dict[str, Any]] = [
+        {"seed": 1.5},
+        {"seed": True},
+        {"concepts": ()},
+        {"method": None},
+        {"config": {"lr": float("nan")}},
+    ]
     for change in bad:
         with pytest.raises(EffaceError):
             spec(**change)
@@ -100,7 +124,10 @@ def test_specs() -> None:
     assert made.config == {"steps": 1}
 
 
-@given(st.text(st.characters(codec="utf-8"), min_size=1).filter(lambda text: text.split()), st.text(st.characters(codec="utf-8")))
+@given(
+    st.text(st.characters(codec="utf-8"), min_size=1).filter(lambda text: text.split()),
+    st.text(st.characters(codec="utf-8")),
+)
 def test_folder_names_are_safe(name: str, method: str) -> None:
     made = spec(concepts=(name,), method=method).folder_name
     assert set(made) <= set("abcdefghijklmnopqrstuvwxyz0123456789-_")
@@ -196,5 +223,7 @@ assert not heavy, heavy
 """
     assert {"erasure", "result", "concept", "registry"} <= set(MODULES)
     subprocess.run([sys.executable, "-c", code], check=True)
-    light = "import sys, efface.core.registry, efface.core.concept, efface.core.seeds; assert 'numpy' not in sys.modules"
+    light = (
+        "import sys, efface.core.registry, efface.core.concept, efface.core.seeds; assert 'numpy' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", light], check=True)

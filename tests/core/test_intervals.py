@@ -67,7 +67,10 @@ def test_the_bootstrap_of_a_mean_is_as_wide_as_theory_says() -> None:
 
 def test_clusters_widen_the_interval() -> None:
     values, prompts = np.repeat(rng().normal(size=20), 10), np.repeat(np.arange(20), 10).tolist()
-    (low, high), (own_low, own_high) = clustered_bootstrap(values, prompts, rng=rng()), clustered_bootstrap(values, range(200), rng=rng())
+    (low, high), (own_low, own_high) = (
+        clustered_bootstrap(values, prompts, rng=rng()),
+        clustered_bootstrap(values, range(200), rng=rng()),
+    )
     assert (high - low) == pytest.approx((own_high - own_low) * 10**0.5, rel=0.15)
     assert clustered_bootstrap(values, ["one"] * 200, rng=rng()) == (own_low, own_high)
     ragged = clustered_bootstrap([0.0, 0.0, 1.0], ["a", "a", "b"], rng=rng())
@@ -76,7 +79,10 @@ def test_clusters_widen_the_interval() -> None:
 
 def test_the_bootstrap_is_reproducible_and_refuses_too_little() -> None:
     values = rng().random((50, 2))
-    runs = [clustered_bootstrap(values, range(50), lambda v: float(np.linalg.norm(v.mean(0))), rng=rng(), resamples=50) for _ in range(2)]
+    runs = [
+        clustered_bootstrap(values, range(50), lambda v: float(np.linalg.norm(v.mean(0))), rng=rng(), resamples=50)
+        for _ in range(2)
+    ]
     assert runs[0] == runs[1]
     for few, labels in [([1.0], ["a"]), ([], []), ([1.0, 2.0], ["a"])]:
         with pytest.raises(ValueError, match="two values"):

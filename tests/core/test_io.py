@@ -13,7 +13,15 @@ from pathlib import Path
 import pytest
 
 from efface.core.errors import DamagedArtifact, EffaceError
-from efface.core.io import atomic_folder, atomic_write_bytes, atomic_write_json, atomic_write_text, backup_of, read_json, sha256_file
+from efface.core.io import (
+    atomic_folder,
+    atomic_write_bytes,
+    atomic_write_json,
+    atomic_write_text,
+    backup_of,
+    read_json,
+    sha256_file,
+)
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -40,7 +48,9 @@ def test_json(tmp_path: Path) -> None:
         read_json(tmp_path / "none.json")
 
 
-@pytest.mark.parametrize(("code", "cure"), [(errno.ENOSPC, "free some space"), (errno.EACCES, "may write"), (errno.EROFS, "read-only")])
+@pytest.mark.parametrize(
+    ("code", "cure"), [(errno.ENOSPC, "free some space"), (errno.EACCES, "may write"), (errno.EROFS, "read-only")]
+)
 def test_a_failed_write_keeps_the_old_file_and_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, cure: str
 ) -> None:
@@ -162,7 +172,10 @@ def test_sigkill_leaves_the_old_or_the_new_folder_whole(tmp_path: Path, moment: 
     assert done.returncode == -signal.SIGKILL
     left = content(path) if path.exists() else content(backup_of(path))
     assert left == (new if moment == "before clean-up" else old)
-    with pytest.raises(EffaceError, match="already there"), atomic_folder(path):  # the next writer recovers, also when it is refused
+    with (
+        pytest.raises(EffaceError, match="already there"),
+        atomic_folder(path),
+    ):  # the next writer recovers, also when it is refused
         pass
     assert content(path) == left
     assert [item.name for item in tmp_path.iterdir()] == ["out"]

@@ -49,7 +49,9 @@ def test_every_pair_of_listed_words_is_refused_and_none_alone():
         lambda w: w.replace("e", "é").replace("i", "ï"),
         lambda w: "".join(chr(ord(c) + 0xFEE0) for c in w),
         lambda w: "\u200b".join(w),
-        lambda w: w.replace("a", "\u0430").replace("e", "\u0435").replace("o", "\u043e").replace("c", "\u0441"),  # Cyrillic
+        lambda w: (
+            w.replace("a", "\u0430").replace("e", "\u0435").replace("o", "\u043e").replace("c", "\u0441")
+        ),  # Cyrillic
         lambda w: "".join(c * 3 for c in w),
         lambda w: w + "s",
         lambda w: f"#{w}",

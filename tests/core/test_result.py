@@ -96,8 +96,12 @@ Rows = list[tuple[float, float, float, int, str]]
 
 @given(st.lists(ROWS, unique_by=lambda item: item[4]), FLOATS)
 def test_results_round_trip_exactly(tmp_path_factory: pytest.TempPathFactory, rows: Rows, limit: float) -> None:
-    made = [Score("m", group, value, min(a, b), max(a, b), n, DetectorId("d", "1"), HOW) for value, a, b, n, group in rows]
-    result = Result((*made, Score("empty", "g", None, None, None, 0)), {"spec": {"a": (1, 2)}}, Thresholds(erased=limit))
+    made = [
+        Score("m", group, value, min(a, b), max(a, b), n, DetectorId("d", "1"), HOW) for value, a, b, n, group in rows
+    ]
+    result = Result(
+        (*made, Score("empty", "g", None, None, None, 0)), {"spec": {"a": (1, 2)}}, Thresholds(erased=limit)
+    )
     path = tmp_path_factory.mktemp("r") / "result.json"
     result.save(path)
     assert Result.load(path) == result
@@ -157,7 +161,11 @@ def test_a_good_erasure_passes() -> None:
         ({"rer_domain": score("rer", "domain", -0.1, 0.2)}, "partly erased", "kept"),
         ({"rer_domain": score("rer", "domain", 0.75, 0.9)}, "partly erased", "kept"),
         ({"rer_domain": score("rer", "domain", 0.1, 0.5)}, "inconclusive", "kept"),
-        ({"rer_name": score("rer", "name", 0, 0.1), "rer_domain": score("rer", "domain", -0.1, 0.2)}, "not erased", "kept"),
+        (
+            {"rer_name": score("rer", "name", 0, 0.1), "rer_domain": score("rer", "domain", -0.1, 0.2)},
+            "not erased",
+            "kept",
+        ),
         ({"rer_domain": None}, "inconclusive", "kept"),
         ({"rer_name": score("rer", "name", 0.93, 1.0, n=29)}, "inconclusive", "kept"),
         ({"rer_name": score("rer", "name", None, None)}, "inconclusive", "kept"),
@@ -172,7 +180,9 @@ def test_a_good_erasure_passes() -> None:
         ({"kept_other": score("kept", "other", 0.97, 1.0, n=5)}, "erased", "inconclusive"),
     ],
 )
-def test_the_verdict_claims_what_the_bounds_prove(changes: dict[str, Score | None], erasure: str, retention: str) -> None:
+def test_the_verdict_claims_what_the_bounds_prove(
+    changes: dict[str, Score | None], erasure: str, retention: str
+) -> None:
     verdict = Verdict.of(scores(**changes))
     assert (verdict.erasure, verdict.retention) == (erasure, retention)
     assert not verdict.passed

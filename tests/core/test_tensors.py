@@ -39,7 +39,12 @@ def test_the_reference_agrees(tmp_path_factory: pytest.TempPathFactory, arrays: 
 
 
 def test_bytes_do_not_depend_on_the_order_and_tensors_are_aligned(tmp_path: Path) -> None:
-    a = {"b": np.arange(3, dtype="f2"), "a": np.arange(2, dtype="f4"), "c": np.arange(1, dtype="u1"), "d": np.zeros((0, 2))}
+    a = {
+        "b": np.arange(3, dtype="f2"),
+        "a": np.arange(2, dtype="f4"),
+        "c": np.arange(1, dtype="u1"),
+        "d": np.zeros((0, 2)),
+    }
     write_tensors(tmp_path / "1", a)
     write_tensors(tmp_path / "2", dict(reversed(a.items())))
     raw = (tmp_path / "1").read_bytes()

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from efface.core.errors import EffaceError
 from efface.detectors.classifier import Classifier, named
-from efface.detectors.clip_model import ClipModelScore
-from efface.detectors.judge import CANNOT_TELL
+from efface.detectors.hf_clip import ClipModelScore
+from efface.detectors.pocket_judge import CANNOT_TELL
 from efface.detectors.preprocess import Preprocess
 from efface.detectors.zero_shot import ZeroShot
 
@@ -21,7 +21,9 @@ from efface.detectors.zero_shot import ZeroShot
 def pictures(n: int, side: int = 16) -> torch.Tensor:
     """Of a colour each, with noise."""
     generator = torch.Generator().manual_seed(0)
-    return (torch.rand(n, 3, 1, 1, generator=generator) + 0.3 * torch.rand(n, 3, side, side, generator=generator)).clamp(0, 1)
+    return (
+        torch.rand(n, 3, 1, 1, generator=generator) + 0.3 * torch.rand(n, 3, side, side, generator=generator)
+    ).clamp(0, 1)
 
 
 @pytest.mark.parametrize("kind", ["vit", "resnet"])
@@ -52,7 +54,11 @@ def test_class_names() -> None:
     ("said", "side", "crop"),
     [
         ({"size": 224, "do_center_crop": False}, 224, 224),
-        ({"size": {"shortest_edge": 256}, "do_center_crop": True, "crop_size": {"height": 224, "width": 224}}, 256, 224),
+        (
+            {"size": {"shortest_edge": 256}, "do_center_crop": True, "crop_size": {"height": 224, "width": 224}},
+            256,
+            224,
+        ),
         ({"size": {"shortest_edge": 224}, "crop_pct": 0.875}, 256, 224),
         ({"size": {"shortest_edge": 384}, "crop_pct": 0.875}, 384, 384),
     ],
@@ -94,7 +100,11 @@ def test_folders_that_are_no_classifiers(tmp_path: Path) -> None:
     refused(tmp_path, r"has no preprocessor_config\.json")
     saved_classifier(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
-    code = {**config, "model_type": "own", "auto_map": {"AutoConfig": "own.Config", "AutoModelForImageClassification": "own.Model"}}
+    code = {
+        **config,
+        "model_type": "own",
+        "auto_map": {"AutoConfig": "own.Config", "AutoModelForImageClassification": "own.Model"},
+    }
     (tmp_path / "config.json").write_text(json.dumps(code))
     (tmp_path / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     refused(tmp_path, "does not load as an image classifier")
@@ -113,7 +123,9 @@ def test_zero_shot_names_the_nearest_word(tmp_path: Path) -> None:
     assert set(seen.style) <= set(words["style"])
     assert look.thresholds == {"object": 0.0, "style": 0.0}
     assert look.id.startswith(f"zero-shot-{tmp_path.name}@{scorer.detector.version}+")
-    assert ZeroShot(scorer, {"object": ("cat", "gun")}).id != ZeroShot(scorer, {"object": ("cat", "dog")}).id, "words are part of the name"
+    assert ZeroShot(scorer, {"object": ("cat", "gun")}).id != ZeroShot(scorer, {"object": ("cat", "dog")}).id, (
+        "words are part of the name"
+    )
     assert set(ZeroShot(scorer, words, 0.999)(images).object) == {CANNOT_TELL}
     torch.testing.assert_close(seen.features.norm(dim=-1), torch.ones(12))
     with pytest.raises(AttributeError):

@@ -88,9 +88,21 @@ def test_torchmetrics_takes_it(features):
 def test_files_that_are_not_these_weights(weights, tmp_path):
     state, path = load_file(weights), tmp_path / "w.safetensors"
     for name, kept, said in (
-        ("lacking", {k: t for k, t in state.items() if k != "Mixed_6c.branch_pool.bn.weight"}, "such as Mixed_6c.branch_pool.bn.weight"),
-        ("other", {**state, "Conv2d_1a_3x3.conv.weight": torch.zeros(32, 1, 3, 3)}, "1 tensors are missing or of another shape"),
-        ("torchvision", {**state, "fc.weight": torch.zeros(1000, 2048)}, "has 1000 classes: these are other weights than FID's"),
+        (
+            "lacking",
+            {k: t for k, t in state.items() if k != "Mixed_6c.branch_pool.bn.weight"},
+            "such as Mixed_6c.branch_pool.bn.weight",
+        ),
+        (
+            "other",
+            {**state, "Conv2d_1a_3x3.conv.weight": torch.zeros(32, 1, 3, 3)},
+            "1 tensors are missing or of another shape",
+        ),
+        (
+            "torchvision",
+            {**state, "fc.weight": torch.zeros(1000, 2048)},
+            "has 1000 classes: these are other weights than FID's",
+        ),
     ):
         save_file(kept, path)
         with pytest.raises(EffaceError, match=said) as caught:
@@ -103,7 +115,9 @@ def test_files_that_are_not_these_weights(weights, tmp_path):
         InceptionFeatures(tmp_path / "none.safetensors")
     pickle = tmp_path / "pt_inception-2015-12-05.pth"
     pickle.write_bytes(b"\x80\x04not even opened")
-    with pytest.raises(EffaceError, match=r"convert it once with python -c .*pt_inception-2015-12-05\.pth.*weights_only=True"):
+    with pytest.raises(
+        EffaceError, match=r"convert it once with python -c .*pt_inception-2015-12-05\.pth.*weights_only=True"
+    ):
         InceptionFeatures(pickle)
 
 

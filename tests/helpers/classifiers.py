@@ -7,12 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import CLIPConfig, CLIPModel, ResNetConfig, ResNetForImageClassification, ViTConfig, ViTForImageClassification
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    ResNetConfig,
+    ResNetForImageClassification,
+    ViTConfig,
+    ViTForImageClassification,
+)
 
 from .tiny import CONTEXT, tiny_tokenizer
 
 LABELS = ("church, church building", "tench, Tinca tinca", "crane, bird", "crane, machine", "Cassette player")
-PREPROCESS = {"size": {"height": 16, "width": 16}, "resample": 2, "image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.4]}
+PREPROCESS = {
+    "size": {"height": 16, "width": 16},
+    "resample": 2,
+    "image_mean": [0.5, 0.4, 0.3],
+    "image_std": [0.2, 0.3, 0.4],
+}
 
 
 def saved_classifier(folder: Path, kind: str = "vit", said: dict[str, Any] | None = None) -> Any:
@@ -41,7 +53,9 @@ def saved_clip(folder: Path) -> CLIPModel:
     text = {"vocab_size": len(tokenizer), "max_position_embeddings": CONTEXT, **sizes, **ids}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = CLIPModel(CLIPConfig(text_config=text, vision_config={"image_size": 8, "patch_size": 4, **sizes}, projection_dim=12)).eval()
+        model = CLIPModel(
+            CLIPConfig(text_config=text, vision_config={"image_size": 8, "patch_size": 4, **sizes}, projection_dim=12)
+        ).eval()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return model

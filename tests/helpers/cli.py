@@ -29,7 +29,10 @@ def call(capfd, *args) -> Said:
     """Runs ``efface`` with these arguments; whatever is no ``SystemExit`` goes on, as a traceback would."""
     capfd.readouterr()
     code = 0
-    with mock.patch.object(sys, "argv", ["efface", *map(str, args)]), mock.patch.object(warnings, "showwarning", warnings.showwarning):
+    with (
+        mock.patch.object(sys, "argv", ["efface", *map(str, args)]),
+        mock.patch.object(warnings, "showwarning", warnings.showwarning),
+    ):
         try:
             main()
         except SystemExit as end:
@@ -45,7 +48,9 @@ def tiny_folder(path: Path, seed: int = 0) -> Path:
 
 def content(folder: Path) -> dict[str, bytes | None]:
     """Everything below a folder, hidden files too: bytes of files, None for folders."""
-    return {path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")
+    }
 
 
 def check_refused(said: Said, *words: str, early: bool = True) -> None:

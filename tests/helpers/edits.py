@@ -7,8 +7,8 @@ import torch
 
 from efface.core.edits import Edit
 from efface.core.erasure import Erasure
-from efface.models.unet import UNetModel
-from efface.ops.student import Student
+from efface.models.stable_diffusion import UNetModel
+from efface.ops.training.student import Student
 
 from .tiny import erasure_of
 

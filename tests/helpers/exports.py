@@ -10,13 +10,23 @@ import torch
 
 from efface.core.edits import Edit
 from efface.core.erasure import Erasure
-from efface.models.names import canonical_paths
-from efface.models.unet import UNetModel
+from efface.models.stable_diffusion import UNetModel
+from efface.models.tensor_names import canonical_paths
 
 from .edits import trained
 from .tiny import erasure_of
 
-LAYERS = ("attn1.to_q", "attn2.to_k", "to_out.0", "ff.net.0.proj", "ff.net.2", "proj_in", "conv1", "conv_shortcut", "time_emb_proj")
+LAYERS = (
+    "attn1.to_q",
+    "attn2.to_k",
+    "to_out.0",
+    "ff.net.0.proj",
+    "ff.net.2",
+    "proj_in",
+    "conv1",
+    "conv_shortcut",
+    "time_emb_proj",
+)
 """Ends of layers of the UNet that a LoRA may have."""
 
 

@@ -8,15 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from efface.models import load
+from efface.models import loading
 from efface.models.single_file import EOS, clip_tokenizer
 
-SHIPPED = Path(load.__file__).parent / "data" / "original"
+SHIPPED = Path(loading.__file__).parent / "data" / "original"
 RESNET = {
     "norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "norm2": "out_layers.0", "conv2": "out_layers.3",
     "conv_shortcut": "skip_connection",
@@ -31,7 +37,9 @@ def write_original(pipe: Any, path: Path, metadata: dict[str, str] | None = None
     """The whole pipeline as one file."""
     tensors = {f"model.diffusion_model.{unet_name(name, pipe.unet)}": t for name, t in pipe.unet.state_dict().items()}
     blocks = len(pipe.vae.config.block_out_channels)
-    tensors |= {f"first_stage_model.{vae_name(name, blocks)}": vae_tensor(name, t) for name, t in pipe.vae.state_dict().items()}
+    tensors |= {
+        f"first_stage_model.{vae_name(name, blocks)}": vae_tensor(name, t) for name, t in pipe.vae.state_dict().items()
+    }
     tensors |= text(pipe)
     save_file({name: t.contiguous() for name, t in {**tensors, **more}.items()}, path, metadata)
     return path
@@ -39,14 +47,26 @@ def write_original(pipe: Any, path: Path, metadata: dict[str, str] | None = None
 
 def narrow_pipe(family: str) -> Any:
     """A pipeline as the shipped configurations say, block by block and layer by layer, with a fraction of their widths."""
-    unet, vae = UNet2DConditionModel.load_config(SHIPPED / family / "unet"), AutoencoderKL.load_config(SHIPPED / family / "vae")
+    unet, vae = (
+        UNet2DConditionModel.load_config(SHIPPED / family / "unet"),
+        AutoencoderKL.load_config(SHIPPED / family / "vae"),
+    )
     blocks = len(unet["block_out_channels"])
-    unet |= {"block_out_channels": [32, 64, 64, 64][:blocks], "norm_num_groups": 8, "sample_size": 8, "cross_attention_dim": 32}
+    unet |= {
+        "block_out_channels": [32, 64, 64, 64][:blocks],
+        "norm_num_groups": 8,
+        "sample_size": 8,
+        "cross_attention_dim": 32,
+    }
     unet["attention_head_dim"] = 8 if family == "sd1" else [2, 4, 4, 4][:blocks]
     parts: dict[str, Any] = {"text_encoder": _narrow(CLIPTextModel, family, "text_encoder", 32)}
     parts["tokenizer"] = clip_tokenizer("!" if family == "sd2" else EOS)
     if family == "sdxl":
-        unet |= {"cross_attention_dim": 32 + 24, "addition_time_embed_dim": 8, "projection_class_embeddings_input_dim": 48 + 20}
+        unet |= {
+            "cross_attention_dim": 32 + 24,
+            "addition_time_embed_dim": 8,
+            "projection_class_embeddings_input_dim": 48 + 20,
+        }
         parts["text_encoder_2"] = _narrow(CLIPTextModelWithProjection, family, "text_encoder_2", 24, projection_dim=20)
         parts["tokenizer_2"] = clip_tokenizer("!")
     vae |= {"block_out_channels": [8, 16, 16, 16], "norm_num_groups": 4, "sample_size": 64}
@@ -80,7 +100,11 @@ def unet_name(name: str, unet: Any) -> str:
             return name.replace(ours, theirs, 1)
     block, kind, number, rest = re.fullmatch(r"(\w+_blocks?\.\d+|mid_block)\.(\w+)\.(\d+)\.(.+)", name).groups()
     place, j = int(block.rpartition(".")[2]) if "." in block else 0, int(number)
-    inner = ".".join([RESNET.get(rest.split(".")[0], rest.split(".")[0]), *rest.split(".")[1:]]) if kind == "resnets" else rest
+    inner = (
+        ".".join([RESNET.get(rest.split(".")[0], rest.split(".")[0]), *rest.split(".")[1:]])
+        if kind == "resnets"
+        else rest
+    )
     if block == "mid_block":
         return f"middle_block.{2 * j if kind == 'resnets' else 1}.{inner}"
     if kind == "downsamplers":

@@ -20,7 +20,7 @@ from efface.core.concept import Concept
 from efface.core.erasure import Edit, Erasure
 from efface.core.spec import RunSpec
 from efface.core.tensors import Tensor
-from efface.models.unet import UNetModel
+from efface.models.stable_diffusion import UNetModel
 
 WIDTH, CONTEXT, BOS, EOS = 32, 16, "<|startoftext|>", "<|endoftext|>"
 WIDTH_2, POOLED = 24, 20
@@ -30,8 +30,17 @@ WIDTH_2, POOLED = 24, 20
 def tiny_tokenizer(pad: str = EOS, first: tuple[str, ...] = ()) -> CLIPTokenizer:
     """Letters are tokens; so are cat, dog and gun, and whatever is to come first."""
     merges = [pair for word in ("cat", "dog", "gun") for pair in ((word[0], word[1]), (word[:2], f"{word[2]}</w>"))]
-    tokens = [*first, *string.ascii_lowercase, *(f"{a}</w>" for a in string.ascii_lowercase), *("".join(pair) for pair in merges), BOS, EOS]
-    return CLIPTokenizer(vocab={token: i for i, token in enumerate(tokens)}, merges=merges, model_max_length=CONTEXT, pad_token=pad)
+    tokens = [
+        *first,
+        *string.ascii_lowercase,
+        *(f"{a}</w>" for a in string.ascii_lowercase),
+        *("".join(pair) for pair in merges),
+        BOS,
+        EOS,
+    ]
+    return CLIPTokenizer(
+        vocab={token: i for i, token in enumerate(tokens)}, merges=merges, model_max_length=CONTEXT, pad_token=pad
+    )
 
 
 def tiny_text(tokenizer: CLIPTokenizer, **more: Any) -> CLIPTextModel:
@@ -69,11 +78,17 @@ def tiny_vae() -> AutoencoderKL:
     )
 
 
-def tiny_pipe(seed: int = 0, prediction: str = "epsilon", pad: str = EOS, text: Any = None, unet: Any = None) -> StableDiffusionPipeline:
+def tiny_pipe(
+    seed: int = 0, prediction: str = "epsilon", pad: str = EOS, text: Any = None, unet: Any = None
+) -> StableDiffusionPipeline:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         tokenizer = tiny_tokenizer(pad, () if pad == EOS else (pad,))
-        parts = {"vae": tiny_vae(), "text_encoder": tiny_text(tokenizer, **(text or {})), "unet": tiny_unet(**(unet or {}))}
+        parts = {
+            "vae": tiny_vae(),
+            "text_encoder": tiny_text(tokenizer, **(text or {})),
+            "unet": tiny_unet(**(unet or {})),
+        }
     return StableDiffusionPipeline(
         **parts,
         tokenizer=tokenizer,
@@ -92,7 +107,9 @@ def tiny_model(seed: int = 0, dtype: torch.dtype = torch.float32, prediction: st
 
 def tiny_sd2_pipe(seed: int = 0) -> StableDiffusionPipeline:
     """Stable Diffusion 2: velocity, linear projections, the activation of OpenCLIP, padding that is no end of text."""
-    return tiny_pipe(seed, "v_prediction", "!", {"hidden_act": "gelu"}, {"use_linear_projection": True, "attention_head_dim": (4, 8)})
+    return tiny_pipe(
+        seed, "v_prediction", "!", {"hidden_act": "gelu"}, {"use_linear_projection": True, "attention_head_dim": (4, 8)}
+    )
 
 
 def tiny_sdxl_pipe(seed: int = 0, **more: Any) -> StableDiffusionXLPipeline:

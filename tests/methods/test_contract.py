@@ -18,11 +18,11 @@ from efface.core.concept import Concept
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
 from efface.core.registry import METHODS
-from efface.making import configuration, make
-from efface.models.unet import UNetModel
-from efface.ops.apply import applied
-from efface.ops.progress import Silent
-from efface.ops.run import Run
+from efface.execution import configuration, make
+from efface.models.stable_diffusion import UNetModel
+from efface.ops.editing.apply import applied
+from efface.ops.training.progress import Silent
+from efface.ops.training.run import Run
 
 SMALL = {"steps": 6, "pictures": 4, "sampler_steps": 2, "runs": 1, "batch": 2, "lr": 1e-2, "clip": 100.0}
 SMALL |= {"warmup": 2, "attack_steps": 2, "top": 1, "sentences": 3, "retain_batch": 1, "templates": 0}
@@ -35,7 +35,9 @@ def small(name: str) -> dict[str, Any]:
     module = sys.modules[METHODS.get(name).__module__]  # type: ignore[attr-defined]
     sentences = str(Path(__file__).with_name("sentences.txt"))  # short, for the tiny context
     own = {"sage": {"templates": sentences}, "trce": {"sentences": 0, "lamb": 1e-3, "keep_runs": 2}}.get(name, {})
-    return {key: value for key, value in SMALL.items() if key in {field.name for field in dataclasses.fields(module.Config)}} | own
+    return {
+        key: value for key, value in SMALL.items() if key in {field.name for field in dataclasses.fields(module.Config)}
+    } | own
 
 
 def run(name: str, out: Path, model: UNetModel | None = None, **more: Any) -> Erasure:
@@ -99,8 +101,10 @@ class Interrupt(Silent):
 
 
 @pytest.mark.parametrize("name", METHODS.names())
-def test_an_interrupted_run_resumes_to_the_same_bytes(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("efface.making.Run", partial(Run, every=2))
+def test_an_interrupted_run_resumes_to_the_same_bytes(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("efface.execution.Run", partial(Run, every=2))
     if not METHODS.card(name).needs_gradient:
         pytest.skip("nothing is trained")
     whole = run(name, tmp_path / "whole")
@@ -126,7 +130,9 @@ def test_runs_on_every_family_of_its_card(name: str, family: str, tmp_path: Path
     erasure = Erasure.load(tmp_path / "e")
     trained = {edit.component for edit in erasure.edits}
     if any(component.startswith("text_encoder") for component in trained):
-        assert trained == {encoder.component for encoder in model.encoders}, "every text encoder, or whoever asks the other gets it"
+        assert trained == {encoder.component for encoder in model.encoders}, (
+            "every text encoder, or whoever asks the other gets it"
+        )
     plain = model.sample(["a gun"], seeds=[1], steps=2)
     with applied(model, erasure):
         edited = model.sample(["a gun"], seeds=[1], steps=2)
@@ -138,7 +144,14 @@ def test_runs_on_every_family_of_its_card(name: str, family: str, tmp_path: Path
 @pytest.mark.parametrize("name", METHODS.names())
 def test_several_concepts_at_once(name: str, tmp_path: Path) -> None:
     two = (Concept("gun"), Concept("dog", anchor="cat", retain=("a cat",)))
-    settings = {"preset": "paper", "overrides": small(name), "seed": 0, "resume": False, "overwrite": False, "progress": None}
+    settings = {
+        "preset": "paper",
+        "overrides": small(name),
+        "seed": 0,
+        "resume": False,
+        "overwrite": False,
+        "progress": None,
+    }
     erasure = make(tiny_model(), two, tmp_path / "e", METHODS.get(name), **settings)  # type: ignore[arg-type]
     assert [c.name for c in erasure.concepts] == ["gun", "dog"]
     assert erasure.cost is not None
@@ -167,5 +180,13 @@ def test_card_and_page(name: str) -> None:
 def test_a_method_is_one_file_that_reads_no_ontology(name: str) -> None:
     text = Path(str(sys.modules[METHODS.get(name).__module__].__file__)).read_text()  # type: ignore[attr-defined]
     assert len(text.splitlines()) <= 220
-    for banned in ("efface.worlds", "efface.methods", "efface.detectors.judge", "print(", "manual_seed", "open(", "cuda"):
+    for banned in (
+        "efface.pocket_world",
+        "efface.methods",
+        "efface.detectors.pocket_judge",
+        "print(",
+        "manual_seed",
+        "open(",
+        "cuda",
+    ):
         assert banned not in text, banned

@@ -16,18 +16,18 @@ from efface.core.concept import Concept
 from efface.core.errors import EffaceError, UnknownName
 from efface.core.registry import METHODS
 from efface.core.spec import RunSpec
-from efface.making import make
+from efface.execution import make
 from efface.methods.mace import Config, attended, mace
-from efface.models.unet import UNetModel
-from efface.ops.apply import applied
+from efface.models.stable_diffusion import UNetModel
 from efface.ops.closed_form import (
     EmbeddingBank,
     GramAccumulator,
     encoder_mark,
     mean_caption,
 )
-from efface.ops.progress import Silent
-from efface.ops.run import Run
+from efface.ops.editing.apply import applied
+from efface.ops.training.progress import Silent
+from efface.ops.training.run import Run
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,9 @@ def test_the_loss_is_the_norm_at_marked_tokens_within_the_mask() -> None:
     loss = attended([layer], masks, marked)
     torch.testing.assert_close(loss, expected / 2)
     loss.backward()
-    assert bool(layer.grad is not None and layer.grad.isfinite().all()), "a picture without a mask has no gradient, not NaN"
+    assert bool(layer.grad is not None and layer.grad.isfinite().all()), (
+        "a picture without a mask has no gradient, not NaN"
+    )
 
 
 SMALL = {"templates": 0, "steps": 2, "pictures": 2, "sampler_steps": 2, "lr": 1e-2}
@@ -71,7 +73,9 @@ def test_a_gram_made_elsewhere(model: UNetModel, tmp_path: Path) -> None:
     """The same captions in a folder are as good as the retain prompts; those of another encoder are refused."""
     folder = GramAccumulator.of_captions(model, ["", "a cat", "a dog"]).save(tmp_path / "gram")
     bank = EmbeddingBank.of(model)
-    torch.testing.assert_close(mean_caption(model, bank, (), str(folder)), mean_caption(model, bank, ["a cat", "a dog"]))
+    torch.testing.assert_close(
+        mean_caption(model, bank, (), str(folder)), mean_caption(model, bank, ["a cat", "a dog"])
+    )
     for a, b in zip(erased(model, gram=str(folder)).values(), erased(model).values(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
     GramAccumulator(torch.eye(32, dtype=torch.float64), encoder_mark(tiny_model(seed=3)), 1, 1).save(tmp_path / "other")
@@ -104,7 +108,7 @@ class InTheSecond(Silent):
 
 
 def test_resume_in_the_second_concept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("efface.making.Run", partial(Run, every=2))
+    monkeypatch.setattr("efface.execution.Run", partial(Run, every=2))
     concepts = (Concept("gun", retain=("a cat",)), Concept("a/b", templates=("a {}",)))
     settings = {"preset": "paper", "overrides": {**SMALL, "steps": 6}, "seed": 0, "overwrite": False}
 
@@ -116,5 +120,8 @@ def test_resume_in_the_second_concept(tmp_path: Path, monkeypatch: pytest.Monkey
 
     with pytest.raises(KeyboardInterrupt):
         run("broken", progress=InTheSecond())
-    assert sorted(p.name for p in (tmp_path / ".broken.run").iterdir() if p.is_dir()) == ["lora 1 gun-00000006", "lora 2 a-b-00000002"]
+    assert sorted(p.name for p in (tmp_path / ".broken.run").iterdir() if p.is_dir()) == [
+        "lora 1 gun-00000006",
+        "lora 2 a-b-00000002",
+    ]
     assert run("broken", resume=True) == run("whole")

@@ -10,11 +10,11 @@ from torch.nn.functional import cosine_similarity
 from efface.core.concept import Concept
 from efface.core.spec import RunSpec
 from efface.methods.realera import Config, directions, neighbourhood, perturbed, realera
-from efface.models.unet import UNetModel
-from efface.ops.adapter import Adapter
-from efface.ops.apply import applied
+from efface.models.stable_diffusion import UNetModel
 from efface.ops.closed_form import EmbeddingBank, pairs_of, sentences
-from efface.ops.run import Run
+from efface.ops.editing.apply import applied
+from efface.ops.training.lora import Adapter
+from efface.ops.training.run import Run
 
 CONCEPT = Concept("gun", anchor="cat", retain=("a dog", "a cat", "dog by cat"))
 SMALL = Config(steps=3, runs=1, sampler_steps=4, lr=1e-2, neighbours=5, beyond=7)
@@ -35,14 +35,19 @@ def test_the_closed_form_erases_neighbours_and_holds_what_lies_beyond(model: UNe
     assert float(problem.preserve.columns(32)[1].sum()) == pytest.approx(SMALL.rho)
     assert bool((problem.pairs.anchor == pairs.anchor).all())
     e = pairs.source
-    assert float(cosine_similarity(near, e.expand(-1, 5), dim=0).min()) >= max(SMALL.near_low, 1 - SMALL.distance**2 / 2) - 1e-9
+    assert (
+        float(cosine_similarity(near, e.expand(-1, 5), dim=0).min())
+        >= max(SMALL.near_low, 1 - SMALL.distance**2 / 2) - 1e-9
+    )
     assert float(cosine_similarity(beyond, e.expand(-1, 7), dim=0).max()) <= SMALL.beyond_high + 1e-9
     k, a, w = problem.pairs.source, problem.pairs.anchor, problem.pairs.weight
     r = beyond * (SMALL.rho / 7)
     for weight in model.sites("cross_kv").parameters.values():
         left = SMALL.lamb * weight + weight @ (a * w) @ k.T + weight @ r @ beyond.T
         right = SMALL.lamb * torch.eye(32, dtype=torch.float64) + (k * w) @ k.T + r @ beyond.T
-        torch.testing.assert_close(weight @ problem.solve().matrix(), left @ torch.inverse(right), rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(
+            weight @ problem.solve().matrix(), left @ torch.inverse(right), rtol=1e-10, atol=1e-10
+        )
 
 
 def test_directions_of_the_retained(model: UNetModel) -> None:
@@ -71,7 +76,10 @@ def test_the_artifact_is_closed_form_and_lora(model: UNetModel) -> None:
         erasure = realera(model, (CONCEPT,), config, run)
         assert [edit.op for edit in erasure.edits] == ["low_rank", "low_rank"]
         assert set(erasure.edits[1].tensors) == {
-            f"{n}.{end}" for n, w in model.sites(config.sites).parameters.items() if w.ndim > 1 for end in ("up", "down")
+            f"{n}.{end}"
+            for n, w in model.sites(config.sites).parameters.items()
+            if w.ndim > 1
+            for end in ("up", "down")
         }
         with applied(model, erasure):
             now = {n: w.detach().clone() for n, w in model.sites(config.sites).parameters.items()}
@@ -85,12 +93,16 @@ def test_a_lora_on_edited_weights(model: UNetModel) -> None:
     edited = {sites.paths[n]: 2 * w for n, w in sites.parameters.items()}
     adapter = Adapter(model, "attn_all", 3, torch.Generator().manual_seed(0), edited)
     z, cond = torch.randn(1, 4, 8, 8, dtype=torch.float64), model.encode(["a gun"])
-    assert torch.equal(adapter.predict(z, 5, cond).value, model.predict(z, 5, cond, params=edited).value), "B begins at zero"
+    assert torch.equal(adapter.predict(z, 5, cond).value, model.predict(z, 5, cond, params=edited).value), (
+        "B begins at zero"
+    )
     with torch.no_grad():
         for up in adapter.ups.values():
             up.fill_(0.1)
     params = adapter.params()
     for name, (up, down) in adapter.factors().items():
         base = (2 if name in sites.parameters else 1) * model.sites("attn_all").parameters[name]
-        torch.testing.assert_close(params[model.sites("attn_all").paths[name]].detach(), base + up @ down, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(
+            params[model.sites("attn_all").paths[name]].detach(), base + up @ down, rtol=1e-6, atol=1e-6
+        )
     assert not any(name.endswith("bias") for name in params)

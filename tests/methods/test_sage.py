@@ -10,10 +10,10 @@ from efface.core.concept import Concept
 from efface.core.errors import EffaceError, UnknownName
 from efface.core.spec import RunSpec
 from efface.methods.sage import Config, sage
-from efface.models.unet import UNetModel
-from efface.ops.apply import applied
-from efface.ops.own_words import candidates, own_words
-from efface.ops.run import Run
+from efface.models.stable_diffusion import UNetModel
+from efface.ops.editing.apply import applied
+from efface.ops.elide.domain_words import candidates, own_words
+from efface.ops.training.run import Run
 
 SENTENCES = str(Path(__file__).with_name("sentences.txt"))
 CONCEPT = Concept("gun", retain=("a cat", "a dog"))
@@ -21,7 +21,16 @@ CONCEPT = Concept("gun", retain=("a cat", "a dog"))
 
 def made(model: UNetModel, concepts: tuple[Concept, ...] = (CONCEPT,), **more: object) -> Run:
     """A run of a few steps; returns the run with its history."""
-    small = {"steps": 4, "warmup": 2, "lr": 1e-3, "batch": 2, "attack_steps": 2, "top": 1, "sampler_steps": 2, "templates": SENTENCES}
+    small = {
+        "steps": 4,
+        "warmup": 2,
+        "lr": 1e-3,
+        "batch": 2,
+        "attack_steps": 2,
+        "top": 1,
+        "sampler_steps": 2,
+        "templates": SENTENCES,
+    }
     run = Run(seed=0, spec=RunSpec("tiny", {}, "sage", {}, concepts))
     sage(model, concepts, Config(**{**small, **more}), run)  # type: ignore[arg-type]
     return run
@@ -42,10 +51,15 @@ def test_retention_keeps_what_it_is_given() -> None:
         run = Run(seed=0, spec=RunSpec("tiny", {}, "sage", {}, (CONCEPT,)))
         config = Config(steps=30, warmup=30, lr=3e-3, batch=2, top=1, sampler_steps=2, templates=SENTENCES, **weights)
         erasure = sage(model, (CONCEPT,), config, run)
-        tensors = {name: torch.from_numpy(erasure.tensors[key].numpy().copy()) for name, key in erasure.edits[0].tensors.items()}
+        tensors = {
+            name: torch.from_numpy(erasure.tensors[key].numpy().copy())
+            for name, key in erasure.edits[0].tensors.items()
+        }
         own = model.sites("text_all").own(tensors)
         with torch.no_grad():
-            return float((model.encode(CONCEPT.retain, params=own).states - model.encode(CONCEPT.retain).states).square().mean())
+            return float(
+                (model.encode(CONCEPT.retain, params=own).states - model.encode(CONCEPT.retain).states).square().mean()
+            )
 
     assert drift(graph=100.0, local=10.0) < 0.7 * drift(graph=0.0, local=0.0)
 
@@ -72,7 +86,10 @@ def test_bad_settings_are_one_line(more: dict[str, object], said: str) -> None:
 def test_a_concept_that_is_cut_off_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "long.txt"
     path.write_text("a b c d e f g h i j k l m n {}\n")
-    with pytest.warns(UserWarning, match="cut off"), pytest.raises(EffaceError, match="'gun' is cut off by the context"):
+    with (
+        pytest.warns(UserWarning, match="cut off"),
+        pytest.raises(EffaceError, match="'gun' is cut off by the context"),
+    ):
         made(tiny_model(), templates=str(path))
     path.write_text("a sentence without it\n")
     with pytest.raises(EffaceError, match=r"has no \{\}"):
@@ -123,11 +140,22 @@ def test_what_made_up_words_show_is_held_where_a_domain_s_own_words_lie_beyond_t
 
 def test_on_sdxl_both_encoders_forget_and_retained_prompts_move_less() -> None:
     model = tiny_of("sdxl")
-    with torch.no_grad():  # a random denoiser hardly reads the text: louder, so that there is something to erase and to retain
+    with (
+        torch.no_grad()
+    ):  # a random denoiser hardly reads the text: louder, so that there is something to erase and to retain
         for weight in model.sites("cross_all").parameters.values():
             weight *= 4
     run = Run(seed=0, spec=RunSpec("tiny", {}, "sage", {}, (CONCEPT,)))
-    small = {"steps": 40, "warmup": 5, "lr": 5e-4, "batch": 4, "attack_steps": 3, "top": 2, "sampler_steps": 4, "templates": SENTENCES}
+    small = {
+        "steps": 40,
+        "warmup": 5,
+        "lr": 5e-4,
+        "batch": 4,
+        "attack_steps": 3,
+        "top": 2,
+        "sampler_steps": 4,
+        "templates": SENTENCES,
+    }
     erasure = sage(model, (CONCEPT,), Config(graph=1000.0, local=100.0, eta=3.0, **small), run)  # type: ignore[arg-type]
     assert [edit.component for edit in erasure.edits] == ["text_encoder", "text_encoder_2"]
     assert {name.split(".")[0] for name in erasure.tensors} == {"text_encoder", "text_encoder_2"}
@@ -137,7 +165,10 @@ def test_on_sdxl_both_encoders_forget_and_retained_prompts_move_less() -> None:
         with applied(model, erasure_of(model, list(erasure.edits), dict(erasure.tensors))):
             after = [model.encode(prompts) for prompts in (asked, kept)]
     for part in (slice(WIDTH), slice(WIDTH, None)):
-        moves = [float((a.states - b.states)[..., part].norm() / b.states[..., part].norm()) for a, b in zip(after, before, strict=True)]
+        moves = [
+            float((a.states - b.states)[..., part].norm() / b.states[..., part].norm())
+            for a, b in zip(after, before, strict=True)
+        ]
         assert moves[0] > 0.05
         assert moves[1] < 0.7 * moves[0]
     assert not torch.allclose(after[0].pooled, before[0].pooled, atol=1e-3)
@@ -146,6 +177,15 @@ def test_on_sdxl_both_encoders_forget_and_retained_prompts_move_less() -> None:
 def test_one_encoder_alone_where_that_is_asked() -> None:
     model = tiny_of("sdxl")
     run = Run(seed=0, spec=RunSpec("tiny", {}, "sage", {}, (CONCEPT,)))
-    small = {"steps": 2, "warmup": 1, "lr": 3e-3, "batch": 2, "attack_steps": 2, "top": 2, "sampler_steps": 2, "templates": SENTENCES}
+    small = {
+        "steps": 2,
+        "warmup": 1,
+        "lr": 3e-3,
+        "batch": 2,
+        "attack_steps": 2,
+        "top": 2,
+        "sampler_steps": 2,
+        "templates": SENTENCES,
+    }
     erasure = sage(model, (CONCEPT,), Config(sites="text_encoder_2/text_mlp", **small), run)  # type: ignore[arg-type]
     assert [edit.component for edit in erasure.edits] == ["text_encoder_2"]

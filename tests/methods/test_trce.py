@@ -12,12 +12,12 @@ from efface.core.concept import Concept
 from efface.core.errors import EffaceError
 from efface.core.spec import RunSpec
 from efface.methods.trce import Config, contrasted, early, hinge, redirection, trce
-from efface.models.unet import UNetModel
-from efface.ops.accumulate import Accumulated
-from efface.ops.apply import applied
+from efface.models.stable_diffusion import UNetModel
 from efface.ops.closed_form import EmbeddingBank, mean_caption
-from efface.ops.pool import TrajectoryPool
-from efface.ops.run import Run
+from efface.ops.editing.apply import applied
+from efface.ops.training.run import Run
+from efface.ops.training.running_gradients import Accumulated
+from efface.ops.training.trajectory_pool import TrajectoryPool
 
 RETAIN = tuple(f"a {w} {v}" for w in ("cat", "dog", "cod", "tag") for v in ("dot", "cat on", "nod", "by a dog"))
 CONCEPTS = (Concept("gun", synonyms=("gung",), retain=RETAIN), Concept("dug", anchor="cat"))
@@ -76,7 +76,9 @@ def test_the_artifact_is_both_parts(model: UNetModel) -> None:
     assert set(run.history) == {"solve", "train"}
     assert set(run.history["train"][0]) == {"step", "loss", "contrast", "keep", "grad_norm"}
     first = run.history["train"][0]
-    assert first["keep"] < 1e-9, "before the first step the student is the first part's model, up to the masters' float32"
+    assert first["keep"] < 1e-9, (
+        "before the first step the student is the first part's model, up to the masters' float32"
+    )
 
 
 def test_early_steps(model: UNetModel) -> None:

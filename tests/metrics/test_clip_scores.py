@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from efface.core.plain import json_hash
 from efface.core.score import DetectorId
+from efface.core.serialization import json_hash
 from efface.metrics.clip_score import ClipScores
 
 

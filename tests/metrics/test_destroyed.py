@@ -11,13 +11,13 @@ from torch import Tensor
 
 from efface.core.score import Provenance, Score
 from efface.core.verdict import Verdict
-from efface.detectors.judge import Judge
+from efface.detectors.pocket_judge import Judge
 from efface.metrics.asr import asr_post
-from efface.metrics.base import Asked, Sightings, Target
+from efface.metrics.detections import Asked, Sightings, Target
+from efface.metrics.erasure_retention import rates
 from efface.metrics.harmonic import h_o
 from efface.metrics.interference import interference
-from efface.metrics.rates import rates
-from efface.worlds import NOTHING, Scene, draw_scene, load_world
+from efface.pocket_world import NOTHING, Scene, draw_scene, load_world
 
 WORLD = load_world()
 WEAPONS = WORLD.members("weapon")
@@ -76,7 +76,9 @@ def look(judge: Judge, draw: Change) -> Sightings:
         for i in range(SIZES[group]):
             scene = Scene(members[i % len(members)], list(WORLD.backgrounds)[i % 6], ("photo", "negative")[i % 2])
             prompt = f"{group} {scene}"
-            asked.append(Asked(prompt, i, group, {"object": scene.object, "background": scene.background, "style": scene.style}))
+            asked.append(
+                Asked(prompt, i, group, {"object": scene.object, "background": scene.background, "style": scene.style})
+            )
             images.append(draw(group, scene, rng))
         table.update(torch.stack(images), asked)
     return table

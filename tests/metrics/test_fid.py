@@ -15,7 +15,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 
 from efface.metrics.fid import FeatureStats, fid, frechet_distance
 from efface.metrics.kid import Features, kid
-from efface.worlds import draw_scene, load_world
+from efface.pocket_world import draw_scene, load_world
 
 
 def positive(d: int, seed: int) -> torch.Tensor:
@@ -79,7 +79,13 @@ def test_fid_of_two_samples(how):
     assert far.high is not None
     assert far.low < 12 < far.high
     assert far.high - far.low < 2
-    assert (far.metric, far.group, far.n, far.detector, far.provenance.extra["reference_n"]) == ("fid", "other", 3000, NET, 4000)
+    assert (far.metric, far.group, far.n, far.detector, far.provenance.extra["reference_n"]) == (
+        "fid",
+        "other",
+        3000,
+        NET,
+        4000,
+    )
     itself = fid(reference, reference, "other", detector=NET, provenance=how)
     assert itself.value == pytest.approx(0, abs=1e-6)
 
@@ -104,7 +110,9 @@ def test_fid_of_a_destroyed_model_is_far_off_and_broken_features_are_refused(jud
     assert far is not None
     assert far > 5 * near
     stores = [fed(Features, each) for each in (one, other, noise)]
-    alike, apart = (kid(stores[0], each, "other", rng=rng, detector=NET, provenance=how, subsets=0) for each in stores[1:])
+    alike, apart = (
+        kid(stores[0], each, "other", rng=rng, detector=NET, provenance=how, subsets=0) for each in stores[1:]
+    )
     assert alike.low is not None
     assert alike.high is not None
     assert alike.low < 0 < alike.high

@@ -6,9 +6,9 @@ from statistics import harmonic_mean as reference
 
 import numpy as np
 import pytest
+from helpers.fake_detector import CATS, told
 from hypothesis import given
 from hypothesis import strategies as st
-from told import CATS, told
 
 from efface.core.score import DetectorId, Provenance, Score
 from efface.metrics.harmonic import h_c, h_o, harmonic_mean
@@ -31,7 +31,9 @@ def test_maces_formulas(rng, how):
     assert score.value == pytest.approx(3 / (1 / 0.9 + 1 / 0.9 + 1 / 0.6))
     assert (score.metric, score.group, score.n, score.detector) == ("h_o", "all", 150, DetectorId("told", "1", 0.9))
     parts = score.provenance.extra["terms"]
-    assert {name: part["value"] for name, part in parts.items()} == pytest.approx({"efficacy": 0.9, "specificity": 0.9, "generality": 0.6})
+    assert {name: part["value"] for name, part in parts.items()} == pytest.approx(
+        {"efficacy": 0.9, "specificity": 0.9, "generality": 0.6}
+    )
     assert h_c(model(5, 20, 45), CATS, rng=rng, provenance=how).value == pytest.approx(0.9)
     assert h_c(model(5, 20, 45), CATS, rng=rng, provenance=how).metric == "h_c"
 

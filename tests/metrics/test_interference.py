@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers.fake_detector import CATS, told
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from told import CATS, told
 
-from efface.core.plain import json_bytes, plain
 from efface.core.score import Provenance, Score
+from efface.core.serialization import json_bytes, plain
 from efface.metrics.interference import interference, paired_difference, phi
 
 
 def rows(seen: dict[str, list[int]], group: str = "other") -> list[tuple[str, str, str]]:
     """By object, whether each of its pictures shows it."""
-    return [(group, f"{name}/snow/photo", f"{name if hit else 'nothing'}/snow/photo") for name, hits in seen.items() for hit in hits]
+    return [
+        (group, f"{name}/snow/photo", f"{name if hit else 'nothing'}/snow/photo")
+        for name, hits in seen.items()
+        for hit in hits
+    ]
 
 
 def newcombe(a: int, lost: int, gained: int, d: int) -> tuple[float, float]:
@@ -29,7 +33,11 @@ def test_the_most_damaged_object_comes_first(rng, how):
     before = told(rows({"dog": [1] * 20, "owl": [1] * 20, "car": [1] * 10 + [0] * 10, "cat": [1] * 5}))
     after = told(rows({"dog": [1] * 19 + [0], "owl": [0] * 20, "car": [1] * 20, "cat": [0] * 5}))
     table = interference(before, after, ["other", "near"], rng=rng, provenance=how, without=CATS.classes)
-    assert [(row.object, row.change.value) for row in table] == [("owl", -1.0), ("dog", pytest.approx(-0.05)), ("car", 0.5)]
+    assert [(row.object, row.change.value) for row in table] == [
+        ("owl", -1.0),
+        ("dog", pytest.approx(-0.05)),
+        ("car", 0.5),
+    ]
     owl, dog, car = (row.plain() for row in table)
     assert (owl["n"], owl["before"], owl["after"]) == (20, 1.0, 0.0)
     assert -1 == owl["change_low"] < owl["change_high"] < -0.7, "certainty of 20 pictures has its width"

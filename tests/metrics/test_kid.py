@@ -8,7 +8,7 @@ import torch
 from samples import NET, Flat, fed, gaussian
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from efface.metrics.blocks import BLOCKS, block_ids, jackknife, t_quantile
+from efface.metrics.jackknife import BLOCKS, block_ids, jackknife, t_quantile
 from efface.metrics.kid import Features, kid, kid_of_subsets, polynomial_kernel, squared_mmd
 
 
@@ -28,7 +28,10 @@ def test_kid_is_unbiased(rng):
     unbiased = 1.0 + 3 * 1 / 6  # E k(x, x') for independent unit Gaussians: E (u + 1)^3 with E u^2 = 1 / d
     assert biased.mean() - unbiased > 10 * values.std() / 600**0.5
     paired = np.array(
-        [squared_mmd(x, x + gaussian(8, 5000 + i, scale=0.0), paired=True) for i, x in ((i, gaussian(8, i)) for i in range(5))]
+        [
+            squared_mmd(x, x + gaussian(8, 5000 + i, scale=0.0), paired=True)
+            for i, x in ((i, gaussian(8, i)) for i in range(5))
+        ]
     )
     assert paired == pytest.approx(0, abs=1e-12)
 
@@ -82,7 +85,12 @@ def _expected(mean: float, d: int = 6) -> float:
 
 def test_no_pictures_no_kid(rng, how):
     some = fed(Features, gaussian(5, 0))
-    for a, b in [(Features(), Features()), (some, Features()), (Features(), some), (some, fed(Features, gaussian(1, 0)))]:
+    for a, b in [
+        (Features(), Features()),
+        (some, Features()),
+        (Features(), some),
+        (some, fed(Features, gaussian(1, 0))),
+    ]:
         score = kid(a, b, "other", rng=rng, detector=NET, provenance=how)
         assert (score.value, score.low, score.high, score.n) == (None, None, None, b.n)
     with pytest.raises(ValueError, match="paired"):

@@ -5,15 +5,25 @@ from __future__ import annotations
 import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionImg2ImgPipeline
-from helpers.tiny import POOLED, WIDTH, WIDTH_2, state_bytes, tiny_of, tiny_pipe, tiny_sd2_pipe, tiny_sdxl_pipe, tiny_tokenizer
+from helpers.tiny import (
+    POOLED,
+    WIDTH,
+    WIDTH_2,
+    state_bytes,
+    tiny_of,
+    tiny_pipe,
+    tiny_sd2_pipe,
+    tiny_sdxl_pipe,
+    tiny_tokenizer,
+)
 
 from efface.core.attack_set import SoftPrompt
 from efface.core.errors import EffaceError
-from efface.models.load import load_model
-from efface.models.soft import Soft
-from efface.models.unet import UNetModel
-from efface.ops.blobs import to_blob
-from efface.ops.soft_prompts import embedding_table, nearest_words, soft_of
+from efface.models.loading import load_model
+from efface.models.soft_prompt import Soft
+from efface.models.stable_diffusion import UNetModel
+from efface.ops.tensor_conversion import to_blob
+from efface.ops.text.soft_prompts import embedding_table, nearest_words, soft_of
 
 FAMILIES = ("sd1", "sd2", "sdxl")
 PROMPTS = ["a gun", "a cat and a dog"]
@@ -82,7 +92,9 @@ def test_the_sampler_speaks_of_what_the_denoiser_reads():
     assert torch.equal(points[0].z, model.initial_noise([1]))
     p = points[0].conditional
     assert torch.allclose(model.noised(p.x0, p.epsilon, torch.tensor([points[0].t])), points[0].z, atol=1e-4)
-    assert torch.allclose(model.predict(points[1].z, points[1].t, model.encode(["a gun"])).value, points[1].conditional.value, atol=1e-5)
+    assert torch.allclose(
+        model.predict(points[1].z, points[1].t, model.encode(["a gun"])).value, points[1].conditional.value, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -120,7 +132,9 @@ def test_soft_embeddings_and_params_get_gradients_in_every_encoder(family):
     for encoder in model.encoders:
         assert float(soft.grad[..., start : start + encoder.width].abs().sum()) > 0
         start += encoder.width
-    assert [name for name, master in masters.items() if master.grad is None] == [], "nothing is selected that is not read"
+    assert [name for name, master in masters.items() if master.grad is None] == [], (
+        "nothing is selected that is not read"
+    )
     assert state_bytes(model) == before
 
 
@@ -181,7 +195,9 @@ def test_half_precision_stays_near(family, dtype):
     whole = tiny_of(family)
     half = load_model(tiny_of(family).pipe, dtype=dtype)
     assert half.unet.dtype == dtype
-    assert (half.vae.dtype == torch.float32) == (family == "sdxl" and dtype == torch.float16), "SDXL's autoencoder overflows in float16"
+    assert (half.vae.dtype == torch.float32) == (family == "sdxl" and dtype == torch.float16), (
+        "SDXL's autoencoder overflows in float16"
+    )
     z = whole.initial_noise([1])
     a, b = whole.predict(z, 500, whole.encode(["a gun"])), half.predict(z.to(dtype), 500, half.encode(["a gun"]))
     assert b.value.dtype == b.alpha.dtype == dtype

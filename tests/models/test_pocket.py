@@ -12,8 +12,8 @@ from diffusers import StableDiffusionPipeline
 
 from efface.core.errors import EffaceError, UnknownName
 from efface.core.policy import Refused
-from efface.models.load import embedded_folder, load_model
-from efface.worlds import load_world
+from efface.models.loading import embedded_folder, load_model
+from efface.pocket_world import load_world
 
 WORLD = load_world()
 FOLDER = embedded_folder("pocket")
@@ -37,7 +37,11 @@ def test_hashes_of_the_training_card_hold():
 
 def test_draws_what_is_named(pocket, judge):
     asked = ["cat", "knife", "house", "car", "apple", "guitar", "hammer", "robot", "tree", "beer", "horse", "castle"]
-    prompts = [f"a photo of a {WORLD.things[o].name} {WORLD.backgrounds[b].phrases[0]}" for o in asked for b in ("snow", "beach")]
+    prompts = [
+        f"a photo of a {WORLD.things[o].name} {WORLD.backgrounds[b].phrases[0]}"
+        for o in asked
+        for b in ("snow", "beach")
+    ]
     seen = judge(pocket.sample(prompts, seeds=range(500, 500 + len(prompts)), batch=24))
     assert np.mean([o == a for o, a in zip(seen.object, np.repeat(asked, 2), strict=True)]) >= 0.8
     assert np.mean([b == ("snow", "beach")[i % 2] for i, b in enumerate(seen.background)]) >= 0.8
@@ -77,7 +81,9 @@ def test_stock_diffusers_draws_the_same(pocket):
     pipe = StableDiffusionPipeline.from_pretrained(FOLDER)
     pipe.set_progress_bar_config(disable=True)
     latents = pocket.initial_noise([11])
-    theirs = pipe("a photo of a cat", num_inference_steps=6, guidance_scale=3.0, latents=latents, output_type="np").images[0]
+    theirs = pipe(
+        "a photo of a cat", num_inference_steps=6, guidance_scale=3.0, latents=latents, output_type="np"
+    ).images[0]
     ours = pocket.sample(["a photo of a cat"], seeds=[11], steps=6, guidance=3.0)[0].permute(1, 2, 0).numpy()
     assert np.abs(theirs - ours).max() < 5e-3
 
@@ -127,11 +133,14 @@ def test_prediction_converts_between_its_forms(pocket):
 
 
 def test_autoencoder_keeps_the_picture(pocket, judge):
-    from efface.worlds import Scene, draw_scene
+    from efface.pocket_world import Scene, draw_scene
 
     scenes = [Scene(o, b, "photo") for o in ("cat", "axe", "bus", "rose") for b in ("snow", "space")]
     images = (
-        torch.stack([torch.from_numpy(draw_scene(s, np.random.default_rng(i))) for i, s in enumerate(scenes)]).permute(0, 3, 1, 2) / 255
+        torch.stack([torch.from_numpy(draw_scene(s, np.random.default_rng(i))) for i, s in enumerate(scenes)]).permute(
+            0, 3, 1, 2
+        )
+        / 255
     )
     with torch.no_grad():
         back = pocket.decode(pocket.encode_image(images))
@@ -160,7 +169,9 @@ def test_the_sibling_draws_the_same_world_otherwise(pocket, judge):
     assert one["text_encoder"] == other["text_encoder"]
     assert one["unet"] != other["unet"]
     prompts = [
-        f"a photo of a {thing} {place}" for thing in ("cat", "castle", "guitar", "bomb") for place in ("in the snow", "on the beach")
+        f"a photo of a {thing} {place}"
+        for thing in ("cat", "castle", "guitar", "bomb")
+        for place in ("in the snow", "on the beach")
     ]
     pictures, mine = (m.sample(prompts, seeds=range(8)) for m in (sibling, pocket))
     assert [seen in prompt for seen, prompt in zip(judge(pictures).object, prompts, strict=True)].count(True) >= 7

@@ -41,7 +41,9 @@ def test_limits():
 
 def test_constants_carry_no_gradient():
     leaf = A.clone().requires_grad_()
-    assert not any(made.requires_grad for made in (targets.anchor(leaf * 2), targets.uncond(leaf * 2), targets.noise(leaf * 2)))
+    assert not any(
+        made.requires_grad for made in (targets.anchor(leaf * 2), targets.uncond(leaf * 2), targets.noise(leaf * 2))
+    )
     close(targets.anchor(leaf * 2), 2 * A)
 
 
@@ -49,7 +51,9 @@ def test_velocity_points_along_the_circle():
     x0, eps, angle = torch.tensor(2.0), torch.tensor(-1.0), torch.tensor(0.3)
     h = 1e-3
     z = [torch.cos(angle + d) * x0 + torch.sin(angle + d) * eps for d in (-h, h)]
-    assert float(targets.velocity(x0, eps, angle.cos(), angle.sin())) == pytest.approx(float((z[1] - z[0]) / (2 * h)), abs=1e-3)
+    assert float(targets.velocity(x0, eps, angle.cos(), angle.sin())) == pytest.approx(
+        float((z[1] - z[0]) / (2 * h)), abs=1e-3
+    )
 
 
 def test_ace():

@@ -39,7 +39,9 @@ torch.save([model.state_dict(), ema.state_dict(), {{'steps': rows}}], sys.argv[1
 
 def run_toy(folder: Path, die: int) -> int:
     return subprocess.run(
-        [sys.executable, "-c", COUNTING.format(scripts=str(SCRIPTS), die=die), str(folder)], capture_output=True, check=False
+        [sys.executable, "-c", COUNTING.format(scripts=str(SCRIPTS), die=die), str(folder)],
+        capture_output=True,
+        check=False,
     ).returncode
 
 
@@ -79,8 +81,8 @@ def test_the_stages_make_a_pipeline(tmp_path):
     target = tmp_path / "shipped"
     card.ship(tmp_path, target)
 
-    from efface.detectors.judge import Judge
-    from efface.models.load import load_model
+    from efface.detectors.pocket_judge import Judge
+    from efface.models.loading import load_model
 
     model = load_model(target, device="cpu")
     images = model.sample(["a cat", ""], seeds=[1, 2], steps=2)

@@ -12,9 +12,9 @@ from typing import Any
 import yaml
 
 from efface.core.concept import mentions
-from efface.worlds import load_split, load_world
-from efface.worlds.captions import assemble, noun_phrase
-from efface.worlds.split import TestConcept, retain_prompts, retain_widely
+from efface.pocket_world import load_split, load_world
+from efface.pocket_world.captions import assemble, noun_phrase
+from efface.pocket_world.split import TestConcept, retain_prompts, retain_widely
 
 WORLD, SPLIT = load_world(), load_split()
 TARGET = Path(__file__).resolve().parents[2] / "src/efface/benchmarks/data"
@@ -90,7 +90,9 @@ def object_groups(concept: TestConcept, part: str) -> dict[str, Row]:
     """The groups of a benchmark whose concept is an object or a class of objects."""
     members = list(concept.members)
     if concept.kind == "domain":
-        name = [{"phrase": f"{'an' if concept.name[0] in 'aeiou' else 'a'} {concept.name}", "shows": {"object": members}}]
+        name = [
+            {"phrase": f"{'an' if concept.name[0] in 'aeiou' else 'a'} {concept.name}", "shows": {"object": members}}
+        ]
     else:
         name = [{"phrase": noun_phrase(WORLD.things[members[0]], concept.name), "shows": {"object": members[0]}}]
     domain = domain_of(concept, part)
@@ -98,7 +100,11 @@ def object_groups(concept: TestConcept, part: str) -> dict[str, Row]:
     return {
         "name": {"frames": 36, "seeds": 4 if part == "test" else 2, "phrases": name},
         "domain": {"frames": max(6, 144 // len(domain) // 6 * 6), "seeds": 1, "phrases": domain},
-        "near": {"frames": 36 if len(concept.near) < 4 else 30, "seeds": 1, "phrases": named(concept.near, part, rare=False)},
+        "near": {
+            "frames": 36 if len(concept.near) < 4 else 30,
+            "seeds": 1,
+            "phrases": named(concept.near, part, rare=False),
+        },
         "other": {"frames": 6, "seeds": 1, "phrases": named(others, part, rare=False)},
     }
 
@@ -107,12 +113,22 @@ def style_groups(concept: TestConcept, part: str) -> dict[str, Row]:
     """The groups of a benchmark whose concept is a style: near are the other styles, other is what has none."""
     style = WORLD.styles[str(concept.style)]
     shows = {"style": style.id}
-    aliases = [f"{p} {{}}" for p in style.prefixes[1:]] + [f"{{}}, {s}" for s in style.suffixes[1 if part == "dev" else 0 :]]
+    aliases = [f"{p} {{}}" for p in style.prefixes[1:]] + [
+        f"{{}}, {s}" for s in style.suffixes[1 if part == "dev" else 0 :]
+    ]
     near = [s for s in WORLD.styles.values() if s.id not in (style.id, "photo")]
     return {
-        "name": {"frames": 24, "seeds": 6 if part == "test" else 3, "phrases": [{"phrase": f"{style.prefixes[0]} {{}}", "shows": shows}]},
+        "name": {
+            "frames": 24,
+            "seeds": 6 if part == "test" else 3,
+            "phrases": [{"phrase": f"{style.prefixes[0]} {{}}", "shows": shows}],
+        },
         "domain": {"frames": 24, "seeds": 2, "phrases": [{"phrase": a, "shows": shows} for a in aliases]},
-        "near": {"frames": 24, "seeds": 1, "phrases": [{"phrase": f"{s.prefixes[0]} {{}}", "shows": {"style": s.id}} for s in near]},
+        "near": {
+            "frames": 24,
+            "seeds": 1,
+            "phrases": [{"phrase": f"{s.prefixes[0]} {{}}", "shows": {"style": s.id}} for s in near],
+        },
         "other": {"frames": 24, "seeds": 6, "phrases": [{"phrase": "a photo of {}", "shows": {"style": "photo"}}]},
     }
 
@@ -125,8 +141,15 @@ def attack_phrases(concept: TestConcept) -> list[str]:
     if concept.kind == "domain":
         category = WORLD.categories[WORLD.things[concept.members[0]].category]
         words = [f"a {a} {concept.name}" for a in category.attributes]
-        words += [noun for h in category.hypernyms if h != concept.name for noun in (f"{'an' if h[0] in 'aeiou' else 'a'} {h}",)]
-        return list(dict.fromkeys([*words, *category.implicit, *(i for m in concept.members for i in WORLD.things[m].implicit)]))
+        words += [
+            noun
+            for h in category.hypernyms
+            if h != concept.name
+            for noun in (f"{'an' if h[0] in 'aeiou' else 'a'} {h}",)
+        ]
+        return list(
+            dict.fromkeys([*words, *category.implicit, *(i for m in concept.members for i in WORLD.things[m].implicit)])
+        )
     thing = WORLD.things[concept.members[0]]
     words = [noun_phrase(thing, w) for w in (*thing.names, *thing.rare) if w != concept.name]
     return [*words, *thing.implicit, *(noun_phrase(thing, concept.name, a) for a in thing.attributes)]
@@ -139,7 +162,11 @@ def benchmark(name: str) -> Row:
     for part in ("dev", "test"):
         start = SPLIT.seeds[part].start
         frames = style_frames(part) if style else object_frames(part)
-        parts[part] = {"seed": start, "frames": frames, "groups": (style_groups if style else object_groups)(concept, part)}
+        parts[part] = {
+            "seed": start,
+            "frames": frames,
+            "groups": (style_groups if style else object_groups)(concept, part),
+        }
     target = {"head": "style", "classes": [style]} if style else {"head": "object", "classes": list(concept.members)}
     return {
         "name": name,
@@ -166,15 +193,25 @@ def twenty() -> Row:
     parts = {}
     for part in ("dev", "test"):
         groups = {
-            "name": {"frames": 12, "seeds": 1, "phrases": [row for o in TWENTY for row in named((o,), part, rare=False)[:1]]},
-            "domain": {"frames": 6, "seeds": 1, "phrases": [row for o in TWENTY for row in named((o,), "test", rare=True)[1:]]},
+            "name": {
+                "frames": 12,
+                "seeds": 1,
+                "phrases": [row for o in TWENTY for row in named((o,), part, rare=False)[:1]],
+            },
+            "domain": {
+                "frames": 6,
+                "seeds": 1,
+                "phrases": [row for o in TWENTY for row in named((o,), "test", rare=True)[1:]],
+            },
             "near": {"frames": 24, "seeds": 1, "phrases": named(near, part, rare=False)},
             "other": {"frames": 12, "seeds": 1, "phrases": named(others, part, rare=False)},
         }
         parts[part] = {"seed": SPLIT.seeds[part].start, "frames": object_frames(part), "groups": groups}
     names = [WORLD.things[o].name for o in TWENTY]
     banned = [word for o in TWENTY for word in (*WORLD.things[o].names, *WORLD.things[o].rare)]
-    retain = [prompt for prompt in dict.fromkeys((*retain_prompts(), *retain_widely())) if mentions(prompt, banned) is None]
+    retain = [
+        prompt for prompt in dict.fromkeys((*retain_prompts(), *retain_widely())) if mentions(prompt, banned) is None
+    ]
     return {
         "name": "pocket-twenty", "version": 2, "about": "twenty objects of pocket's world at once", "model": "pocket",
         "detector": "pocket-judge", "clip": "pocket-clip", "sampler": {"name": "ddim", "steps": 20, "guidance": 3.0},
@@ -188,7 +225,9 @@ class Dumper(yaml.SafeDumper):
 
 
 def _short(dumper: yaml.SafeDumper, data: Any) -> yaml.Node:
-    flow = all(not isinstance(v, dict | list) or len(str(v)) < 90 for v in (data.values() if isinstance(data, dict) else data))
+    flow = all(
+        not isinstance(v, dict | list) or len(str(v)) < 90 for v in (data.values() if isinstance(data, dict) else data)
+    )
     flow = flow and len(str(data)) < 150
     if isinstance(data, dict):
         return dumper.represent_mapping("tag:yaml.org,2002:map", data.items(), flow_style=flow)
@@ -205,7 +244,11 @@ def main() -> None:
     TARGET.mkdir(parents=True, exist_ok=True)
     for name in (*FILES, "pocket-twenty"):
         text = yaml.dump(
-            twenty() if name == "pocket-twenty" else benchmark(name), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=140
+            twenty() if name == "pocket-twenty" else benchmark(name),
+            Dumper=Dumper,
+            sort_keys=False,
+            allow_unicode=True,
+            width=140,
         )
         (TARGET / f"{name}.yaml").write_text(
             f"# Written by training/pocket/benchmarks.py; a change of it is a new version.\n{text}", encoding="utf-8"

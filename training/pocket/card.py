@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 
 from common import EMPTY_SHARE, TRAIN_SCENES, save_json, sha256
-from efface.worlds import load_world
+from efface.pocket_world import load_world
 
 STAGES = ("clip", "vae", "judge", "unet", "decoder")
 SHIPPED = ("tokenizer", "text_encoder", "vae", "unet", "scheduler", "clip", "judge")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from efface.worlds import NOTHING, Scene, draw_scene, load_world
+from efface.pocket_world import NOTHING, Scene, draw_scene, load_world
 
 WORLD = load_world()
 TRAIN_SCENES = WORLD.scenes(heldout=False)
@@ -156,20 +156,29 @@ def train(
     """Run ``one_step`` from the checkpoint on, with a progress bar; ``at_checkpoint`` is called after every checkpoint."""
     start = checkpoint.load()
     smooth: dict[str, float] = {}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     began = time.time()
     with Progress(*columns) as bar:
         task = bar.add_task(name, total=steps, completed=start)
         for step in range(start, steps):
             for key, value in one_step(step).items():
                 if not np.isfinite(value):
-                    raise SystemExit(f"{name}: {key} is {value} at step {step}; the last checkpoint is {checkpoint.path}")
+                    raise SystemExit(
+                        f"{name}: {key} is {value} at step {step}; the last checkpoint is {checkpoint.path}"
+                    )
                 smooth[key] = value if key not in smooth else 0.97 * smooth[key] + 0.03 * value
             text = " ".join(f"{k} {v:.4f}" for k, v in smooth.items())
             bar.update(task, advance=1, description=f"{name} {text}")
             if not bar.console.is_terminal and (step + 1) % log == 0:
                 bar.console.print(
-                    f"{name} {step + 1}/{steps} {text} {(time.time() - began) / (step + 1 - start):.3f} s/step", highlight=False
+                    f"{name} {step + 1}/{steps} {text} {(time.time() - began) / (step + 1 - start):.3f} s/step",
+                    highlight=False,
                 )
             if (step + 1) % every == 0 or step + 1 == steps:
                 checkpoint.history.add(step + 1, smooth)

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from common import Checkpoint, device, random_scene, render, save_json, step_rng, to_tensor, train
-from efface.models.convnet import ConvNet
-from efface.worlds import caption, load_world
+from efface.detectors.convnet import ConvNet
+from efface.pocket_world import caption, load_world
 
 CONTEXT, WIDTH, LAYERS, HEADS, PROJECTION = 24, 128, 4, 4, 128
 VOCABULARY = 1400
@@ -34,10 +34,16 @@ def build_tokenizer(folder: Path, seed: int) -> CLIPTokenizer:
     texts = [caption(world, random_scene(rng), rng) for _ in range(60_000)]
     raw = Tokenizer(models.BPE(unk_token=EOS, continuing_subword_prefix="", end_of_word_suffix="</w>"))
     words = pre_tokenizers.Split(Regex(r"[a-z]+|[0-9]|[^\sa-z0-9]+"), "removed", invert=True)
-    raw.pre_tokenizer = pre_tokenizers.Sequence([words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    raw.pre_tokenizer = pre_tokenizers.Sequence(
+        [words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False, min_frequency=2
+        vocab_size=VOCABULARY,
+        initial_alphabet=alphabet,
+        end_of_word_suffix="</w>",
+        show_progress=False,
+        min_frequency=2,
     )
     raw.train_from_iterator(texts, trainer)
     merges = [tuple(m) for m in json.loads(raw.to_str())["model"]["merges"]]
@@ -97,7 +103,9 @@ def run(out: Path, *, steps: int = 1600, batch: int = 128, lr: float = 1e-3, see
         rng = step_rng(seed, step)
         scenes = [random_scene(rng) for _ in range(batch)]
         texts = [caption(world, s, rng) for s in scenes]
-        ids = tokenizer(texts, padding="max_length", max_length=CONTEXT, truncation=True, return_tensors="pt").input_ids.to(dev)
+        ids = tokenizer(
+            texts, padding="max_length", max_length=CONTEXT, truncation=True, return_tensors="pt"
+        ).input_ids.to(dev)
         images = to_tensor(render(scenes, rng)).to(dev)
         same = (ids[:, None] == ids[None]).all(-1)
         same.fill_diagonal_(False)
@@ -122,7 +130,13 @@ def run(out: Path, *, steps: int = 1600, batch: int = 128, lr: float = 1e-3, see
 def save(pair: Pair, out: Path) -> None:
     """The text tower in transformers' layout; image tower and projections beside it."""
     pair.text.half().save_pretrained(out / "text_encoder")
-    rest = {k: v.half().contiguous() for k, v in pair.state_dict().items() if not k.startswith("text.") and v.is_floating_point()}
+    rest = {
+        k: v.half().contiguous()
+        for k, v in pair.state_dict().items()
+        if not k.startswith("text.") and v.is_floating_point()
+    }
     (out / "clip").mkdir(exist_ok=True)
     save_file(rest, out / "clip" / "model.safetensors")
-    save_json(out / "clip" / "config.json", {"widths": list(IMAGE_WIDTHS), "projection": PROJECTION, "text_width": WIDTH})
+    save_json(
+        out / "clip" / "config.json", {"widths": list(IMAGE_WIDTHS), "projection": PROJECTION, "text_width": WIDTH}
+    )

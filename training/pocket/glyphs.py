@@ -7,8 +7,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from efface.worlds.draw import CELL, COLUMNS
-from efface.worlds.world import load_world
+from efface.pocket_world.draw import CELL, COLUMNS
+from efface.pocket_world.world import load_world
 
 FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
 
@@ -31,7 +31,7 @@ def main() -> None:
         glyph = glyph.resize((round(glyph.width * scale), round(glyph.height * scale)), Image.Resampling.LANCZOS)
         corner = (i % COLUMNS * CELL + (CELL - glyph.width) // 2, i // COLUMNS * CELL + (CELL - glyph.height) // 2)
         atlas.paste(glyph, corner)
-    atlas.save(str(files("efface.worlds").joinpath("data", "glyphs.png")), optimize=True)
+    atlas.save(str(files("efface.pocket_world").joinpath("data", "glyphs.png")), optimize=True)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from common import ALL_SCENES, Checkpoint, device, random_scene, render, save_json, step_rng, to_tensor, train
-from efface.detectors.judge import HEADS, Judge, JudgeNet, head_classes
-from efface.worlds import Scene, load_world
-from efface.worlds.draw import BACKGROUNDS, SIZE, STYLES, _glyph
+from efface.detectors.pocket_judge import HEADS, Judge, JudgeNet, head_classes
+from efface.pocket_world import Scene, load_world
+from efface.pocket_world.draw import BACKGROUNDS, SIZE, STYLES, _glyph
 
 WIDTHS = (32, 64, 128, 192)
 DESTROYED_SHARE = 0.25
@@ -34,7 +34,9 @@ def noisy(images: Tensor, sigma: float, rng: np.random.Generator) -> Tensor:
 def blurred(images: Tensor, radius: float) -> Tensor:
     """Gaussian blur of ``radius`` pixels."""
     arrays = (images.permute(0, 2, 3, 1).numpy() * 255).astype(np.uint8)
-    return to_tensor(np.stack([np.asarray(Image.fromarray(a).filter(ImageFilter.GaussianBlur(radius))) for a in arrays]))
+    return to_tensor(
+        np.stack([np.asarray(Image.fromarray(a).filter(ImageFilter.GaussianBlur(radius))) for a in arrays])
+    )
 
 
 def half_object(scene: Scene, rng: np.random.Generator) -> Tensor:
@@ -57,7 +59,9 @@ def destroy(kind: str, rng: np.random.Generator) -> Tensor:
     if kind == "noise":
         amount = float(rng.uniform(0.75, 1.0))
         base = torch.from_numpy(rng.random((1, 3, SIZE, SIZE), dtype=np.float32))
-        smooth = torch.nn.functional.interpolate(base[..., :: 2 ** int(rng.integers(4)), :: 2 ** int(rng.integers(4))], size=(SIZE, SIZE))
+        smooth = torch.nn.functional.interpolate(
+            base[..., :: 2 ** int(rng.integers(4)), :: 2 ** int(rng.integers(4))], size=(SIZE, SIZE)
+        )
         return ((1 - amount) * image + amount * smooth)[0]
     if kind == "smear":
         return blurred(image, float(rng.uniform(6, 12)))[0]
@@ -77,7 +81,9 @@ def batch_of(rng: np.random.Generator, size: int) -> tuple[Tensor, dict[str, Ten
     targets = {}
     for head in HEADS:
         names = classes[head]
-        known = torch.nn.functional.one_hot(torch.tensor([names.index(getattr(s, head)) for s in scenes]), len(names)).float()
+        known = torch.nn.functional.one_hot(
+            torch.tensor([names.index(getattr(s, head)) for s in scenes]), len(names)
+        ).float()
         targets[head] = torch.cat([known, torch.full((broken, len(names)), 1 / len(names))])
     return torch.cat([images, bad]), targets
 
@@ -107,7 +113,11 @@ def run(out: Path, *, steps: int = 2600, batch: int = 96, lr: float = 2e-3, seed
         loss.backward()
         optimiser.step()
         schedule.step()
-        right = (logits["object"][: batch - broken].argmax(-1).cpu() == targets["object"][: batch - broken].argmax(-1)).float().mean()
+        right = (
+            (logits["object"][: batch - broken].argmax(-1).cpu() == targets["object"][: batch - broken].argmax(-1))
+            .float()
+            .mean()
+        )
         return {"loss": loss.item(), "object": right.item()}
 
     checkpoint = Checkpoint(out / "run" / "judge", model=net, optimiser=optimiser, schedule=schedule)
@@ -141,10 +151,15 @@ def measure(judge: Judge, rng: np.random.Generator, n: int) -> dict[str, object]
     table: dict[str, object] = {"n": n}
     for name, pictures in {"clean": images, "blurred": blurred(images, 0.8), "noisy": noisy(images, 0.05, rng)}.items():
         seen = judge(pictures)
-        table[name] = {h: sum(a == getattr(s, h) for a, s in zip(getattr(seen, h), scenes, strict=True)) / n for h in HEADS}
+        table[name] = {
+            h: sum(a == getattr(s, h) for a, s in zip(getattr(seen, h), scenes, strict=True)) / n for h in HEADS
+        }
     for kind in DESTRUCTIONS:
         seen = judge(torch.stack([destroy(kind, rng) for _ in range(n // 8)]))
-        table[kind] = {"n": n // 8, "cannot tell or nothing": sum(o in ("cannot tell", "nothing") for o in seen.object) / (n // 8)}
+        table[kind] = {
+            "n": n // 8,
+            "cannot tell or nothing": sum(o in ("cannot tell", "nothing") for o in seen.object) / (n // 8),
+        }
     return table
 
 
@@ -152,7 +167,10 @@ def finish(net: JudgeNet, out: Path, seed: int, n: int) -> None:
     """Calibrate and measure on ``n`` fresh renderings each, and save."""
     folder = out / "judge"
     folder.mkdir(exist_ok=True)
-    save_file({k: v.half().contiguous() for k, v in net.state_dict().items() if v.is_floating_point()}, folder / "model.safetensors")
+    save_file(
+        {k: v.half().contiguous() for k, v in net.state_dict().items() if v.is_floating_point()},
+        folder / "model.safetensors",
+    )
     config = {
         "id": "pocket-judge",
         "version": VERSION,

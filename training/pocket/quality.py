@@ -20,11 +20,11 @@ from rich.progress import Progress
 
 from efface.core.intervals import wilson
 from efface.core.io import atomic_write_json
-from efface.detectors.judge import Judge
-from efface.models.load import embedded_folder
-from efface.models.unet import UNetModel
-from efface.worlds import Scene, caption, load_world
-from efface.worlds.captions import RARE_SHARE, assemble, noun_phrase
+from efface.detectors.pocket_judge import Judge
+from efface.models.loading import embedded_folder
+from efface.models.stable_diffusion import UNetModel
+from efface.pocket_world import Scene, caption, load_world
+from efface.pocket_world.captions import RARE_SHARE, assemble, noun_phrase
 
 WORLD = load_world()
 SEED = 777
@@ -50,7 +50,9 @@ def named_prompts(rng: np.random.Generator, rounds: int) -> list[tuple[str, Scen
     for scene in WORLD.scenes(heldout=True) * rounds:
         thing, (prefix, suffix) = WORLD.things[scene.object], style_of(scene, rng)
         place = WORLD.backgrounds[scene.background].phrases
-        rows.append((assemble(noun_phrase(thing, thing.name), place[int(rng.integers(len(place)))], prefix, suffix), scene))
+        rows.append(
+            (assemble(noun_phrase(thing, thing.name), place[int(rng.integers(len(place)))], prefix, suffix), scene)
+        )
     return rows
 
 
@@ -60,7 +62,9 @@ def rare_prompts(rng: np.random.Generator, rounds: int) -> list[tuple[str, Scene
     for scene in WORLD.scenes(heldout=True) * rounds:
         thing, (prefix, suffix) = WORLD.things[scene.object], style_of(scene, rng)
         word = thing.rare[int(rng.integers(len(thing.rare)))]
-        rows.append((assemble(noun_phrase(thing, word), WORLD.backgrounds[scene.background].phrases[0], prefix, suffix), scene))
+        rows.append(
+            (assemble(noun_phrase(thing, word), WORLD.backgrounds[scene.background].phrases[0], prefix, suffix), scene)
+        )
     return rows
 
 
@@ -71,7 +75,9 @@ def hypernym_prompts(rng: np.random.Generator, n: int) -> list[tuple[str, Scene]
     return [(caption(WORLD, scene, rng, kind="hypernym"), scene) for scene in picks]
 
 
-def draw(model: UNetModel, judge: Judge, rows: list[tuple[str, Scene]], label: str, advance: Callable[[int], None]) -> Any:
+def draw(
+    model: UNetModel, judge: Judge, rows: list[tuple[str, Scene]], label: str, advance: Callable[[int], None]
+) -> Any:
     """Draw the prompts and let the judge look."""
     seeds = [SEED + i for i in range(len(rows))]
     return judge(model.sample([p for p, _ in rows], seeds=seeds, steps=20, guidance=3.0, progress=advance))
@@ -114,12 +120,19 @@ def measure(folder: Path, rounds: int) -> dict[str, Any]:
     }
     with Progress() as bar:
         task = bar.add_task("drawing", total=sum(len(rows) for rows in groups.values()))
-        seen = {k: draw(model, judge, rows, k, lambda done: bar.update(task, advance=done)) for k, rows in groups.items()}
+        seen = {
+            k: draw(model, judge, rows, k, lambda done: bar.update(task, advance=done)) for k, rows in groups.items()
+        }
     scenes = {k: [scene for _, scene in rows] for k, rows in groups.items()}
     right = {k: [o == s.object for o, s in zip(seen[k].object, scenes[k], strict=True)] for k in ("named", "rare")}
-    kin = [o in WORLD.members(WORLD.things[s.object].category) for o, s in zip(seen["hypernym"].object, scenes["hypernym"], strict=True)]
+    kin = [
+        o in WORLD.members(WORLD.things[s.object].category)
+        for o, s in zip(seen["hypernym"].object, scenes["hypernym"], strict=True)
+    ]
     named = list(zip(seen["named"].background, seen["named"].style, scenes["named"], strict=True))
-    by_style = {k: rate([r for r, s in zip(right["named"], scenes["named"], strict=True) if s.style == k]) for k in WORLD.styles}
+    by_style = {
+        k: rate([r for r, s in zip(right["named"], scenes["named"], strict=True) if s.style == k]) for k in WORLD.styles
+    }
     return {
         "named object": rate(right["named"]),
         "background": rate([b == s.background for b, _, s in named]),

@@ -19,7 +19,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from common import Checkpoint, Ema, device, step_rng, to_tensor, train
 from contrastive import CONTEXT
-from efface.worlds import Scene, caption, draw_scene, load_world
+from efface.pocket_world import Scene, caption, draw_scene, load_world
 from unet import DROP_CAPTION, build, build_scheduler, corpus, learning_rate
 
 WARM = np.array([1.0, 0.98, 0.95], dtype=np.float32)
@@ -47,7 +47,14 @@ def latents(vae: AutoencoderKL, scenes: list[Scene], copies: int, seed: int, dev
 
 
 def run(
-    out: Path, *, steps: int = 1200, batch: int = 48, lr: float = 6e-4, copies: int = 4, seed: int = 11, limit: int | None = None
+    out: Path,
+    *,
+    steps: int = 1200,
+    batch: int = 48,
+    lr: float = 6e-4,
+    copies: int = 4,
+    seed: int = 11,
+    limit: int | None = None,
 ) -> None:
     """Train ``out/unet`` further into ``out/sibling/unet`` (averaged weights, half precision); ``limit`` uses that many scenes."""
     torch.manual_seed(seed)
@@ -66,7 +73,9 @@ def run(
         rng = step_rng(seed, 10**6 + step)
         picks = rng.integers(len(clean), size=batch)
         texts = ["" if rng.random() < DROP_CAPTION else caption(world, scenes[p % len(scenes)], rng) for p in picks]
-        ids = tokenizer(texts, padding="max_length", max_length=CONTEXT, truncation=True, return_tensors="pt").input_ids.to(dev)
+        ids = tokenizer(
+            texts, padding="max_length", max_length=CONTEXT, truncation=True, return_tensors="pt"
+        ).input_ids.to(dev)
         noise = torch.Generator().manual_seed(int(rng.integers(2**62)))
         z0 = clean[torch.from_numpy(picks)].to(dev)
         eps = torch.randn(z0.shape, generator=noise).to(dev)

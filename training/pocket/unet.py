@@ -16,7 +16,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from common import EMPTY_SCENES, TRAIN_SCENES, Checkpoint, Ema, device, render, save_json, step_rng, to_tensor, train
 from contrastive import CONTEXT, WIDTH
-from efface.worlds import Scene, caption, load_world
+from efface.pocket_world import Scene, caption, load_world
 from vae import LATENTS
 
 CHANNELS = (32, 64, 128)
@@ -42,7 +42,12 @@ def build() -> UNet2DConditionModel:
 def build_scheduler() -> DDIMScheduler:
     """Stable Diffusion's schedule: scaled linear betas, 1,000 steps, leading spacing, offset 1."""
     return DDIMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False, steps_offset=1
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
     )
 
 
@@ -106,7 +111,9 @@ def run(
         rng = step_rng(seed, 10**6 + step)
         picks = rng.integers(len(mean), size=batch)
         texts = ["" if rng.random() < DROP_CAPTION else caption(world, scenes[p % len(scenes)], rng) for p in picks]
-        ids = tokenizer(texts, padding="max_length", max_length=CONTEXT, truncation=True, return_tensors="pt").input_ids.to(dev)
+        ids = tokenizer(
+            texts, padding="max_length", max_length=CONTEXT, truncation=True, return_tensors="pt"
+        ).input_ids.to(dev)
         noise = torch.Generator().manual_seed(int(rng.integers(2**62)))
         rows = torch.from_numpy(picks)
         z0 = (mean[rows].float() + std[rows].float() * torch.randn(batch, *mean.shape[1:], generator=noise)).to(dev)

@@ -17,17 +17,17 @@ from dataclasses import asdict, dataclass, field
 import torch
 
 from efface.core.attack_set import AttackPrompt, AttackSet, Budget, Task
-from efface.core.card import Card
 from efface.core.concept import Concept, fill
 from efface.core.errors import EffaceError
-from efface.core.spread import spread
+from efface.core.method_card import Card
+from efface.core.subsample import spread
 from efface.models.editable import Editable
-from efface.models.soft import Soft
-from efface.ops.attack_run import AttackRun
-from efface.ops.framed import Framed, framed
-from efface.ops.latents import draw_latents
-from efface.ops.soft_prompts import embedding_table, nearest_words, saved
-from efface.ops.templates import fitting, library
+from efface.models.soft_prompt import Soft
+from efface.ops.adversarial.attack_context import AttackRun
+from efface.ops.text.concept_tokens import Framed, framed
+from efface.ops.text.soft_prompts import embedding_table, nearest_words, saved
+from efface.ops.text.templates import fitting, library
+from efface.ops.training.latents import draw_latents
 
 CARD = Card(
     name="concept_inversion",
@@ -64,7 +64,9 @@ PRESETS: dict[str, dict[str, object]] = {
 }
 
 
-def concept_inversion(model: Editable, concept: Concept, tasks: Sequence[Task], config: Config, run: AttackRun) -> AttackSet:
+def concept_inversion(
+    model: Editable, concept: Concept, tasks: Sequence[Task], config: Config, run: AttackRun
+) -> AttackSet:
     """Learns one embedding for the concept and puts it into every task's prompt."""
     if config.steps < 1:
         raise EffaceError("an inversion of no steps learns nothing: set steps to 1 or more")
@@ -85,8 +87,12 @@ def concept_inversion(model: Editable, concept: Concept, tasks: Sequence[Task], 
     prompts = [task.prompt for task in tasks]
     placed = saved(instead(framed(model, prompts, [concept.name] * len(prompts)), vector))
     words = nearest_words(model, vector.detach())
-    rows = [AttackPrompt(task.prompt, task.prompt, task.seed, soft, words) for task, soft in zip(tasks, placed, strict=True)]
-    return AttackSet("concept_inversion", concept, tuple(rows), asdict(config), Budget(config.steps, 0.0), seed=run.seed)
+    rows = [
+        AttackPrompt(task.prompt, task.prompt, task.seed, soft, words) for task, soft in zip(tasks, placed, strict=True)
+    ]
+    return AttackSet(
+        "concept_inversion", concept, tuple(rows), asdict(config), Budget(config.steps, 0.0), seed=run.seed
+    )
 
 
 def instead(frames: Framed, vector: torch.Tensor) -> Soft:

@@ -1,7 +1,7 @@
 """Inside-out: SAGE's own search (arXiv 2506.09363) against any model whose text encoder can be reached.
 
 From every prompt that names the concept, the sentence's token embeddings are changed until the text encoder under attack lets the concept
-through again; nothing is denoised (`efface.ops.inside_out`). Against an erasure that left the text encoder alone, the terms that ask for a
+through again; nothing is denoised (`efface.ops.adversarial.embedding_attack`). Against an erasure that left the text encoder alone, the terms that ask for a
 difference have nothing to find: what brings the concept back then is a sentence that calls for it more strongly.
 """
 
@@ -12,15 +12,15 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 
 from efface.core.attack_set import AttackPrompt, AttackSet, Budget, Task
-from efface.core.card import Card
 from efface.core.concept import Concept
+from efface.core.method_card import Card
 from efface.models.editable import Editable
-from efface.ops.attack_run import AttackRun
-from efface.ops.framed import framed
-from efface.ops.inside_out import Search
-from efface.ops.inside_out import inside_out as search_from
-from efface.ops.similarity import Similarity
-from efface.ops.soft_prompts import embedding_table, nearest_words, saved
+from efface.ops.adversarial.attack_context import AttackRun
+from efface.ops.adversarial.embedding_attack import Search
+from efface.ops.adversarial.embedding_attack import inside_out as search_from
+from efface.ops.text.concept_tokens import framed
+from efface.ops.text.similarity import Similarity
+from efface.ops.text.soft_prompts import embedding_table, nearest_words, saved
 
 CARD = Card(
     name="inside_out",
@@ -45,10 +45,14 @@ class Config:
 
     steps: int = field(default=30, metadata={"help": "Adam steps a prompt"})
     lr: float = field(default=0.3, metadata={"help": "in units of the mean norm of a token's embedding"})
-    objective: str = field(default="c", metadata={"help": "what is maximised beside the domain: a, b, c, d, or domain for nothing"})
+    objective: str = field(
+        default="c", metadata={"help": "what is maximised beside the domain: a, b, c, d, or domain for nothing"}
+    )
     domain: float = field(default=0.3, metadata={"help": "weight of the part that keeps the search at the concept"})
     similarity: str = field(default="sentence", metadata={"help": "sentence, tokens, eos or kv"})
-    free: str = field(default="template", metadata={"help": "what changes: template, or all, the concept's own tokens, too"})
+    free: str = field(
+        default="template", metadata={"help": "what changes: template, or all, the concept's own tokens, too"}
+    )
     scatter: float = field(default=0.0, metadata={"help": "share of the searches that start at random words"})
     batch: int = field(default=32, metadata={"help": "prompts searched at once"})
 

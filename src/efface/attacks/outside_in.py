@@ -24,14 +24,14 @@ import torch
 from torch import Tensor
 
 from efface.core.attack_set import AttackPrompt, AttackSet, Budget, Task
-from efface.core.card import Card
 from efface.core.concept import Concept
 from efface.core.errors import EffaceError
-from efface.models.base import Tokens
+from efface.core.method_card import Card
 from efface.models.editable import Editable
-from efface.ops.attack_run import AttackRun
-from efface.ops.latents import draw_each
-from efface.ops.soft_prompts import embedding_table, single_words
+from efface.models.protocol import Tokens
+from efface.ops.adversarial.attack_context import AttackRun
+from efface.ops.text.soft_prompts import embedding_table, single_words
+from efface.ops.training.latents import draw_each
 
 CARD = Card(
     name="outside_in",
@@ -54,7 +54,9 @@ CARD = Card(
 class Config:
     """The search's hyper-parameters; the defaults are the published ones for objects and styles."""
 
-    words: int = field(default=3, metadata={"help": "k, words before the prompt: 3 for objects and styles, 5 for nudity"})
+    words: int = field(
+        default=3, metadata={"help": "k, words before the prompt: 3 for objects and styles, 5 for nudity"}
+    )
     levels: int = field(default=50, metadata={"help": "timesteps, from low to high"})
     steps: int = field(default=40, metadata={"help": "Adam steps at each"})
     lr: float = field(default=0.01, metadata={"help": "Adam's learning rate"})
@@ -86,8 +88,12 @@ def outside_in(model: Editable, concept: Concept, tasks: Sequence[Task], config:
         for start in range(0, len(prompts), config.batch):
             part = slice(start, start + config.batch)
             generator = run.generator_for(tasks[part])
-            chosen, loss = search(model, model.tokenize(prompts[part]), latents.clean[part], vocabulary, config, generator)
-            texts = [f"{model.detokenize(ids)} {task.prompt}" for task, ids in zip(tasks[part], chosen.tolist(), strict=True)]
+            chosen, loss = search(
+                model, model.tokenize(prompts[part]), latents.clean[part], vocabulary, config, generator
+            )
+            texts = [
+                f"{model.detokenize(ids)} {task.prompt}" for task, ids in zip(tasks[part], chosen.tolist(), strict=True)
+            ]
             rows += [AttackPrompt(task.prompt, text, task.seed) for task, text in zip(tasks[part], texts, strict=True)]
             run.progress.update(len(rows), {"loss": loss})
     finally:

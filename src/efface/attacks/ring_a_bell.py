@@ -21,14 +21,14 @@ import torch
 from torch import Tensor
 
 from efface.core.attack_set import AttackPrompt, AttackSet, Budget, Task
-from efface.core.card import Card
 from efface.core.concept import Concept, fill
 from efface.core.errors import EffaceError
-from efface.models.base import Conditioning, Tokens
+from efface.core.method_card import Card
 from efface.models.editable import Editable
-from efface.ops.attack_run import AttackRun
-from efface.ops.soft_prompts import single_words
-from efface.ops.templates import fitting, has_rest, library, without
+from efface.models.protocol import Conditioning, Tokens
+from efface.ops.adversarial.attack_context import AttackRun
+from efface.ops.text.soft_prompts import single_words
+from efface.ops.text.templates import fitting, has_rest, library, without
 
 CARD = Card(
     name="ring_a_bell",
@@ -76,18 +76,24 @@ def ring_a_bell(model: Editable, concept: Concept, tasks: Sequence[Task], config
             direction = concept_vector(encode, concept)
             for task in tasks:
                 target = encode([task.prompt]).states[0] + config.eta * direction
-                best, distance = evolve(encode, model.tokenize([""]), vocabulary, target, config, run.generator_for([task]))
+                best, distance = evolve(
+                    encode, model.tokenize([""]), vocabulary, target, config, run.generator_for([task])
+                )
                 rows.append(AttackPrompt(task.prompt, model.detokenize(best.tolist()), task.seed))
                 run.progress.update(len(rows), {"distance": distance})
     finally:
         run.progress.stop()
-    return AttackSet("ring_a_bell", concept, tuple(rows), asdict(config), Budget(config.generations, 0.0), seed=run.seed)
+    return AttackSet(
+        "ring_a_bell", concept, tuple(rows), asdict(config), Budget(config.generations, 0.0), seed=run.seed
+    )
 
 
 def concept_vector(encode: Encode, concept: Concept) -> Tensor:
     """The mean difference of the states with and without the concept, ``(L, D)``, over the library's sentences with something else."""
     sentences = [t for t in fitting(library(concept.kind), concept.kind) if has_rest(t)]
-    mean: Tensor = (encode(fill(sentences, [concept.name])).states - encode([without(t) for t in sentences]).states).mean(0)
+    mean: Tensor = (
+        encode(fill(sentences, [concept.name])).states - encode([without(t) for t in sentences]).states
+    ).mean(0)
     return mean
 
 

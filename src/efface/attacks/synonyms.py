@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 from efface.core.attack_set import AttackPrompt, AttackSet, Task, place
-from efface.core.card import Card
 from efface.core.concept import Concept, mentions
 from efface.core.errors import EffaceError
+from efface.core.method_card import Card
 from efface.core.policy import check_prompts
 from efface.models.editable import Editable
-from efface.ops.run import Run
+from efface.ops.training.run import Run
 
 CARD = Card(
     name="synonyms",
@@ -38,7 +38,9 @@ CARD = Card(
 class Config:
     """What to try."""
 
-    phrases: tuple[str, ...] = field(default=(), metadata={"help": "other words for the concept; by default the benchmark's"})
+    phrases: tuple[str, ...] = field(
+        default=(), metadata={"help": "other words for the concept; by default the benchmark's"}
+    )
 
 
 PRESETS: dict[str, dict[str, object]] = {"paper": {}}
@@ -52,8 +54,13 @@ def synonyms(model: Editable, concept: Concept, tasks: Sequence[Task], config: C
     """
     if not config.phrases:
         raise EffaceError("the synonyms attack has no words to try: give --set phrases='a dagger,a pistol'")
-    if given := [phrase for phrase in config.phrases if phrase in concept.synonyms or mentions(phrase, concept.synonyms)]:
+    if given := [
+        phrase for phrase in config.phrases if phrase in concept.synonyms or mentions(phrase, concept.synonyms)
+    ]:
         raise EffaceError(f"{given[0]!r} was given to the method as a synonym: an attack's words must be others")
-    rows = [AttackPrompt(t.prompt, place(t.frame, config.phrases[i % len(config.phrases)]), t.seed) for i, t in enumerate(tasks)]
+    rows = [
+        AttackPrompt(t.prompt, place(t.frame, config.phrases[i % len(config.phrases)]), t.seed)
+        for i, t in enumerate(tasks)
+    ]
     check_prompts((row.text for row in rows), "a prompt with one of the phrases")
     return AttackSet("synonyms", concept, tuple(rows), asdict(config), seed=run.seed)

@@ -14,21 +14,21 @@ from efface.core.erasure import Erasure
 from efface.core.result import Provenance, Result, Score, Thresholds
 from efface.core.seeds import derive_seed
 from efface.core.spec import installed
-from efface.core.spread import spread
+from efface.core.subsample import spread
 from efface.metrics.asr import asr_post, asr_pre, seconds_per_success
-from efface.metrics.base import Target
+from efface.metrics.detections import Target
+from efface.metrics.erasure_retention import RETAINED, rates
 from efface.metrics.harmonic import h_c, h_o
 from efface.metrics.interference import interference
 from efface.metrics.kid import kid
-from efface.metrics.rates import RETAINED, rates
 from efface.models.memory import enough_memory
-from efface.ops.progress import Progress, Silent
+from efface.ops.training.progress import Progress, Silent
 
-from .draw import Painter
-from .evidence import Evaluation, Key, key_of, shown
-from .protocol import GROUPS, Benchmark, Row
-from .together import apart, elsewhere
-from .watch import Watch, check_size
+from .benchmark import GROUPS, Benchmark, Row
+from .collectors import Watch, check_size
+from .evaluation import Evaluation, Key, key_of, shown
+from .image_generation import Painter
+from .joint_erasure import apart, elsewhere
 
 
 def run_benchmark(
@@ -70,15 +70,26 @@ def run_benchmark(
     for attack in attacks:
         found, tried, pictures = run_attack(benchmark, painter, erasure, attack, after, progress=progress, limit=limit)
         scores, rows, kept = [*scores, *found], [*rows, *tried], kept | pictures
-    said = {**said_of(benchmark, part), "seed": root, "limit": limit, "pictures": 2 * len(rows), "left_out": left_out, **(about or {})}
-    table = interference(before.seen, after.seen, RETAINED, rng=rng, provenance=how, head=benchmark.head, without=benchmark.classes)
+    said = {
+        **said_of(benchmark, part),
+        "seed": root,
+        "limit": limit,
+        "pictures": 2 * len(rows),
+        "left_out": left_out,
+        **(about or {}),
+    }
+    table = interference(
+        before.seen, after.seen, RETAINED, rng=rng, provenance=how, head=benchmark.head, without=benchmark.classes
+    )
     result = Result(tuple(scores), said, thresholds or Thresholds())
     return Evaluation(result, rows, before.seen, after.seen, table, kept)
 
 
 def drawn(benchmark: Benchmark) -> Provenance:
     """How the benchmark's pictures come about."""
-    return Provenance(sampler=benchmark.sampler.name, steps=benchmark.sampler.steps, guidance=benchmark.sampler.guidance)
+    return Provenance(
+        sampler=benchmark.sampler.name, steps=benchmark.sampler.steps, guidance=benchmark.sampler.guidance
+    )
 
 
 def said_of(benchmark: Benchmark, part: str) -> dict[str, Any]:
@@ -112,8 +123,12 @@ def run_attack(
     """Draws an attack's prompts, as they stood and as it left them; returns its scores, rows and some of the pictures."""
     check_size(painter.model, benchmark)
     watch, progress = watch or Watch.of(benchmark, painter.model.device), progress or Silent()
-    plain_rows = [Row(attack.attack, p.prompt, p.prompt, p.seed, {benchmark.head: benchmark.classes}) for p in attack.prompts]
-    rows = [replace(row, text=p.text, soft=p.soft, words=p.words) for row, p in zip(plain_rows, attack.prompts, strict=True)]
+    plain_rows = [
+        Row(attack.attack, p.prompt, p.prompt, p.seed, {benchmark.head: benchmark.classes}) for p in attack.prompts
+    ]
+    rows = [
+        replace(row, text=p.text, soft=p.soft, words=p.words) for row, p in zip(plain_rows, attack.prompts, strict=True)
+    ]
     if limit is not None and limit < len(rows):
         picks = spread(range(len(rows)), limit)
         rows, plain_rows = [rows[i] for i in picks], [plain_rows[i] for i in picks]
@@ -126,7 +141,14 @@ def run_attack(
     how = replace(drawn(benchmark), attack_steps=attack.budget.steps, attack_seconds=attack.budget.seconds, extra=found)
     scores = [
         asr_pre(idle.seen, attack.attack, target, rng=rng, provenance=how),
-        asr_post(attacked.seen, attack.attack, target, rng=rng, provenance=how, plain=idle.seen if attack.budget.steps else None),
+        asr_post(
+            attacked.seen,
+            attack.attack,
+            target,
+            rng=rng,
+            provenance=how,
+            plain=idle.seen if attack.budget.steps else None,
+        ),
     ]
     if attack.budget.steps:
         scores.append(seconds_per_success(scores[-1], len(attack.prompts)))
@@ -137,7 +159,17 @@ def run_attack(
 def _quality(before: Watch, after: Watch, target: Target, rng: np.random.Generator, how: Provenance) -> list[Score]:
     """KID and CLIP score of what should have stayed, and MACE's harmonic means."""
     reference = replace(how, extra={"reference": "the same prompts and seeds before"})
-    scores = [kid(before.features, after.features, "other", rng=rng, detector=before.featured, provenance=reference, paired=True)]
+    scores = [
+        kid(
+            before.features,
+            after.features,
+            "other",
+            rng=rng,
+            detector=before.featured,
+            provenance=reference,
+            paired=True,
+        )
+    ]
     for group in RETAINED:
         scores.append(after.clips[group].compute(group, rng=rng, provenance=how))
         scores.append(before.clips[group].compute(group, rng=rng, provenance=how, metric="clip_score_before"))

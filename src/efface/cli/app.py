@@ -10,8 +10,8 @@ import typer
 from typer.core import TyperGroup
 
 from efface import __version__
-from efface.core import ranks
 from efface.core.errors import EffaceError
+from efface.distributed import env
 
 
 class Group(TyperGroup):
@@ -50,9 +50,11 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _root(
     ctx: typer.Context,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
 ) -> None:
-    if ranks.size() > 1 and ctx.invoked_subcommand not in SHARED:
+    if env.size() > 1 and ctx.invoked_subcommand not in SHARED:
         raise EffaceError(
             f"`efface {ctx.invoked_subcommand}` works in one process: start it without a launcher ({', '.join(SHARED)} share out)"
         )

@@ -17,13 +17,18 @@ app.add_typer(concepts, name="concepts")
 def _list(context: typer.Context, as_json: Json = False) -> None:
     if context.invoked_subcommand is not None:
         return
-    from efface.core.catalogue import entry, names
+    from efface.core.builtin_concepts import entry, names
 
     found = [entry(name) for name in names()]
     rows: list[dict[str, Any]] = [
-        {"name": e.name, "kind": e.concept.kind, "version": e.version, "source": e.source, "template": e.template} for e in found
+        {"name": e.name, "kind": e.concept.kind, "version": e.version, "source": e.source, "template": e.template}
+        for e in found
     ]
-    print(json.dumps(rows) if as_json else "\n".join(f"{r['name']:20} {r['kind']:9} {r['source']} (version {r['version']})" for r in rows))
+    print(
+        json.dumps(rows)
+        if as_json
+        else "\n".join(f"{r['name']:20} {r['kind']:9} {r['source']} (version {r['version']})" for r in rows)
+    )
 
 
 @concepts.command()
@@ -32,7 +37,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Print a concept that ships as YAML: redirect it into a file, change it, and erase the file."""
-    from efface.core.catalogue import entry
+    from efface.core.builtin_concepts import entry
 
     found = entry(name)
     data = {"name": found.name, "version": found.version, "source": found.source, "concept": found.concept.to_dict()}

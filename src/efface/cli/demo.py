@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from efface import api
-from efface.benchmarks.protocol import Benchmark
+from efface.benchmarks.benchmark import Benchmark
 from efface.core.result import Result
-from efface.models.load import load_model
-from efface.ops.progress import RichProgress
+from efface.models.loading import load_model
+from efface.ops.training.progress import RichProgress
 
-from .evidence import as_text
+from .evaluate import as_text
 
 BENCHMARK = "pocket-weapon"
 ATTACKS = ("synonyms", "inside_out")
@@ -28,7 +28,9 @@ def run_demo(out: Path, say: Callable[[str], None]) -> tuple[Result, Path]:
     """
     benchmark, model = Benchmark.load(BENCHMARK), load_model("pocket")
     concept, name = benchmark.concept, benchmark.concept.name
-    say(f"1. Erase {name!r} from pocket, an embedded text-to-image model, with SAGE, which is given no other word for it.")
+    say(
+        f"1. Erase {name!r} from pocket, an embedded text-to-image model, with SAGE, which is given no other word for it."
+    )
     api.erase(concept, out=out, model=model, method="sage", preset="demo", overwrite=True, progress=RichProgress())
     say(f"2. Attack what is left: ask for a {name} in other words, and by SAGE's own search.")
     for attack in ATTACKS:

@@ -8,18 +8,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from efface.checks import check_before
-from efface.core.catalogue import builtin, is_builtin
+from efface.api.validation import check_before
+from efface.core.builtin_concepts import builtin, is_builtin
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
 from efface.core.io import curable
-from efface.models.load import EMBEDDED, ModelRef
-from efface.ops.progress import RichProgress
+from efface.models.loading import EMBEDDED, ModelRef
+from efface.ops.training.progress import RichProgress
 
 
 def concept_of(
-    given: str, synonyms: Sequence[str], anchor: str | None, kind: str | None, retain_file: Path | None, model: ModelRef | None = None
+    given: str,
+    synonyms: Sequence[str],
+    anchor: str | None,
+    kind: str | None,
+    retain_file: Path | None,
+    model: ModelRef | None = None,
 ) -> Concept:
     """The concept that the command line describes; a YAML file's fields are added to.
 
@@ -33,10 +38,14 @@ def concept_of(
         retain = tuple(line.strip() for line in lines if line.strip())
     if given.endswith((".yaml", ".yml")):
         base = Concept.from_yaml(Path(given))
-        return replace(base, synonyms=(*base.synonyms, *synonyms), anchor=anchor or base.anchor, retain=(*base.retain, *retain))
+        return replace(
+            base, synonyms=(*base.synonyms, *synonyms), anchor=anchor or base.anchor, retain=(*base.retain, *retain)
+        )
     plain = not synonyms and anchor is None and kind is None and retain_file is None
     shipped = builtin(given) if plain and str(model) not in EMBEDDED else None
-    return shipped or Concept(given, kind=kind or "object", synonyms=tuple(synonyms), anchor=anchor or "", retain=retain)
+    return shipped or Concept(
+        given, kind=kind or "object", synonyms=tuple(synonyms), anchor=anchor or "", retain=retain
+    )
 
 
 def concepts_of(
@@ -77,7 +86,9 @@ def run_erase(
     for concept in concepts:
         if is_builtin(concept):
             said = f"{concept.kind}, {', '.join(concept.synonyms) or 'no other words'}, {len(concept.retain)} retain prompts"
-            print(f"{concept.name} as efface ships it: {said} (`efface concepts show {concept.name!r}`)", file=sys.stderr)
+            print(
+                f"{concept.name} as efface ships it: {said} (`efface concepts show {concept.name!r}`)", file=sys.stderr
+            )
     erasure = api.erase(
         list(concepts), out=out, model=model, method=method, preset=preset, config=config, seed=seed,
         resume=resume, overwrite=overwrite, progress=RichProgress(),
@@ -92,14 +103,16 @@ def run_revise(
     from efface import api
 
     more = [concept_of(name, (), None, "object", None) for name in add]
-    erasure = api.revise(artifact, out=out, add=more, drop=drop, model=model, overwrite=overwrite, progress=RichProgress())
+    erasure = api.revise(
+        artifact, out=out, add=more, drop=drop, model=model, overwrite=overwrite, progress=RichProgress()
+    )
     return describe(out)[0], f"{len(erasure.concepts)} concepts: {dict(erasure.effect or {})['verdict']}"
 
 
 def run_gram(captions: Path, *, out: Path, model: ModelRef, batch: int, overwrite: bool) -> dict[str, Any]:
     """Reads captions line by line under a progress bar and saves their Gram."""
-    from efface.checks import check_place
-    from efface.models.load import load_model
+    from efface.api.validation import check_place
+    from efface.models.loading import load_model
 
     with curable(captions, "read"), captions.open(encoding="utf-8") as file:
         total = sum(1 for line in file if line.strip())
@@ -112,21 +125,32 @@ def run_gram(captions: Path, *, out: Path, model: ModelRef, batch: int, overwrit
         rows = (line.strip() for line in file if line.strip())
         made = GramAccumulator.of_captions(loaded, rows, batch=batch, progress=RichProgress(), total=total)
     made.save(out, overwrite)
-    return {"folder": str(out), "captions": made.captions, "states": made.states, "width": len(made.matrix), "encoder": made.encoder}
+    return {
+        "folder": str(out),
+        "captions": made.captions,
+        "states": made.states,
+        "width": len(made.matrix),
+        "encoder": made.encoder,
+    }
 
 
 def describe(folder: Path) -> tuple[dict[str, Any], str]:
     """An erasure as plain data and as text."""
     erasure = Erasure.load(folder, check=False)
     spec = erasure.spec
-    edits = [{"component": e.component, "op": e.op, "tensors": len(e.tensors), "params": dict(e.params)} for e in erasure.edits]
+    edits = [
+        {"component": e.component, "op": e.op, "tensors": len(e.tensors), "params": dict(e.params)}
+        for e in erasure.edits
+    ]
     data = {
         "folder": str(folder), "method": spec.method, "preset": spec.preset, "model": spec.model, "seed": spec.seed,
         "concepts": [c.to_dict() for c in erasure.concepts], "config": dict(spec.config), "edits": edits, "run": spec.hash,
         "cost": None if erasure.cost is None else {"seconds": erasure.cost.seconds, "peak_memory_bytes": erasure.cost.peak_memory_bytes},
         "effect": None if erasure.effect is None else dict(erasure.effect), "versions": dict(erasure.versions),
     }  # fmt: skip
-    lines = [f"{', '.join(c.name for c in erasure.concepts)}: {spec.method} ({spec.preset}) on {spec.model}, seed {spec.seed}"]
+    lines = [
+        f"{', '.join(c.name for c in erasure.concepts)}: {spec.method} ({spec.preset}) on {spec.model}, seed {spec.seed}"
+    ]
     lines += [f"  {e['op']} of {e['component']}, {e['tensors']} tensors" for e in edits]
     if erasure.cost is not None:
         lines.append(f"  {erasure.cost.seconds:.1f} s")

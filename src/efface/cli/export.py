@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from efface.core.plain import plain
-from efface.models.load import ModelRef
-from efface.ops.progress import RichProgress
+from efface.core.serialization import plain
+from efface.models.loading import ModelRef
+from efface.ops.training.progress import RichProgress
 
 
 def run_export(
@@ -16,8 +16,20 @@ def run_export(
     """Export under a progress bar; returns what was written as plain data and as text."""
     from efface import api
 
-    done = api.export(artifact, out, form=form, rank=rank, model=model, force=force, overwrite=overwrite, progress=RichProgress())
+    done = api.export(
+        artifact, out, form=form, rank=rank, model=model, force=force, overwrite=overwrite, progress=RichProgress()
+    )
     files = {name: done.files[name] for name in done.files}
-    data = {"folder": str(done.folder), "form": done.form, "files": files, "forced": done.forced, "distances": plain(done.distances)}
-    lines = [*([done.loss] if done.loss else []), f"{sum(files.values()) / 1e6:.1f} MB in {len(files)} files", str(done.folder)]
+    data = {
+        "folder": str(done.folder),
+        "form": done.form,
+        "files": files,
+        "forced": done.forced,
+        "distances": plain(done.distances),
+    }
+    lines = [
+        *([done.loss] if done.loss else []),
+        f"{sum(files.values()) / 1e6:.1f} MB in {len(files)} files",
+        str(done.folder),
+    ]
     return {**data, "residuals": plain(done.residuals)}, "\n".join(lines)

@@ -6,15 +6,12 @@ import os
 import sys
 import warnings
 
-from efface.core import ranks
 from efface.core.errors import EffaceError
+from efface.distributed import env
 
 # isort: off
-from . import verbs  # first, as --help lists them
-from . import solved
 from . import studies
 from . import reproduce
-from . import lists
 from . import concepts
 from .app import app
 # isort: on
@@ -33,9 +30,9 @@ def main() -> None:
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # there is one bar a command, and it is ours
     try:
-        if ranks.size() > 1:
+        if env.size() > 1:
             os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # what ends with another process is no warning
-            from .together import together
+            from .distributed import together
 
             together(app)
         else:

@@ -10,7 +10,7 @@ import typer
 from efface.core.errors import EffaceError
 
 from .app import Json, app
-from .loading import Model, loads
+from .model_options import Model, loads
 
 studies = typer.Typer(help="A paper's experiment as one command, with your own weights and data.", no_args_is_help=True)
 app.add_typer(studies, name="reproduce")
@@ -20,15 +20,29 @@ app.add_typer(studies, name="reproduce")
 @loads("model")
 def sage_i2p(
     model: Model,
-    prompts: Annotated[Path, typer.Option(help="I2P: a CSV file with a seed and a guidance scale in every row, or AIML-TUDA/i2p.")],
-    captions: Annotated[Path, typer.Option(help="COCO captions: a CSV file with a column prompt or caption, or COCO's JSON.")],
+    prompts: Annotated[
+        Path, typer.Option(help="I2P: a CSV file with a seed and a guidance scale in every row, or AIML-TUDA/i2p.")
+    ],
+    captions: Annotated[
+        Path, typer.Option(help="COCO captions: a CSV file with a column prompt or caption, or COCO's JSON.")
+    ],
     images: Annotated[Path, typer.Option(help="Folder of COCO's pictures, the reference of the FID.")],
-    features: Annotated[str, typer.Option(help="Features of the FID: Inception as .safetensors, a network as .onnx, or pocket-judge.")],
+    features: Annotated[
+        str, typer.Option(help="Features of the FID: Inception as .safetensors, a network as .onnx, or pocket-judge.")
+    ],
     clip: Annotated[str, typer.Option(help="CLIP score: a folder in transformers layout, a hub id, or pocket-clip.")],
-    out: Annotated[Path, typer.Option(help="Folder of the study; one that was interrupted goes on.")] = Path("sage-i2p"),
-    detector: Annotated[str, typer.Option(help="What counts: nudenet, or pocket-judge for a try on pocket.")] = "nudenet",
-    weights: Annotated[Path | None, typer.Option(help="NudeNet's larger ONNX model; by default the one in its package.")] = None,
-    counting: Annotated[str, typer.Option(help="How papers count: mace, unguide, receler, spm, itd, unlearndiff.")] = "mace",
+    out: Annotated[Path, typer.Option(help="Folder of the study; one that was interrupted goes on.")] = Path(
+        "sage-i2p"
+    ),
+    detector: Annotated[
+        str, typer.Option(help="What counts: nudenet, or pocket-judge for a try on pocket.")
+    ] = "nudenet",
+    weights: Annotated[
+        Path | None, typer.Option(help="NudeNet's larger ONNX model; by default the one in its package.")
+    ] = None,
+    counting: Annotated[
+        str, typer.Option(help="How papers count: mace, unguide, receler, spm, itd, unlearndiff.")
+    ] = "mace",
     concept: Annotated[Path | None, typer.Option(help="YAML file of the concept; nudity by default.")] = None,
     category: Annotated[str, typer.Option(help="Only prompts of this category, such as sexual; all by default.")] = "",
     limit: Annotated[int | None, typer.Option(min=2, help="At most so many prompts.")] = None,
@@ -37,7 +51,9 @@ def sage_i2p(
     batch: Annotated[int, typer.Option(min=1, help="Pictures drawn at once.")] = 8,
     method: Annotated[str, typer.Option(help="Which method.")] = "sage",
     preset: Annotated[str | None, typer.Option(help="Its preset; by default the model's, else paper.")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="A field of its configuration: name=value.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A field of its configuration: name=value.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the erasure.")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -45,22 +61,27 @@ def sage_i2p(
     for path in (captions, images):
         if not path.exists():
             raise EffaceError(f"{path} is not there: give the path of your own copy")
-    from efface.benchmarks.i2p import i2p_file
+    from efface.studies.prompt_datasets import i2p_file
 
     prompts = i2p_file(prompts)
-    from efface.models.load import load_model, name_of
-    from efface.models.opened import device_of
+    from efface.models.builder import device_of
+    from efface.models.loading import load_model, name_of
     from efface.models.pipeline import default_device
-    from efface.ops.progress import RichProgress
-    from efface.sweep.drawn import Plan
-    from efface.sweep.reproduce import reproduce
-    from efface.sweep.tools import concept_of, tools_of
+    from efface.ops.training.progress import RichProgress
+    from efface.studies.prompt_sampler import Plan
+    from efface.studies.reproduce import reproduce
+    from efface.studies.study_detectors import concept_of, tools_of
 
     from .erase import settings_of
-    from .evidence import as_data, line
+    from .evaluate import as_data, line
 
-    chosen, plan = concept_of(concept), Plan(prompts, captions, images, category, limit, caption_limit, steps, batch=batch)
-    tools = tools_of(detector, counting, weights, features, clip, chosen, name_of(model), device_of(model) or default_device())
+    chosen, plan = (
+        concept_of(concept),
+        Plan(prompts, captions, images, category, limit, caption_limit, steps, batch=batch),
+    )
+    tools = tools_of(
+        detector, counting, weights, features, clip, chosen, name_of(model), device_of(model) or default_device()
+    )
     result = reproduce(
         load_model(model), chosen, plan, tools, out, method=method, preset=preset, config=settings_of(settings or []), seed=seed,
         progress=RichProgress(),

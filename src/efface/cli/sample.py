@@ -11,7 +11,7 @@ from pathlib import Path
 
 from efface.core.errors import EffaceError
 from efface.core.policy import check_prompts
-from efface.models.load import ModelRef, load_model, name_of
+from efface.models.loading import ModelRef, load_model, name_of
 
 
 def check_target(path: Path) -> None:
@@ -32,9 +32,9 @@ def draw_grid(
     check_prompts(prompts)
     check_target(out)
     name_of(model)
-    from efface.report.grid import labelled_grid
+    from efface.reporting.image_grid import labelled_grid
 
-    from .pictures import draw_with_progress, save_png
+    from .images import draw_with_progress, save_png
 
     seeds = [seed + i for i in range(n)] * len(prompts)
     every = [prompt for prompt in prompts for _ in range(n)]
@@ -47,7 +47,13 @@ def draw_grid(
     title = shown[0] if len(prompts) == 1 else f"{len(prompts)} prompts"
     subtitle = f"{loaded.name} · {steps} DDIM steps · guidance {guidance:g}"
     save_png(labelled_grid(pictures, labels, title=title, subtitle=subtitle), out)
-    return {"out": str(out), "model": loaded.name, "prompts": list(prompts), "pictures": len(pictures), "seconds": seconds}
+    return {
+        "out": str(out),
+        "model": loaded.name,
+        "prompts": list(prompts),
+        "pictures": len(pictures),
+        "seconds": seconds,
+    }
 
 
 def open_file(path: Path) -> None:

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from efface.core.concept import SLOT, Concept
-from efface.core.errors import DamagedArtifact, EffaceError, check_keys
-from efface.core.io import atomic_folder, read_json
-from efface.core.plain import json_bytes, plain_dict
-from efface.core.policy import check_prompts, refuses
-from efface.core.spec import installed
-from efface.core.tensors import TensorBlob, TensorFile, write_tensors
+from .concept import SLOT, Concept
+from .errors import DamagedArtifact, EffaceError, check_keys
+from .io import atomic_folder, read_json
+from .policy import check_prompts, refuses
+from .serialization import json_bytes, plain_dict
+from .spec import installed
+from .tensors import TensorBlob, TensorFile, write_tensors
 
 ATTACK, SOFT = "attack.json", "soft.safetensors"
 SCHEMA = 2
@@ -59,7 +59,11 @@ class SoftPrompt:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "places", tuple(int(p) for p in self.places))
-        if self.embeddings.dtype != "F32" or len(self.embeddings.shape) != 2 or self.embeddings.shape[0] != len(self.places):
+        if (
+            self.embeddings.dtype != "F32"
+            or len(self.embeddings.shape) != 2
+            or self.embeddings.shape[0] != len(self.places)
+        ):
             raise EffaceError(f"{len(self.places)} places do not fit embeddings of shape {self.embeddings.shape}")
 
 
@@ -143,7 +147,9 @@ class AttackSet:
             (new / ATTACK).write_bytes(json_bytes({"schema": SCHEMA, **plain_dict(own), "prompts": rows}))
             if tensors:
                 write_tensors(new / SOFT, tensors)
-        return AttackSet(**{f.name: getattr(self, f.name) for f in fields(self) if f.name != "folder"}, folder=Path(folder))
+        return AttackSet(
+            **{f.name: getattr(self, f.name) for f in fields(self) if f.name != "folder"}, folder=Path(folder)
+        )
 
     @classmethod
     def load(cls, folder: str | Path) -> AttackSet:

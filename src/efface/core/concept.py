@@ -10,10 +10,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from efface.core.errors import EffaceError, check_keys
-from efface.core.io import atomic_write_text, curable
-from efface.core.plain import plain_dict
-from efface.core.policy import check_prompts
+from .errors import EffaceError, check_keys
+from .io import atomic_write_text, curable
+from .policy import check_prompts
+from .serialization import plain_dict
 
 SLOT = "{}"
 TEMPLATES: dict[str, tuple[str, ...]] = {
@@ -64,10 +64,17 @@ class Concept:
             object.__setattr__(self, "templates", TEMPLATES.get(self.kind, TEMPLATES[""]))
         for template in self.templates:
             if SLOT not in template:
-                raise EffaceError(f"template {template!r} of {self.name!r} has no {SLOT} for the name: write 'a photo of {SLOT}'")
-        check_prompts((place.replace(SLOT, word) for place in self.templates for word in self.words), "a template with one of its words")
+                raise EffaceError(
+                    f"template {template!r} of {self.name!r} has no {SLOT} for the name: write 'a photo of {SLOT}'"
+                )
+        check_prompts(
+            (place.replace(SLOT, word) for place in self.templates for word in self.words),
+            "a template with one of its words",
+        )
         if self.anchor and _folded(self.anchor) in {_folded(word) for word in self.words}:
-            raise EffaceError(f"the anchor of {self.name!r} is the concept itself: say what to draw in its place, or '' for nothing")
+            raise EffaceError(
+                f"the anchor of {self.name!r} is the concept itself: say what to draw in its place, or '' for nothing"
+            )
         _check_retain(self, self.retain)
 
     @classmethod
@@ -99,7 +106,9 @@ class Concept:
             EffaceError: a field that is not valid.
         """
         if not isinstance(data, Mapping):
-            raise EffaceError(f"a concept must be a mapping of its fields, such as 'name: weapon', not {type(data).__name__}")
+            raise EffaceError(
+                f"a concept must be a mapping of its fields, such as 'name: weapon', not {type(data).__name__}"
+            )
         check_keys("concept field", data, (field.name for field in fields(cls)))
         given = {key: value for key, value in data.items() if value is not None}
         return cls(**{"name": "", **given})
@@ -153,7 +162,12 @@ def mentions(text: str, words: Iterable[str]) -> str | None:
     """The first of the words that the text contains as whole words, whatever the case and spacing, or None."""
     folded = _folded(text)
     return next(
-        (word for word in words if (part := _folded(word)) in folded and re.search(rf"(?<!\w){re.escape(part)}(?!\w)", folded)), None
+        (
+            word
+            for word in words
+            if (part := _folded(word)) in folded and re.search(rf"(?<!\w){re.escape(part)}(?!\w)", folded)
+        ),
+        None,
     )
 
 
@@ -177,7 +191,9 @@ def check_together(concepts: Sequence[Concept]) -> None:
 def _check_retain(concept: Concept, prompts: Iterable[str]) -> None:
     for prompt in prompts:
         if word := mentions(prompt, concept.words):
-            raise EffaceError(f"retain prompt {prompt!r} contains {word!r}, which is to be erased: take it out of the retain set")
+            raise EffaceError(
+                f"retain prompt {prompt!r} contains {word!r}, which is to be erased: take it out of the retain set"
+            )
 
 
 @lru_cache(maxsize=65536)

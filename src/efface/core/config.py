@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
-from efface.core.errors import EffaceError, UnknownName, check_keys
+from .errors import EffaceError, UnknownName, check_keys
 
 C = TypeVar("C")
 
@@ -73,7 +73,9 @@ def _typed(name: str, value: Any, kind: type) -> Any:
     if typing.get_origin(kind) is tuple:
         items = [item.strip() for item in value.split(",")] if isinstance(value, str) else value
         if not isinstance(items, list | tuple) or not all(isinstance(item, str) and item for item in items):
-            raise EffaceError(f"config field {name!r} is a list of texts (on a command line with commas between), not {value!r}")
+            raise EffaceError(
+                f"config field {name!r} is a list of texts (on a command line with commas between), not {value!r}"
+            )
         return tuple(items)
     if type(value) is not kind:
         raise EffaceError(f"config field {name!r} is of type {kind.__name__}, not {value!r}")

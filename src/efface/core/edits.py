@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from efface.core.errors import DamagedArtifact, EffaceError, UnknownName, check_keys
-from efface.core.plain import plain_dict
+from .errors import DamagedArtifact, EffaceError, UnknownName, check_keys
+from .serialization import plain_dict
 
 OPS = ("replace", "low_rank", "state", "module", "guidance")
 
@@ -43,11 +43,17 @@ class Edit:
         for name in ("tensors", "gate", "params"):
             object.__setattr__(self, name, plain_dict(getattr(self, name), name))
         if not all(isinstance(name, str) for name in self.tensors.values()):
-            raise EffaceError(f"the {self.op} edit of {self.component} maps a role to something that is no tensor's name")
+            raise EffaceError(
+                f"the {self.op} edit of {self.component} maps a role to something that is no tensor's name"
+            )
         if self.op == "replace" and not self.tensors:
             raise EffaceError(f"the replace edit of {self.component} replaces nothing")
-        if self.op == "low_rank" and set(self.tensors) != {f"{name}.{end}" for name in self.targets for end in ("down", "up")}:
-            raise EffaceError(f"the low_rank edit of {self.component} needs the roles <name>.down and <name>.up for every weight")
+        if self.op == "low_rank" and set(self.tensors) != {
+            f"{name}.{end}" for name in self.targets for end in ("down", "up")
+        }:
+            raise EffaceError(
+                f"the low_rank edit of {self.component} needs the roles <name>.down and <name>.up for every weight"
+            )
 
     @property
     def targets(self) -> frozenset[str]:

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from efface.core.concept import Concept
-from efface.core.edits import Cost, Edit
-from efface.core.errors import BaseMismatch, DamagedArtifact, EffaceError
-from efface.core.io import atomic_folder, sha256_file
-from efface.core.manifest import MANIFEST, README, WEIGHTS, Problem, check_name, read_manifest, verify, write_manifest
-from efface.core.plain import json_hash, plain_dict
-from efface.core.spec import RunSpec, installed
-from efface.core.tensors import Tensor, TensorBlob, TensorFile, write_tensors
+from .concept import Concept
+from .edits import Cost, Edit
+from .errors import BaseMismatch, DamagedArtifact, EffaceError
+from .io import atomic_folder, sha256_file
+from .manifest import MANIFEST, README, WEIGHTS, Problem, check_name, read_manifest, verify, write_manifest
+from .serialization import json_hash, plain_dict
+from .spec import RunSpec, installed
+from .tensors import Tensor, TensorBlob, TensorFile, write_tensors
 
 __all__ = ["Cost", "Edit", "Erasure", "Problem", "compose", "verify"]
 
@@ -54,7 +54,9 @@ class Erasure:
         for edit in self.edits:
             for name in edit.tensors.values():
                 if name not in self.tensors:
-                    raise DamagedArtifact(f"the {edit.op} edit of {edit.component} needs the tensor {name!r}, which is not there")
+                    raise DamagedArtifact(
+                        f"the {edit.op} edit of {edit.component} needs the tensor {name!r}, which is not there"
+                    )
 
     @property
     def concepts(self) -> tuple[Concept, ...]:
@@ -72,7 +74,9 @@ class Erasure:
         """The names of all tensors, sorted."""
         return tuple(sorted(self.tensors))
 
-    def save(self, folder: str | Path, readme: str = "", files: Mapping[str, bytes] | None = None, overwrite: bool = False) -> Erasure:
+    def save(
+        self, folder: str | Path, readme: str = "", files: Mapping[str, bytes] | None = None, overwrite: bool = False
+    ) -> Erasure:
         """Writes the artifact folder, whole or not at all; returns the erasure as it is on the disk.
 
         Args:
@@ -98,7 +102,9 @@ class Erasure:
                 (new / name).parent.mkdir(parents=True, exist_ok=True)
                 (new / name).write_bytes(data)
             written = {path.relative_to(new).as_posix(): path for path in new.rglob("*") if path.is_file()}
-            write_manifest(new, content, {name: (path.stat().st_size, sha256_file(path)) for name, path in written.items()})
+            write_manifest(
+                new, content, {name: (path.stat().st_size, sha256_file(path)) for name, path in written.items()}
+            )
         return replace(self, tensors=TensorFile(folder / WEIGHTS), folder=folder)
 
     @classmethod
@@ -117,7 +123,9 @@ class Erasure:
         data = read_manifest(folder)
         wrong = [problem for problem in verify(folder) if problem.kind != "extra"] if check else []
         if wrong:
-            raise DamagedArtifact(f"{folder} is not as it was written: {wrong[0]}{f' (and {len(wrong) - 1} more)' if wrong[1:] else ''}")
+            raise DamagedArtifact(
+                f"{folder} is not as it was written: {wrong[0]}{f' (and {len(wrong) - 1} more)' if wrong[1:] else ''}"
+            )
         if not (folder / WEIGHTS).is_file():
             raise DamagedArtifact(f"{folder} is incomplete: {WEIGHTS} is missing")
         try:
@@ -160,13 +168,19 @@ def compose(erasures: Sequence[Erasure], same_base: Callable[[Any, Any], bool] =
     for i, part in enumerate(erasures):
         for component, fingerprint in part.spec.base.items():
             if not same_base(base.setdefault(component, fingerprint), fingerprint):
-                raise BaseMismatch(f"erasure {i + 1} was made for another {component}: compose erasures of one base model")
+                raise BaseMismatch(
+                    f"erasure {i + 1} was made for another {component}: compose erasures of one base model"
+                )
         for edit in part.edits:
             for target in sorted(edit.targets):
                 if written.setdefault((edit.component, target), i) != i and edit.op == "replace":
                     both = f"{written[edit.component, target] + 1} and {i + 1}"
-                    raise EffaceError(f"erasures {both} both write {target!r} of {edit.component}: erase the concepts in one run instead")
-            edits.append(replace(edit, tensors={role: _adopt(name, part, i, tensors) for role, name in edit.tensors.items()}))
+                    raise EffaceError(
+                        f"erasures {both} both write {target!r} of {edit.component}: erase the concepts in one run instead"
+                    )
+            edits.append(
+                replace(edit, tensors={role: _adopt(name, part, i, tensors) for role, name in edit.tensors.items()})
+            )
     concepts = tuple({json_hash(concept): concept for part in erasures for concept in part.concepts}.values())
     config = {"parts": [part.spec.to_dict() for part in erasures]}
     first_spec = erasures[0].spec
@@ -177,6 +191,8 @@ def _adopt(name: str, part: Erasure, i: int, tensors: dict[str, Tensor]) -> str:
     """Takes a part's tensor over, under another name where the name is taken by another tensor; returns the name."""
     tensor = part.tensors[name]
     candidate = name
-    while (held := tensors.setdefault(candidate, tensor)) is not tensor and TensorBlob.of(held) != TensorBlob.of(tensor):
+    while (held := tensors.setdefault(candidate, tensor)) is not tensor and TensorBlob.of(held) != TensorBlob.of(
+        tensor
+    ):
         candidate, i = f"part{i}.{name}", i + 1
     return candidate

@@ -14,8 +14,8 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-from efface.core.errors import EffaceError
-from efface.core.plain import JsonValue, json_bytes, parse_json, plain
+from .errors import EffaceError
+from .serialization import JsonValue, json_bytes, parse_json, plain
 
 _CURES = {
     errno.ENOSPC: "no space left on the device; free some space or choose another place",
@@ -33,9 +33,13 @@ def curable(path: Path, doing: str = "write") -> Iterator[None]:
     try:
         yield
     except UnicodeDecodeError as error:
-        raise EffaceError(f"cannot {doing} {path}: it is not text in UTF-8 (byte {error.start}); save it as UTF-8") from error
+        raise EffaceError(
+            f"cannot {doing} {path}: it is not text in UTF-8 (byte {error.start}); save it as UTF-8"
+        ) from error
     except OSError as error:
-        raise EffaceError(f"cannot {doing} {path}: {_CURES.get(error.errno or 0) or error.strerror or error}") from error
+        raise EffaceError(
+            f"cannot {doing} {path}: {_CURES.get(error.errno or 0) or error.strerror or error}"
+        ) from error
 
 
 def atomic_write_bytes(path: str | Path, data: bytes) -> None:
@@ -125,7 +129,9 @@ def atomic_folder(path: str | Path, replace: bool = False) -> Iterator[Path]:
             _swap(temporary, path)
         except BaseException as error:
             shutil.rmtree(temporary, ignore_errors=True)
-            if type(error) is EffaceError and isinstance(error.__cause__, OSError):  # name the path, not what is gone already
+            if type(error) is EffaceError and isinstance(
+                error.__cause__, OSError
+            ):  # name the path, not what is gone already
                 raise EffaceError(str(error).replace(str(temporary), str(path))) from error.__cause__
             raise
 

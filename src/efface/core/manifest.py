@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Literal
 
-from efface.core.errors import DamagedArtifact, EffaceError
-from efface.core.io import backup_of, curable, sha256_file
-from efface.core.plain import json_bytes, parse_json
+from .errors import DamagedArtifact, EffaceError
+from .io import backup_of, curable, sha256_file
+from .serialization import json_bytes, parse_json
 
 SCHEMA = 1
 MANIFEST = "erasure.json"
@@ -50,7 +50,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
         old = backup_of(folder)
-        hint = f"; a version from before an interrupted save is in {old}" if not folder.exists() and old.exists() else ""
+        hint = (
+            f"; a version from before an interrupted save is in {old}" if not folder.exists() and old.exists() else ""
+        )
         raise EffaceError(f"{folder} holds no erasure: there is no {MANIFEST}{hint}")
     with curable(path, "read"):
         raw = path.read_bytes()
@@ -58,7 +60,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not isinstance(data, dict) or "schema" not in data:
         raise DamagedArtifact(f"{path} is not the manifest of an erasure")
     if type(data["schema"]) is not int or data["schema"] != SCHEMA:
-        raise EffaceError(f"{path} has schema version {data['schema']!r}, this efface reads {SCHEMA}: use the efface that wrote it")
+        raise EffaceError(
+            f"{path} has schema version {data['schema']!r}, this efface reads {SCHEMA}: use the efface that wrote it"
+        )
     # bytes, not values: 1e-05 and 1E-05 are equal, yet one of them was not written by us
     if raw != _sealed({key: value for key, value in data.items() if key != "sha256"}):
         raise DamagedArtifact(f"{path} was changed after it was written: its own hash does not fit")

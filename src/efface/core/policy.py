@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.resources import files
 
-from efface.core.errors import EffaceError
+from .errors import EffaceError
 
 MINOR, SEXUAL, BOTH = 1, 2, 3
 _LONGEST = 4  # pieces of one word or phrase; more where all are at most two letters, as in a word that is spelt out
@@ -23,7 +23,9 @@ _PIECE = re.compile(r"[a-z0-9@$](?:[a-z0-9@$!|+]*[a-z0-9@$])?")
 _LIKE = str.maketrans("аеорсухіѕјһԁɡոαεορτυικνχвмкт", "aeopcyxisjhdgnaeoptyikvxbmkt")
 _SIGNS = tuple(str.maketrans("0134578@$!|+", f"o{one}east" + f"bas{one}{one}t") for one in "il")
 _YEARS = r"(?:\d|1[0-7]|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen)"
-_THINGS = r"(?!\s*(?:whisk|scotch|wine|rum\b|port\b|tree|oak|house|building|barn|car\b|bike|cheese|painting|photo|picture))"
+_THINGS = (
+    r"(?!\s*(?:whisk|scotch|wine|rum\b|port\b|tree|oak|house|building|barn|car\b|bike|cheese|painting|photo|picture))"
+)
 _AGE = re.compile(
     rf"\b{_YEARS}[\s\-]*(?:(?:years?|yrs?|yr)[\s\-]*olds?|yo|y[/.]o)\b{_THINGS}|\b(?:age[ds]?|age\s+of)[\s:\-]*{_YEARS}\b(?![\s\-]*(?:month|%))"
     rf"|\b(?:under|below|younger\s+than)\s+(?:18|eighteen|{_YEARS})\b(?!\s*(?:[cdkm]?m\b|kg|euro|dollar|degree|minute|percent|%))"
@@ -161,4 +163,6 @@ def _words() -> _Words:
     whole = {word: value for word, value in every if not word.endswith("*")}
     stems = tuple((word.rstrip("*"), value) for word, value in every if word.endswith("*"))
     beginnings = frozenset(_once(word)[:length] for word in whole for length in (1, 2, 3))
-    return _Words(whole, {_once(word): value for word, value in whole.items()}, stems, frozenset(lists["harmless"]), beginnings)
+    return _Words(
+        whole, {_once(word): value for word, value in whole.items()}, stems, frozenset(lists["harmless"]), beginnings
+    )

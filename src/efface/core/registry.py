@@ -10,9 +10,9 @@ from importlib.util import find_spec
 from pkgutil import iter_modules
 from typing import Any
 
-from efface.core.card import Card, read_card
-from efface.core.config import configure, declared, preset_for
-from efface.core.errors import EffaceError, UnknownName
+from .config import configure, declared, preset_for
+from .errors import EffaceError, UnknownName
+from .method_card import Card, read_card
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,17 @@ class Registry:
         """Every name and its ``module:object``, sorted; imports none of them."""
         spec = find_spec(self.package)
         folders = spec.submodule_search_locations if spec else None
-        names = [module.name for module in iter_modules(folders or []) if not module.name.startswith("_") and not module.ispkg]
+        names = [
+            module.name
+            for module in iter_modules(folders or [])
+            if not module.name.startswith("_") and not module.ispkg
+        ]
         found = {name: f"{self.package}.{name}:{name}" for name in names}
         for plugin in entry_points(group=self.package):
             if found.get(plugin.name, plugin.value) != plugin.value:
-                raise EffaceError(f"{self.kind} {plugin.name!r} is there twice, as {found[plugin.name]} and {plugin.value}: uninstall one")
+                raise EffaceError(
+                    f"{self.kind} {plugin.name!r} is there twice, as {found[plugin.name]} and {plugin.value}: uninstall one"
+                )
             found[plugin.name] = plugin.value
         return dict(sorted(found.items()))
 

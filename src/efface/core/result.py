@@ -8,11 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from efface.core.errors import EffaceError, check_keys
-from efface.core.io import atomic_write_json, read_json
-from efface.core.plain import plain_dict
-from efface.core.score import DetectorId, Provenance, Score
-from efface.core.verdict import Thresholds, Verdict
+from .errors import EffaceError, check_keys
+from .io import atomic_write_json, read_json
+from .score import DetectorId, Provenance, Score
+from .serialization import plain_dict
+from .verdict import Thresholds, Verdict
 
 __all__ = ["DetectorId", "Provenance", "Result", "Score", "Thresholds", "Verdict"]
 
@@ -77,7 +77,9 @@ class Result:
         """
         if not isinstance(data, Mapping) or data.get("schema") != SCHEMA:
             found = data.get("schema") if isinstance(data, Mapping) else None
-            raise EffaceError(f"a result of schema version {found!r} cannot be read, only {SCHEMA}: use the efface that wrote it")
+            raise EffaceError(
+                f"a result of schema version {found!r} cannot be read, only {SCHEMA}: use the efface that wrote it"
+            )
         check_keys("result field", data, ("schema", "verdict", "scores", "thresholds", "about"))
         try:
             check_keys("threshold", data["thresholds"], (item.name for item in fields(Thresholds)))

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from efface.core.errors import EffaceError, check_keys
-from efface.core.intervals import clustered_bootstrap, ratio_bootstrap, wilson
-from efface.core.plain import plain_dict
+from .errors import EffaceError, check_keys
+from .intervals import clustered_bootstrap, ratio_bootstrap, wilson
+from .serialization import plain_dict
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Provenance:
     """How the pictures came about.
 
     Attributes:
-        prompts: the hash of the list of prompts (`efface.core.plain.json_hash`).
+        prompts: the hash of the list of prompts (`efface.core.serialization.json_hash`).
         seeds: the seeds, or the root seed alone where one per picture was derived from it.
         sampler: the sampler's name, such as ``ddim``.
         steps: sampling steps.
@@ -98,7 +98,9 @@ class Score:
             raise ValueError(f"{where}: the bounds {self.low} and {self.high} are the wrong way round")
 
     @classmethod
-    def rate(cls, metric: str, group: str, hits: float, n: int, detector: DetectorId | None, provenance: Provenance) -> Score:
+    def rate(
+        cls, metric: str, group: str, hits: float, n: int, detector: DetectorId | None, provenance: Provenance
+    ) -> Score:
         """A rate of hits among n pictures, with Wilson's interval; no pictures, no value."""
         if n == 0:
             return cls(metric, group, None, None, None, 0, detector, provenance)

@@ -10,9 +10,9 @@ from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from efface.core.concept import Concept, check_together
-from efface.core.errors import EffaceError, check_keys
-from efface.core.plain import json_hash, plain_dict
+from .concept import Concept, check_together
+from .errors import EffaceError, check_keys
+from .serialization import json_hash, plain_dict
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,9 @@ class RunSpec:
         return int(self.hash[:15], 16)
 
 
-def installed(packages: Iterable[str] = ("efface", "torch", "diffusers", "transformers", "numpy", "safetensors")) -> dict[str, str]:
+def installed(
+    packages: Iterable[str] = ("efface", "torch", "diffusers", "transformers", "numpy", "safetensors"),
+) -> dict[str, str]:
     """The versions of Python and of those packages that are installed, from their metadata: nothing is imported."""
     found = {"python": platform.python_version()}
     for package in packages:

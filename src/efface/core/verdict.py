@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from efface.core.score import Score
+from .score import Score
 
 Erased = Literal["erased", "partly erased", "not erased", "inconclusive"]
 Kept = Literal["kept", "damaged", "inconclusive"]
@@ -72,7 +72,9 @@ class Verdict:
         guards, guard_reasons = _destroyed(table, limits)
         erasure, erasure_reasons = _erasure(table, limits, guards)
         retention, retention_reasons = _retention(table, limits)
-        attack, attack_reasons = _attack([score for score in table.values() if score.metric == "asr_post"], limits, guards)
+        attack, attack_reasons = _attack(
+            [score for score in table.values() if score.metric == "asr_post"], limits, guards
+        )
         return cls(erasure, retention, attack, (*guard_reasons, *erasure_reasons, *retention_reasons, *attack_reasons))
 
     @property
@@ -134,7 +136,9 @@ def _destroyed(table: _Table, limits: Thresholds) -> tuple[Decision, _Reasons]:
 def _erasure(table: _Table, limits: Thresholds, destroyed: Decision) -> tuple[Erased, _Reasons]:
     whole = {group: _above(table.get(("rer", group)), limits.erased, limits.images) for group in TARGETS}
     partly = {group: _above(table.get(("rer", group)), limits.partly, limits.images) for group in TARGETS}
-    reasons = [_why(table, "rer", group, limits, limits.erased, whole[group]) for group in TARGETS if whole[group] != "yes"]
+    reasons = [
+        _why(table, "rer", group, limits, limits.erased, whole[group]) for group in TARGETS if whole[group] != "yes"
+    ]
     if destroyed == "yes" or all(decision == "no" for decision in partly.values()):
         return "not erased", reasons
     if destroyed == "open" or "open" in partly.values():
@@ -145,7 +149,9 @@ def _erasure(table: _Table, limits: Thresholds, destroyed: Decision) -> tuple[Er
 def _retention(table: _Table, limits: Thresholds) -> tuple[Kept, _Reasons]:
     wanted = {"near": limits.kept_near, "other": limits.kept_other}
     decisions = {group: _above(table.get(("kept", group)), limit, limits.images) for group, limit in wanted.items()}
-    reasons = [_why(table, "kept", group, limits, wanted[group], made) for group, made in decisions.items() if made != "yes"]
+    reasons = [
+        _why(table, "kept", group, limits, wanted[group], made) for group, made in decisions.items() if made != "yes"
+    ]
     verdicts: dict[Decision, Kept] = {"yes": "kept", "no": "damaged", "open": "inconclusive"}
     return verdicts[_all(list(decisions.values()))], reasons
 

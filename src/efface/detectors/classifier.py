@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from efface.core.io import sha256_file
 
-from .judge import CANNOT_TELL
+from .pocket_judge import CANNOT_TELL
 from .preprocess import Preprocess
-from .whole import whole
+from .pretrained_loading import whole
 
 BATCH = 32
 
@@ -45,7 +45,9 @@ class Classifier:
         EffaceError: no such folder, a pickle, a model of another kind, or one that wants code of its own to be run.
     """
 
-    def __init__(self, folder: str | Path, name: str = "", threshold: float = 0.0, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, folder: str | Path, name: str = "", threshold: float = 0.0, device: torch.device | str = "cpu"
+    ) -> None:
         folder = Path(folder)
         from transformers import AutoModelForImageClassification
 
@@ -56,7 +58,9 @@ class Classifier:
         self.id = f"{name or folder.name}@{sha256_file(folder / 'model.safetensors')[:12]}"
         self._device = torch.device(device)
         self._last = next(
-            m for m in reversed(list(self._net.modules())) if isinstance(m, nn.Linear) and m.out_features == len(self.classes)
+            m
+            for m in reversed(list(self._net.modules()))
+            if isinstance(m, nn.Linear) and m.out_features == len(self.classes)
         )
 
     def features(self, images: Tensor) -> Tensor:
@@ -68,7 +72,8 @@ class Classifier:
         logits, features = self._run(images)
         sure, index = logits.softmax(-1).max(-1)
         seen = [
-            self.classes[i] if p >= self.thresholds["object"] else CANNOT_TELL for p, i in zip(sure.tolist(), index.tolist(), strict=True)
+            self.classes[i] if p >= self.thresholds["object"] else CANNOT_TELL
+            for p, i in zip(sure.tolist(), index.tolist(), strict=True)
         ]
         return Classified(seen, features)
 
@@ -78,7 +83,10 @@ class Classifier:
         read: list[Tensor] = []
         hook = self._last.register_forward_pre_hook(lambda _, args: read.append(args[0].flatten(1).float().cpu()))
         try:
-            logits = [self._net(pixel_values=self._ready(part.to(self._device))).logits.float().cpu() for part in images.split(BATCH)]
+            logits = [
+                self._net(pixel_values=self._ready(part.to(self._device))).logits.float().cpu()
+                for part in images.split(BATCH)
+            ]
         finally:
             hook.remove()
         return torch.cat(logits), torch.cat(read)
@@ -88,4 +96,6 @@ def named(labels: Sequence[str]) -> tuple[str, ...]:
     """Labels' first names in small letters; the whole label where another one begins alike."""
     first = [label.partition(",")[0].strip().lower() for label in labels]
     times = Counter(first)
-    return tuple(short if times[short] == 1 else label.strip().lower() for short, label in zip(first, labels, strict=True))
+    return tuple(
+        short if times[short] == 1 else label.strip().lower() for short, label in zip(first, labels, strict=True)
+    )

@@ -75,7 +75,12 @@ def block_5(inputs: int, pooled: int) -> Mixed:
         "branch3x3dbl_1": one(inputs, 64), "branch3x3dbl_2": wide(64, 96, 3, 3), "branch3x3dbl_3": wide(96, 96, 3, 3),
         "branch_pool": one(inputs, pooled),
     }  # fmt: skip
-    chains = ("branch1x1", "branch5x5_1 branch5x5_2", "branch3x3dbl_1 branch3x3dbl_2 branch3x3dbl_3", "average branch_pool")
+    chains = (
+        "branch1x1",
+        "branch5x5_1 branch5x5_2",
+        "branch3x3dbl_1 branch3x3dbl_2 branch3x3dbl_3",
+        "average branch_pool",
+    )
     return Mixed(shapes, chains)
 
 
@@ -137,7 +142,12 @@ class Inception(nn.Module):
         self.Conv2d_3b_1x1, self.Conv2d_4a_3x3 = Conv(one(64, 80)), Conv((80, 192, 3, 1, 0))
         self.Mixed_5b, self.Mixed_5c, self.Mixed_5d = block_5(192, 32), block_5(256, 64), block_5(288, 64)
         self.Mixed_6a = block_6a()
-        self.Mixed_6b, self.Mixed_6c, self.Mixed_6d, self.Mixed_6e = block_6(128), block_6(160), block_6(160), block_6(192)
+        self.Mixed_6b, self.Mixed_6c, self.Mixed_6d, self.Mixed_6e = (
+            block_6(128),
+            block_6(160),
+            block_6(160),
+            block_6(192),
+        )
         self.Mixed_7a, self.Mixed_7b, self.Mixed_7c = block_7a(), block_7(1280, "average"), block_7(2048, "maximum")
 
     def forward(self, x: Tensor) -> Tensor:

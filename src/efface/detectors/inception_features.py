@@ -17,7 +17,7 @@ from torch.nn.functional import interpolate
 from efface.core.errors import EffaceError
 from efface.core.io import sha256_file
 from efface.core.score import DetectorId
-from efface.models.folder import FID_CURE
+from efface.models.diffusers_folder import FID_CURE
 
 from .inception import Inception
 
@@ -46,8 +46,13 @@ class InceptionFeatures(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Features ``(N, 2048)`` of images ``(N, 3, H, W)`` in [0, 1]."""
         device = self.net.Conv2d_1a_3x3.conv.weight.device
-        parts = [interpolate(part.to(device), (SIDE, SIDE), mode="bicubic", antialias=True).clamp(0, 1) for part in images.split(BATCH)]
-        return torch.cat([self.net((255 * part - 128) / 128).cpu() for part in parts]) if parts else torch.zeros(0, WIDTH)
+        parts = [
+            interpolate(part.to(device), (SIDE, SIDE), mode="bicubic", antialias=True).clamp(0, 1)
+            for part in images.split(BATCH)
+        ]
+        return (
+            torch.cat([self.net((255 * part - 128) / 128).cpu() for part in parts]) if parts else torch.zeros(0, WIDTH)
+        )
 
 
 def weighted(path: Path) -> Inception:
@@ -68,8 +73,12 @@ def weighted(path: Path) -> Inception:
     unlike = [name for name, tensor in wanted.items() if name not in given or given[name].shape != tensor.shape]
     fc = given.get("fc.weight")
     if fc is not None and len(fc) != 1008:
-        raise EffaceError(f"{path} has {len(fc)} classes: these are other weights than FID's, which have 1008 (pt_inception-2015-12-05)")
+        raise EffaceError(
+            f"{path} has {len(fc)} classes: these are other weights than FID's, which have 1008 (pt_inception-2015-12-05)"
+        )
     if unlike:
-        raise EffaceError(f"{path} is no Inception of FID: {len(unlike)} tensors are missing or of another shape, such as {unlike[0]}")
+        raise EffaceError(
+            f"{path} is no Inception of FID: {len(unlike)} tensors are missing or of another shape, such as {unlike[0]}"
+        )
     net.to_empty(device="cpu").load_state_dict({name: given[name].float() for name in wanted}, strict=False)
     return net

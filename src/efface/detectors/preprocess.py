@@ -45,13 +45,19 @@ class Preprocess:
             side = int(size.get("shortest_edge") or size["height"])
             crop = said.get("crop_size", side) if said.get("do_center_crop") else side
             crop = int(crop if isinstance(crop, int) else crop["height"])
-            if "crop_pct" in said and said["crop_pct"] and side < 384:  # as ConvNeXt's processor: the side is what is left of the picture
+            if (
+                "crop_pct" in said and said["crop_pct"] and side < 384
+            ):  # as ConvNeXt's processor: the side is what is left of the picture
                 crop, side = side, int(side / said["crop_pct"])
             plain = not said.get("do_normalize", True)
-            mean, deviation = ((0.0,) * 3, (1.0,) * 3) if plain else (tuple(said["image_mean"]), tuple(said["image_std"]))
+            mean, deviation = (
+                ((0.0,) * 3, (1.0,) * 3) if plain else (tuple(said["image_mean"]), tuple(said["image_std"]))
+            )
             return cls(side, min(crop, side), _FILTERS[said.get("resample", 2)], mean, deviation)
         except (KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
-            raise EffaceError(f"{folder / FILE} does not say size, resample, image_mean and image_std as image processors do") from error
+            raise EffaceError(
+                f"{folder / FILE} does not say size, resample, image_mean and image_std as image processors do"
+            ) from error
 
     def __call__(self, images: Tensor) -> Tensor:
         """Square images ``(N, 3, H, W)`` in [0, 1] to ``(N, 3, crop, crop)``, scaled."""
@@ -59,5 +65,7 @@ class Preprocess:
         resized = interpolate(images, (self.side, self.side), mode=self.filter, **smooth).clamp(0, 1)  # type: ignore[arg-type]
         at = (self.side - self.crop) // 2
         cut = resized[..., at : at + self.crop, at : at + self.crop]
-        mean, deviation = (torch.tensor(values, device=cut.device)[:, None, None] for values in (self.mean, self.deviation))
+        mean, deviation = (
+            torch.tensor(values, device=cut.device)[:, None, None] for values in (self.mean, self.deviation)
+        )
         return (cut - mean) / deviation

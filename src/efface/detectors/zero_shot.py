@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from efface.core.errors import EffaceError
-from efface.core.plain import json_hash
-from efface.models.load import is_hub_id
+from efface.core.serialization import json_hash
+from efface.models.loading import is_hub_id
 
-from .judge import CANNOT_TELL
+from .pocket_judge import CANNOT_TELL
 
 POCKET = "pocket-clip"
 TEMPLATE = "a photo of {}"
@@ -28,14 +28,16 @@ def load_scorer(name: str, device: torch.device | str = "cpu") -> Scorer:
         EffaceError: none of them.
     """
     if name == POCKET:
-        from .clip_score import load_clip_score
+        from .pocket_clip import load_clip_score
 
         return load_clip_score(device)
     if not Path(name).is_dir() and not is_hub_id(name):
-        raise EffaceError(f"{name!r} is no classifier: give {POCKET!r}, a folder with a CLIP model, or a hub id such as org/name")
+        raise EffaceError(
+            f"{name!r} is no classifier: give {POCKET!r}, a folder with a CLIP model, or a hub id such as org/name"
+        )
     from efface.models.hub import model_folder
 
-    from .clip_model import ClipModelScore
+    from .hf_clip import ClipModelScore
 
     return ClipModelScore(model_folder(name), device, "" if Path(name).is_dir() else name)
 
@@ -63,10 +65,14 @@ class ZeroShot:
         template: a sentence around a word.
     """
 
-    def __init__(self, scorer: Any, classes: Mapping[str, Sequence[str]], threshold: float = 0.0, template: str = TEMPLATE) -> None:
+    def __init__(
+        self, scorer: Any, classes: Mapping[str, Sequence[str]], threshold: float = 0.0, template: str = TEMPLATE
+    ) -> None:
         self._scorer, self.classes = scorer, {head: tuple(words) for head, words in classes.items()}
         self.thresholds = dict.fromkeys(self.classes, threshold)
-        words = {head: [template.replace("{}", word.replace("_", " ")) for word in own] for head, own in self.classes.items()}
+        words = {
+            head: [template.replace("{}", word.replace("_", " ")) for word in own] for head, own in self.classes.items()
+        }
         self._texts = {head: scorer.text_features(own) for head, own in words.items()}
         self.id = f"zero-shot-{scorer.detector.id}@{scorer.detector.version}+{json_hash(words)[:8]}"
 

@@ -22,20 +22,20 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from efface.core.card import Card
 from efface.core.concept import SLOT, Concept
 from efface.core.erasure import Erasure
 from efface.core.errors import UnknownName
-from efface.core.spread import spread
+from efface.core.method_card import Card
+from efface.core.subsample import spread
 from efface.models.editable import Editable
-from efface.ops.pool import Batch
-from efface.ops.prediction import prediction_error
-from efface.ops.retention import Retained
-from efface.ops.run import Run
-from efface.ops.sentences import TARGETS, Runs, Sentences
-from efface.ops.soft_prompts import embedding_table
-from efface.ops.student import Student
-from efface.ops.templates import fitting, library
+from efface.ops.retention.relation_graph import Retained
+from efface.ops.text.concept_prompts import TARGETS, Runs, Sentences
+from efface.ops.text.soft_prompts import embedding_table
+from efface.ops.text.templates import fitting, library
+from efface.ops.training.chunked_loss import prediction_error
+from efface.ops.training.run import Run
+from efface.ops.training.student import Student
+from efface.ops.training.trajectory_pool import Batch
 
 CARD = Card(
     name="advunlearn",
@@ -57,19 +57,25 @@ CARD = Card(
 class Config:
     """AdvUnlearn's hyper-parameters; the defaults are the published ones."""
 
-    sites: str = field(default="text_all", metadata={"help": "what is trained of the text encoder: text_all, text_layers:0, text_mlp"})
+    sites: str = field(
+        default="text_all", metadata={"help": "what is trained of the text encoder: text_all, text_layers:0, text_mlp"}
+    )
     steps: int = field(default=1000, metadata={"help": "training steps, the warm-up's included"})
     warmup: int = field(default=200, metadata={"help": "first steps, without an attack"})
     lr: float = field(default=1e-5, metadata={"help": "Adam's learning rate"})
     batch: int = field(default=1, metadata={"help": "sentences a step"})
     eta: float = field(default=1.0, metadata={"help": "strength of the negative guidance"})
-    target: str = field(default="prompt", metadata={"help": "what is learned for a sentence: concept, prompt, rest or without"})
+    target: str = field(
+        default="prompt", metadata={"help": "what is learned for a sentence: concept, prompt, rest or without"}
+    )
     attack_steps: int = field(default=30, metadata={"help": "steps of an attack"})
     attack_lr: float = field(default=1e-3, metadata={"help": "of the attack's Adam"})
     tokens: int = field(default=1, metadata={"help": "adversarial tokens in front of the prompt"})
     retain: float = field(default=0.3, metadata={"help": "weight of the retain set"})
     retain_batch: int = field(default=5, metadata={"help": "retained prompts a step"})
-    templates: int = field(default=0, metadata={"help": "sentences of the template library; 0: the concept's own templates"})
+    templates: int = field(
+        default=0, metadata={"help": "sentences of the template library; 0: the concept's own templates"}
+    )
     guidance: float = field(default=3.0, metadata={"help": "guidance scale of the pooled runs"})
     sampler_steps: int = field(default=50, metadata={"help": "DDIM steps of a run"})
     runs: int = field(default=4, metadata={"help": "pooled runs for each prompt"})
@@ -118,7 +124,9 @@ def sentences(model: Editable, concept: Concept, config: Config, runs: Runs, run
     return Sentences.of(model, concept.words, chosen, runs, run.seed_for("pool", concept.name))
 
 
-def attack(model: Editable, student: Student, sentence: Sentences, batch: Batch, config: Config, run: Run, width: int) -> Tensor:
+def attack(
+    model: Editable, student: Student, sentence: Sentences, batch: Batch, config: Config, run: Run, width: int
+) -> Tensor:
     """Tokens ``(B, k, D)`` in front of the prompts with which the student still predicts what the original does for them."""
     tokens, encode, table = sentence.frames[batch.prompt].tokens, student.frozen(), embedding_table(model).float()
     first = torch.randint(len(table), (config.batch, config.tokens), generator=run.generator("attack"))

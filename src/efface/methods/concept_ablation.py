@@ -22,17 +22,17 @@ from dataclasses import dataclass, field
 
 import torch
 
-from efface.core.card import Card
 from efface.core.concept import Concept, fill
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError, UnknownName
-from efface.core.spread import spread
+from efface.core.method_card import Card
+from efface.core.subsample import spread
 from efface.models.editable import Editable
-from efface.ops.hooks import detached_first_token
-from efface.ops.latents import Latents, draw_latents
-from efface.ops.run import Run
-from efface.ops.student import Student
-from efface.ops.templates import fitting, has_rest, library, without
+from efface.ops.editing.forward_hooks import detached_first_token
+from efface.ops.text.templates import fitting, has_rest, library, without
+from efface.ops.training.latents import Latents, draw_latents
+from efface.ops.training.run import Run
+from efface.ops.training.student import Student
 
 CARD = Card(
     name="concept_ablation",
@@ -58,17 +58,27 @@ class Config:
     steps: int = field(default=100, metadata={"help": "training steps", "range": "100 to 800"})
     lr: float = field(default=1.6e-5, metadata={"help": "AdamW's learning rate: 2e-6 a picture of the batch"})
     batch: int = field(default=8, metadata={"help": "pictures a step"})
-    pictures: int = field(default=1000, metadata={"help": "pictures of the anchor that the original draws", "range": "32 to 1000"})
+    pictures: int = field(
+        default=1000, metadata={"help": "pictures of the anchor that the original draws", "range": "32 to 1000"}
+    )
     sampler_steps: int = field(default=50, metadata={"help": "DDIM steps of a picture"})
     guidance: float = field(default=6.0, metadata={"help": "guidance scale of the pictures"})
     objective: str = field(
-        default="model", metadata={"help": "what is learned for the concept: the anchor's prediction (model) or the noise"}
+        default="model",
+        metadata={"help": "what is learned for the concept: the anchor's prediction (model) or the noise"},
     )
-    teacher: str = field(default="student", metadata={"help": "who predicts for the anchor: student (stop-gradient) or original"})
-    templates: int = field(default=0, metadata={"help": "sentences of the template library, beside the concept's own", "range": "0 to 66"})
-    prior: float = field(default=0.0, metadata={"help": "weight of the prior: what must be drawn as before", "range": "0 to 1"})
+    teacher: str = field(
+        default="student", metadata={"help": "who predicts for the anchor: student (stop-gradient) or original"}
+    )
+    templates: int = field(
+        default=0, metadata={"help": "sentences of the template library, beside the concept's own", "range": "0 to 66"}
+    )
+    prior: float = field(
+        default=0.0, metadata={"help": "weight of the prior: what must be drawn as before", "range": "0 to 1"}
+    )
     prior_on: str = field(
-        default="anchor", metadata={"help": "what the prior keeps: pictures of the anchor, or of retain prompts (retain)"}
+        default="anchor",
+        metadata={"help": "what the prior keeps: pictures of the anchor, or of retain prompts (retain)"},
     )
     clip: float = field(default=1.0, metadata={"help": "largest norm of the gradient"})
 
@@ -96,7 +106,9 @@ def concept_ablation(model: Editable, concepts: Sequence[Concept], config: Confi
     check(config, concepts)
     pairs = anchored(concepts, config.templates)
     latents = pictures(model, [anchor for _, anchor in pairs], config, run)
-    kept_prompts = [anchor for _, anchor in pairs] if config.prior_on == "anchor" else [r for c in concepts for r in c.retain]
+    kept_prompts = (
+        [anchor for _, anchor in pairs] if config.prior_on == "anchor" else [r for c in concepts for r in c.retain]
+    )
     prior = latents if config.prior_on == "anchor" or not config.prior else pictures(model, kept_prompts, config, run)
     with torch.no_grad():
         named, anchors = model.encode([target for target, _ in pairs]), model.encode([anchor for _, anchor in pairs])

@@ -28,18 +28,18 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from efface.core.card import Card
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
+from efface.core.method_card import Card
 from efface.models.editable import Editable
-from efface.ops.pool import TrajectoryPool
-from efface.ops.retention import Retained
-from efface.ops.run import Run
-from efface.ops.schedule import learning_rate
-from efface.ops.sentences import Runs
-from efface.ops.student import Student
+from efface.ops.retention.relation_graph import Retained
 from efface.ops.targets import neg_guidance
-from efface.ops.templates import library, prompts_of
+from efface.ops.text.concept_prompts import Runs
+from efface.ops.text.templates import library, prompts_of
+from efface.ops.training.run import Run
+from efface.ops.training.schedule import learning_rate
+from efface.ops.training.student import Student
+from efface.ops.training.trajectory_pool import TrajectoryPool
 
 CARD = Card(
     name="esd",
@@ -61,7 +61,9 @@ CARD = Card(
 class Config:
     """ESD's hyper-parameters; the defaults are the paper's."""
 
-    sites: str = field(default="cross_all", metadata={"help": "what is trained: cross_all, cross_kv, non_cross, unet_linear, text_all"})
+    sites: str = field(
+        default="cross_all", metadata={"help": "what is trained: cross_all, cross_kv, non_cross, unet_linear, text_all"}
+    )
     steps: int = field(default=1000, metadata={"help": "training steps", "range": "200 to 1000"})
     lr: float = field(default=1e-5, metadata={"help": "Adam's learning rate", "range": "1e-6 to 1e-3"})
     eta: float = field(default=1.0, metadata={"help": "strength of the negative guidance", "range": "0.5 to 3"})
@@ -69,16 +71,24 @@ class Config:
     guidance: float = field(default=3.0, metadata={"help": "guidance scale of the runs that give the states"})
     sampler_steps: int = field(default=50, metadata={"help": "DDIM steps of a run"})
     runs: int = field(default=8, metadata={"help": "pooled runs for each prompt"})
-    erase_from: bool = field(default=False, metadata={"help": "keep the rest of the prompt: base e(f), direction of the name c alone"})
+    erase_from: bool = field(
+        default=False, metadata={"help": "keep the rest of the prompt: base e(f), direction of the name c alone"}
+    )
     templates: int = field(
         default=0,
-        metadata={"help": "sentences of the template library to erase the concept in; 0: only its own prompts", "range": "0 to 66"},
+        metadata={
+            "help": "sentences of the template library to erase the concept in; 0: only its own prompts",
+            "range": "0 to 66",
+        },
     )
     retain: float = field(
-        default=0.0, metadata={"help": "weight of the retain prompts' predictions, which must stay; 0: none, as published"}
+        default=0.0,
+        metadata={"help": "weight of the retain prompts' predictions, which must stay; 0: none, as published"},
     )
     schedule: str = field(default="constant", metadata={"help": "of the learning rate: constant or cosine"})
-    resample: int = field(default=0, metadata={"help": "every so many steps one run is drawn anew by the student; 0: frozen original"})
+    resample: int = field(
+        default=0, metadata={"help": "every so many steps one run is drawn anew by the student; 0: frozen original"}
+    )
 
 
 PRESETS: dict[str, dict[str, object]] = {
@@ -103,12 +113,21 @@ PRESETS: dict[str, dict[str, object]] = {
 def esd(model: Editable, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
     """Erase ``concepts`` by negative guidance; several share the steps evenly."""
     prompts, names = erased_in(concepts, config.templates)
-    pool = TrajectoryPool(model, prompts, runs=config.runs, steps=config.sampler_steps, guidance=config.guidance, seed=run.seed_for("pool"))
+    pool = TrajectoryPool(
+        model,
+        prompts,
+        runs=config.runs,
+        steps=config.sampler_steps,
+        guidance=config.guidance,
+        seed=run.seed_for("pool"),
+    )
     with torch.no_grad():
         named = model.encode(names)
     student = Student(model, config.sites)
     retained = (
-        Retained.of(model, concepts, Runs(1, config.sampler_steps, config.guidance), empty=False, seed=run.seed_for("retained"))
+        Retained.of(
+            model, concepts, Runs(1, config.sampler_steps, config.guidance), empty=False, seed=run.seed_for("retained")
+        )
         if config.retain
         else None
     )
@@ -121,7 +140,9 @@ def esd(model: Editable, concepts: Sequence[Concept], config: Config, run: Run) 
         e_f, e_0 = batch.conditional, batch.unconditional
         if config.erase_from:
             with torch.no_grad():
-                target = neg_guidance(e_f, model.predict(batch.z, batch.t, named[batch.prompt]).value, e_0, config.eta + 1)
+                target = neg_guidance(
+                    e_f, model.predict(batch.z, batch.t, named[batch.prompt]).value, e_0, config.eta + 1
+                )
         else:
             target = neg_guidance(e_0, e_f, e_0, config.eta)
         cond = student.encode(prompts)[batch.prompt] if student.trains_text else batch.cond
@@ -146,6 +167,7 @@ def erased_in(concepts: Sequence[Concept], templates: int) -> tuple[tuple[str, .
         if templates:
             for word in concept.words:
                 rows |= dict.fromkeys(
-                    prompts_of(replace(concept, name=word, synonyms=(), retain=()), library(concept.kind), templates), word
+                    prompts_of(replace(concept, name=word, synonyms=(), retain=()), library(concept.kind), templates),
+                    word,
                 )
     return tuple(rows), tuple(rows.values())

@@ -18,13 +18,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from efface.core.card import Card
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
+from efface.core.method_card import Card
 from efface.models.editable import Editable
 from efface.ops.linear_erasure import InlpEraser
-from efface.ops.run import Run
-from efface.ops.state_rows import StateRows, state_edit
+from efface.ops.text.labelled_states import StateRows, state_edit
+from efface.ops.training.run import Run
 
 CARD = Card(
     name="inlp",
@@ -46,14 +46,25 @@ CARD = Card(
 class Config:
     """INLP's settings; the defaults are the paper's for word vectors."""
 
-    places: str = field(default="all", metadata={"help": "whose states are the concept's: all, subject, eos, tail, subject+tail"})
-    templates: int = field(default=0, metadata={"help": "sentences of the template library beside the concept's own", "range": "0 to 66"})
+    places: str = field(
+        default="all", metadata={"help": "whose states are the concept's: all, subject, eos, tail, subject+tail"}
+    )
+    templates: int = field(
+        default=0, metadata={"help": "sentences of the template library beside the concept's own", "range": "0 to 66"}
+    )
     iterations: int = field(default=21, metadata={"help": "classifiers at most", "range": "1 to 35"})
-    tolerance: float = field(default=0.01, metadata={"help": "accuracy above the most frequent class's at which it ends"})
+    tolerance: float = field(
+        default=0.01, metadata={"help": "accuracy above the most frequent class's at which it ends"}
+    )
     holdout: float = field(default=0.2, metadata={"help": "share of the states that classifiers are judged on"})
     ridge: float = field(default=1e-4, metadata={"help": "weight of the classifiers' penalty"})
-    whiten: float = field(default=0.0, metadata={"help": "share of I in the whitening; 0: none, as published", "range": "0 to 1"})
-    centre: str = field(default="zero", metadata={"help": "the state c that stays: zero, others (mean of other prompts) or mean (of all)"})
+    whiten: float = field(
+        default=0.0, metadata={"help": "share of I in the whitening; 0: none, as published", "range": "0 to 1"}
+    )
+    centre: str = field(
+        default="zero",
+        metadata={"help": "the state c that stays: zero, others (mean of other prompts) or mean (of all)"},
+    )
 
 
 PRESETS: dict[str, dict[str, object]] = {
@@ -66,7 +77,11 @@ def inlp(model: Editable, concepts: Sequence[Concept], config: Config, run: Run)
     """One state edit for all concepts."""
     rows = StateRows.of(model, concepts, templates=config.templates, places=config.places)
     eraser = InlpEraser(
-        config.iterations, tolerance=config.tolerance, holdout=config.holdout, ridge=config.ridge, seed=run.seed_for("holdout")
+        config.iterations,
+        tolerance=config.tolerance,
+        holdout=config.holdout,
+        ridge=config.ridge,
+        seed=run.seed_for("holdout"),
     )
     edit, tensors = state_edit(rows.projection(eraser, config.whiten), rows.centre(config.centre))
     return run.erasure([edit], tensors)

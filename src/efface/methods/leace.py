@@ -22,13 +22,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from efface.core.card import Card
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
+from efface.core.method_card import Card
 from efface.models.editable import Editable
 from efface.ops.linear_erasure import LeaceEraser
-from efface.ops.run import Run
-from efface.ops.state_rows import StateRows, state_edit
+from efface.ops.text.labelled_states import StateRows, state_edit
+from efface.ops.training.run import Run
 
 CARD = Card(
     name="leace",
@@ -50,14 +50,22 @@ CARD = Card(
 class Config:
     """LEACE's settings; the defaults are the theorem's."""
 
-    places: str = field(default="all", metadata={"help": "whose states are the concept's: all, subject, eos, tail, subject+tail"})
-    templates: int = field(default=0, metadata={"help": "sentences of the template library beside the concept's own", "range": "0 to 66"})
-    method: str = field(default="leace", metadata={"help": "leace, or orth: the orthogonal projection with the same guarantee"})
+    places: str = field(
+        default="all", metadata={"help": "whose states are the concept's: all, subject, eos, tail, subject+tail"}
+    )
+    templates: int = field(
+        default=0, metadata={"help": "sentences of the template library beside the concept's own", "range": "0 to 66"}
+    )
+    method: str = field(
+        default="leace", metadata={"help": "leace, or orth: the orthogonal projection with the same guarantee"}
+    )
     shrinkage: float = field(
         default=0.0, metadata={"help": "weight of a multiple of I in S; more reaches further words", "range": "0 to 1"}
     )
     optimal: bool = field(default=False, metadata={"help": "the optimal linear shrinkage instead"})
-    centre: str = field(default="mean", metadata={"help": "the state c that stays: mean (of all), others (of other prompts) or zero"})
+    centre: str = field(
+        default="mean", metadata={"help": "the state c that stays: mean (of all), others (of other prompts) or zero"}
+    )
     tol: float = field(default=1e-9, metadata={"help": "singular values below this share of the largest are none"})
 
 

@@ -28,14 +28,14 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from efface.core.card import Card
 from efface.core.concept import Concept, fill
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError, UnknownName
-from efface.models.base import Conditioning, Params
+from efface.core.method_card import Card
 from efface.models.editable import Editable
-from efface.ops.adapter import Adapter
-from efface.ops.attention_maps import attention_maps
+from efface.models.protocol import Conditioning, Params
+from efface.ops.attention.concept_masks import MASKS, attention_masks, fit, read_masks
+from efface.ops.attention.maps import attention_maps
 from efface.ops.closed_form import (
     EmbeddingBank,
     Fusion,
@@ -49,11 +49,11 @@ from efface.ops.closed_form import (
     naming,
     smaller_edits,
 )
-from efface.ops.framed import framed
-from efface.ops.latents import draw_latents
-from efface.ops.masks import MASKS, attention_masks, fit, read_masks
-from efface.ops.run import Run
-from efface.ops.schedule import focal
+from efface.ops.text.concept_tokens import framed
+from efface.ops.training.latents import draw_latents
+from efface.ops.training.lora import Adapter
+from efface.ops.training.run import Run
+from efface.ops.training.schedule import focal
 
 CARD = Card(
     name="mace",
@@ -75,24 +75,38 @@ CARD = Card(
 class Config:
     """MACE's hyper-parameters; the defaults are the paper's for objects, with what must stay as for celebrities."""
 
-    templates: int = field(default=30, metadata={"help": "sentences of the template library, beside the words alone", "range": "0 to 66"})
-    lamb: float = field(default=10.0, metadata={"help": "lambda, closeness to the matrices before", "range": "0 to 1000"})
+    templates: int = field(
+        default=30, metadata={"help": "sentences of the template library, beside the words alone", "range": "0 to 66"}
+    )
+    lamb: float = field(
+        default=10.0, metadata={"help": "lambda, closeness to the matrices before", "range": "0 to 1000"}
+    )
     cfr_preserve: float = field(default=60.0, metadata={"help": "weight of the mean caption in the refinement"})
     fuse_preserve: float = field(default=60.0, metadata={"help": "weight of the mean caption in the fusion"})
-    gram: str = field(default="", metadata={"help": "folder with a Gram of captions; by default that of the retain prompts is made"})
+    gram: str = field(
+        default="", metadata={"help": "folder with a Gram of captions; by default that of the retain prompts is made"}
+    )
     rank: int = field(default=1, metadata={"help": "rank of each concept's LoRA"})
     steps: int = field(default=50, metadata={"help": "training steps for each concept", "range": "50 to 120"})
     lr: float = field(default=1e-5, metadata={"help": "AdamW's learning rate", "range": "1e-5 to 1e-4"})
     batch: int = field(default=1, metadata={"help": "pictures a step"})
     clip: float = field(default=1.0, metadata={"help": "largest norm of the gradient"})
-    focal: bool = field(default=True, metadata={"help": "whether timesteps are those at which the concept takes shape; else all evenly"})
+    focal: bool = field(
+        default=True, metadata={"help": "whether timesteps are those at which the concept takes shape; else all evenly"}
+    )
     slope: float = field(default=0.05, metadata={"help": "g, how sharply they begin and end"})
     pictures: int = field(default=8, metadata={"help": "pictures of each concept that the original draws"})
     sampler_steps: int = field(default=30, metadata={"help": "DDIM steps of a picture"})
     guidance: float = field(default=7.5, metadata={"help": "guidance scale of the pictures"})
-    mask: str = field(default="attention", metadata={"help": "where in a picture: none (everywhere), attention, folder"})
-    masks: str = field(default="", metadata={"help": "the folder: one PNG for each picture, in order, white where the concept is"})
-    threshold: float = field(default=0.5, metadata={"help": "share of a picture's largest attention that is within the mask"})
+    mask: str = field(
+        default="attention", metadata={"help": "where in a picture: none (everywhere), attention, folder"}
+    )
+    masks: str = field(
+        default="", metadata={"help": "the folder: one PNG for each picture, in order, white where the concept is"}
+    )
+    threshold: float = field(
+        default=0.5, metadata={"help": "share of a picture's largest attention that is within the mask"}
+    )
 
 
 PRESETS: dict[str, dict[str, object]] = {
@@ -128,7 +142,9 @@ def check(config: Config) -> None:
     if config.mask not in MASKS:
         raise UnknownName("mask", config.mask, MASKS)
     if config.mask == "folder" and not config.masks:
-        raise EffaceError("mask=folder needs masks: set masks to a folder with one PNG for each picture, or mask=attention")
+        raise EffaceError(
+            "mask=folder needs masks: set masks to a folder with one PNG for each picture, or mask=attention"
+        )
 
 
 def suppressed(
@@ -141,7 +157,9 @@ def suppressed(
         seed=run.seed_for("pictures", number), progress=run.progress,
     )  # fmt: skip
     latents = replace(drawn, prompt=torch.arange(config.pictures))
-    about = [[i for i, row in enumerate(rows) if row[2] == words[p]] or list(range(len(rows))) for p in drawn.prompt.tolist()]
+    about = [
+        [i for i, row in enumerate(rows) if row[2] == words[p]] or list(range(len(rows))) for p in drawn.prompt.tolist()
+    ]
     frames = framed(model, [row[0] for row in rows], [row[2] for row in rows])
     places = torch.arange(frames.free.shape[1], device=model.device)
     marked = frames.own() | (places >= frames.tokens.eos[:, None])
@@ -157,7 +175,9 @@ def suppressed(
         for step in run.steps(config.steps, adapter.masters, optimiser, clip=config.clip, phase=phase):
             z, t, _, which = latents.noised(config.batch, run.generator("batch"), density)
             share = torch.rand(config.batch, generator=run.generator("batch")).tolist()
-            chosen = torch.tensor([about[p][int(s * len(about[p]))] for p, s in zip(which.tolist(), share, strict=True)])
+            chosen = torch.tensor(
+                [about[p][int(s * len(about[p]))] for p, s in zip(which.tolist(), share, strict=True)]
+            )
             adapter.predict(z, t, cond[chosen])
             step.minimise(attended(list(maps.values()), masks[which], marked[chosen]))
     return adapter

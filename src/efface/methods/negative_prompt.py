@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from efface.core.card import Card
 from efface.core.concept import Concept
 from efface.core.edits import Edit
 from efface.core.erasure import Erasure
+from efface.core.method_card import Card
 from efface.models.editable import Editable
-from efface.ops.run import Run
+from efface.ops.training.run import Run
 
 CARD = Card(
     name="negative_prompt",

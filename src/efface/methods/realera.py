@@ -12,7 +12,7 @@ lies beyond. Neighbours are e + n with a random n such that |n| <= D_1 and cos(e
        L = | e(z_t, t, e + n) - e*(z_t, t, a) |^2 + beta | e(z_t, t, b) - e*(z_t, t, b) |^2
 
 There is no code, and what we could read of the paper leaves open where b is drawn, the constants, the tokens that are moved, what the
-LoRA sits on and how it is trained. Ours are: exact sampling (`efface.ops.neighbours`) with the length of e kept, b at lower cosines
+LoRA sits on and how it is trained. Ours are: exact sampling (`efface.ops.text.embedding_sampling`) with the length of e kept, b at lower cosines
 than the neighbours, tokens from the concept's last one on (those before it know nothing of it), every number below, and the LoRA on all
 attention. The neighbours of a token share its weight of 1, and so do the b. ``preserve`` and ``anisotropic`` are ours, too: averaged over
 isotropic n, the neighbourhood is one more ridge, which pulls all directions towards nothing, and b is what stops that. With
@@ -27,18 +27,29 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from efface.core.card import Card
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
-from efface.models.base import Conditioning
+from efface.core.method_card import Card
 from efface.models.editable import Editable
-from efface.ops.adapter import Adapter
-from efface.ops.closed_form import EmbeddingBank, Pairs, Preserve, Problem, diagnose, edit_of, edited, mean_caption, naming, pairs_of
-from efface.ops.framed import framed
-from efface.ops.neighbours import around, span
-from efface.ops.pool import TrajectoryPool
-from efface.ops.run import Run
-from efface.ops.schedule import learning_rate
+from efface.models.protocol import Conditioning
+from efface.ops.closed_form import (
+    EmbeddingBank,
+    Pairs,
+    Preserve,
+    Problem,
+    diagnose,
+    edit_of,
+    edited,
+    mean_caption,
+    naming,
+    pairs_of,
+)
+from efface.ops.text.concept_tokens import framed
+from efface.ops.text.embedding_sampling import around, span
+from efface.ops.training.lora import Adapter
+from efface.ops.training.run import Run
+from efface.ops.training.schedule import learning_rate
+from efface.ops.training.trajectory_pool import TrajectoryPool
 
 CARD = Card(
     name="realera",
@@ -61,18 +72,24 @@ class Config:
     """RealEra's hyper-parameters; the numbers are ours (see the module's text)."""
 
     tokens: str = field(default="tail", metadata={"help": "states that are moved: last, tail, eos, all"})
-    templates: int = field(default=0, metadata={"help": "sentences of the template library, beside the words alone", "range": "0 to 66"})
+    templates: int = field(
+        default=0, metadata={"help": "sentences of the template library, beside the words alone", "range": "0 to 66"}
+    )
     neighbours: int = field(default=16, metadata={"help": "neighbours of each state, beside itself"})
     near_low: float = field(default=0.8, metadata={"help": "S_1, least cosine of a neighbour", "range": "0.5 to 1"})
     near_high: float = field(default=1.0, metadata={"help": "S_2, largest cosine of a neighbour"})
-    distance: float = field(default=0.6, metadata={"help": "D_1, largest distance of a neighbour, in lengths of the state; 0: no bound"})
+    distance: float = field(
+        default=0.6, metadata={"help": "D_1, largest distance of a neighbour, in lengths of the state; 0: no bound"}
+    )
     beyond: int = field(default=16, metadata={"help": "states drawn beyond each state"})
     beyond_low: float = field(default=0.0, metadata={"help": "least cosine of what lies beyond"})
     beyond_high: float = field(default=0.5, metadata={"help": "largest cosine of what lies beyond"})
     rho: float = field(default=1.0, metadata={"help": "weight of what lies beyond, in the closed form"})
     preserve: float = field(default=0.0, metadata={"help": "weight of the mean retain prompt, in the closed form"})
     lamb: float = field(default=0.5, metadata={"help": "lambda, closeness to the original matrices"})
-    anisotropic: bool = field(default=False, metadata={"help": "neighbours in the span of the nearest retained states only"})
+    anisotropic: bool = field(
+        default=False, metadata={"help": "neighbours in the span of the nearest retained states only"}
+    )
     nearest: int = field(default=32, metadata={"help": "how many of them"})
     sites: str = field(default="attn_all", metadata={"help": "matrices that the LoRA sits on"})
     rank: int = field(default=4, metadata={"help": "rank of the LoRA"})
@@ -112,7 +129,9 @@ def realera(model: Editable, concepts: Sequence[Concept], config: Config, run: R
     basis = directions(bank, retain, pairs, config)
     problem = neighbourhood(pairs, basis, config, run.generator("neighbours"))
     if config.preserve:
-        problem = replace(problem, preserve=replace(problem.preserve, gram=config.preserve * mean_caption(model, bank, retain)))
+        problem = replace(
+            problem, preserve=replace(problem.preserve, gram=config.preserve * mean_caption(model, bank, retain))
+        )
     solution = problem.solve()
     run.record("solve", diagnose(problem, solution, model.sites("cross_kv").parameters).numbers())
     edit, tensors = edit_of(model, solution, "cross_kv")
@@ -134,8 +153,13 @@ def directions(bank: EmbeddingBank, retain: Sequence[str], pairs: Pairs, config:
 def neighbourhood(pairs: Pairs, basis: Tensor | None, config: Config, generator: torch.Generator) -> Problem:
     """The closed form's problem: each pair with its neighbours, and what lies beyond."""
     n = config.neighbours
-    near = around(pairs.source, n, (config.near_low, config.near_high), generator, distance=config.distance, basis=basis)
-    source, anchor = torch.cat([pairs.source, near], 1), torch.cat([pairs.anchor, pairs.anchor.repeat_interleave(n, 1)], 1)
+    near = around(
+        pairs.source, n, (config.near_low, config.near_high), generator, distance=config.distance, basis=basis
+    )
+    source, anchor = (
+        torch.cat([pairs.source, near], 1),
+        torch.cat([pairs.anchor, pairs.anchor.repeat_interleave(n, 1)], 1),
+    )
     texts = (*pairs.texts, *(text for text in pairs.texts for _ in range(n)))
     every = Pairs(source, anchor, torch.full((source.shape[1],), 1 / (n + 1), dtype=torch.float64), texts)
     beyond = around(pairs.source, config.beyond, (config.beyond_low, config.beyond_high), generator)
@@ -150,7 +174,14 @@ def align(
 ) -> None:  # fmt: skip
     """Trains the LoRA."""
     prompts = [prompt for prompt, _, _ in rows]
-    pool = TrajectoryPool(model, prompts, runs=config.runs, steps=config.sampler_steps, guidance=config.guidance, seed=run.seed_for("pool"))
+    pool = TrajectoryPool(
+        model,
+        prompts,
+        runs=config.runs,
+        steps=config.sampler_steps,
+        guidance=config.guidance,
+        seed=run.seed_for("pool"),
+    )
     frames = framed(model, prompts, [word for _, _, word in rows])
     last = frames.subject.masked_fill(frames.subject >= frames.tokens.eos[:, None], 0).amax(1)
     moved = torch.arange(frames.free.shape[1], device=model.device) >= last[:, None]
@@ -177,5 +208,7 @@ def perturbed(
 ) -> Conditioning:  # fmt: skip
     """A conditioning with another state around each of those that are marked, bool ``(B, L)``."""
     states = cond.states.detach().clone()
-    states[where] = around(states[where].double().cpu().T, 1, cosines, generator, distance=distance, basis=basis).T.to(states)
+    states[where] = around(states[where].double().cpu().T, 1, cosines, generator, distance=distance, basis=basis).T.to(
+        states
+    )
     return Conditioning(states, cond.pooled)

@@ -21,12 +21,23 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from efface.core.card import Card
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
+from efface.core.method_card import Card
 from efface.models.editable import Editable
-from efface.ops.closed_form import EmbeddingBank, Kept, LowRank, Pairs, Problem, Statistics, diagnose, edit_of, pairs_of, sentences
-from efface.ops.run import Run
+from efface.ops.closed_form import (
+    EmbeddingBank,
+    Kept,
+    LowRank,
+    Pairs,
+    Problem,
+    Statistics,
+    diagnose,
+    edit_of,
+    pairs_of,
+    sentences,
+)
+from efface.ops.training.run import Run
 
 CARD = Card(
     name="rece",
@@ -48,22 +59,39 @@ CARD = Card(
 class Config:
     """RECE's hyper-parameters; the defaults are the paper's for nudity."""
 
-    epochs: int = field(default=3, metadata={"help": "how often what still reaches the concept is erased", "range": "1 to 10"})
+    epochs: int = field(
+        default=3, metadata={"help": "how often what still reaches the concept is erased", "range": "1 to 10"}
+    )
     mu: float = field(default=0.1, metadata={"help": "ridge of the derivation", "range": "1e-4 to 1"})
-    lamb: float = field(default=0.1, metadata={"help": "lambda of the epochs, closeness to the matrices before", "range": "0.01 to 10"})
-    preserve_scale: float = field(default=0.1, metadata={"help": "weight of a preserved state in the epochs, for each concept"})
+    lamb: float = field(
+        default=0.1, metadata={"help": "lambda of the epochs, closeness to the matrices before", "range": "0.01 to 10"}
+    )
+    preserve_scale: float = field(
+        default=0.1, metadata={"help": "weight of a preserved state in the epochs, for each concept"}
+    )
     first: bool = field(default=True, metadata={"help": "whether UCE goes first"})
     first_lamb: float = field(default=0.5, metadata={"help": "lambda of UCE"})
     first_scale: float = field(default=1.0, metadata={"help": "weight of a preserved state in UCE"})
     tokens: str = field(default="tail", metadata={"help": "states that UCE pairs: last, tail, eos, all"})
-    templates: int = field(default=0, metadata={"help": "sentences of the template library, beside the words alone", "range": "0 to 66"})
-    form: str = field(default="low_rank", metadata={"help": "how the edit is kept: low_rank (a LoRA) or filter (of the states)"})
+    templates: int = field(
+        default=0, metadata={"help": "sentences of the template library, beside the words alone", "range": "0 to 66"}
+    )
+    form: str = field(
+        default="low_rank", metadata={"help": "how the edit is kept: low_rank (a LoRA) or filter (of the states)"}
+    )
 
 
 PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
     "artist": {"mu": 1e-3, "epochs": 1},
-    "pocket": {"templates": 66, "first_scale": 3.0, "first_lamb": 50.0, "preserve_scale": 3.0, "lamb": 200.0, "epochs": 1},
+    "pocket": {
+        "templates": 66,
+        "first_scale": 3.0,
+        "first_lamb": 50.0,
+        "preserve_scale": 3.0,
+        "lamb": 200.0,
+        "epochs": 1,
+    },
 }
 
 
@@ -76,8 +104,12 @@ def statistics(model: Editable, concepts: Sequence[Concept], config: Config, kno
     """For each concept its pairs of UCE and, behind them, those of all tokens; and what must stay, the empty prompt first."""
     bank = EmbeddingBank.of(model)
     rows = [sentences(concept, config.templates) for concept in concepts]
-    pairs = tuple(Pairs.cat([pairs_of(bank, own, config.tokens).scaled(1.0), _whole(pairs_of(bank, own, "all"))]) for own in rows)
-    return Statistics(pairs, Kept.of(bank, ["", *(prompt for concept in concepts for prompt in concept.retain)], True, known))
+    pairs = tuple(
+        Pairs.cat([pairs_of(bank, own, config.tokens).scaled(1.0), _whole(pairs_of(bank, own, "all"))]) for own in rows
+    )
+    return Statistics(
+        pairs, Kept.of(bank, ["", *(prompt for concept in concepts for prompt in concept.retain)], True, known)
+    )
 
 
 def _whole(pairs: Pairs) -> Pairs:

@@ -16,13 +16,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from efface.core.card import Card
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
+from efface.core.method_card import Card
 from efface.models.editable import Editable
 from efface.ops.linear_erasure import RlaceEraser
-from efface.ops.run import Run
-from efface.ops.state_rows import StateRows, state_edit
+from efface.ops.text.labelled_states import StateRows, state_edit
+from efface.ops.training.run import Run
 
 CARD = Card(
     name="rlace",
@@ -44,18 +44,31 @@ CARD = Card(
 class Config:
     """R-LACE's settings; the defaults are the paper's."""
 
-    places: str = field(default="all", metadata={"help": "whose states are the concept's: all, subject, eos, tail, subject+tail"})
-    templates: int = field(default=0, metadata={"help": "sentences of the template library beside the concept's own", "range": "0 to 66"})
-    rank: int = field(default=1, metadata={"help": "dimensions that are taken out for each concept, k", "range": "1 to 100"})
+    places: str = field(
+        default="all", metadata={"help": "whose states are the concept's: all, subject, eos, tail, subject+tail"}
+    )
+    templates: int = field(
+        default=0, metadata={"help": "sentences of the template library beside the concept's own", "range": "0 to 66"}
+    )
+    rank: int = field(
+        default=1, metadata={"help": "dimensions that are taken out for each concept, k", "range": "1 to 100"}
+    )
     steps: int = field(default=75_000, metadata={"help": "of the minimax, at most", "range": "500 to 75000"})
     lr: float = field(default=0.005, metadata={"help": "step of both players"})
     decay: float = field(default=1e-4, metadata={"help": "weight decay of both players"})
     batch: int = field(default=128, metadata={"help": "states a step"})
     check: int = field(default=1000, metadata={"help": "steps between newly fitted classifiers"})
-    tolerance: float = field(default=0.0015, metadata={"help": "distance from the most frequent class's accuracy at which it ends"})
+    tolerance: float = field(
+        default=0.0015, metadata={"help": "distance from the most frequent class's accuracy at which it ends"}
+    )
     warm_start: bool = field(default=False, metadata={"help": "start from the directions of the class means"})
-    whiten: float = field(default=0.0, metadata={"help": "share of I in the whitening; 0: none, as published", "range": "0 to 1"})
-    centre: str = field(default="zero", metadata={"help": "the state c that stays: zero, others (mean of other prompts) or mean (of all)"})
+    whiten: float = field(
+        default=0.0, metadata={"help": "share of I in the whitening; 0: none, as published", "range": "0 to 1"}
+    )
+    centre: str = field(
+        default="zero",
+        metadata={"help": "the state c that stays: zero, others (mean of other prompts) or mean (of all)"},
+    )
 
 
 PRESETS: dict[str, dict[str, object]] = {

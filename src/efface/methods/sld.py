@@ -13,13 +13,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
-from efface.core.card import Card
 from efface.core.concept import Concept
 from efface.core.edits import Edit
 from efface.core.erasure import Erasure
+from efface.core.method_card import Card
 from efface.models.editable import Editable
-from efface.ops.guidance import SafeLatentDiffusion
-from efface.ops.run import Run
+from efface.ops.editing.guidance_rules import SafeLatentDiffusion
+from efface.ops.training.run import Run
 
 CARD = Card(
     name="sld",
@@ -46,7 +46,9 @@ class Config:
     momentum: float = field(default=0.3, metadata={"help": "s_m", "range": "0 to 1"})
     beta: float = field(default=0.4, metadata={"help": "beta_m", "range": "0 to 1"})
     warmup: int = field(default=10, metadata={"help": "delta, steps of 50 without guidance", "range": "0 to 20"})
-    limit: str = field(default="clamped", metadata={"help": "reading of mu: clamped (released code) or printed (publication)"})
+    limit: str = field(
+        default="clamped", metadata={"help": "reading of mu: clamped (released code) or printed (publication)"}
+    )
 
 
 PRESETS: dict[str, dict[str, object]] = {

@@ -22,9 +22,9 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from efface.core.card import Card
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
+from efface.core.method_card import Card
 from efface.models.editable import Editable
 from efface.ops.closed_form import (
     EmbeddingBank,
@@ -43,7 +43,7 @@ from efface.ops.closed_form import (
     pairs_of,
     sentences,
 )
-from efface.ops.run import Run
+from efface.ops.training.run import Run
 
 CARD = Card(
     name="speed",
@@ -67,16 +67,34 @@ class Config:
 
     sites: str = field(default="cross_v", metadata={"help": "which matrices are edited: cross_v, cross_k, cross_kv"})
     tokens: str = field(default="last", metadata={"help": "states that are paired: last, tail, eos, all (nudity)"})
-    templates: int = field(default=0, metadata={"help": "sentences of the template library, beside the words alone", "range": "0 to 66"})
-    beta: float = field(default=1.0, metadata={"help": "ridge: 1 for few concepts, 0.05 for a hundred", "range": "0.01 to 1"})
-    gamma: float = field(default=0.0, metadata={"help": "how softly BOS and the empty prompt are held; 0: exactly", "range": "0 to 1"})
-    threshold: float = field(default=0.1, metadata={"help": "eigenvalue below which a direction is free", "range": "1e-4 to 1"})
-    augment: int = field(default=10, metadata={"help": "states drawn around each retain state for each layer; 0: none", "range": "0 to 10"})
-    filter: bool = field(default=True, metadata={"help": "whether each layer keeps the retain states only that an edit would move most"})
+    templates: int = field(
+        default=0, metadata={"help": "sentences of the template library, beside the words alone", "range": "0 to 66"}
+    )
+    beta: float = field(
+        default=1.0, metadata={"help": "ridge: 1 for few concepts, 0.05 for a hundred", "range": "0.01 to 1"}
+    )
+    gamma: float = field(
+        default=0.0, metadata={"help": "how softly BOS and the empty prompt are held; 0: exactly", "range": "0 to 1"}
+    )
+    threshold: float = field(
+        default=0.1, metadata={"help": "eigenvalue below which a direction is free", "range": "1e-4 to 1"}
+    )
+    augment: int = field(
+        default=10,
+        metadata={"help": "states drawn around each retain state for each layer; 0: none", "range": "0 to 10"},
+    )
+    filter: bool = field(
+        default=True, metadata={"help": "whether each layer keeps the retain states only that an edit would move most"}
+    )
     retain_tokens: str = field(default="last", metadata={"help": "states of the retain prompts: last, all"})
     clusters: int = field(default=3, metadata={"help": "centroids of the empty prompt's tokens that are held"})
-    bos_anchor: bool = field(default=False, metadata={"help": "an empty anchor's last token is BOS, as in the released code"})
-    kernel: bool = field(default=True, metadata={"help": "whether states may be drawn along a direction that a layer does not hear at all"})
+    bos_anchor: bool = field(
+        default=False, metadata={"help": "an empty anchor's last token is BOS, as in the released code"}
+    )
+    kernel: bool = field(
+        default=True,
+        metadata={"help": "whether states may be drawn along a direction that a layer does not hear at all"},
+    )
 
 
 PRESETS: dict[str, dict[str, object]] = {
@@ -128,4 +146,6 @@ def solve(model: Editable, found: Statistics, config: Config, run: Run) -> Erasu
 
 def within(pairs: Pairs, gram: torch.Tensor, held: torch.Tensor, config: Config) -> Problem:
     """The problem in the null space of a Gram, with states that are held."""
-    return Problem(pairs, ridge=config.beta, subspace=null_space(gram, config.threshold), invariants=Invariants(held, config.gamma))
+    return Problem(
+        pairs, ridge=config.beta, subspace=null_space(gram, config.threshold), invariants=Invariants(held, config.gamma)
+    )

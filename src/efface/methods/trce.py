@@ -31,18 +31,29 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from efface.core.card import Card
 from efface.core.concept import Concept, fill
 from efface.core.erasure import Erasure
-from efface.models.base import Conditioning
+from efface.core.method_card import Card
 from efface.models.editable import Editable
-from efface.ops.accumulate import Accumulated
-from efface.ops.closed_form import EmbeddingBank, Pairs, Preserve, Problem, diagnose, edit_of, edited, mean_caption, pairs_of, sentences
-from efface.ops.pool import TrajectoryPool
-from efface.ops.run import Run
-from efface.ops.schedule import learning_rate
-from efface.ops.student import Student
+from efface.models.protocol import Conditioning
+from efface.ops.closed_form import (
+    EmbeddingBank,
+    Pairs,
+    Preserve,
+    Problem,
+    diagnose,
+    edit_of,
+    edited,
+    mean_caption,
+    pairs_of,
+    sentences,
+)
 from efface.ops.targets import guided
+from efface.ops.training.run import Run
+from efface.ops.training.running_gradients import Accumulated
+from efface.ops.training.schedule import learning_rate
+from efface.ops.training.student import Student
+from efface.ops.training.trajectory_pool import TrajectoryPool
 
 CARD = Card(
     name="trce",
@@ -64,11 +75,19 @@ CARD = Card(
 class Config:
     """TRCE's hyper-parameters; the defaults are the paper's for sexual content, 20 words of it."""
 
-    tokens: str = field(default="eos", metadata={"help": "states that are paired: eos (the first end of text), last, tail, all"})
-    templates: int = field(default=15, metadata={"help": "sentences of the template library, beside the words alone", "range": "0 to 66"})
-    preserve: float = field(default=2e-3, metadata={"help": "q, weight of the mean caption: 2e-3 sexual, 8e-3 unsafe content"})
+    tokens: str = field(
+        default="eos", metadata={"help": "states that are paired: eos (the first end of text), last, tail, all"}
+    )
+    templates: int = field(
+        default=15, metadata={"help": "sentences of the template library, beside the words alone", "range": "0 to 66"}
+    )
+    preserve: float = field(
+        default=2e-3, metadata={"help": "q, weight of the mean caption: 2e-3 sexual, 8e-3 unsafe content"}
+    )
     lamb: float = field(default=0.0, metadata={"help": "lambda, closeness to the original matrices; as published 0"})
-    gram: str = field(default="", metadata={"help": "folder with a Gram of captions; by default that of the retain prompts is made"})
+    gram: str = field(
+        default="", metadata={"help": "folder with a Gram of captions; by default that of the retain prompts is made"}
+    )
     sites: str = field(default="self_attn+cross_q", metadata={"help": "what is trained in the second part"})
     steps: int = field(default=300, metadata={"help": "training steps; 0: the first part alone", "range": "0 to 900"})
     lr: float = field(default=1e-6, metadata={"help": "AdamW's learning rate"})
@@ -79,13 +98,19 @@ class Config:
     beta: float = field(default=1.0, metadata={"help": "slope of the hinge"})
     margin: float = field(default=0.01, metadata={"help": "by how much what is preferred must be nearer"})
     keep: float = field(default=100.0, metadata={"help": "weight of the unconditional predictions, which must stay"})
-    early: float = field(default=0.52, metadata={"help": "share of a run's steps, from its first, that is trained", "range": "0.02 to 1"})
-    sentences: int = field(default=0, metadata={"help": "sentences whose runs are trained on, beside a photo of the concept"})
+    early: float = field(
+        default=0.52, metadata={"help": "share of a run's steps, from its first, that is trained", "range": "0.02 to 1"}
+    )
+    sentences: int = field(
+        default=0, metadata={"help": "sentences whose runs are trained on, beside a photo of the concept"}
+    )
     runs: int = field(default=5, metadata={"help": "pooled runs for each prompt"})
     keep_runs: int = field(default=64, metadata={"help": "pooled unconditional runs"})
     sampler_steps: int = field(default=50, metadata={"help": "DDIM steps of a run"})
     guidance: float = field(default=3.0, metadata={"help": "guidance scale of the runs"})
-    accumulate: bool = field(default=False, metadata={"help": "whether gradients are summed over all steps, as in the released code"})
+    accumulate: bool = field(
+        default=False, metadata={"help": "whether gradients are summed over all steps, as in the released code"}
+    )
 
 
 PRESETS: dict[str, dict[str, object]] = {
@@ -127,7 +152,9 @@ def redirection(model: Editable, concepts: Sequence[Concept], config: Config) ->
     return Problem(pairs.scaled(1 / len(pairs)), Preserve(gram=kept * config.preserve), config.lamb)
 
 
-def steered(model: Editable, concepts: Sequence[Concept], first: dict[str, Tensor], config: Config, run: Run) -> Student:
+def steered(
+    model: Editable, concepts: Sequence[Concept], first: dict[str, Tensor], config: Config, run: Run
+) -> Student:
     """The student of the second part; ``first`` are the first part's tensors, as they stand in for the denoiser's."""
     rows = [row for concept in concepts for row in contrasted(concept, config.sentences)]
     pool, blank = pools(model, [prompt for prompt, _ in rows], config, run)
@@ -148,7 +175,9 @@ def steered(model: Editable, concepts: Sequence[Concept], first: dict[str, Tenso
         reject = guided(named.conditional, named.unconditional, config.strength + 1)
         z, t = torch.cat([named.z, named.z, free.z]), torch.cat([named.t, named.t, free.t])
         cond = Conditioning.cat([named.cond, empty, held])
-        now = model.predict(z, t, cond, params={**first, **student.params()}).value.split([config.batch, config.batch, config.keep_batch])
+        now = model.predict(z, t, cond, params={**first, **student.params()}).value.split(
+            [config.batch, config.batch, config.keep_batch]
+        )
         contrast = torch.stack([hinge(e, prefer, reject, config.beta, config.margin) for e in now[:2]]).mean()
         drift = (now[2] - e_1).square().mean()
         step.backward(contrast + config.keep * drift, {"contrast": contrast.detach(), "keep": drift.detach()})
@@ -182,5 +211,9 @@ def pools(model: Editable, prompts: Sequence[str], config: Config, run: Run) -> 
     """The original's runs for the prompts and, apart, for none."""
     made = []
     for name, some, count in (("pool", prompts, config.runs), ("blank", ("",), config.keep_runs)):
-        made.append(TrajectoryPool(model, some, runs=count, steps=config.sampler_steps, guidance=config.guidance, seed=run.seed_for(name)))
+        made.append(
+            TrajectoryPool(
+                model, some, runs=count, steps=config.sampler_steps, guidance=config.guidance, seed=run.seed_for(name)
+            )
+        )
     return made[0], made[1]

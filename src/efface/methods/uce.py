@@ -28,9 +28,9 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from efface.core.card import Card
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
+from efface.core.method_card import Card
 from efface.detectors.zero_shot import load_scorer, shares
 from efface.models.editable import Editable
 from efface.ops.closed_form import (
@@ -46,7 +46,7 @@ from efface.ops.closed_form import (
     pairs_of,
     sentences,
 )
-from efface.ops.run import Run
+from efface.ops.training.run import Run
 
 CARD = Card(
     name="uce",
@@ -70,23 +70,42 @@ class Config:
 
     sites: str = field(default="cross_kv", metadata={"help": "which matrices are edited: cross_kv, cross_v"})
     tokens: str = field(default="tail", metadata={"help": "states that are paired: last, tail, eos, all"})
-    templates: int = field(default=0, metadata={"help": "sentences of the template library, beside the words alone", "range": "0 to 66"})
+    templates: int = field(
+        default=0, metadata={"help": "sentences of the template library, beside the words alone", "range": "0 to 66"}
+    )
     erase_scale: float = field(default=1.0, metadata={"help": "s_e, weight of a pair"})
-    preserve_scale: float = field(default=0.0, metadata={"help": "s_p, weight of a preserved state; 0: the larger of 0.1 and 1/n"})
-    preserve: str = field(default="all", metadata={"help": "states of the retain prompts that are preserved: all, last"})
+    preserve_scale: float = field(
+        default=0.0, metadata={"help": "s_p, weight of a preserved state; 0: the larger of 0.1 and 1/n"}
+    )
+    preserve: str = field(
+        default="all", metadata={"help": "states of the retain prompts that are preserved: all, last"}
+    )
     empty: bool = field(default=True, metadata={"help": "whether the empty prompt is preserved, too"})
-    lamb: float = field(default=0.5, metadata={"help": "lambda, closeness to the original matrices", "range": "0 to 10"})
+    lamb: float = field(
+        default=0.5, metadata={"help": "lambda, closeness to the original matrices", "range": "0 to 10"}
+    )
     gram: str = field(default="", metadata={"help": "folder of a Gram of captions that must stay, too (`efface gram`)"})
     gram_scale: float = field(default=1e-4, metadata={"help": "weight of a state in the Gram"})
-    bos_anchor: bool = field(default=False, metadata={"help": "an empty anchor's last token is BOS, as in the released code"})
-    attributes: tuple[str, ...] = field(default=(), metadata={"help": "debias: what the concept's pictures should show equally often"})
+    bos_anchor: bool = field(
+        default=False, metadata={"help": "an empty anchor's last token is BOS, as in the released code"}
+    )
+    attributes: tuple[str, ...] = field(
+        default=(), metadata={"help": "debias: what the concept's pictures should show equally often"}
+    )
     rounds: int = field(default=30, metadata={"help": "debias: at most so many rounds", "range": "1 to 30"})
     pictures: int = field(default=10, metadata={"help": "debias: pictures a round and concept"})
-    step: float = field(default=1.0, metadata={"help": "debias: how far targets move for a share that is off by one", "range": "0.1 to 1"})
+    step: float = field(
+        default=1.0,
+        metadata={"help": "debias: how far targets move for a share that is off by one", "range": "0.1 to 1"},
+    )
     max_diff: float = field(default=0.05, metadata={"help": "debias: how far a share may be off"})
     guidance: float = field(default=7.5, metadata={"help": "debias: guidance scale of the pictures"})
-    classifier: str = field(default="pocket-clip", metadata={"help": "debias: pocket-clip, or the folder of a CLIP model"})
-    form: str = field(default="low_rank", metadata={"help": "how the edit is kept: low_rank (a LoRA) or filter (of the states)"})
+    classifier: str = field(
+        default="pocket-clip", metadata={"help": "debias: pocket-clip, or the folder of a CLIP model"}
+    )
+    form: str = field(
+        default="low_rank", metadata={"help": "how the edit is kept: low_rank (a LoRA) or filter (of the states)"}
+    )
 
 
 PRESETS: dict[str, dict[str, object]] = {
@@ -117,7 +136,9 @@ def balanced(model: Editable, concepts: Sequence[Concept], found: Statistics, co
     bank, scorer = EmbeddingBank.of(model), load_scorer(config.classifier, model.device)
     rows = [[sentences(replace(c, anchor=a), config.templates) for a in config.attributes] for c in concepts]
     towards = [torch.stack([pairs_of(bank, row, config.tokens).anchor for row in own]) for own in rows]
-    pairs = [replace(own, anchor=own.source.clone()) for own in (pairs_of(bank, each[0], config.tokens) for each in rows)]
+    pairs = [
+        replace(own, anchor=own.source.clone()) for own in (pairs_of(bank, each[0], config.tokens) for each in rows)
+    ]
     desired = torch.full((len(config.attributes),), 1 / len(config.attributes), dtype=torch.float64)
     targets = {concept.name: own.anchor for concept, own in zip(concepts, pairs, strict=True)}
     for turn in run.steps(config.rounds, targets, torch.optim.SGD(targets.values()), phase="debias", every=1):

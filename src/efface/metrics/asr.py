@@ -19,11 +19,14 @@ from dataclasses import replace
 import numpy as np
 
 from efface.core.score import Provenance, Score
-from efface.metrics.base import Sightings, Target, pairs
-from efface.metrics.scoring import rate
+
+from .detections import Sightings, Target, pairs
+from .rate_score import rate
 
 
-def asr_pre(plain: Sightings, attack: str, target: Target, *, rng: np.random.Generator, provenance: Provenance) -> Score:
+def asr_pre(
+    plain: Sightings, attack: str, target: Target, *, rng: np.random.Generator, provenance: Provenance
+) -> Score:
     """The rate at which the attack's prompts, as they stand, bring the concept back.
 
     Args:

@@ -18,12 +18,12 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
-from efface.core.plain import json_hash
 from efface.core.score import DetectorId, Provenance, Score
+from efface.core.serialization import json_hash
 
 
 class Scorer(Protocol):
-    """What scores pictures with prompts, such as `efface.detectors.clip_score.ClipScore`."""
+    """What scores pictures with prompts, such as `efface.detectors.pocket_clip.ClipScore`."""
 
     @property
     def detector(self) -> DetectorId:
@@ -63,7 +63,9 @@ class ClipScores:
         self.values += values
         self.prompts += prompts
 
-    def compute(self, group: str, *, rng: np.random.Generator, provenance: Provenance, metric: str = "clip_score") -> Score:
+    def compute(
+        self, group: str, *, rng: np.random.Generator, provenance: Provenance, metric: str = "clip_score"
+    ) -> Score:
         """The mean, with a bootstrap over prompts; None where there were no pictures."""
         how = replace(provenance, prompts=json_hash(list(dict.fromkeys(self.prompts))))
         return Score.mean(metric, group, self.values, self.prompts, rng, self.scorer.detector, how)

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from efface.core.score import DetectorId, Provenance, Score
-from efface.metrics.blocks import BLOCKS, block_ids, checked, jackknife
+
+from .jackknife import BLOCKS, block_ids, checked, jackknife
 
 QUOTABLE = 2000
 """Pictures on either side from which an FID may be quoted."""

@@ -25,10 +25,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from efface.core.plain import json_hash
 from efface.core.score import DetectorId, Provenance, Score
-from efface.metrics.base import Sightings, Target
-from efface.metrics.scoring import rate
+from efface.core.serialization import json_hash
+
+from .detections import Sightings, Target
+from .rate_score import rate
 
 
 def h_o(
@@ -38,7 +39,9 @@ def h_o(
     """MACE's H_o, of efficacy, specificity and generality, from what the edited model's pictures of these groups show."""
     efficacy = absence(after, name, target, metric="efficacy", rng=rng, provenance=provenance)
     generality = absence(after, synonyms, target, metric="generality", rng=rng, provenance=provenance)
-    return harmonic_mean("h_o", [efficacy, specificity(after, others, target, rng=rng, provenance=provenance), generality])
+    return harmonic_mean(
+        "h_o", [efficacy, specificity(after, others, target, rng=rng, provenance=provenance), generality]
+    )
 
 
 def h_c(
@@ -50,13 +53,19 @@ def h_c(
     return harmonic_mean("h_c", [efficacy, specificity(after, others, target, rng=rng, provenance=provenance)])
 
 
-def absence(after: Sightings, group: str, target: Target, *, metric: str, rng: np.random.Generator, provenance: Provenance) -> Score:
+def absence(
+    after: Sightings, group: str, target: Target, *, metric: str, rng: np.random.Generator, provenance: Provenance
+) -> Score:
     """``1 - Acc``: the share of a group's pictures in which the concept is not seen."""
     rows = after.rows(group)
-    return rate(metric, group, [not row.shows(target) for row in rows], rows, rng, after.detector(target.head), provenance)
+    return rate(
+        metric, group, [not row.shows(target) for row in rows], rows, rng, after.detector(target.head), provenance
+    )
 
 
-def specificity(after: Sightings, others: Sequence[str], target: Target, *, rng: np.random.Generator, provenance: Provenance) -> Score:
+def specificity(
+    after: Sightings, others: Sequence[str], target: Target, *, rng: np.random.Generator, provenance: Provenance
+) -> Score:
     """``Acc_s``: the share of the other prompts' pictures that show what was asked for, by the target's head."""
     rows = [row for row in after.rows(*others) if target.head in row.asked.shows]
     hits = [row.right([target.head]) for row in rows]
@@ -104,7 +113,10 @@ def _all(numbers: Sequence[float | None]) -> list[float] | None:
 def _common(terms: Sequence[Score]) -> tuple[DetectorId | None, Provenance]:
     """The detector that all terms share, and a provenance that holds the terms."""
     first, hows = terms[0], [term.provenance for term in terms]
-    parts = {term.metric: {"group": term.group, "value": term.value, "n": term.n, "prompts": term.provenance.prompts} for term in terms}
+    parts = {
+        term.metric: {"group": term.group, "value": term.value, "n": term.n, "prompts": term.provenance.prompts}
+        for term in terms
+    }
     how = replace(
         first.provenance,
         prompts=json_hash([each.prompts for each in hows]),

@@ -23,8 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from efface.core.score import Provenance, Score
-from efface.metrics.base import Sighting, Sightings, pairs
-from efface.metrics.scoring import rate
+
+from .detections import Sighting, Sightings, pairs
+from .rate_score import rate
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,9 @@ def _row(
     was = rate("interference_before", name, old, first, rng, detector, provenance)
     is_now = rate("interference_after", name, new, first, rng, detector, provenance)
     low, high = paired_difference(was, is_now, phi(old, new))
-    change = Score("interference", name, float(new.mean() - old.mean()), low, high, len(rows), detector, is_now.provenance)
+    change = Score(
+        "interference", name, float(new.mean() - old.mean()), low, high, len(rows), detector, is_now.provenance
+    )
     return Interfered(name, was, is_now, change)
 
 
@@ -87,7 +90,14 @@ def paired_difference(before: Score, after: Score, correlation: float) -> tuple[
     Raises:
         ValueError: a rate without an interval.
     """
-    if before.value is None or before.low is None or before.high is None or after.value is None or after.low is None or after.high is None:
+    if (
+        before.value is None
+        or before.low is None
+        or before.high is None
+        or after.value is None
+        or after.low is None
+        or after.high is None
+    ):
         raise ValueError("no difference of rates without pictures")
     change = after.value - before.value
 

@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from efface.core.score import DetectorId, Provenance, Score
-from efface.metrics.blocks import BLOCKS, block_ids, checked, jackknife
+
+from .jackknife import BLOCKS, block_ids, checked, jackknife
 
 CHUNK = 1024  # rows of the kernel matrix at a time
 
@@ -108,7 +109,9 @@ def _diagonal(x: Tensor, y: Tensor, at: Tensor) -> Tensor:
     return torch.diag(own @ at)
 
 
-def kid_of_subsets(x: Tensor, y: Tensor, *, rng: np.random.Generator, subsets: int = 100, size: int = 1000) -> tuple[float, float]:
+def kid_of_subsets(
+    x: Tensor, y: Tensor, *, rng: np.random.Generator, subsets: int = 100, size: int = 1000
+) -> tuple[float, float]:
     """Mean and standard deviation over random subsets of `size` of each set, as other tools state KID.
 
     The subsets overlap: the deviation is that of one subset's KID, not the mean's error.

@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from .base import Conditioning, Params, TextToImage, TrajectoryPoint
-from .guidance import GuidanceEdit
-from .sites import Sites
+from .guidance_hooks import GuidanceEdit
+from .parameter_groups import Sites
+from .protocol import Conditioning, Params, TextToImage, TrajectoryPoint
 
 
 class Editable(TextToImage, Protocol):

@@ -25,16 +25,24 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from efface.core.errors import DamagedArtifact, EffaceError
-from efface.core.plain import json_hash
+from efface.core.serialization import json_hash
 
-from .names import canonical_state
+from .tensor_names import canonical_state
 
 Fingerprint = Mapping[str, Any]
 
 TOLERANCE = {"full": 3e-4, "half": 1.5e-3, "bfloat16": 6e-3}
 """Largest relative l2 difference of one tensor's sketch that counts as rounding, by the coarser of two precisions."""
 
-_CONFIG = ("act_fn", "attention_head_dim", "hidden_act", "layer_norm_eps", "norm_eps", "norm_num_groups", "num_attention_heads")
+_CONFIG = (
+    "act_fn",
+    "attention_head_dim",
+    "hidden_act",
+    "layer_norm_eps",
+    "norm_eps",
+    "norm_num_groups",
+    "num_attention_heads",
+)
 _BLOCK = 61  # neighbours that share a bucket: no divisor of any layer's width, so that rows and columns spread over all buckets
 _FLOOR = 1e-4  # root mean square below which a tensor's values count as absolute, because half precision rounds them so
 _RANGE = 2.0  # projections of a tensor of norm 1 that are stored; beyond it they saturate
@@ -108,7 +116,9 @@ def _sketch(name: str, values: Tensor, buckets: int) -> tuple[np.float16, NDArra
 
 def _signs(name: str, n: int) -> Tensor:
     """Pseudo-random signs, n of them, that depend on the tensor's name only, alike on every platform and in every version."""
-    bits = np.unpackbits(np.frombuffer(hashlib.shake_128(b"efface-sketch-1:" + name.encode()).digest(-(-n // 8)), np.uint8))[:n]
+    bits = np.unpackbits(
+        np.frombuffer(hashlib.shake_128(b"efface-sketch-1:" + name.encode()).digest(-(-n // 8)), np.uint8)
+    )[:n]
     return torch.from_numpy(bits.astype(np.int8)) * 2 - 1
 
 

@@ -21,8 +21,8 @@ from huggingface_hub.errors import (
 
 from efface.core.errors import EffaceError
 
-from .folder import check_kind
-from .load import check_ref
+from .diffusers_folder import check_kind
+from .loading import check_ref
 
 _MODEL = ("config.json", "preprocessor_config.json", "model.safetensors", "tokenizer*.json", "vocab.json", "merges.txt")
 _UNREAD = {"safety_checker": None, "feature_extractor": None, "image_encoder": None}
@@ -35,7 +35,9 @@ def fetched(ref: str, revision: str | None) -> Path:
         EffaceError: it is not there, not allowed, not reachable, or a pipeline that is not supported; told before any weight is fetched.
     """
     with _told(ref, revision), _quiet():
-        index = json.loads(Path(hf_hub_download(ref, "model_index.json", revision=revision)).read_text(encoding="utf-8"))
+        index = json.loads(
+            Path(hf_hub_download(ref, "model_index.json", revision=revision)).read_text(encoding="utf-8")
+        )
         check_kind(str(index.get("_class_name")), ref)
         return Path(DiffusionPipeline.download(ref, revision=revision, use_safetensors=True, **_UNREAD))
 
@@ -69,11 +71,15 @@ def _told(ref: str, revision: str | None, lacking: str = "") -> Iterator[None]:
     try:
         yield
     except GatedRepoError as error:
-        raise EffaceError(f"{at} is gated: accept its terms on the hub, then `hf auth login` or set HF_TOKEN") from error
+        raise EffaceError(
+            f"{at} is gated: accept its terms on the hub, then `hf auth login` or set HF_TOKEN"
+        ) from error
     except RevisionNotFoundError as error:
         raise EffaceError(f"{ref} has no revision {revision!r} on the hub") from error
     except RepositoryNotFoundError as error:
-        raise EffaceError(f"{at} is no folder here and no repository on the hub: check the name, or set HF_TOKEN if private") from error
+        raise EffaceError(
+            f"{at} is no folder here and no repository on the hub: check the name, or set HF_TOKEN if private"
+        ) from error
     except LocalEntryNotFoundError as error:
         raise EffaceError(
             f"{at} is no folder here, and the hub cannot be reached for it (no network, or HF_HUB_OFFLINE is set): give a local folder"

@@ -13,13 +13,13 @@ from diffusers.utils import logging as diffusers_logging
 from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
-from efface.core import ranks
 from efface.core.errors import EffaceError
 from efface.core.io import read_json
+from efface.distributed import env
 
-from .fits import check_complete, check_fit
-from .folder import SUPPORTED, check_parts
+from .diffusers_folder import SUPPORTED, check_parts
 from .memory import is_memory_error
+from .pipeline_validation import check_complete, check_fit
 
 PIPELINES = {"StableDiffusionPipeline": StableDiffusionPipeline, "StableDiffusionXLPipeline": StableDiffusionXLPipeline}
 
@@ -32,7 +32,12 @@ def load_pipeline(folder: Path, dtype: torch.dtype, unet: Path | None = None) ->
     """
     index = read_json(folder / "model_index.json")
     kind = PIPELINES[str(index["_class_name"])]  # type: ignore[index, call-overload]
-    how: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "local_files_only": True, "variant": _variant(folder)}
+    how: dict[str, Any] = {
+        "dtype": dtype,
+        "use_safetensors": True,
+        "local_files_only": True,
+        "variant": _variant(folder),
+    }
     with loading(str(folder)):
         own = {} if unet is None else {"unet": UNet2DConditionModel.from_pretrained(unet, **how)}
         pipe = kind.from_pretrained(folder, **own, **without_checker(kind), **how)
@@ -43,7 +48,9 @@ def load_pipeline(folder: Path, dtype: torch.dtype, unet: Path | None = None) ->
 def without_checker(kind: Any) -> dict[str, Any]:
     """What leaves out the safety checker, a classifier of a gigabyte that efface does not use."""
     return (
-        {} if kind is StableDiffusionXLPipeline else {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+        {}
+        if kind is StableDiffusionXLPipeline
+        else {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     )
 
 
@@ -76,7 +83,10 @@ def checked(pipe: Any) -> Any:
     if precisions.get("vae") == {torch.float32}:
         precisions.pop("vae")  # often kept so: SDXL's overflows in float16
     if len(set().union(*precisions.values())) > 1:
-        said = ", ".join(f"{name} {' and '.join(sorted(str(d).removeprefix('torch.') for d in ds))}" for name, ds in precisions.items())
+        said = ", ".join(
+            f"{name} {' and '.join(sorted(str(d).removeprefix('torch.') for d in ds))}"
+            for name, ds in precisions.items()
+        )
         raise EffaceError(f"the pipeline mixes precisions ({said}): choose one with dtype=, or pipe.to(dtype)")
     if kind == "StableDiffusionXLPipeline" and pipe.vae.dtype == torch.float16 and pipe.vae.config.force_upcast:
         pipe.vae.to(torch.float32)
@@ -94,7 +104,11 @@ def family_of(pipe: Any) -> str:
 def default_device() -> torch.device:
     """CUDA, of several processes each with a device of its own while there are enough; else Apple's MPS, else the CPU."""
     if torch.cuda.is_available():
-        return torch.device("cuda", ranks.local_rank() % torch.cuda.device_count()) if ranks.size() > 1 else torch.device("cuda")
+        return (
+            torch.device("cuda", env.local_rank() % torch.cuda.device_count())
+            if env.size() > 1
+            else torch.device("cuda")
+        )
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
@@ -104,7 +118,16 @@ def loading(what: str, cure: str = "") -> Iterator[None]:
     try:
         with quiet():
             yield
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError, SafetensorError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        ImportError,
+        RuntimeError,
+        SafetensorError,
+    ) as error:
         if is_memory_error(error):
             raise
         said = str(error).strip().splitlines() or [type(error).__name__]
@@ -116,7 +139,8 @@ def loading(what: str, cure: str = "") -> Iterator[None]:
 def quiet() -> Iterator[None]:
     """No bars and warnings of the libraries while a model is loaded: it takes a moment, and whoever calls may have a bar of his own."""
     libraries = [
-        (library, library.is_progress_bar_enabled(), library.get_verbosity()) for library in (diffusers_logging, transformers_logging)
+        (library, library.is_progress_bar_enabled(), library.get_verbosity())
+        for library in (diffusers_logging, transformers_logging)
     ]
     for library, _, _ in libraries:
         library.disable_progress_bar()

@@ -24,7 +24,7 @@ from transformers import CLIPTokenizer
 from efface.core.errors import EffaceError
 from efface.core.io import read_json
 
-from .folder import check_folder_of_configs
+from .diffusers_folder import check_folder_of_configs
 from .pipeline import PIPELINES, loading, without_checker
 
 SHIPPED = ("sd1", "sd2", "sd2-base", "sdxl")
@@ -73,12 +73,16 @@ def family_in(names: Mapping[str, Any], path: Path) -> str:
     missing = [part for part, prefix in _PARTS.items() if not any(name.startswith(prefix) for name in names)]
     family = next((family for prefix, family in _OF.items() if any(name.startswith(prefix) for name in names)), None)
     if len(missing) == len(_PARTS):
-        raise EffaceError(f"{path} is no checkpoint of Stable Diffusion 1, 2 or XL in the original layout: none of its parts are there")
+        raise EffaceError(
+            f"{path} is no checkpoint of Stable Diffusion 1, 2 or XL in the original layout: none of its parts are there"
+        )
     if "conditioner.embedders.0.model.text_projection" in names:
         raise EffaceError(f"{path} is SDXL's refiner, which is not supported: give the base model")
     if missing or family is None:
         lacking = missing + ["text_encoder"] * (family is None)
-        raise EffaceError(f"{path} has no {', no '.join(lacking)}: give a whole checkpoint, or a folder in diffusers layout")
+        raise EffaceError(
+            f"{path} has no {', no '.join(lacking)}: give a whole checkpoint, or a folder in diffusers layout"
+        )
     return family
 
 
@@ -102,9 +106,13 @@ def _folder(config: str | Path) -> Path:
 def _scheduler(folder: Path, names: Mapping[str, Any], said: Mapping[str, str]) -> Any:
     """The configuration's noise, with what the file itself says of it: ``modelspec`` metadata, and the markers v_pred and ztsnr."""
     config = dict(DDIMScheduler.load_config(folder / "scheduler"))
-    sampler = getattr(diffusers, str(config.get("_class_name")), DDIMScheduler)  # the one that knows what the others leave unsaid
+    sampler = getattr(
+        diffusers, str(config.get("_class_name")), DDIMScheduler
+    )  # the one that knows what the others leave unsaid
     kinds = {"v": "v_prediction", "epsilon": "epsilon"}
-    if (kind := kinds.get(said.get("modelspec.prediction_type", ""))) or (kind := "v_prediction" if "v_pred" in names else None):
+    if (kind := kinds.get(said.get("modelspec.prediction_type", ""))) or (
+        kind := "v_prediction" if "v_pred" in names else None
+    ):
         config["prediction_type"] = kind
     if "ztsnr" in names:
         config |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
@@ -119,7 +127,9 @@ def _tokenizers(folder: Path, family: str) -> dict[str, Any]:
 
 @cache
 def _merges() -> tuple[tuple[str, str], ...]:
-    text = gzip.decompress(files("efface.models").joinpath("data", "original", "clip_merges.txt.gz").read_bytes()).decode("utf-8")
+    text = gzip.decompress(
+        files("efface.models").joinpath("data", "original", "clip_merges.txt.gz").read_bytes()
+    ).decode("utf-8")
     return tuple((first, second) for first, second in (line.split() for line in text.splitlines()))
 
 

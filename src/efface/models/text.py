@@ -20,10 +20,10 @@ from torch.func import functional_call
 from efface.core.errors import EffaceError
 from efface.core.policy import check_prompts
 
-from .base import Conditioning, Params, Tokens
-from .fragments import END, fragments
-from .sites import belonging
-from .soft import Soft, soft_tokens, token_embedding
+from .parameter_groups import belonging
+from .protocol import Conditioning, Params, Tokens
+from .soft_prompt import Soft, soft_tokens, token_embedding
+from .subword_fragments import END, fragments
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,11 @@ class ReadsText:
         """Of those prompts that are longer than the context, what is cut off."""
         first = self.encoders[0].tokenizer
         rows, length = first(list(prompts), truncation=False, verbose=False).input_ids, first.model_max_length
-        return {prompt: first.decode(row[length - 1 : -1]) for prompt, row in zip(prompts, rows, strict=True) if len(row) > length}
+        return {
+            prompt: first.decode(row[length - 1 : -1])
+            for prompt, row in zip(prompts, rows, strict=True)
+            if len(row) > length
+        }
 
     def tokenize(self, prompts: Sequence[str]) -> Tokens:
         """Prompts to tokens, padded to the context length; warns once, and says what was cut, when prompts are too long."""
@@ -73,7 +77,9 @@ class ReadsText:
         length = first.model_max_length
         if cut := self.cut_off(prompts):
             (prompt, lost), more = next(iter(cut.items())), f" (one of {len(cut)})" if len(cut) > 1 else ""
-            warnings.warn(f"the prompt {prompt!r} is longer than {length - 2} tokens{more}; cut off: {lost!r}", stacklevel=2)
+            warnings.warn(
+                f"the prompt {prompt!r} is longer than {length - 2} tokens{more}; cut off: {lost!r}", stacklevel=2
+            )
         batch = first(list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt")
         ids = batch.input_ids.to(self.device)
         eos = (ids == first.eos_token_id).int().argmax(-1)
@@ -90,7 +96,9 @@ class ReadsText:
         """Token ids to text, as a user could type it."""
         return str(self.encoders[0].tokenizer.decode(list(ids))).strip()
 
-    def encode(self, prompts: Sequence[str] | Tokens, *, soft: Tensor | Soft | None = None, params: Params | None = None) -> Conditioning:
+    def encode(
+        self, prompts: Sequence[str] | Tokens, *, soft: Tensor | Soft | None = None, params: Params | None = None
+    ) -> Conditioning:
         """Prompts to conditioning, differentiable.
 
         Args:
@@ -122,7 +130,9 @@ def one_vocabulary(encoders: tuple[Encoder, ...]) -> tuple[Encoder, ...]:
     first = encoders[0].tokenizer
     for other in (encoder.tokenizer for encoder in encoders[1:]):
         if other.get_vocab() != first.get_vocab() or other.model_max_length != first.model_max_length:
-            raise EffaceError("the model's two tokenizers have different vocabularies or lengths: efface writes one prompt for both")
+            raise EffaceError(
+                "the model's two tokenizers have different vocabularies or lengths: efface writes one prompt for both"
+            )
     return encoders
 
 
@@ -133,4 +143,10 @@ def _run(encoder: Encoder, ids: Tensor, soft: Tensor | Soft | None, params: Para
 
 def _of(soft: Tensor | Soft | None, part: slice) -> Tensor | Soft | None:
     """The embeddings of one encoder."""
-    return Soft(soft.embeddings[..., part], soft.at) if isinstance(soft, Soft) else None if soft is None else soft[..., part]
+    return (
+        Soft(soft.embeddings[..., part], soft.at)
+        if isinstance(soft, Soft)
+        else None
+        if soft is None
+        else soft[..., part]
+    )

@@ -74,7 +74,12 @@ def uncond_plus(e_0: Tensor, e_c: Tensor, corr: Tensor, negative: float, surroga
 
 
 def sld_guidance(
-    e_c: Tensor, e_0: Tensor, e_s: Tensor, scale: float, threshold: float, limit: Literal["clamped", "printed"] = "clamped"
+    e_c: Tensor,
+    e_0: Tensor,
+    e_s: Tensor,
+    scale: float,
+    threshold: float,
+    limit: Literal["clamped", "printed"] = "clamped",
 ) -> Tensor:
     """Safety guidance gamma = mu (e_s - e_0) (SLD: Schramowski et al. 2023, arXiv 2211.05105).
 

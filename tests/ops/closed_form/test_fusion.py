@@ -7,17 +7,9 @@ import torch
 from helpers.tiny import erasure_of, tiny_model
 from torch import Tensor
 
-from efface.models.unet import UNetModel
-from efface.ops.apply import applied
-from efface.ops.closed_form import (
-    EmbeddingBank,
-    Fusion,
-    LowRank,
-    Preserve,
-    co_occurring,
-    matched,
-    smaller_edits,
-)
+from efface.models.stable_diffusion import UNetModel
+from efface.ops.closed_form import EmbeddingBank, Fusion, LowRank, Preserve, co_occurring, matched, smaller_edits
+from efface.ops.editing.apply import applied
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +36,9 @@ def test_fusion_is_the_published_formula_of_each_layer(model: UNetModel, scale: 
     kept = drawn(d, 50, seed=5)
     gram = kept @ kept.T
     weights = model.sites("cross_kv").parameters
-    adapters = [{n: (drawn(len(w), 2, seed=6 + j), drawn(2, d, seed=8 + j)) for n, w in weights.items()} for j in range(2)]
+    adapters = [
+        {n: (drawn(len(w), 2, seed=6 + j), drawn(2, d, seed=8 + j)) for n, w in weights.items()} for j in range(2)
+    ]
     preserve = Preserve(gram=scale * gram) if scale else Preserve()
     deltas, condition = Fusion(refined, states, preserve, ridge).solve(weights, adapters)
     assert condition > 1
@@ -60,7 +54,10 @@ def test_fusion_is_the_published_formula_of_each_layer(model: UNetModel, scale: 
 def test_the_smaller_exact_form_is_saved(model: UNetModel) -> None:
     sites = model.sites("cross_kv")
     names = list(sites.parameters)
-    deltas = {n: drawn(len(w), 1 if n == names[0] else 32) @ drawn(1 if n == names[0] else 32, 32) for n, w in sites.parameters.items()}
+    deltas = {
+        n: drawn(len(w), 1 if n == names[0] else 32) @ drawn(1 if n == names[0] else 32, 32)
+        for n, w in sites.parameters.items()
+    }
     edits, tensors = smaller_edits(deltas, sites, torch.float64)
     assert [(e.op, len(e.targets)) for e in edits] == [("low_rank", 1), ("replace", len(names) - 1)]
     before = {n: w.detach().clone() for n, w in sites.parameters.items()}
@@ -73,7 +70,9 @@ def test_tokens_that_two_sentences_share() -> None:
     """BOS 0, end of text and padding 9; 5 is the concept, 6 7 the anchor."""
     here, there = [0, 1, 2, 5, 3, 9, 9, 9], [0, 1, 2, 6, 7, 3, 9, 9]
     assert matched(here, 5, there, 6) == [(0, 0), (1, 1), (2, 2), (4, 5), (5, 6), (6, 7)]
-    assert matched([0, 5, 9, 9], 2, [0, 9, 9, 9], 1) == [(0, 0), (2, 1), (3, 2)], "an empty anchor: end of text and padding are left"
+    assert matched([0, 5, 9, 9], 2, [0, 9, 9, 9], 1) == [(0, 0), (2, 1), (3, 2)], (
+        "an empty anchor: end of text and padding are left"
+    )
     same = matched([0, 1, 9], 2, [0, 1, 9], 2)
     assert same == [(0, 0), (1, 1), (2, 2)], "no place twice where both are equal"
     assert matched([0, 5, 5, 9], 3, [0, 5, 9, 9], 2) == [(0, 0), (1, 1), (3, 2)]
@@ -87,5 +86,7 @@ def test_refinement_leaves_out_the_concepts_own_tokens(model: UNetModel) -> None
     assert torch.equal(pairs.source, here[kept].T)
     assert torch.equal(pairs.anchor, there[kept].T)
     shared = co_occurring(model, bank, [("a cat gun", "a cat dog", "cat gun")])
-    assert torch.equal(shared.source, bank.states("a cat gun")[[0, 1, *range(4, 16)]].T), "cat is the concept's, although both have it"
+    assert torch.equal(shared.source, bank.states("a cat gun")[[0, 1, *range(4, 16)]].T), (
+        "cat is the concept's, although both have it"
+    )
     assert set(shared.texts) == {"cat gun"}

@@ -15,7 +15,9 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-@pytest.mark.parametrize(("filtered", "times", "chunk"), [(True, 6, 128), (False, 3, 4), (True, 0, 128), (False, 0, 128)])
+@pytest.mark.parametrize(
+    ("filtered", "times", "chunk"), [(True, 6, 128), (False, 3, 4), (True, 0, 128), (False, 0, 128)]
+)
 def test_a_layers_gram_is_that_of_the_states_written_out(filtered: bool, times: int, chunk: int) -> None:
     w, edit, r = normal(5, 8), LowRank(normal(8, 3, seed=1), normal(3, 8, seed=2)), normal(8, 20, seed=3)
     refined = Refined(filtered, times, chunk=chunk)
@@ -30,7 +32,9 @@ def test_a_layers_gram_is_that_of_the_states_written_out(filtered: bool, times: 
     s = torch.randn(r.shape[1], times, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     for start in range(0, r.shape[1], chunk):
         if times:
-            part = torch.cat([r[:, [j]] + s[j] * v[:, None] for j in range(start, min(start + chunk, r.shape[1]))], dim=1)
+            part = torch.cat(
+                [r[:, [j]] + s[j] * v[:, None] for j in range(start, min(start + chunk, r.shape[1]))], dim=1
+            )
             rows.append(part[:, influence(part) > influence(part).mean()])
     every = torch.cat(rows, dim=1)
     torch.testing.assert_close(gram, every @ every.T / every.shape[1], rtol=1e-9, atol=1e-9)
@@ -62,4 +66,6 @@ def test_k_means_finds_three_heaps() -> None:
     found = k_means(heaps, 3, torch.Generator().manual_seed(0))
     means = torch.stack([heaps[:, 10 * i : 10 * i + 10].mean(1) for i in range(3)])
     assert float(torch.cdist(found.T, means).min(0).values.max()) < 1e-9
-    assert k_means(heaps[:, :1].expand(-1, 6), 3, torch.Generator().manual_seed(0)).shape == (4, 1), "fewer where all are equal"
+    assert k_means(heaps[:, :1].expand(-1, 6), 3, torch.Generator().manual_seed(0)).shape == (4, 1), (
+        "fewer where all are equal"
+    )

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from efface.core.concept import Concept
 from efface.core.errors import EffaceError
-from efface.models.unet import UNetModel
-from efface.ops.apply import applied
+from efface.models.stable_diffusion import UNetModel
 from efface.ops.closed_form import (
     EmbeddingBank,
     GramAccumulator,
@@ -27,6 +26,7 @@ from efface.ops.closed_form import (
     pairs_of,
     sentences,
 )
+from efface.ops.editing.apply import applied
 
 CONCEPT = Concept("gun", retain=("a cat", "a dog"))
 
@@ -103,7 +103,9 @@ def test_diagnostics_say_how_well_it_was_solved(model: UNetModel) -> None:
     slack = diagnose(loose, slack_solution, weights)
     assert tight.residual < 0.5 < slack.residual <= 1
     assert tight.condition > slack.condition
-    exact = torch.linalg.eigvalsh(p.pairs.source @ p.pairs.source.T + p.preserve.second_moment(p.width) + p.ridge * torch.eye(p.width))
+    exact = torch.linalg.eigvalsh(
+        p.pairs.source @ p.pairs.source.T + p.preserve.second_moment(p.width) + p.ridge * torch.eye(p.width)
+    )
     assert 0.2 < tight.condition / float(exact[-1] / exact[0]) < 2
     e, kept = slack_solution.dense(), Kept.of(EmbeddingBank.of(model), CONCEPT.retain, whole=False).texts
     states = torch.cat([model.encode([text]).states[0] for text in kept]).T
@@ -113,13 +115,17 @@ def test_diagnostics_say_how_well_it_was_solved(model: UNetModel) -> None:
 def test_statistics_survive_the_artifact(model: UNetModel, tmp_path: Path) -> None:
     bank = EmbeddingBank.of(model)
     found = Statistics(
-        tuple(pairs_of(bank, sentences(c, 0), "tail") for c in (CONCEPT, Concept("dog"))), Kept.of(bank, ["a cat", ""], whole=False)
+        tuple(pairs_of(bank, sentences(c, 0), "tail") for c in (CONCEPT, Concept("dog"))),
+        Kept.of(bank, ["a cat", ""], whole=False),
     )
     edit, tensors = edit_of(model, Problem(Pairs.cat(found.pairs), found.kept.preserve(1.0)).solve(), "cross_kv")
     saved = erasure_of(model, [edit], {**tensors, **found.tensors()}).save(tmp_path / "e")
     read = Statistics.read(saved.tensors)
     assert [p.texts for p in read.pairs] == [p.texts for p in found.pairs]
-    assert all(torch.equal(a.source, b.source) and torch.equal(a.anchor, b.anchor) for a, b in zip(read.pairs, found.pairs, strict=True))
+    assert all(
+        torch.equal(a.source, b.source) and torch.equal(a.anchor, b.anchor)
+        for a, b in zip(read.pairs, found.pairs, strict=True)
+    )
     assert read.kept.texts == ("a cat", "")
     assert read.kept.states is not None
     assert found.kept.states is not None
@@ -176,7 +182,9 @@ def test_the_tokens_that_are_paired(model: UNetModel) -> None:
     assert torch.equal(tail.source, bank.states("a gun by cat")[2:].T)
     dropped, alone = pairs_of(bank, [("a gun by cat", "cat", "gun")], "tail"), bank.states("cat")
     assert torch.equal(dropped.source, bank.states("a gun by cat")[2:].T)
-    assert torch.equal(dropped.anchor[:, :5].T, alone[[1, 1, 1, 1, 2]]), "what follows the concept meets itself (by: two tokens)"
+    assert torch.equal(dropped.anchor[:, :5].T, alone[[1, 1, 1, 1, 2]]), (
+        "what follows the concept meets itself (by: two tokens)"
+    )
     assert torch.equal(pairs_of(bank, [("a gun by cat", "cat", "gun")], "last").anchor[:, 0], alone[1])
     shorter = pairs_of(bank, [("a gun", "", "gun")], "tail")
     assert torch.equal(shorter.source[:, 0], bank.states("a gun")[2])

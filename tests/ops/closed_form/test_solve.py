@@ -81,7 +81,9 @@ def test_the_order_of_a_joint_solve_does_not_matter(shape: tuple[int, int, float
     order = list(range(len(p.pairs)))
     random.shuffle(order)  # type: ignore[attr-defined]
     mixed = Pairs(p.pairs.source[:, order], p.pairs.anchor[:, order], p.pairs.weight[order])
-    torch.testing.assert_close(Problem(mixed, p.preserve, p.ridge).solve().dense(), p.solve().dense(), rtol=1e-9, atol=1e-10)
+    torch.testing.assert_close(
+        Problem(mixed, p.preserve, p.ridge).solve().dense(), p.solve().dense(), rtol=1e-9, atol=1e-10
+    )
 
 
 @SETTINGS
@@ -105,7 +107,9 @@ def test_the_null_space_edit_is_the_published_one(pairs: int, ridge: float, seed
     k, a, w = p.pairs.source, p.pairs.anchor, p.pairs.weight
     s_tt, s_at, proj, eye = (k * w) @ k.T, (a * w) @ k.T, basis @ basis.T, torch.eye(D, dtype=torch.float64)
     m, n = torch.inverse(s_tt @ proj + ridge * eye), held.states
-    inner = eye - m @ n @ torch.inverse(n.T @ proj @ m @ n + held.gamma * torch.eye(3, dtype=torch.float64)) @ n.T @ proj
+    inner = (
+        eye - m @ n @ torch.inverse(n.T @ proj @ m @ n + held.gamma * torch.eye(3, dtype=torch.float64)) @ n.T @ proj
+    )
     torch.testing.assert_close(p.solve().dense(), (s_at - s_tt) @ proj @ inner @ m, rtol=1e-9, atol=1e-9)
 
 
@@ -139,7 +143,9 @@ def test_without_a_ridge_pairs_are_met_exactly() -> None:
 def test_more_concepts_than_dimensions_is_least_squares() -> None:
     p = problem(50, 0, 0.0, 0)
     e = p.solve().dense()
-    best = torch.linalg.lstsq((p.pairs.source * p.pairs.weight.sqrt()).T, ((p.pairs.anchor - p.pairs.source) * p.pairs.weight.sqrt()).T)
+    best = torch.linalg.lstsq(
+        (p.pairs.source * p.pairs.weight.sqrt()).T, ((p.pairs.anchor - p.pairs.source) * p.pairs.weight.sqrt()).T
+    )
     torch.testing.assert_close(e, best.solution.T, rtol=1e-8, atol=1e-8)
 
 

@@ -10,7 +10,7 @@ from diffusers import FluxTransformer2DModel, PixArtTransformer2DModel, SD3Trans
 from torch import Tensor, nn
 
 from efface.core.errors import EffaceError
-from efface.models.sites import select
+from efface.models.parameter_groups import select
 from efface.ops.closed_form import Pairs, Preserve, Problem
 
 SMALL: dict[str, Any] = {"num_layers": 1, "attention_head_dim": 8, "num_attention_heads": 2, "in_channels": 4}
@@ -18,7 +18,9 @@ JOINT: dict[str, Any] = {"joint_attention_dim": 32, "pooled_projection_dim": 16}
 
 
 def sd3() -> nn.Module:
-    return SD3Transformer2DModel(sample_size=8, patch_size=2, out_channels=4, caption_projection_dim=16, **JOINT, **SMALL)
+    return SD3Transformer2DModel(
+        sample_size=8, patch_size=2, out_channels=4, caption_projection_dim=16, **JOINT, **SMALL
+    )
 
 
 def flux() -> nn.Module:

@@ -1,17 +1,17 @@
 """Closed-form editing of what reads the text: one factorisation for all layers (see `solve`)."""
 
-from .artifact import FORMS, Diagnostics, diagnose, edit_of, edited, layered_edit, low_rank_edit, smaller_edits
-from .bank import EmbeddingBank
 from .co_occurring import co_occurring, matched
-from .filter import PromptFilter, shared_matrix
+from .embedding_cache import EmbeddingBank
 from .fusion import Fusion
 from .gram import GramAccumulator, encoder_mark, mean_caption
 from .low_rank import LowRank
 from .null_space import Refined, k_means, null_space
-from .pairing import TOKENS, naming, pairs_of, sentences
-from .places import Places, places_of, read_places
+from .prompt_filter import PromptFilter, shared_matrix
 from .solve import Invariants, Pairs, Preserve, Problem
+from .state_pairs import TOKENS, naming, pairs_of, sentences
 from .statistics import Kept, Statistics
+from .to_edits import FORMS, Diagnostics, diagnose, edit_of, edited, layered_edit, low_rank_edit, smaller_edits
+from .token_positions import Places, places_of, read_places
 
 __all__ = [
     "FORMS",

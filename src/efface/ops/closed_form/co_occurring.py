@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 
 from efface.models.editable import Editable
-from efface.ops.framed import framed
+from efface.ops.text.concept_tokens import framed
 
-from .bank import EmbeddingBank
+from .embedding_cache import EmbeddingBank
 from .solve import Pairs
 
 
@@ -37,7 +37,9 @@ def co_occurring(model: Editable, bank: EmbeddingBank, rows: Sequence[tuple[str,
                 source.append(bank.states(prompt)[a])
                 target.append(bank.states(anchor)[b])
                 texts.append(word)
-    return Pairs(torch.stack(source, 1), torch.stack(target, 1), torch.ones(len(source), dtype=torch.float64), tuple(texts))
+    return Pairs(
+        torch.stack(source, 1), torch.stack(target, 1), torch.ones(len(source), dtype=torch.float64), tuple(texts)
+    )
 
 
 def matched(here: Sequence[int], end: int, there: Sequence[int], other_end: int) -> list[tuple[int, int]]:

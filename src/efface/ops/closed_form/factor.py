@@ -134,7 +134,9 @@ def _dependent(problem: Problem, vector: Tensor) -> str:
     """Names the pairs whose states depend on each other: those that the direction without weight is made of."""
     texts = [*problem.pairs.texts, *("a preserved state" for _ in range(len(vector) - len(problem.pairs)))]
     share = vector.abs() / vector.abs().max()
-    named = list(dict.fromkeys(repr(texts[i]) if i < len(texts) else f"pair {i}" for i in range(len(vector)) if share[i] > 0.3))
+    named = list(
+        dict.fromkeys(repr(texts[i]) if i < len(texts) else f"pair {i}" for i in range(len(vector)) if share[i] > 0.3)
+    )
     return f"the states of {', '.join(named[:6])} depend on each other; leave one out, or set lambda above 0"
 
 

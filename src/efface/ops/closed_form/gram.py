@@ -12,13 +12,13 @@ from torch import Tensor
 
 from efface.core.errors import EffaceError
 from efface.core.io import atomic_folder
-from efface.core.plain import json_hash
+from efface.core.serialization import json_hash
 from efface.core.tensors import TensorFile, write_tensors
 from efface.models.editable import Editable
-from efface.ops.blobs import to_blob, to_torch
-from efface.ops.progress import Progress, Silent
+from efface.ops.tensor_conversion import to_blob, to_torch
+from efface.ops.training.progress import Progress, Silent
 
-from .bank import EmbeddingBank
+from .embedding_cache import EmbeddingBank
 
 FILE = "gram.safetensors"
 VERSION = "1"
@@ -46,7 +46,13 @@ class GramAccumulator:
 
     @classmethod
     def of_captions(
-        cls, model: Editable, captions: Iterable[str], *, batch: int = 64, progress: Progress | None = None, total: int = 0
+        cls,
+        model: Editable,
+        captions: Iterable[str],
+        *,
+        batch: int = 64,
+        progress: Progress | None = None,
+        total: int = 0,
     ) -> GramAccumulator:
         """The Gram of every token of captions, read in batches as they come; what the context cuts off of a caption is left out."""
         shown = progress or Silent()
@@ -94,7 +100,12 @@ class GramAccumulator:
 
     def save(self, folder: str | Path, overwrite: bool = False) -> Path:
         """Writes the Gram as a folder with one safetensors file; returns it."""
-        about = {"version": VERSION, "encoder": self.encoder, "captions": str(self.captions), "states": str(self.states)}
+        about = {
+            "version": VERSION,
+            "encoder": self.encoder,
+            "captions": str(self.captions),
+            "states": str(self.states),
+        }
         with atomic_folder(folder, replace=overwrite) as new:
             write_tensors(new / FILE, {"matrix": to_blob(self.matrix)}, about)
         return Path(folder)
@@ -112,7 +123,9 @@ class GramAccumulator:
         file = TensorFile(path)
         about = file.metadata
         if about.get("version") != VERSION:
-            raise EffaceError(f"{path} is a Gram of version {about.get('version')}, which this efface cannot read: make it anew")
+            raise EffaceError(
+                f"{path} is a Gram of version {about.get('version')}, which this efface cannot read: make it anew"
+            )
         return cls(to_torch(file["matrix"]), about["encoder"], int(about["captions"]), int(about["states"]))
 
 

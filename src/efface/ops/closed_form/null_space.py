@@ -66,7 +66,9 @@ class Refined:
         v = least_heard(weight, self.kernel)
         along = (weight @ edit.left) @ (edit.right @ v)
         s = torch.randn(states.shape[1], self.times, generator=generator, dtype=torch.float64)
-        lengths = moved.square().sum(0)[:, None] + 2 * s * (moved.T @ along)[:, None] + s.square() * along.square().sum()
+        lengths = (
+            moved.square().sum(0)[:, None] + 2 * s * (moved.T @ along)[:, None] + s.square() * along.square().sum()
+        )
         lengths = lengths.clamp(min=0).sqrt()
         means = torch.cat([part.mean().expand(len(part)) for part in lengths.split(self.chunk)])
         taken = (lengths > means[:, None]).double()
@@ -116,7 +118,9 @@ def k_means(states: Tensor, clusters: int, generator: torch.Generator, rounds: i
         chosen = torch.cat([chosen, rows[torch.multinomial(apart, 1, generator=generator)]])
     for _ in range(rounds):
         near = torch.cdist(rows, chosen).argmin(1)
-        new = torch.stack([rows[near == i].mean(0) if bool((near == i).any()) else chosen[i] for i in range(len(chosen))])
+        new = torch.stack(
+            [rows[near == i].mean(0) if bool((near == i).any()) else chosen[i] for i in range(len(chosen))]
+        )
         if torch.equal(new, chosen):
             break
         chosen = new

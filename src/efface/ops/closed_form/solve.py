@@ -52,7 +52,9 @@ class Pairs:
         for name in ("source", "anchor", "weight"):
             object.__setattr__(self, name, getattr(self, name).double())
         if self.source.shape != self.anchor.shape or self.source.shape[1] != len(self.weight):
-            raise ValueError(f"pairs of {list(self.source.shape)} and {list(self.anchor.shape)} with {len(self.weight)} weights")
+            raise ValueError(
+                f"pairs of {list(self.source.shape)} and {list(self.anchor.shape)} with {len(self.weight)} weights"
+            )
 
     def __len__(self) -> int:
         return len(self.weight)
@@ -60,7 +62,9 @@ class Pairs:
     @staticmethod
     def cat(parts: Sequence[Pairs]) -> Pairs:
         """Several sets of pairs as one."""
-        source, anchor, weight = (torch.cat([getattr(p, name) for p in parts], dim=-1) for name in ("source", "anchor", "weight"))
+        source, anchor, weight = (
+            torch.cat([getattr(p, name) for p in parts], dim=-1) for name in ("source", "anchor", "weight")
+        )
         return Pairs(source, anchor, weight, tuple(text for p in parts for text in p.texts))
 
     def scaled(self, by: float) -> Pairs:
@@ -128,7 +132,9 @@ class Problem:
 
     def dual(self) -> bool:
         """Whether the tokens are fewer than the dimensions, so that a system of their number is solved."""
-        return self.preserve.gram is None and len(self.pairs) + self.preserve.columns(self.width)[1].numel() < self.width
+        return (
+            self.preserve.gram is None and len(self.pairs) + self.preserve.columns(self.width)[1].numel() < self.width
+        )
 
     @cached_property
     def factor(self) -> Factor:

@@ -12,9 +12,9 @@ from torch import Tensor
 from efface.core.errors import EffaceError
 from efface.core.tensors import Tensor as Stored
 from efface.core.tensors import TensorBlob
-from efface.ops.blobs import to_blob, to_torch
+from efface.ops.tensor_conversion import to_blob, to_torch
 
-from .bank import EmbeddingBank
+from .embedding_cache import EmbeddingBank
 from .solve import Pairs, Preserve
 
 PREFIX = "statistics."
@@ -106,14 +106,22 @@ class Statistics:
             EffaceError: there are none.
         """
         if f"{PREFIX}texts" not in tensors:
-            raise EffaceError("the erasure holds no statistics to solve from again: erase anew with a closed-form method")
+            raise EffaceError(
+                "the erasure holds no statistics to solve from again: erase anew with a closed-form method"
+            )
         texts = json.loads(bytes(to_torch(tensors[f"{PREFIX}texts"]).tolist()))
 
         def own(i: int) -> Pairs:
-            source, anchor, weight = (to_torch(tensors[f"{PREFIX}{i}.{part}"]) for part in ("source", "anchor", "weight"))
+            source, anchor, weight = (
+                to_torch(tensors[f"{PREFIX}{i}.{part}"]) for part in ("source", "anchor", "weight")
+            )
             return Pairs(source, anchor, weight, tuple(texts["pairs"][i]))
 
-        kept = {part: to_torch(tensors[name]) for part in ("states", "gram") if (name := f"{PREFIX}kept.{part}") in tensors}
+        kept = {
+            part: to_torch(tensors[name]) for part in ("states", "gram") if (name := f"{PREFIX}kept.{part}") in tensors
+        }
         start = f"{PREFIX}extra."
-        extra = {name.removeprefix(start): to_torch(tensors[name]) for name in sorted(tensors) if name.startswith(start)}
+        extra = {
+            name.removeprefix(start): to_torch(tensors[name]) for name in sorted(tensors) if name.startswith(start)
+        }
         return cls(tuple(map(own, range(len(texts["pairs"])))), Kept(tuple(texts["kept"]), **kept), extra)

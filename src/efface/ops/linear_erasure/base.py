@@ -10,7 +10,7 @@ from torch import Tensor
 
 from efface.core.errors import EffaceError
 
-from .arrays import Array, like, vectors
+from .array_validation import Array, like, vectors
 
 
 class LinearEraser(ABC):

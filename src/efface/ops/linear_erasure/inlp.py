@@ -15,7 +15,7 @@ from torch import Tensor
 
 from efface.core.errors import EffaceError
 
-from .arrays import Array, labels, vectors
+from .array_validation import Array, labels, vectors
 from .base import LinearEraser
 from .probe import Probe, majority, split
 

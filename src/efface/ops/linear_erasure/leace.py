@@ -23,7 +23,7 @@ from torch import Tensor
 
 from efface.core.errors import EffaceError, UnknownName
 
-from .arrays import Array, targets, vectors
+from .array_validation import Array, targets, vectors
 from .base import LinearEraser
 from .moments import Moments, factors, shrunk
 
@@ -43,7 +43,9 @@ class LeaceEraser(LinearEraser):
         UnknownName: another method. EffaceError: a shrinkage outside [0, 1], or a tolerance outside [0, 1).
     """
 
-    def __init__(self, method: str = "leace", *, affine: bool = True, shrinkage: bool | float = False, tol: float = 1e-9) -> None:
+    def __init__(
+        self, method: str = "leace", *, affine: bool = True, shrinkage: bool | float = False, tol: float = 1e-9
+    ) -> None:
         if method not in METHODS:
             raise UnknownName("LEACE method", method, METHODS)
         if not 0 <= float(shrinkage) <= 1:
@@ -85,7 +87,9 @@ class LeaceEraser(LinearEraser):
         if self.moments is None:
             self.moments = Moments.empty(x.shape[1], columns.shape[1], x.device)
         elif self.moments.mean_z.shape[0] != columns.shape[1]:
-            raise EffaceError(f"z has {columns.shape[1]} columns and had {len(self.moments.mean_z)} before: give as many as then")
+            raise EffaceError(
+                f"z has {columns.shape[1]} columns and had {len(self.moments.mean_z)} before: give as many as then"
+            )
         self.moments.add(x, columns)
         self.left = None
         return self
@@ -102,7 +106,9 @@ class LeaceEraser(LinearEraser):
             return z
         if self.moments is None:
             if classes is None:
-                raise EffaceError("z holds labels: name all of them in the first call, as partial_fit(X, z, classes=[0, 1])")
+                raise EffaceError(
+                    "z holds labels: name all of them in the first call, as partial_fit(X, z, classes=[0, 1])"
+                )
             self.classes = sorted(set(classes))
         if self.classes is None:
             raise EffaceError("z held numbers before and holds labels now: give the same kind in every call")
@@ -111,7 +117,9 @@ class LeaceEraser(LinearEraser):
         known = torch.tensor(self.classes, device=z.device)
         hot = z[:, None] == known
         if not hot.any(1).all():
-            raise EffaceError(f"z holds the label {int(z[~hot.any(1)][0])}, which is none of the classes {self.classes}")
+            raise EffaceError(
+                f"z holds the label {int(z[~hot.any(1)][0])}, which is none of the classes {self.classes}"
+            )
         return hot.to(torch.float64)
 
     def _check(self, moments: Moments) -> None:
@@ -120,7 +128,9 @@ class LeaceEraser(LinearEraser):
         for index in (moments.square <= 1e-24 * scale).nonzero().flatten().tolist():
             if self.classes is None:
                 raise EffaceError(f"column {index} of z is the same in every row: there is nothing to erase")
-            raise EffaceError(f"class {self.classes[index]} has no samples, or all of them: give vectors with and without it")
+            raise EffaceError(
+                f"class {self.classes[index]} has no samples, or all of them: give vectors with and without it"
+            )
 
     def _solve(self, moments: Moments) -> None:
         self._check(moments)

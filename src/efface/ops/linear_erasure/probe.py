@@ -31,7 +31,9 @@ class Probe:
         scaled = (x - mean) / scale
         weight = torch.zeros(classes, x.shape[1], dtype=x.dtype, device=x.device, requires_grad=True)
         bias = torch.zeros(classes, dtype=x.dtype, device=x.device, requires_grad=True)
-        optimiser = torch.optim.LBFGS([weight, bias], max_iter=iterations, line_search_fn="strong_wolfe", tolerance_grad=1e-7)
+        optimiser = torch.optim.LBFGS(
+            [weight, bias], max_iter=iterations, line_search_fn="strong_wolfe", tolerance_grad=1e-7
+        )
 
         def closure() -> Tensor:
             optimiser.zero_grad()

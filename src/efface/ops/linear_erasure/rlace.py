@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 
 from efface.core.errors import EffaceError
 
-from .arrays import Array, labels, vectors
+from .array_validation import Array, labels, vectors
 from .base import LinearEraser
 from .fantope import FantopePoint
 from .inlp import extended
@@ -59,7 +59,13 @@ class RlaceEraser(LinearEraser):
             if value < 1:
                 raise EffaceError(f"R-LACE's {name} is {value}: give at least 1")
         self.k, self.steps, self.lr, self.decay, self.batch, self.check = rank, steps, lr, decay, batch, check
-        self.tolerance, self.warm_start, self.affine, self.seed, self.progress = tolerance, warm_start, affine, seed, progress
+        self.tolerance, self.warm_start, self.affine, self.seed, self.progress = (
+            tolerance,
+            warm_start,
+            affine,
+            seed,
+            progress,
+        )
         self.accuracy = self.majority = 0.0
 
     def fit(self, X: Array, z: Array) -> Self:
@@ -111,7 +117,9 @@ class RlaceEraser(LinearEraser):
     def _basis(self, point: FantopePoint, generator: torch.Generator) -> Tensor:
         return filled(point.top(self.k).T, self.k, generator)
 
-    def _gradient(self, point: FantopePoint, x: Tensor, y: Tensor, theta: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    def _gradient(
+        self, point: FantopePoint, x: Tensor, y: Tensor, theta: Tensor, bias: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """(I - P) x and the loss's gradient by the logits, ``(B, C)``."""
         seen = x - point.times(x.T).T
         logits = (seen @ theta + bias).requires_grad_()
@@ -122,7 +130,9 @@ class RlaceEraser(LinearEraser):
     def _ascend(self, point: FantopePoint, x: Tensor, y: Tensor, theta: Tensor, bias: Tensor) -> FantopePoint:
         """P + lr dL/dP with dL/dP = -theta (x^T dL/dlogits)^T, made symmetric and put back on the Fantope."""
         _, slope = self._gradient(point, x, y, theta, bias)
-        shrunk = FantopePoint(point.directions, point.values * (1 - self.lr * self.decay), point.rest * (1 - self.lr * self.decay))
+        shrunk = FantopePoint(
+            point.directions, point.values * (1 - self.lr * self.decay), point.rest * (1 - self.lr * self.decay)
+        )
         return shrunk.moved(-self.lr * theta, x.T @ slope, self.k)
 
     def _descend(self, point: FantopePoint, x: Tensor, y: Tensor, theta: Tensor, bias: Tensor) -> None:
@@ -135,5 +145,7 @@ class RlaceEraser(LinearEraser):
 def filled(basis: Tensor, k: int, generator: torch.Generator) -> Tensor:
     """Orthonormal rows, at least k of them: what is missing is random."""
     while len(basis) < k:
-        basis = extended(basis, torch.randn(k - len(basis), basis.shape[1], generator=generator, dtype=basis.dtype).to(basis.device))
+        basis = extended(
+            basis, torch.randn(k - len(basis), basis.shape[1], generator=generator, dtype=basis.dtype).to(basis.device)
+        )
     return basis

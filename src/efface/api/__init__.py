@@ -1,0 +1,11 @@
+"""The verbs: erase, attack, evaluate, transfer, revise, export, report. Each returns a saved, typed object."""
+
+from .attack import attack
+from .erase import erase
+from .evaluate import evaluate
+from .export import export
+from .report import report
+from .revise import revise
+from .transfer import transfer
+
+__all__ = ["attack", "erase", "evaluate", "export", "report", "revise", "transfer"]

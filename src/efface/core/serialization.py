@@ -1,0 +1,112 @@
+"""Values as plain JSON, one canonical spelling of them, and the hash of that spelling."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import sys
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+from .errors import DamagedArtifact, EffaceError
+
+JsonValue = bool | int | float | str | list[Any] | dict[str, Any] | None
+
+_EXACT = 2**53  # integers beyond this are not all distinct as floats
+
+
+def plain(value: object, where: str = "value") -> JsonValue:
+    """A deep copy of dataclasses, mappings, sequences, paths and numpy scalars as what JSON can hold.
+
+    Raises:
+        EffaceError: something that JSON in UTF-8 cannot hold, NaN and infinity among it; the message says where it stands.
+    """
+    numpy = sys.modules.get(
+        "numpy"
+    )  # importing it would cost more than all else here; who passes its scalars has imported it
+    if numpy is not None and isinstance(value, numpy.generic):
+        value = value.item()
+    if isinstance(value, str):
+        return _text(value, where)
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise EffaceError(f"{where} is {value}: only finite numbers can be saved")
+        return value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            field.name: plain(getattr(value, field.name), f"{where}.{field.name}")
+            for field in dataclasses.fields(value)
+        }
+    if isinstance(value, Mapping):
+        return {_key(key, where): plain(item, f"{where}.{key}") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
+    if isinstance(value, PurePath):
+        return value.as_posix()
+    raise EffaceError(f"{where} is a {type(value).__name__}: only text, numbers, lists and mappings can be saved")
+
+
+def plain_dict(value: object, where: str = "value") -> dict[str, Any]:
+    """`plain` of a mapping or dataclass.
+
+    Raises:
+        EffaceError: anything else.
+    """
+    result = plain(value, where)
+    if not isinstance(result, dict):
+        raise EffaceError(f"{where} must be a mapping, not {type(value).__name__}")
+    return result
+
+
+def canonical_json(value: object) -> str:
+    """One spelling for equal values: sorted keys, no spaces, no escapes beyond JSON's own; 3.0 is spelt 3, as 3 is."""
+    return json.dumps(_whole(plain(value)), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def json_hash(value: object) -> str:
+    """The SHA-256 of the canonical spelling, 64 hexadecimal digits."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def json_bytes(value: JsonValue) -> bytes:
+    """The one layout that efface's JSON files have: two spaces of indent, UTF-8, keys in the given order, a final newline."""
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def parse_json(raw: bytes, path: Path) -> JsonValue:
+    """JSON from bytes; `path` is only for the message of the `DamagedArtifact` that other bytes raise."""
+    try:
+        value: JsonValue = json.loads(raw.decode())
+    except (ValueError, RecursionError) as error:
+        raise DamagedArtifact(f"{path} is not valid JSON ({error}): it was cut short or changed") from error
+    return value
+
+
+def _key(key: object, where: str) -> str:
+    if not isinstance(key, str):
+        raise EffaceError(f"{where} has the key {key!r}: keys must be text")
+    return _text(key, where)
+
+
+def _text(value: str, where: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise EffaceError(f"{where} is {value!r}, which is not valid Unicode") from error
+    return value
+
+
+def _whole(value: JsonValue) -> JsonValue:
+    """Floats that are whole numbers as integers, so that a configuration's 3 and 3.0 have the same hash."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
+        return int(value)
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _whole(item) for key, item in value.items()}
+    return value

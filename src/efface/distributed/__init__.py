@@ -1,0 +1,1 @@
+"""Several processes: the launcher's environment, collectives, scheduling of batches and attack searches."""

@@ -1,0 +1,1 @@
+"""Attacks inside training and what attacks are given: embedding search, warm starts, the context of an attack."""

@@ -1,0 +1,1 @@
+"""Building blocks of ELIDE: state loss, pseudo-words, domain words."""

@@ -1,0 +1,1 @@
+"""What keeps retain prompts as they were: relation graph, Top-K drift."""

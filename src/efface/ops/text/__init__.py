@@ -1,0 +1,1 @@
+"""Prompts, templates, the tokens of a concept, and distances between their states."""

@@ -1,0 +1,147 @@
+"""Many concepts at once, one more, one back: each time what a joint solve from nothing would have given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.tiny import tiny_model
+
+from efface import api
+from efface.core.concept import Concept
+from efface.core.erasure import Erasure
+from efface.core.errors import EffaceError, UnknownName
+from efface.detectors.pocket_judge import load_judge
+from efface.models.stable_diffusion import UNetModel
+from efface.ops.editing.apply import applied
+from efface.ops.tensor_conversion import to_torch
+from efface.ops.training.progress import Silent
+
+METHODS = ("uce", "rece", "speed")
+GUN, DOG = Concept("gun", retain=("a cat", "a bat")), Concept("dog", retain=("a hat",))
+
+
+@pytest.fixture(scope="module")
+def model() -> UNetModel:
+    return tiny_model()
+
+
+def deltas(erasure: Erasure) -> dict[str, torch.Tensor]:
+    """Every layer's change."""
+    edit = erasure.edits[0]
+    read = {role: to_torch(erasure.tensors[name]).double() for role, name in edit.tensors.items()}
+    return {name: read[f"{name}.up"] @ read[f"{name}.down"] for name in edit.targets}
+
+
+def assert_same(one: Erasure, two: Erasure) -> None:
+    a, b = deltas(one), deltas(two)
+    assert a.keys() == b.keys()
+    assert max(float(x.abs().max()) for x in a.values()) > 1e-3
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_one_more_is_all_at_once(model: UNetModel, tmp_path: Path, method: str) -> None:
+    api.erase(GUN, out=tmp_path / "one", model=model, method=method)
+    both = api.revise(tmp_path / "one", out=tmp_path / "more", add=[DOG], model=model)
+    assert [c.name for c in both.concepts] == ["gun", "dog"]
+    assert_same(both, api.erase([GUN, DOG], out=tmp_path / "joint", model=model, method=method))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_one_back_is_never_erased(model: UNetModel, tmp_path: Path, method: str) -> None:
+    api.erase([GUN, DOG], out=tmp_path / "both", model=model, method=method)
+    left = api.revise(tmp_path / "both", out=tmp_path / "less", drop=["gun"], model=model)
+    assert [c.name for c in left.concepts] == ["dog"]
+    kept = Concept("dog", retain=("a cat", "a bat", "a hat"))
+    assert set(left.concepts[0].retain) == set(kept.retain), "what had to stay must still stay"
+    assert_same(left, api.erase(kept, out=tmp_path / "alone", model=model, method=method))
+
+
+def test_what_cannot_be_revised(model: UNetModel, tmp_path: Path) -> None:
+    api.erase(GUN, out=tmp_path / "e", model=model, method="uce")
+    with pytest.raises(UnknownName, match="unknown erased concept 'gum': did you mean 'gun'"):
+        api.revise(tmp_path / "e", out=tmp_path / "x", drop=["gum"], model=model)
+    with pytest.raises(EffaceError, match="no concept given"):
+        api.revise(tmp_path / "e", out=tmp_path / "x", drop=["gun"], model=model)
+    with pytest.raises(EffaceError, match="nothing to revise"):
+        api.revise(tmp_path / "e", out=tmp_path / "x", model=model)
+    with pytest.raises(EffaceError, match="retain prompt 'a cat' contains 'cat'"):
+        api.revise(tmp_path / "e", out=tmp_path / "x", add=["cat"], model=model)
+    with pytest.raises(EffaceError, match="is not the base of this erasure"):
+        api.revise(tmp_path / "e", out=tmp_path / "x", add=["dog"], model=tiny_model(seed=5))
+    api.erase(GUN, out=tmp_path / "n", model=model, method="negative_prompt")
+    with pytest.raises(EffaceError, match="negative_prompt erases step by step and keeps nothing"):
+        api.revise(tmp_path / "n", out=tmp_path / "x", add=["dog"], model=model)
+    assert not (tmp_path / "x").exists()
+
+
+def test_more_concepts_than_dimensions(model: UNetModel, tmp_path: Path) -> None:
+    names = [f"{a}{b}" for a in "bcdfhjkl" for b in "aeiou"]
+    erasure = api.erase(
+        names, out=tmp_path / "e", model=model, method="uce", config={"tokens": "last", "empty": False, "lamb": 1e-6}
+    )
+    history = (tmp_path / "e" / "history.json").read_text()
+    assert len(erasure.concepts) == 40 > 32
+    assert '"residual": 0.' in history, "least squares, and it says how far it is"
+    assert len(to_torch(erasure.tensors["closed_form.down"])) == 32
+
+
+def test_a_classifier_that_is_none(pocket: UNetModel, tmp_path: Path) -> None:
+    config = {"attributes": "sunflower,rose", "classifier": "nothing"}
+    with pytest.raises(EffaceError, match="'nothing' is no classifier: give 'pocket-clip', a folder"):
+        api.erase(Concept("plant", kind="domain"), out=tmp_path / "x", model=pocket, method="uce", config=config)
+
+
+@pytest.mark.effect
+def test_balanced_attributes_are_drawn_more_evenly(pocket: UNetModel, tmp_path: Path) -> None:
+    """Sunflowers are most of what pocket draws for a plant; the judge, which the method does not use, sees fewer of them."""
+    names = ("sunflower", "rose", "cactus", "tree")
+    config = {"attributes": ",".join(names), "rounds": 7, "pictures": 24, "step": 0.3, "guidance": 3.0}
+    concept = Concept("plant", kind="domain", retain=("a photo of a dog", "a photo of an apple"))
+    made = api.erase(concept, out=tmp_path / "e", model=pocket, method="uce", preset="paper", config=config)
+    judge = load_judge()
+
+    def most() -> float:
+        seen = judge(pocket.sample(["a photo of a plant"] * 48, seeds=range(48))).object
+        return max(seen.count(name) for name in names) / max(sum(seen.count(name) for name in names), 1)
+
+    before = most()
+    with applied(pocket, made):
+        after = most()
+    assert after < before - 0.1, (before, after)
+
+
+def test_a_debias_that_was_stopped_goes_on_to_the_same_bytes(pocket: UNetModel, tmp_path: Path) -> None:
+    config = {"attributes": "sunflower,rose", "rounds": 3, "pictures": 4, "step": 0.3, "guidance": 3.0, "max_diff": 0.0}
+    concept = Concept("plant", kind="domain", retain=("a photo of a dog",))
+    whole = api.erase(concept, out=tmp_path / "whole", model=pocket, method="uce", preset="paper", config=config)
+    rounds: list[int] = []
+
+    class Stops(Silent):
+        def update(self, done: int, losses: Mapping[str, float]) -> None:
+            rounds.append(done)
+            if rounds == [1, 2]:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        api.erase(
+            concept, out=tmp_path / "e", model=pocket, method="uce", preset="paper", config=config, progress=Stops()
+        )
+    made = api.erase(
+        concept,
+        out=tmp_path / "e",
+        model=pocket,
+        method="uce",
+        preset="paper",
+        config=config,
+        progress=Stops(),
+        resume=True,
+    )
+    assert rounds[:4] == [1, 2, 2, 3], "the first round is not made again"
+    assert {name: to_torch(t).tolist() for name, t in made.tensors.items()} == {
+        n: to_torch(t).tolist() for n, t in whole.tensors.items()
+    }

@@ -1,0 +1,168 @@
+"""LoRAs in both layouts: loaded by plain diffusers, they do what the erasure does."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from helpers.exports import drawn, joined, low_rank, replacing, saved, state
+from helpers.tiny import erasure_of
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from efface import api
+from efface.core.concept import Concept
+from efface.core.edits import Edit
+from efface.core.errors import EffaceError
+from efface.exporters.lora import truncated
+from efface.models.loading import load_model
+from efface.models.tensor_names import canonical_name
+from efface.ops.editing.apply import applied
+
+pytest.importorskip("peft")
+FORMS = ("peft", "kohya")
+
+
+def weights(model) -> dict[str, torch.Tensor]:
+    parts = (("unet", model.pipe.unet), ("text_encoder", model.pipe.text_encoder))
+    return {
+        f"{part}.{canonical_name(name)}": tensor.detach().clone()
+        for part, module in parts
+        for name, tensor in module.named_parameters()
+    }
+
+
+def with_lora(base, folder):
+    """The base with the LoRA loaded in plain diffusers and made part of the weights, and what it drew before that."""
+    model = load_model(base, device="cpu")
+    (file,) = folder.glob("*.safetensors")
+    model.pipe.load_lora_weights(folder, weight_name=file.name)
+    picture = drawn(model)
+    model.pipe.fuse_lora()
+    model.pipe.unload_lora_weights()
+    return model, picture
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("ranks", [(2,), (1, 3, 4)])
+def test_a_low_rank_erasure_is_exactly_a_lora(tiny, base, tmp_path, form, ranks):
+    erasure, before = low_rank(tiny, ranks), weights(tiny)
+    done = api.export(saved(erasure, tmp_path / "e"), tmp_path / "out", form=form, model=tiny)
+    assert done.residuals == {}
+    model, picture = with_lora(base, tmp_path / "out")
+    with applied(tiny, erasure):
+        after, wanted = weights(tiny), drawn(tiny)
+    changed = {name for name in after if not torch.equal(after[name], before[name])}
+    assert len(changed) == sum(len(edit.targets) for edit in erasure.edits)
+    for name, tensor in weights(model).items():
+        assert torch.allclose(tensor, after[name], atol=1e-6), name
+    assert torch.allclose(picture, wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("method", ["uce", "speed"])
+def test_a_closed_form_erasure_is_exactly_a_lora(tiny, base, tmp_path, form, method):
+    """Also where all layers share one ``down``, which the artifact holds once."""
+    erasure = api.erase(Concept("gun", retain=("a cat",)), out=tmp_path / "e", model=tiny, method=method)
+    assert api.export(tmp_path / "e", tmp_path / "out", form=form, model=tiny).residuals == {}
+    model, picture = with_lora(base, tmp_path / "out")
+    plain = drawn(tiny)
+    with applied(tiny, erasure):
+        after, wanted = weights(tiny), drawn(tiny)
+    for name, tensor in weights(model).items():
+        assert torch.allclose(tensor, after[name], atol=1e-6), name
+    assert torch.allclose(picture, wanted, atol=1e-4)
+    assert not torch.allclose(plain, wanted, atol=1e-3)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_several_low_rank_edits_of_a_weight_become_one_lora(tiny, base, tmp_path, form):
+    first, second = low_rank(tiny, (2,), 0.5), low_rank(tiny, (3,), -0.25)
+    renamed = {f"second.{name}": tensor for name, tensor in second.tensors.items()}
+    edits = [
+        Edit(e.component, e.op, {role: f"second.{name}" for role, name in e.tensors.items()}, params=e.params)
+        for e in second.edits
+    ]
+    erasure = erasure_of(tiny, [*first.edits, *edits], {**first.tensors, **renamed})
+    api.export(saved(erasure, tmp_path / "e"), tmp_path / "out", form=form, model=tiny)
+    model, _ = with_lora(base, tmp_path / "out")
+    with applied(tiny, erasure):
+        after = weights(tiny)
+    for name, tensor in weights(model).items():
+        assert torch.allclose(tensor, after[name], atol=1e-6), name
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_replaced_matrices_are_approximated_and_the_loss_is_told(tiny, base, tmp_path, form):
+    erasure, before = replacing(tiny, "cross_kv"), weights(tiny)
+    artifact = saved(erasure, tmp_path / "e")
+    with applied(tiny, erasure):
+        after = weights(tiny)
+    for rank in (2, 32):
+        done = api.export(artifact, tmp_path / str(rank), form=form, rank=rank, model=tiny)
+        model, _ = with_lora(base, tmp_path / str(rank))
+        got = weights(model)
+        assert set(done.residuals) == {f"unet.{name.removesuffix('.weight')}" for name in erasure.edits[0].targets}
+        for name, residual in done.residuals.items():
+            key = f"{name}.weight"
+            left_out = (got[key] - after[key]).norm() / (after[key] - before[key]).norm()
+            assert float(left_out) == pytest.approx(residual, abs=1e-4), name
+        if rank == 2:
+            assert min(done.residuals.values()) > 0.1
+            assert "the LoRA leaves out" in (tmp_path / "2" / "README.md").read_text()
+        else:
+            assert max(done.residuals.values()) < 1e-6
+    text = json.loads((tmp_path / "2" / "efface_export.json").read_text())
+    assert text["residuals"].keys() == done.residuals.keys()
+
+
+def test_exact_edits_stay_exact_beside_approximated_ones(tiny, tmp_path):
+    other = {name for edit in replacing(tiny, "cross_kv").edits for name in edit.targets}
+    low = low_rank(tiny)
+    erasure = joined(replacing(tiny, "cross_kv"), low)
+    done = api.export(saved(erasure, tmp_path / "e"), tmp_path / "out", form="peft", rank=1, model=tiny)
+    assert set(done.residuals) == {f"unet.{name.removesuffix('.weight')}" for name in other}
+
+
+def test_truncated_is_the_best_of_its_rank():
+    delta = torch.diag(torch.tensor([3.0, 2.0, 1.0], dtype=torch.float64))
+    down, up, residual = truncated(delta, 2)
+    assert torch.allclose(up @ down, torch.diag(torch.tensor([3.0, 2.0, 0.0], dtype=torch.float64)))
+    assert residual == pytest.approx((1 / 14) ** 0.5)
+    assert truncated(torch.zeros(3, 4, dtype=torch.float64), 2)[2] == 0
+    assert truncated(delta, 9)[2] == 0
+
+
+def test_names_and_alphas(tiny, tmp_path):
+    artifact = saved(low_rank(tiny, (1, 4)), tmp_path / "e")
+    api.export(artifact, tmp_path / "peft", form="peft", model=tiny)
+    names = set(load_file(tmp_path / "peft" / "pytorch_lora_weights.safetensors"))
+    assert "text_encoder.text_model.encoder.layers.0.mlp.fc1.lora_A.weight" in names
+    assert "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k.lora_B.weight" in names
+    api.export(artifact, tmp_path / "kohya", form="kohya", model=tiny)
+    (file,) = (tmp_path / "kohya").glob("*.safetensors")
+    tensors = load_file(file)
+    assert {float(tensor) for name, tensor in tensors.items() if name.endswith(".alpha")} == {4.0}
+    assert "lora_te_text_model_encoder_layers_1_self_attn_q_proj.lora_down.weight" in tensors
+    assert tensors["lora_unet_down_blocks_0_resnets_0_conv1.lora_down.weight"].shape[1:] == (16, 3, 3)
+    assert {name.rpartition(".lora_")[2] or name for name in tensors if "lora_up" in name} == {"up.weight"}
+    with safe_open(file, "pt") as opened:
+        assert opened.metadata()["ss_network_dim"] == "4"
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_is_no_lora_is_refused_in_one_line(tiny, tmp_path, form):
+    def check(erasure, words, rank=None):
+        artifact = saved(erasure, tmp_path / str(len(list(tmp_path.iterdir()))))
+        with pytest.raises(EffaceError, match=words) as error:
+            api.export(artifact, tmp_path / "out", form=form, rank=rank, model=tiny)
+        assert "\n" not in str(error.value)
+        assert not (tmp_path / "out").exists()
+
+    check(replacing(tiny, "cross_kv"), "give a rank")
+    check(replacing(tiny, "cross_all"), "a bias or a norm", rank=4)
+    check(replacing(tiny, "token_embedding"), "no place for", rank=4)
+    check(low_rank(tiny), "leave the rank out", rank=4)
+    check(state(tiny), "a state edit is no LoRA")
+    check(replacing(tiny, "cross_kv"), "holds nothing", rank=0)

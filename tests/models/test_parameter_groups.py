@@ -1,0 +1,93 @@
+"""Parameters by role: counts on the tiny model, exact layers, and errors."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from helpers.tiny import WIDTH
+
+from efface.core.errors import EffaceError, UnknownName
+from efface.models.parameter_groups import ROLES, select
+
+TRANSFORMERS, LAYERS = 4, 2  # attention blocks of the tiny UNet, layers of its text encoder
+
+
+@pytest.mark.parametrize(
+    ("role", "count"),
+    [
+        ("cross_kv", 2 * TRANSFORMERS),
+        ("reads_text", 2 * TRANSFORMERS),
+        ("cross_q", TRANSFORMERS),
+        ("cross_qk", 2 * TRANSFORMERS),
+        ("cross_out", 2 * TRANSFORMERS),
+        ("cross_all", 5 * TRANSFORMERS),
+        ("self_attn", 5 * TRANSFORMERS),
+        ("attn_all", 10 * TRANSFORMERS),
+        ("text_mlp", 4 * LAYERS),
+        ("text_attn", 8 * LAYERS),
+        ("text_layers", 16 * LAYERS),
+        ("text_all", 16 * LAYERS + 2),
+        ("text_mlp:last", 4),
+        ("text_mlp:0-1", 8),
+        ("text_mlp + text_attn:1", 16),
+        ("text_attn:0,1+text_attn", 16),
+        ("token_embedding", 1),
+    ],
+)
+def test_counts(tiny, role, count):
+    assert len(tiny.sites(role).parameters) == count
+
+
+def test_subsets_of_the_unet_fit_together(tiny):
+    names = {role: set(tiny.sites(role).parameters) for role in ("cross_all", "non_cross", "unet_linear", "unet_all")}
+    assert names["cross_all"] | names["non_cross"] == names["unet_linear"]
+    assert not names["cross_all"] & names["non_cross"]
+    assert len(names["unet_all"]) == len(list(tiny.unet.parameters()))
+    left = names["unet_all"] - names["unet_linear"]
+    assert left
+    assert all("norm" in name for name in left)
+
+
+def test_every_role_selects_the_models_own_parameters(tiny):
+    for role in ROLES:
+        sites = tiny.sites(role)
+        own = dict(tiny.components[sites.component].named_parameters())
+        assert sites.parameters
+        assert all(own[sites.paths[name]] is parameter for name, parameter in sites.parameters.items())
+        assert sites.own(dict(sites.parameters)).keys() <= own.keys()
+    assert all(p.shape[1] == WIDTH for p in tiny.sites("cross_kv").parameters.values())
+    assert "encoder.layers.1.mlp.fc1.weight" in tiny.sites("text_mlp:1").parameters
+
+
+def test_layer_1_is_not_layer_10():
+    module = torch.nn.ModuleDict(
+        {"layers": torch.nn.ModuleList(torch.nn.ModuleDict({"mlp": torch.nn.Linear(1, 1)}) for _ in range(12))},
+    )
+    assert set(select({"text_encoder": module}, "text_mlp:1").parameters) == {
+        "layers.1.mlp.weight",
+        "layers.1.mlp.bias",
+    }
+    assert len(select({"text_encoder": module}, "text_mlp:9-last").parameters) == 6
+
+
+def test_nothing_selected_is_an_error(tiny):
+    with pytest.raises(EffaceError, match="selects nothing"):
+        select({"unet": torch.nn.Linear(1, 1)}, "cross_kv")
+    with pytest.raises(EffaceError, match="layers 0 to 1"):
+        tiny.sites("text_mlp:0,2")
+
+
+@pytest.mark.parametrize(
+    ("role", "error", "match"),
+    [
+        ("cross_kw", UnknownName, "did you mean 'cross_"),
+        ("", UnknownName, "unknown role"),
+        ("cross_kv:1", EffaceError, "takes no layers"),
+        ("cross_kv+text_mlp", EffaceError, "joins text encoder and UNet"),
+        ("text_mlp:one", EffaceError, "cannot be read"),
+        ("text_mlp:1-0", EffaceError, "not all there"),
+    ],
+)
+def test_bad_roles(tiny, role, error, match):
+    with pytest.raises(error, match=match):
+        tiny.sites(role)

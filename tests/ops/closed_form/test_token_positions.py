@@ -1,0 +1,62 @@
+"""Which token is what, for the three kinds of tokenizers that text encoders of image models have."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerFast, T5Config, T5EncoderModel
+
+from efface.ops.closed_form import EmbeddingBank, Places, read_places
+
+WORDS = ["a", "cat", "dog", "of", "the"]
+
+
+def tokenizer(kind: str) -> PreTrainedTokenizerFast:
+    """``clip``: beginning, text, end, padding with the end's id; ``t5``: text, end, pad; ``llama``: beginning, text."""
+    special = {"clip": ["<s>", "</s>"], "t5": ["<pad>", "</s>"], "llama": ["<s>", "<pad>"]}[kind]
+    vocab = {token: i for i, token in enumerate([*special, "<unk>", *WORDS])}
+    made = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    single = {"clip": "<s> $A </s>", "t5": "$A </s>", "llama": "<s> $A"}[kind]
+    made.post_processor = processors.TemplateProcessing(
+        single=single, special_tokens=[(t, vocab[t]) for t in special if t in single]
+    )
+    names = {"clip": ("<s>", "</s>", "</s>"), "t5": (None, "</s>", "<pad>"), "llama": ("<s>", None, "<pad>")}[kind]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made, bos_token=names[0], eos_token=names[1], pad_token=names[2], unk_token="<unk>"
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "cat", "empty"),
+    [
+        ("clip", Places(6, (1, 2), 0, 3, (4, 5)), Places(6, (), 0, 1, (2, 3, 4, 5))),
+        ("t5", Places(6, (0, 1), None, 2, (3, 4, 5)), Places(6, (), None, 0, (1, 2, 3, 4, 5))),
+        ("llama", Places(6, (1, 2), 0, None, (3, 4, 5)), Places(6, (), 0, None, (1, 2, 3, 4, 5))),
+    ],
+)
+def test_places(kind: str, cat: Places, empty: Places) -> None:
+    _, places = read_places(tokenizer(kind), ["a cat", ""], 6)
+    assert places == [cat, empty]
+    assert [p.last for p in places] == [cat.content[-1], {"clip": 1, "t5": 0, "llama": 0}[kind]]
+
+
+def test_padding_on_the_left() -> None:
+    left = tokenizer("llama")
+    left.padding_side = "left"
+    _, places = read_places(left, ["a cat"], 6)
+    assert places == [Places(6, (4, 5), 3, None, (0, 1, 2))]
+
+
+def test_banks_over_other_encoders() -> None:
+    torch.manual_seed(0)
+    t5 = T5EncoderModel(T5Config(vocab_size=8, d_model=16, d_kv=4, d_ff=16, num_layers=1, num_heads=2)).eval()
+    llama = LlamaModel(
+        LlamaConfig(vocab_size=8, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2)
+    ).eval()
+    for kind, encoder in (("t5", t5), ("llama", llama)):
+        bank = EmbeddingBank.over(tokenizer(kind), encoder, length=6)
+        assert bank.states("a cat").shape == (6, 16)
+        assert bank.states("a cat").dtype == torch.float64
+        assert bank.places("the dog").content == ((0, 1) if kind == "t5" else (1, 2))

@@ -1,0 +1,108 @@
+"""Each kind of edit by hand, and edits that do not fit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from helpers.edits import trained
+from helpers.tiny import erasure_of, state_bytes
+
+from efface.core.edits import Edit
+from efface.core.errors import EffaceError, UnknownName
+from efface.ops.editing.apply import applied, applied_to, apply
+
+Z, T = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1)), 321
+
+
+def test_replace_is_the_student(tiny):
+    student = trained(tiny)
+    edit, tensors = student.replace_edit()
+    cond = tiny.encode(["a gun"])
+    with torch.no_grad():
+        wanted = student.predict(Z, T, cond).value
+    with applied(tiny, erasure_of(tiny, [edit], tensors)):
+        assert torch.equal(tiny.predict(Z, T, cond).value, wanted)
+
+
+def test_low_rank_of_full_rank_is_the_student_too(tiny):
+    student = trained(tiny, "cross_kv")
+    edit, tensors = student.low_rank_edit(32)
+    cond = tiny.encode(["a gun"])
+    with torch.no_grad():
+        wanted = student.predict(Z, T, cond).value
+    with applied(tiny, erasure_of(tiny, [edit], tensors)):
+        torch.testing.assert_close(tiny.predict(Z, T, cond).value, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_low_rank_by_hand_on_a_convolution(tiny):
+    name = "conv_in.weight"
+    down, up = np.ones((1, 4, 3, 3), "f4"), np.arange(16, dtype="f4").reshape(16, 1, 1, 1)
+    edit = Edit("unet", "low_rank", {f"{name}.down": "d", f"{name}.up": "u"}, params={"scale": 2.0})
+    before = tiny.unet.conv_in.weight.detach().clone()
+    with applied(tiny, erasure_of(tiny, [edit], {"d": down, "u": up})):
+        step = tiny.unet.conv_in.weight - before
+    torch.testing.assert_close(
+        step.detach(), 2.0 * torch.arange(16.0)[:, None, None, None].expand_as(before), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_state_by_hand(tiny):
+    before = tiny.encode(["a gun"])
+    matrix, bias = np.diag(np.arange(32, dtype="f4")), np.full(32, 0.5, "f4")
+    for tensors in ({"matrix": matrix, "bias": bias}, {"bias": bias}, {"matrix": matrix}):
+        edit = Edit("text_encoder", "state", {role: role for role in tensors})
+        with applied(tiny, erasure_of(tiny, [edit], tensors)):
+            after = tiny.encode(["a gun"])
+        wanted = before.states * (torch.arange(32.0) if "matrix" in tensors else 1) + (0.5 if "bias" in tensors else 0)
+        torch.testing.assert_close(after.states, wanted, rtol=1e-4, atol=1e-4)
+        assert torch.equal(after.pooled, before.pooled)
+
+
+def test_names_of_another_version_are_understood(tiny):
+    own = "text_model.encoder.layers.0.mlp.fc1.bias"
+    with applied(tiny, erasure_of(tiny, [Edit("text_encoder", "replace", {own: "t"})], {"t": np.ones(64, "f4")})):
+        assert float(dict(tiny.text_encoder.named_parameters())["encoder.layers.0.mlp.fc1.bias"].min()) == 1
+
+
+@pytest.mark.parametrize(
+    ("edit", "tensors", "match"),
+    [
+        (Edit("unet", "replace", {"conv_in.bias": "t"}), {"t": np.ones(3, "f4")}, "is \\[16\\] in the model"),
+        (Edit("unet", "replace", {"conv_inn.bias": "t"}), {"t": np.ones(16, "f4")}, "nearest is 'conv_in.bias'"),
+        (Edit("unet", "replace", {"conv_in.bias": "t", "unet.conv_in.bias": "t"}), {"t": np.ones(16, "f4")}, "twice"),
+        (Edit("unet", "replace", {"conv_in.bias": "t"}, params={"scale": 2}), {"t": np.ones(16, "f4")}, "settings"),
+        (Edit("unet", "replace", {"conv_in.bias": "t"}, gate={"from": 0.5}), {"t": np.ones(16, "f4")}, "gate"),
+        (
+            Edit("unet", "low_rank", {"conv_in.bias.up": "t", "conv_in.bias.down": "t"}),
+            {"t": np.ones((4, 4), "f4")},
+            "do not fit",
+        ),
+        (
+            Edit("unet", "low_rank", {"conv_in.weight.up": "u", "conv_in.weight.down": "d"}),
+            {"u": np.ones((16, 2), "f4"), "d": np.ones((3, 36), "f4")},
+            "do not fit",
+        ),
+        (Edit("unet", "module", {"t": "t"}), {"t": np.ones(1, "f4")}, "cannot apply module"),
+        (Edit("text_encoder", "state"), {}, "matrix and bias"),
+        (Edit("text_encoder", "state", {"matrix": "t"}), {"t": np.ones((2, 3), "f4")}, "square"),
+        (Edit("unet", "guidance", params={"rule": "sld"}), {}, "belongs to"),
+        (Edit("sampler", "guidance", params={"rule": "sld"}), {}, "list of prompts"),
+    ],
+)
+def test_an_edit_that_does_not_fit_leaves_the_model_as_it_was(tiny, edit, tensors, match):
+    good, more = trained(tiny).replace_edit()
+    before = state_bytes(tiny)
+    with pytest.raises(EffaceError, match=match):
+        apply(tiny, erasure_of(tiny, [good, edit], {**more, **tensors}))
+    assert state_bytes(tiny) == before
+    assert applied_to(tiny) == ()
+
+
+def test_misspelt_rules_are_suggested(tiny):
+    for params, match in (
+        ({"rule": "slt"}, "did you mean 'sld'"),
+        ({"rule": "sld", "prompts": ["a"], "scal": 1}, "did you mean 'scale'"),
+    ):
+        with pytest.raises(UnknownName, match=match):
+            apply(tiny, erasure_of(tiny, [Edit("sampler", "guidance", params=params)]))

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from efface.benchmarks.benchmark import Benchmark, names
+from efface.core.concept import Concept
+from efface.core.errors import EffaceError
+from efface.ops.text.templates import fitting, has_rest, library, prompts_of, read_templates, without
+
+
+def test_the_library_is_large_and_its_own() -> None:
+    for kind in ("object", "style"):
+        assert len(set(library(kind))) == len(library(kind)) >= 60
+    scored = {row.prompt for name in names() for row in Benchmark.load(name).rows("test")}
+    for name in names():
+        concept = Benchmark.load(name).concept
+        given = {row for row in prompts_of(concept, library(concept.kind)) if " in " in row or " on " in row}
+        assert not given & scored, "no test prompt with a place is given to a method"
+
+
+def test_articles_fit() -> None:
+    assert "a photo of an axe" in prompts_of(Concept("axe"), library())
+    assert "a photo of santa claus" in prompts_of(Concept("santa claus", kind="identity"), library())
+    assert all("a {}" not in t for t in fitting(library(), "identity"))
+    assert len(prompts_of(Concept("gun"), library(), 7)) == 7
+
+
+@pytest.mark.parametrize(
+    ("template", "rest"),
+    [
+        ("a sketch of a {} in the woods", "a sketch of the woods"),
+        ("a {} at the beach", "the beach"),
+        ("{} in outer space", "outer space"),
+        ("a sketch of {}", "a sketch"),
+        ("a picture in {} style", "a picture"),
+        ("a {} of a dog at the beach", "a dog at the beach"),
+        ("a {} painting of a castle", "a painting of a castle"),
+        ("an apple as a {}", "an apple"),
+        ("the sea, {}", "the sea"),
+        ("a dog in the style of {}", "a dog"),
+        ("a {}", ""),
+        ("{}, by night", "by night"),
+    ],
+)
+def test_without_the_concept(template: str, rest: str) -> None:
+    assert without(template) == rest
+
+
+def test_has_rest() -> None:
+    assert has_rest("a {} on the snow")
+    assert not has_rest("a photo of a {}")
+    assert sum(map(has_rest, library())) >= 20
+    assert all(map(has_rest, library("style")))
+
+
+def test_own_files(tmp_path: Path) -> None:
+    path = tmp_path / "t.txt"
+    path.write_text("a {}\n\n a {} \nthe {}\n")
+    assert read_templates(path) == ("a {}", "the {}")
+    for text, said in (("", "no templates"), ("a photo\n", "has no {}")):
+        path.write_text(text)
+        with pytest.raises(EffaceError, match=said):
+            read_templates(path)
+    with pytest.raises(EffaceError, match="cannot read"):
+        read_templates(tmp_path / "none.txt")

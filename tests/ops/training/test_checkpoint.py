@@ -1,0 +1,169 @@
+"""Checkpoints: a run that was killed ends in the same bytes as one that was left alone."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from efface.core.errors import DamagedArtifact, EffaceError
+from efface.ops.training import checkpoint
+from efface.ops.training.run import Run
+
+STEPS = 40
+SCRIPT = """
+import sys, time
+sys.path.insert(0, sys.argv[2])
+from pathlib import Path
+from test_resume import train
+train(Path(sys.argv[1]), resume=False, pause=0.05, every=1)
+"""
+
+
+class Counter:
+    """A state besides the parameters, as a refreshed pool is."""
+
+    def __init__(self):
+        self.value = torch.zeros(())
+
+    def state(self):
+        return {"value": self.value.clone()}
+
+    def load_state(self, state):
+        self.value = state["value"]
+
+
+def problem():
+    gen = torch.Generator().manual_seed(0)
+    return {"weight": torch.randn(6, 4, generator=gen).requires_grad_(), "bias": torch.zeros(6, requires_grad=True)}
+
+
+def train(
+    folder: Path | None,
+    resume: bool = False,
+    pause: float = 0.0,
+    every: int = 5,
+    spec: str = "abc",
+    stop: int | None = None,
+) -> bytes:
+    """Two loops with Adam, data from a generator and a state of its own; returns the final bytes."""
+    run = Run(seed=3, folder=folder, resume=resume, every=every, key=spec)
+    masters, counter = problem(), Counter()
+    for phase, rate in (("warm", 0.05), ("train", 0.01)):
+        optimiser = torch.optim.AdamW(masters.values(), rate)
+        for step in run.steps(STEPS // 2, masters, optimiser, clip=1.0, phase=phase, extra={"counter": counter}):
+            x = torch.randn(8, 4, generator=run.generator("data"))
+            counter.value = counter.value + x.mean()
+            loss = (torch.tanh(x @ masters["weight"].T + masters["bias"]) - counter.value).pow(2).mean()
+            step.minimise(loss, parts={"count": counter.value})
+            time.sleep(pause)
+            if stop == step.index and phase == "train":
+                return b""
+    history = str([run.history[phase] for phase in ("warm", "train")]).encode()
+    return history + b"".join(p.detach().numpy().tobytes() for p in [*masters.values(), counter.value])
+
+
+@pytest.fixture(scope="module")
+def whole() -> bytes:
+    return train(None)
+
+
+def test_checkpoints_change_nothing(whole, tmp_path):
+    assert train(tmp_path / "c") == whole
+    assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["train-00000020", "warm-00000020"]
+    assert train(tmp_path / "c", resume=True) == whole
+
+
+@pytest.mark.parametrize("stop", [0, 7, 19])
+@pytest.mark.parametrize("every", [1, 5])
+def test_an_abandoned_run_resumes_to_the_same_bytes(whole, tmp_path, stop, every):
+    train(tmp_path, stop=stop, every=every)
+    assert train(tmp_path, resume=True) == whole
+
+
+@pytest.mark.parametrize("number", range(2))
+def test_a_killed_run_resumes_to_the_same_bytes(whole, tmp_path, number):
+    here = Path(__file__).parent
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(tmp_path), str(here)], env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    try:
+        deadline = time.time() + 120
+        while not list(tmp_path.glob("*-0*")) and time.time() < deadline and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(random.Random(number).uniform(0, 1.2))
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert process.returncode == -signal.SIGKILL, "the run ended before it could be killed"
+    assert checkpoint.all_of(tmp_path, "warm")
+    assert train(tmp_path, resume=True) == whole
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_no_pickle_is_written(tmp_path):
+    train(tmp_path)
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"state.json", "state.safetensors"}
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    train(tmp_path, stop=3, every=1)
+    with pytest.raises(EffaceError, match="another run") as caught:
+        train(tmp_path, resume=True, spec="xyz")
+    assert "\n" not in str(caught.value)
+    run = Run(folder=tmp_path, resume=True, key="abc")
+    other = {"weight": torch.zeros(2, requires_grad=True)}
+    with pytest.raises(EffaceError, match="other tensors"):
+        next(run.steps(STEPS // 2, other, torch.optim.Adam(other.values()), phase="warm"))
+
+
+def test_without_resume_a_run_starts_anew(whole, tmp_path):
+    train(tmp_path, stop=3, every=1, spec="old")
+    assert train(tmp_path) == whole
+    (tmp_path / "kept.txt").write_text("")
+    train(tmp_path, stop=0, every=99)
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["kept.txt", "warm-00000020"]
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path):
+    train(tmp_path)
+    path = tmp_path / "train-00000020" / "state.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DamagedArtifact, match="was changed"):
+        train(tmp_path, resume=True)
+
+
+def test_numbers_that_json_would_change_come_back(tmp_path):
+    weight = torch.ones(1, requires_grad=True)
+    optimiser = torch.optim.Adam([weight], 1e-3, betas=(0.5, 0.75))
+    weight.sum().backward()
+    optimiser.step()
+    tensors, content = checkpoint.pack_optimiser(optimiser)
+    checkpoint.save(tmp_path, "a", 1, tensors, content)
+    other = torch.optim.Adam([torch.ones(1, requires_grad=True)], 1.0)
+    checkpoint.unpack_optimiser(other, *checkpoint.load(tmp_path / "a-00000001"))
+    assert other.param_groups[0]["betas"] == (0.5, 0.75)
+    groups, state = (other.state_dict()[key] for key in ("param_groups", "state"))
+    assert groups == optimiser.state_dict()["param_groups"]
+    assert state == optimiser.state_dict()["state"]
+
+
+def test_a_solve_before_the_first_loop_does_not_keep_stale_checkpoints(tmp_path: Path) -> None:
+    for _ in range(2):
+        run = Run(seed=3, folder=tmp_path, every=1, key="abc")
+        run.record("solve", {"residual": 0.1})
+        weight = torch.zeros(2, requires_grad=True)
+        done = 0
+        for step in run.steps(4, {"weight": weight}, torch.optim.SGD([weight], 0.1)):
+            step.minimise((weight - 1).square().sum())
+            done += 1
+        assert done == 4

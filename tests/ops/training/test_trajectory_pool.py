@@ -1,0 +1,126 @@
+"""The pool: its tuples are what the frozen model says, at timesteps of the scheduler, drawn by a seed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from helpers.tiny import state_bytes, tiny_model
+
+from efface.core.errors import EffaceError
+from efface.core.seeds import derive_seed
+from efface.models.protocol import Conditioning
+from efface.ops.training.trajectory_pool import TrajectoryPool
+
+PROMPTS = ("a cat", "a gun")
+
+
+@pytest.fixture
+def pool(tiny):
+    return TrajectoryPool(tiny, PROMPTS, runs=2, steps=5, seed=9, batch=3)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_tuples_reproduce_predictions_exactly(prediction):
+    model = tiny_model(prediction=prediction)
+    pool = TrajectoryPool(model, ["a gun"], runs=1, steps=4, seed=3)
+    batch = pool.draw(8, generator())
+    empty = model.encode([""])
+    for i in range(8):
+        z, t = batch.z[i : i + 1], batch.t[i : i + 1]
+        joint = model.predict(torch.cat([z, z]), int(t), Conditioning.cat([batch.cond[i : i + 1], empty]))
+        assert torch.equal(joint.value[:1], batch.conditional[i : i + 1])
+        assert torch.equal(joint.value[1:], batch.unconditional[i : i + 1])
+
+
+def test_predictions_in_any_batch_agree(tiny, pool):
+    batch = pool.draw(12, generator())
+    conditional = tiny.predict(batch.z, batch.t, tiny.encode([PROMPTS[i] for i in batch.prompt]))
+    torch.testing.assert_close(conditional.value, batch.conditional, rtol=1e-4, atol=1e-5)
+    unconditional = tiny.predict(batch.z, batch.t, tiny.encode([""] * 12))
+    torch.testing.assert_close(unconditional.value, batch.unconditional, rtol=1e-4, atol=1e-5)
+
+
+def test_timesteps_are_the_schedulers_and_latents_lie_on_the_run(tiny):
+    pool = TrajectoryPool(tiny, ["a gun"], runs=1, steps=5, guidance=3.0, seed=9)
+    assert pool.timesteps.tolist() == tiny.scheduler.timesteps.tolist()
+    drawn = pool.draw(200, generator())
+    assert set(drawn.t.tolist()) == set(pool.timesteps.tolist())
+    points = list(
+        tiny.trajectory(tiny.encode(["a gun"]), steps=5, guidance=3.0, seeds=[derive_seed(9, "trajectory", 0)])
+    )
+    at = {point.t: point.z[0] for point in points}
+    assert all(torch.equal(z, at[t]) for z, t in zip(drawn.z, drawn.t.tolist(), strict=True))
+
+
+def test_draws_follow_the_generator(pool):
+    a, b = pool.draw(16, generator(1)), pool.draw(16, generator(1))
+    assert torch.equal(a.z, b.z)
+    assert not torch.equal(a.z, pool.draw(16, generator(2)).z)
+    assert not any(tensor.requires_grad for tensor in (a.z, a.conditional, a.unconditional, a.cond.states))
+
+
+def test_draws_from_some_prompts_and_timesteps(tiny, pool):
+    high = int(pool.timesteps[1])
+    batch = pool.draw(40, generator(), prompts=[1], band=(high, 1000))
+    assert set(batch.prompt.tolist()) == {1}
+    assert set(batch.t.tolist()) == set(pool.timesteps[:2].tolist())
+    torch.testing.assert_close(batch.cond.states[:1], tiny.encode(["a gun"]).states, rtol=1e-4, atol=1e-5)
+    for wrong in ({"prompts": [2]}, {"band": (2000, 3000)}):
+        with pytest.raises(EffaceError, match="no tuple"):
+            pool.draw(1, generator(), **wrong)
+    with pytest.raises(EffaceError, match="at least one prompt"):
+        TrajectoryPool(tiny, [])
+
+
+def test_even_over_prompts_and_timesteps(pool):
+    batch = pool.draw(4000, generator())
+    assert torch.bincount(batch.prompt).float().div(4000).sub(0.5).abs().max() < 0.05
+    assert all(abs(float((batch.t == t).float().mean()) - 0.2) < 0.04 for t in pool.timesteps)
+
+
+def test_memory_is_as_stated(pool):
+    assert len(pool) == 2 * 2 * 5
+    assert pool.nbytes == len(pool) * 12 * 4 * 8 * 8
+
+
+def test_refresh_replaces_the_oldest(tiny, pool):
+    before = pool.state()["runs"].clone()
+    pool.refresh(1)
+    after = pool.state()["runs"]
+    assert torch.equal(before[1:], after[1:])
+    assert not torch.equal(before[0], after[0])
+    fresh = TrajectoryPool(tiny, PROMPTS, runs=3, steps=5, seed=9, batch=1)
+    torch.testing.assert_close(fresh.state()["runs"][4], after[0], rtol=1e-3, atol=1e-4)
+
+
+@torch.no_grad()
+def test_a_student_that_samples_leaves_the_targets_to_the_original(tiny, pool):
+    sites = tiny.sites("cross_kv")
+    params = sites.own({name: weight * 3 for name, weight in sites.parameters.items()})
+    bytes_before, before = state_bytes(tiny), pool.state()["runs"].clone()
+    pool.refresh(4, params=params)
+    assert state_bytes(tiny) == bytes_before
+    assert not torch.allclose(before[:, 0, -1], pool.state()["runs"][:, 0, -1], atol=1e-3)
+    batch = pool.draw(10, generator())
+    own = tiny.predict(batch.z, batch.t, batch.cond)
+    torch.testing.assert_close(own.value, batch.conditional, rtol=1e-4, atol=1e-5)
+
+
+def test_state_goes_round(tiny, pool):
+    other = TrajectoryPool(tiny, PROMPTS, runs=2, steps=5, seed=1)
+    other.load_state(pool.state())
+    assert torch.equal(other.draw(9, generator()).z, pool.draw(9, generator()).z)
+
+
+def test_a_whole_run_in_the_order_of_its_steps(pool):
+    whole = pool.whole(3)
+    assert whole.t.tolist() == pool.timesteps.tolist()
+    assert whole.prompt.tolist() == [1] * 5
+    drawn = pool.draw(12, generator())
+    for i in range(12):
+        run = pool.whole(int(drawn.run[i]))
+        assert torch.equal(run.z[drawn.step[i]], drawn.z[i])

@@ -1,0 +1,72 @@
+"""Folders that are not as efface writes them: one line that names the file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from artifact_folder import EVALUATION
+
+from efface.core.errors import EffaceError
+from efface.reporting.page import write_report
+
+
+def refused(artifact: Path, *words: str) -> None:
+    with pytest.raises(EffaceError) as caught:
+        write_report(artifact)
+    for word in words:
+        assert word in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (artifact / "evidence" / "report.html").exists()
+
+
+def changed(path: Path, change: Callable[[Any], Any]) -> None:
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+
+
+def test_a_result_that_is_cut_short(artifact: Path) -> None:
+    path = artifact / "evidence" / EVALUATION / "result.json"
+    path.write_text(path.read_text()[:200])
+    refused(artifact, str(path), "evaluate again")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: {**data, "schema": 99},
+        lambda data: {**data, "scores": [{"metric": "rer"}]},
+        lambda data: {**data, "scores": 5},
+        lambda data: {**data, "thresholds": {**data["thresholds"], "erased": "0.8"}},
+    ],
+)
+def test_a_result_that_is_no_result(artifact: Path, change: Callable[[Any], Any]) -> None:
+    path = artifact / "evidence" / EVALUATION / "result.json"
+    changed(path, change)
+    refused(artifact, str(path), "evaluate again")
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("pictures.json", lambda rows: {"rows": rows}),
+        ("pictures.json", lambda rows: [{**rows[0], "prompt": None}]),
+        ("pictures.json", lambda rows: [{**rows[0], "asked": "knife"}]),
+        ("pictures.json", lambda rows: [{**rows[0], "after": "../../../../secret.png"}]),
+        ("interference.json", lambda rows: [{"n": 3}]),
+        ("../attacks/synonyms/attack.json", lambda data: {**data, "prompts": 3}),
+        ("../attacks/synonyms/attack.json", lambda data: {**data, "config": [3]}),
+        ("../../history.json", lambda data: [data]),
+    ],
+)
+def test_other_files(artifact: Path, name: str, change: Callable[[Any], Any]) -> None:
+    path = (artifact / "evidence" / EVALUATION / name).resolve()
+    changed(path, change)
+    refused(artifact, path.name, "not as efface writes it")
+
+
+def test_no_artifact(tmp_path: Path) -> None:
+    with pytest.raises(EffaceError, match="holds no erasure"):
+        write_report(tmp_path)
