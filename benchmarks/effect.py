@@ -2,7 +2,7 @@
 
 Every method, with its preset for pocket, erases every benchmark's concept; the synonyms attack (``--attack``: others) is tried; the test
 part is evaluated. ``--label esd-text --set sites=text_all`` measures a variant under a name of its own. Results go to
-``docs/results/<method>-<benchmark>-<seed>.json``, from which `docs/generate.py` makes the tables, and for pocket-weapon a picture to
+``docs/results/<method>-<benchmark>-<seed>.json``, from which `docs/generate.py` makes the tables, and for pocket-weapon an image to
 ``docs/methods/<method>.png``. A result that is there is not measured again: remove it first.
 """
 
@@ -23,16 +23,16 @@ from PIL import Image
 from efface import api
 from efface.api.validation import load_erasure
 from efface.benchmarks.benchmark import Benchmark
-from efface.cli.erase import settings_of
-from efface.core.concept import Concept, mentions
+from efface.cli.erase import parse_settings
+from efface.core.concept import Concept, find_mention
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
 from efface.core.registry import METHODS
 from efface.core.result import Result
-from efface.core.serialization import plain_dict
-from efface.execution import configuration
+from efface.core.serialization import to_jsonable_dict
+from efface.execution import resolve_config
 from efface.models.loading import load_model
-from efface.models.stable_diffusion import UNetModel
+from efface.models.stable_diffusion import StableDiffusionModel
 from efface.ops.training.progress import RichProgress
 from efface.reporting.image_grid import labelled_grid
 
@@ -42,7 +42,7 @@ PICTURED = ("name", "domain", "near", "other")
 
 
 def measure(
-    model: UNetModel, method: str, targets: dict[str, Path], seed: int, settings: dict[str, str], attacks: list[str], limit: int | None,
+    model: StableDiffusionModel, method: str, targets: dict[str, Path], seed: int, settings: dict[str, str], attacks: list[str], limit: int | None,
     to: str, keep: Path | None,
 ) -> None:  # fmt: skip
     """Erase the concepts of these benchmarks at once; then attack, evaluate and save the result of each, and that on another model."""
@@ -78,20 +78,20 @@ def measure(
                 few = None if attack == "synonyms" else limit
                 api.attack(artifact, attack, name, model=model, seed=seed, limit=few, progress=RichProgress())
             result = api.evaluate(artifact, name, model=model, progress=RichProgress())
-            result = Result(result.scores, {**result.about, **about}, result.thresholds)
+            result = Result(result.scores, {**result.metadata, **about}, result.thresholds)
             if target.name == f"{method}-pocket-weapon-0.json":
-                picture(next((artifact / "evidence").glob("pocket-weapon-test-*")), method)
+                image(next((artifact / "evidence").glob("pocket-weapon-test-*")), method)
             if to:
                 there = api.evaluate(moved, name, model=to, progress=RichProgress())
                 there.save(target.with_stem(f"{target.stem}-on-{to}"))
             result.save(target)
-            print(f"{target.stem}: {result.one_line()}", flush=True)
+            print(f"{target.stem}: {result.summary()}", flush=True)
 
 
 def check_kept(erasure: Erasure, method: str, settings: dict[str, str]) -> None:
     """Raises `EffaceError` where an erasure that was kept is of another configuration than the one to be measured."""
-    config, _ = configuration(METHODS.get(method), None, erasure.spec.model, settings)
-    if erasure.spec.config != plain_dict(asdict(config)):
+    config, _ = resolve_config(METHODS.get(method), None, erasure.spec.model, settings)
+    if erasure.spec.config != to_jsonable_dict(asdict(config)):
         raise EffaceError(f"{erasure.folder} was made with other settings: give --keep another folder")
 
 
@@ -101,12 +101,14 @@ def apart(concepts: list[Concept]) -> list[Concept]:
     def others(concept: Concept) -> list[str]:
         return [word for other in concepts if other is not concept for word in other.words]
 
-    return [replace(c, retain=tuple(r for r in c.retain if mentions(r, others(c)) is None)) for c in concepts]
+    return [
+        replace(c, retain=tuple(r for r in c.retain_prompts if find_mention(r, others(c)) is None)) for c in concepts
+    ]
 
 
-def picture(evidence: Path, method: str) -> None:
+def image(evidence: Path, method: str) -> None:
     """Three pairs of each group, before above after."""
-    rows = json.loads((evidence / "pictures.json").read_text())
+    rows = json.loads((evidence / "images.json").read_text())
     picks = [row for group in PICTURED for row in [r for r in rows if r["group"] == group][:3]]
     sheets, labels = [], []
     for when in ("before", "after"):
@@ -146,7 +148,7 @@ def main(
     ] = None,
 ) -> None:
     """Measure."""
-    names, chosen = list(benchmark or DEFAULT), settings_of(settings or [])
+    names, chosen = list(benchmark or DEFAULT), parse_settings(settings or [])
     attacks = [] if attack == ["none"] else attack or ["synonyms"]
     model = load_model("pocket")
     for seed in range(seeds):

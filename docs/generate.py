@@ -16,13 +16,13 @@ import typer.main
 from measured import measured
 
 from efface.benchmarks.benchmark import GROUPS, Benchmark, names
-from efface.benchmarks.benchmark import PARTS as PARTS_OF_A_BENCHMARK
+from efface.benchmarks.benchmark import SPLITS as PARTS_OF_A_BENCHMARK
 from efface.cli.main import app
-from efface.core.builtin_concepts import entry
+from efface.core.builtin_concepts import get_entry
 from efface.core.builtin_concepts import names as concept_names
 from efface.core.registry import ATTACKS, METHODS, Registry
 from efface.core.result import Result
-from efface.models.loading import embedded_folder
+from efface.models.loading import bundled_folder
 from efface.pocket_world import load_split, load_world
 from efface.reporting.tables import markdown_table
 
@@ -36,7 +36,7 @@ def percent(row: dict[str, float]) -> str:
 
 def pocket_tables() -> str:
     """What pocket reaches, from training_card.json."""
-    folder = embedded_folder("pocket")
+    folder = bundled_folder("pocket")
     card = json.loads((folder / "training_card.json").read_text())
     q = card["quality"]
     goals = {
@@ -53,7 +53,7 @@ def pocket_tables() -> str:
     ]
     lines += [
         f"| named object: the judge cannot tell | | {percent(q['named object, cannot tell'])} |",
-        f"| seconds a picture, batch 16, {q['settings']['threads']} threads | 0.3 | {q['seconds a picture']:.2f} |",
+        f"| seconds an image, batch 16, {q['settings']['threads']} threads | 0.3 | {q['seconds an image']:.2f} |",
         "",
         f"| judge ({q['judge id']}), fresh renderings, n = {q['judge']['n']} | object | background | style |",
         "|---|---|---|---|",
@@ -64,7 +64,7 @@ def pocket_tables() -> str:
         for k, v in q["judge"].items()
         if k in ("clean", "blurred", "noisy")
     ]
-    lines += ["", "| destroyed pictures | the judge cannot tell, or sees nothing | n |", "|---|---|---|"]
+    lines += ["", "| destroyed images | the judge cannot tell, or sees nothing | n |", "|---|---|---|"]
     lines += [
         f"| {k} | {v['cannot tell or nothing']:.1%} | {v['n']} |"
         for k, v in q["judge"].items()
@@ -72,11 +72,11 @@ def pocket_tables() -> str:
     ]
     lines += ["", "| text encoder: a class's members among the objects nearest to its word | |", "|---|---|"]
     lines += [f"| {k} | {v} |" for k, v in q["nearest to the hypernym"].items()]
-    lines += ["", "| trained | steps | pictures seen | parameters |", "|---|---|---|---|"]
+    lines += ["", "| trained | steps | images seen | parameters |", "|---|---|---|---|"]
     folder_of = {"clip": "text_encoder", "decoder": "vae"}
     for stage, row in card["stages"].items():
         lines.append(
-            f"| {stage} | {row['steps']:,} | {row['pictures seen']:,} | {card['parameters'][folder_of.get(stage, stage)]:,} |"
+            f"| {stage} | {row['steps']:,} | {row['images seen']:,} | {card['parameters'][folder_of.get(stage, stage)]:,} |"
         )
     return "\n".join(lines)
 
@@ -155,7 +155,7 @@ def page_of(registry: Registry, name: str) -> str:
         word
         for word, needed in (
             ("gradients", card.needs_gradient),
-            ("pictures of the anchor or concept", card.needs_images),
+            ("images of the anchor or concept", card.needs_images),
         )
         if needed
     ]
@@ -212,7 +212,7 @@ def _took(name: str) -> str:
     path = DOCS / "results" / f"{name}-pocket-weapon-0.json"
     if not path.is_file():
         return "not measured"
-    seconds = Result.load(path).about["cost"]["seconds"]
+    seconds = Result.load(path).metadata["cost"]["seconds"]
     return f"{seconds:.1f} s" if seconds < 60 else f"{seconds / 60:.1f} min"
 
 
@@ -232,7 +232,7 @@ def benchmark_tables() -> str:
         b = Benchmark.load(name)
         for part in PARTS_OF_A_BENCHMARK:
             counts = [sum(row.group == group for row in b.rows(part)) for group in GROUPS]
-            lines.append(f"| {name} | {b.version} | {b.about} | {part} | {' | '.join(map(str, counts))} |")
+            lines.append(f"| {name} | {b.version} | {b.description} | {part} | {' | '.join(map(str, counts))} |")
     return "\n".join(lines)
 
 
@@ -242,9 +242,9 @@ def concept_table() -> str:
         "| name | kind | other words | anchor | retain prompts | version | source |",
         "|---|---|---|---|---|---|---|",
     ]
-    for e in map(entry, concept_names()):
+    for e in map(get_entry, concept_names()):
         c = e.concept
-        cells = (e.name, c.kind, ", ".join(c.synonyms), c.anchor, len(c.retain), e.version, e.source)
+        cells = (e.name, c.kind, ", ".join(c.synonyms), c.anchor, len(c.retain_prompts), e.version, e.source)
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 

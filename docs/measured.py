@@ -21,18 +21,18 @@ def measured(name: str) -> list[str]:
     found: dict[int, dict[str, Result]] = {}
     for path in sorted(p for p in (DOCS / "results").glob(f"{name}-pocket-*.json") if "-on-" not in p.stem):
         result = Result.load(path)
-        found.setdefault(int(result.about["root_seed"]), {})[result.about["benchmark"]["name"]] = result
+        found.setdefault(int(result.metadata["root_seed"]), {})[result.metadata["benchmark"]["name"]] = result
     lines = []
     if results := found.get(0, {}):
-        costs = [float(result.about["cost"]["seconds"]) for result in results.values()]
-        cores = {int(result.about["cost"].get("threads", 2)) for result in results.values()}
+        costs = [float(result.metadata["cost"]["seconds"]) for result in results.values()]
+        cores = {int(result.metadata["cost"].get("threads", 2)) for result in results.values()}
         said = " or ".join({1: "one core", 2: "two cores"}.get(n, f"{n} cores") for n in sorted(cores))
         fast, slow = (f"{cost:.0f}" if cost >= 10 else f"{cost:.1f}" for cost in (min(costs), max(costs)))
         spent = f"{fast} to {slow} s each" if len(costs) > 1 else f"{fast} s"
         how = f"preset `pocket` where there is one, seed 0 (`python benchmarks/effect.py {name}`); {spent} on {said}"
         lines += ["", f"Measured on pocket, test part, {how}:"]
         lines += ["", markdown_table(results).strip(), "", "| benchmark | verdict |", "|---|---|"]
-        lines += [f"| {benchmark} | {result.one_line()} |" for benchmark, result in results.items()]
+        lines += [f"| {benchmark} | {result.summary()} |" for benchmark, result in results.items()]
     lines += (
         over_seeds(found)
         + searched(results)
@@ -49,7 +49,13 @@ def measured(name: str) -> list[str]:
 
 def over_seeds(found: dict[int, dict[str, Result]]) -> list[str]:
     """Where a benchmark was measured with several seeds: the mean, the lowest and the highest of each score."""
-    shown = (("rer", "name"), ("rer", "domain"), ("kept", "near"), ("kept", "other"), ("kept", "context"))
+    shown = (
+        ("rer", "name"),
+        ("rer", "domain"),
+        ("retention", "near"),
+        ("retention", "other"),
+        ("retention", "context"),
+    )
     attacks = [("asr_post", attack) for attack in ATTACKS.names()]
     by_benchmark: dict[str, list[Result]] = {}
     for results in found.values():
@@ -126,7 +132,7 @@ def together(name: str) -> list[str]:
     paths = sorted((DOCS / "results").glob(f"{name}-together-pocket-*.json"))
     if not paths:
         return []
-    results = {str(result.about["benchmark"]["name"]): result for result in map(Result.load, paths)}
+    results = {str(result.metadata["benchmark"]["name"]): result for result in map(Result.load, paths)}
     head = (
         f"The concepts of these benchmarks erased at once (`python benchmarks/effect.py {name} --together --attack none --benchmark ...`), "
         "seed 0; of each benchmark, the prompts for another of the concepts are left out:"
@@ -136,12 +142,14 @@ def together(name: str) -> list[str]:
 
 def transferred(name: str) -> list[str]:
     """What a method's erasures do on another model that shares the text encoder, beside what they do on their own."""
-    groups, lines = (("rer", "name"), ("rer", "domain"), ("kept", "near"), ("kept", "other")), []
+    groups, lines = (("rer", "name"), ("rer", "domain"), ("retention", "near"), ("retention", "other")), []
     for path in sorted((DOCS / "results").glob(f"{name}-pocket-*-on-*.json")):
         own, _, to = path.stem.partition("-on-")
         there, here = Result.load(path), Result.load(path.with_stem(own))
         cells = [f"{_short(here, *g)} / {_short(there, *g)}" for g in groups]
-        lines.append(f"| {there.about['benchmark']['name']} | {here.about['root_seed']} | {to} | {' | '.join(cells)} |")
+        lines.append(
+            f"| {there.metadata['benchmark']['name']} | {here.metadata['root_seed']} | {to} | {' | '.join(cells)} |"
+        )
     if not lines:
         return []
     head = [
@@ -172,7 +180,7 @@ def varied(name: str) -> list[str]:
         (DOCS / "methods" / f"{name}-ablation.svg").write_text(
             plot(rows, f"{name} on {about['benchmark']}, {about['part']} part")
         )
-    few = f", {about['limit']} pictures a group" if about["limit"] else ""
+    few = f", {about['limit']} images a group" if about["limit"] else ""
     given = f" --benchmark {about['benchmark']}" + (f" --limit {about['limit']}" if about["limit"] else "")
     given += "".join(f" --set {key}={value}" for key, value in about.get("settings", {}).items())
     given += "".join(f" --attack {attack}" for attack in about.get("attacks", ()))

@@ -10,18 +10,16 @@ from helpers.tiny import tiny_model
 
 from efface.detectors.pocket_judge import Judge, load_judge
 from efface.models.loading import load_model
-from efface.models.stable_diffusion import UNetModel
-from efface.ops.editing.change_check import effect_check
+from efface.models.stable_diffusion import StableDiffusionModel
+from efface.ops.editing.change_check import change_check
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _quiet(tmp_path_factory: pytest.TempPathFactory) -> None:
     torch.manual_seed(0)
     base = tmp_path_factory.getbasetemp()
-    shared = (
-        base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    )  # pytest-xdist's workers draw the same pictures
-    os.environ["EFFACE_CACHE"] = str(shared / "pictures")
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # pytest-xdist's workers draw the same images
+    os.environ["EFFACE_CACHE"] = str(shared / "images")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -29,13 +27,13 @@ def _few_steps(request: pytest.FixtureRequest) -> Iterator[None]:
     """Hundreds of erasures are made here: the check that something changed, which ends each of them, and the look draw little."""
     with pytest.MonkeyPatch.context() as patch:
         if "not effect" in request.config.option.markexpr:
-            patch.setattr("efface.execution.effect_check", partial(effect_check, steps=3))
-            patch.setattr("efface.benchmarks.quick_evaluation.PICTURES", 6)
+            patch.setattr("efface.execution.change_check", partial(change_check, steps=3))
+            patch.setattr("efface.benchmarks.quick_evaluation.NUM_IMAGES", 6)
         yield
 
 
 @pytest.fixture(scope="session")
-def pocket() -> UNetModel:
+def pocket() -> StableDiffusionModel:
     return load_model("pocket", device="cpu")
 
 
@@ -54,5 +52,5 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
-def tiny() -> UNetModel:
+def tiny() -> StableDiffusionModel:
     return tiny_model()

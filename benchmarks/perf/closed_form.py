@@ -20,7 +20,7 @@ import typer
 from torch import Tensor
 
 import efface.methods.speed as speed
-from efface.ops.closed_form import GramAccumulator, LowRank, Pairs, Preserve, Problem, Refined, k_means
+from efface.ops.closed_form import GramAccumulator, LowRank, Pairs, Preserve, PriorRefinement, Problem, k_means
 from efface.ops.closed_form.to_edits import layered_edit, low_rank_edit
 
 WIDTH, LAYERS = 768, [320] * 10 + [640] * 10 + [1280] * 12
@@ -72,7 +72,7 @@ def with_speed(layers: dict[str, Tensor], concepts: int, retained: int, refine: 
     """Seconds of SPEED for so many concepts, from states to the artifact's tensors."""
     pairs = Pairs(states(concepts, 1), states(concepts, 2), torch.full((concepts,), 1 / concepts))
     kept, empty = states(retained, 3).double(), states(77, 4).double()
-    config = speed.Config(beta=0.05, threshold=0.8)
+    config = speed.Config(ridge=0.05, eigenvalue_threshold=0.8)
     sites: Any = SimpleNamespace(
         parameters={n: w for i, (n, w) in enumerate(layers.items()) if i % 2}, component="unet"
     )
@@ -80,12 +80,18 @@ def with_speed(layers: dict[str, Tensor], concepts: int, retained: int, refine: 
     def work() -> None:
         held = torch.cat([empty[:, :1], k_means(empty[:, 1:], 3, torch.Generator().manual_seed(0))], dim=1)
         if not refine:
-            low_rank_edit(speed.within(pairs, kept @ kept.T / retained, held, config).solve(), sites, shared=False)
+            low_rank_edit(
+                speed.null_space_problem(pairs, kept @ kept.T / retained, held, config).solve(), sites, shared=False
+            )
             return
-        provisional, refined, generator = Problem(pairs, ridge=1.0).solve(), Refined(), torch.Generator().manual_seed(0)
+        provisional, refined, generator = (
+            Problem(pairs, ridge=1.0).solve(),
+            PriorRefinement(),
+            torch.Generator().manual_seed(0),
+        )
         edits: dict[str, LowRank] = {}
         for name, w in sites.parameters.items():
-            edits[name] = speed.within(
+            edits[name] = speed.null_space_problem(
                 pairs, refined.gram(w.double(), provisional, kept, generator), held, config
             ).solve()
         layered_edit(edits, sites)

@@ -26,7 +26,7 @@ from stand_ins import Clock, Peak, random_pipeline
 from efface.core.errors import EffaceError
 from efface.core.io import atomic_write_json, read_json
 from efface.models.loading import DTYPES
-from efface.models.stable_diffusion import UNetModel
+from efface.models.stable_diffusion import StableDiffusionModel
 
 GOALS = {
     "ratio_as_published": ">= 62.1, aim 100", "ratio_without_pool": "AdvUnlearn: aim 10", "peak_gb": "<= 8 in bf16 on a GPU",
@@ -55,7 +55,7 @@ def machine(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
     return {**found, "dtype": str(dtype).removeprefix("torch."), "python": platform.python_version()}
 
 
-def sizes(model: UNetModel) -> dict[str, Any]:
+def sizes(model: StableDiffusionModel) -> dict[str, Any]:
     """What was measured on."""
     millions = {name: sum(p.numel() for p in part.parameters()) / 1e6 for name, part in model.components.items()}
     total = sum(p.nbytes for part in model.components.values() for p in part.parameters())
@@ -149,7 +149,7 @@ def main(
     console = Console(stderr=True)
     console.print(f"building a {'narrow' if tiny else 'full-size'} model with random weights on {device} in {dtype}")
     before = Peak(where).gigabytes()
-    model = UNetModel(random_pipeline(where, kind, tiny), "random")
+    model = StableDiffusionModel(random_pipeline(where, kind, tiny), "random")
     settings = {
         "batch": batch, "search_steps_measured": few if search_steps < 0 else search_steps,
         "guided_steps_measured": few if guided_steps < 0 else guided_steps, "rounds": rounds or (5 if gpu else 1),

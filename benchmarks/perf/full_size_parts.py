@@ -16,13 +16,13 @@ from torch import Tensor
 import efface.attacks.outside_in as unlearn_diff
 import efface.methods.advunlearn as advunlearn
 import efface.methods.sage as sage
-from efface.core.concept import SLOT
+from efface.core.concept import PLACEHOLDER
 from efface.models.loading import load_model
-from efface.ops.adversarial.embedding_attack import Search, inside_out
-from efface.ops.text.concept_prompts import Runs, Sentences
+from efface.ops.adversarial.embedding_attack import EmbeddingAttack, inside_out
+from efface.ops.text.concept_prompts import ConceptPrompts, TrajectoryConfig
 from efface.ops.text.similarity import Similarity
-from efface.ops.text.soft_prompts import embedding_table, single_words
-from efface.ops.text.templates import library
+from efface.ops.text.soft_prompts import embedding_table, single_token_words
+from efface.ops.text.templates import template_library
 from efface.ops.training.student import Student
 from efface.ops.training.trajectory_pool import TrajectoryPool
 
@@ -38,7 +38,7 @@ class Bench(Timing):
         trained = sum(master.nbytes for master in student.masters.values())
         del student
         weights = sum(p.nbytes for part in self.model.components.values() for p in part.parameters())
-        pool = self.pooled_prompts * self.config.sampler_steps * 3 * self.model.initial_noise([0]).nbytes
+        pool = self.pooled_prompts * self.config.num_inference_steps * 3 * self.model.initial_noise([0]).nbytes
         found = self.sage_pooled
         return {
             "peak_gb": {"value": found["peak"], "how": "measured", "from": f"{found['what']}, {2 * self.rounds} steps"},
@@ -48,29 +48,38 @@ class Bench(Timing):
 
     def search(self) -> dict[str, Any]:
         """The same batch of sentences, searched inside-out, and outside-in in three forms."""
-        templates = [t for t in library(CONCEPT.kind) if t != SLOT][: self.batch]
-        runs, student = Runs(1, self.config.sampler_steps, self.config.guidance), Student(self.model, self.config.sites)
+        templates = [t for t in template_library(CONCEPT.kind) if t != PLACEHOLDER][: self.batch]
+        runs, student = (
+            TrajectoryConfig(1, self.config.num_inference_steps, self.config.guidance_scale),
+            Student(self.model, self.config.target_modules),
+        )
         found = {"inside_out": self.inside(templates, runs, student)}
         for name, states in (("outside_in_pooled", Filled), ("outside_in_as_published", Resampled)):
             found[name] = self.outside(templates, runs, student, states)
             self.keep(found)
-        found["outside_in_unlearn_diff"] = self.with_pictures(templates)
+        found["outside_in_unlearn_diff"] = self.with_images(templates)
         for form in ("pooled", "as_published", "unlearn_diff"):
             found[f"ratio_{form}"] = ratio(found[f"outside_in_{form}"], found["inside_out"])
         return found
 
-    def inside(self, templates: list[str], runs: Runs, student: Student) -> dict[str, Any]:
+    def inside(self, templates: list[str], runs: TrajectoryConfig, student: Student) -> dict[str, Any]:
         """SAGE's own search, whole."""
         self.say("inside-out")
         about, clock = self.about(templates, runs, Filled), Clock(self.model.device)
-        how = Search(self.config.objective, self.config.domain, self.full, self.config.attack_lr, self.config.free)
-        similarity, table = Similarity(self.model, self.config.similarity), embedding_table(self.model)
+        how = EmbeddingAttack(
+            self.config.attack_objective,
+            self.config.concept_weight,
+            self.full,
+            self.config.attack_learning_rate,
+            self.config.attack_tokens,
+        )
+        similarity, table = Similarity(self.model, self.config.attack_similarity), embedding_table(self.model)
         with clock.measure("search"):
             inside_out(
                 how,
                 about.frames,
                 about.alone,
-                erased=student.frozen(),
+                erased=student.frozen_encoder(),
                 original=self.model.encode,
                 table=table,
                 similarity=similarity,
@@ -78,16 +87,16 @@ class Bench(Timing):
         return number(clock.seconds["search"], False, self.source(self.full, clock))
 
     def outside(
-        self, templates: list[str], runs: Runs, student: Student, states: type[TrajectoryPool]
+        self, templates: list[str], runs: TrajectoryConfig, student: Student, states: type[TrajectoryPool]
     ) -> dict[str, Any]:
         """AdvUnlearn's search, ``min_d || e(z_t, t, E([d, c])) - e(z_t, t, E*(c)) ||^2``, a new z_t each step."""
         self.say(f"outside-in, {'from the pool' if states is Filled else 'as published'}")
-        clock, config = Clock(self.model.device), advunlearn.Config(batch=self.batch, attack_steps=self.steps)
+        clock, config = Clock(self.model.device), advunlearn.Config(batch_size=self.batch, attack_steps=self.steps)
         self.begin(clock)
         about, first = self.about(templates, runs, states), self.about(templates, runs, Filled)
-        drawn = first.pool.draw_each(range(len(templates)), torch.Generator().manual_seed(0))
+        drawn = first.pool.sample_each(range(len(templates)), torch.Generator().manual_seed(0))
         with clock.measure("all"):
-            attack = clock.wrapped("search", advunlearn.attack, clock)
+            attack = clock.wrapped("search", advunlearn.search_prefix, clock)
             attack(
                 self.model,
                 student,
@@ -99,34 +108,34 @@ class Bench(Timing):
             )
         return self.step_of([clock.seconds["all"]], clock, self.steps, "search")
 
-    def with_pictures(self, templates: list[str]) -> dict[str, Any]:
-        """UnlearnDiffAtk's search towards pictures drawn before, whose drawing is left out."""
+    def with_images(self, templates: list[str]) -> dict[str, Any]:
+        """UnlearnDiffAtk's search towards images drawn before, whose drawing is left out."""
         self.say("outside-in, UnlearnDiffAtk")
         clock, clean = Clock(self.model.device), self.model.initial_noise(list(range(len(templates))))
         tokens = self.model.tokenize([t.format(CONCEPT.name) for t in templates])
-        words, config = single_words(self.model), unlearn_diff.Config(levels=1, steps=self.steps)
+        words, config = single_token_words(self.model), unlearn_diff.Config(num_timesteps=1, steps=self.steps)
         with clock.measure("search"):
-            unlearn_diff.search(self.model, tokens, clean, words, config, torch.Generator().manual_seed(0))
+            unlearn_diff.search_tokens(self.model, tokens, clean, words, config, torch.Generator().manual_seed(0))
         return number(
             clock.seconds["search"] * self.full / self.steps, self.steps != self.full, self.source(self.steps, clock)
         )
 
-    def about(self, templates: list[str], runs: Runs, states: type[TrajectoryPool]) -> Sentences:
+    def about(self, templates: list[str], runs: TrajectoryConfig, states: type[TrajectoryPool]) -> ConceptPrompts:
         """The sentences, with their states."""
         with states_from(states):
-            return Sentences.of(self.model, [CONCEPT.name], templates, runs, 0, named=CONCEPT.name)
+            return ConceptPrompts.of(self.model, [CONCEPT.name], templates, runs, 0, named=CONCEPT.name)
 
     def step(self) -> dict[str, Any]:
         """One step of SAGE and of AdvUnlearn, with states from the pool and with each sampled when it is needed."""
         pooled = self.sage_pooled
-        found = {"guided_step_a_picture": pooled["guided"], "sage_warm_up": pooled["warm"], "sage": pooled["attacked"]}
+        found = {"guided_step_a_image": pooled["guided"], "sage_warm_up": pooled["warm"], "sage": pooled["attacked"]}
         for name, states in (("advunlearn", Filled), ("advunlearn_without_pool", Resampled)):
             self.say(name.replace("_", " "))
-            config = advunlearn.Config(steps=self.rounds, warmup=0, attack_steps=self.steps)
+            config = advunlearn.Config(steps=self.rounds, warmup_steps=0, attack_steps=self.steps)
             found[name] = self.step_of(*self.trained(advunlearn, config, states), self.steps, "steps of 1 + 5 prompts")
             self.keep(found)
         self.say("SAGE without the pool")
-        plain = sage.Config(batch=self.batch, steps=self.rounds, warmup=0)
+        plain = sage.Config(batch_size=self.batch, steps=self.rounds, warmup_steps=0)
         found["sage_without_pool"] = self.step_of(*self.trained(sage, plain, Resampled), self.full, "steps")
         for name in ("sage", "advunlearn"):
             found[f"{name}_ratio_without_pool"] = ratio(found[f"{name}_without_pool"], found[name])
@@ -137,11 +146,11 @@ class Bench(Timing):
         config, found = self.config, self.sage_pooled
         plain, attacked = (found[kind]["seconds"] / 60 for kind in ("warm", "attacked"))
         parts = {
-            "warm_up": (config.warmup * plain, f"{config.warmup} steps as the {self.rounds} measured"),
-            "attacked": ((config.steps - config.warmup) * attacked, f"{config.steps - config.warmup} steps as the {self.rounds} measured"),
+            "warm_up": (config.warmup_steps * plain, f"{config.warmup_steps} steps as the {self.rounds} measured"),
+            "attacked": ((config.steps - config.warmup_steps) * attacked, f"{config.steps - config.warmup_steps} steps as the {self.rounds} measured"),
             "pools": (
-                self.pooled_prompts * config.sampler_steps * found["guided"]["seconds"] / 60,
-                f"{self.pooled_prompts} prompts, {config.sampler_steps} guided steps each, as the one measured",
+                self.pooled_prompts * config.num_inference_steps * found["guided"]["seconds"] / 60,
+                f"{self.pooled_prompts} prompts, {config.num_inference_steps} guided steps each, as the one measured",
             ),
         }  # fmt: skip
         rows = {

@@ -15,10 +15,10 @@ from stand_ins import Clock, Filled, Peak, Resampled, StepTimes, states_from
 import efface.methods.advunlearn as advunlearn
 import efface.methods.sage as sage
 import efface.ops.adversarial.warm_start as earlier
-from efface.core.concept import SLOT, Concept
+from efface.core.concept import PLACEHOLDER, Concept
 from efface.core.spec import RunSpec
-from efface.models.stable_diffusion import UNetModel
-from efface.ops.text.templates import library
+from efface.models.stable_diffusion import StableDiffusionModel
+from efface.ops.text.templates import template_library
 from efface.ops.training.run import Run
 from efface.ops.training.trajectory_pool import TrajectoryPool
 
@@ -27,7 +27,7 @@ NOUNS = (
     "train", "car", "bicycle", "bridge", "road", "house", "garden", "kitchen", "cup", "plate", "spoon", "book", "clock", "coat", "hat",
     "shoe", "ball",
 )  # fmt: skip
-CONCEPT = Concept("church", retain=tuple(f"a photo of a {noun}" for noun in NOUNS))
+CONCEPT = Concept("church", retain_prompts=tuple(f"a photo of a {noun}" for noun in NOUNS))
 INNER = {"sage": (earlier, "inside_out"), "advunlearn": (advunlearn, "attack")}
 """Where each method's search is called by its name."""
 
@@ -51,7 +51,7 @@ def ratio(slow: dict[str, Any], fast: dict[str, Any]) -> dict[str, Any]:
 class Timing:
     """A model, how much of each thing is measured, and the GB in use before there was a model."""
 
-    model: UNetModel
+    model: StableDiffusionModel
     batch: int
     search_steps_measured: int
     guided_steps_measured: int
@@ -62,10 +62,12 @@ class Timing:
     config: sage.Config = field(init=False)
 
     def __post_init__(self) -> None:
-        self.config = sage.Config(batch=self.batch)
+        self.config = sage.Config(batch_size=self.batch)
         self.full = self.config.attack_steps
         self.steps = self.search_steps_measured or self.full
-        self.due = (self.config.sampler_steps + 1) / 2  # guided steps to a state, on average over evenly drawn ones
+        self.due = (
+            self.config.num_inference_steps + 1
+        ) / 2  # guided steps to a state, on average over evenly drawn ones
 
     def run_for(self, method: str, clock: Clock) -> Run:
         """A run that times its steps."""
@@ -116,15 +118,15 @@ class Timing:
             cond = self.model.encode([CONCEPT.name] * rows)
             self.model.predict(self.model.initial_noise([0]), 1, cond[:1])  # the first pass of all is slower
         points = self.model.trajectory(
-            cond, steps=self.config.sampler_steps, guidance=self.config.guidance, seeds=range(rows)
+            cond, steps=self.config.num_inference_steps, guidance=self.config.guidance_scale, seeds=range(rows)
         )
         next(points)
-        self.say(f"one guided step of {rows} pictures")
+        self.say(f"one guided step of {rows} images")
         with clock.measure("guided"):
             next(points)
         points.close()  # type: ignore[attr-defined]
         steps, times = self.trained(
-            sage, sage.Config(batch=self.batch, steps=2 * self.rounds, warmup=self.rounds), Filled
+            sage, sage.Config(batch_size=self.batch, steps=2 * self.rounds, warmup_steps=self.rounds), Filled
         )
         warm, attacked = fmean(steps[: self.rounds]), fmean(steps[self.rounds :])
         said = f"{self.rounds} step{'s' * (self.rounds > 1)}"
@@ -132,10 +134,10 @@ class Timing:
             "peak": held.gigabytes(), "what": held.what,
             "guided": number(clock.seconds["guided"] / rows, False, f"one step of {rows}, two passes each"),
             "warm": number(warm, False, f"{said} of {self.batch} sentences"),
-            "attacked": number(attacked, False, f"{said}, {self.source(self.full, times)}, {self.batch} + {self.config.plain} sentences"),
+            "attacked": number(attacked, False, f"{said}, {self.source(self.full, times)}, {self.batch} + {self.config.clean_batch_size} sentences"),
         }  # fmt: skip
 
     @property
     def pooled_prompts(self) -> int:
         """How many prompts SAGE's two pools have: the concept's sentences, the retained prompts and the empty one."""
-        return len([t for t in library(CONCEPT.kind) if t != SLOT]) + len(CONCEPT.retain) + 1
+        return len([t for t in template_library(CONCEPT.kind) if t != PLACEHOLDER]) + len(CONCEPT.retain_prompts) + 1

@@ -15,8 +15,8 @@ import typer
 from efface.core.concept import Concept
 from efface.methods.esd import PRESETS, Config
 from efface.models.loading import load_model
-from efface.ops.training.student import Student
 from efface.ops.targets import neg_guidance
+from efface.ops.training.student import Student
 from efface.ops.training.trajectory_pool import TrajectoryPool
 
 
@@ -35,13 +35,13 @@ def main(sites: str = "cross_all") -> None:
     """Measure ten steps of ESD on pocket and print JSON."""
     model, config = load_model("pocket"), Config(**PRESETS["pocket"])  # type: ignore[arg-type]
     base = live()
-    pool = TrajectoryPool(model, Concept("weapon").expand(), runs=2, steps=config.sampler_steps)
+    pool = TrajectoryPool(model, Concept("weapon").render_prompts(), runs=2, steps=config.num_inference_steps)
     pooled = live()
     student = Student(model, sites)
     trained = sum(p.nbytes for p in student.parameters())
     optimiser = torch.optim.Adam(student.parameters(), lr=1e-5)
     for _ in range(10):
-        batch = pool.draw(8, torch.Generator().manual_seed(0))
+        batch = pool.sample(8, torch.Generator().manual_seed(0))
         target = neg_guidance(batch.unconditional, batch.conditional, batch.unconditional, 1.0)
         (student.predict(batch.z, batch.t, batch.cond).value - target).square().mean().backward()
         optimiser.step()

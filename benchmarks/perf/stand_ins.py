@@ -20,7 +20,7 @@ from efface.core.seeds import derive_seed
 from efface.models import loading
 from efface.models.protocol import Params
 from efface.models.single_file import clip_tokenizer
-from efface.ops.training.trajectory_pool import Batch, TrajectoryPool
+from efface.ops.training.trajectory_pool import TrajectoryBatch, TrajectoryPool
 
 SD1 = Path(loading.__file__).parent / "data" / "original" / "sd1"
 NARROW: dict[str, dict[str, Any]] = {
@@ -138,7 +138,7 @@ class Resampled(Filled):
     def _draw_runs(self, numbers: Sequence[int], params: Params | None) -> Tensor:
         return super()._draw_runs(numbers[:1], params)[:, :, :, :1, :1, :1].expand(len(numbers), -1, -1, -1, -1, -1)
 
-    def _batch(self, runs: Tensor, steps: Tensor) -> Batch:
+    def _batch(self, runs: Tensor, steps: Tensor) -> TrajectoryBatch:
         due, cls, device = int(steps[0]) + 1, type(self), self.model.device
         prompt = (runs % len(self.prompts)).to(device)
         seeds = [derive_seed(self.seed, "resampled", cls.made, row) for row in range(len(runs))]
@@ -148,7 +148,7 @@ class Resampled(Filled):
             points = self.model.trajectory(self.cond[prompt], steps=self.steps, guidance=self.guidance, seeds=seeds)
             point = list(islice(points, last))[-1]
         t = torch.full((len(runs),), point.t, device=device)
-        return Batch(
+        return TrajectoryBatch(
             point.z, t, prompt, self.cond[prompt], point.conditional.value, point.unconditional.value, runs, steps
         )
 

@@ -15,43 +15,43 @@ from typing import Any
 
 import torch
 
-from efface.benchmarks.quick_evaluation import in_words, look
-from efface.core.attack_set import AttackSet, Budget, Task
+from efface.benchmarks.quick_evaluation import quick_evaluate, summarize
+from efface.core.attack_set import AttackSet, AttackTask, Budget
 from efface.core.concept import Concept
-from efface.core.config import configure, preset_for
+from efface.core.config import build_config, resolve_preset
 from efface.core.erasure import Cost, Erasure
 from efface.core.errors import EffaceError
 from efface.core.io import atomic_write_json, read_json
-from efface.core.method_card import Card
+from efface.core.method_card import MethodCard
 from efface.core.seeds import derive_seed
 from efface.core.spec import RunSpec
-from efface.models.editable import Editable
-from efface.models.loading import kin
-from efface.models.memory import enough_memory
-from efface.models.parameter_groups import SECOND
-from efface.ops.adversarial.attack_context import AttackRun, before, under_attack
-from efface.ops.editing.apply import applied_to, check_base
+from efface.models.editable import EditableModel
+from efface.models.loading import base_bundled_model
+from efface.models.memory import oom_as_user_error
+from efface.models.parameter_groups import TEXT_ENCODER_2
+from efface.ops.adversarial.attack_context import AttackContext, erasure_applied, snapshot_originals
+from efface.ops.editing.apply import active_erasures, check_base
 from efface.ops.editing.apply_edits import SAMPLER
-from efface.ops.editing.change_check import effect_check
-from efface.ops.text.concept_tokens import check_whole
+from efface.ops.editing.change_check import change_check
+from efface.ops.text.concept_tokens import check_fits_context
 from efface.ops.training.progress import Progress, Silent
 from efface.ops.training.run import Run
 
 LOWER = "lower batch and what else is drawn or trained at once (--set batch=1), or choose a smaller dtype (--dtype bfloat16)"
 
 
-def configuration(function: object, preset: str | None, model: str, overrides: Mapping[str, Any]) -> tuple[Any, str]:
+def resolve_config(function: object, preset: str | None, model: str, overrides: Mapping[str, Any]) -> tuple[Any, str]:
     """The configuration of a registered function, from the ``Config`` and ``PRESETS`` beside it, and the preset's name.
 
     Raises:
         UnknownName: no such preset or field. EffaceError: a value of another type.
     """
     module: Any = sys.modules[str(getattr(function, "__module__", ""))]
-    chosen = preset_for(module.PRESETS, preset, kin(model))
-    return configure(module.Config, module.PRESETS, chosen, overrides), chosen
+    chosen = resolve_preset(module.PRESETS, preset, base_bundled_model(model))
+    return build_config(module.Config, module.PRESETS, chosen, overrides), chosen
 
 
-def check_family(function: Any, model: Editable) -> None:
+def check_family(function: Any, model: EditableModel) -> None:
     """Raises `EffaceError` unless a method or attack supports the model, by the families of the ``CARD`` beside it."""
     card = _card(function)
     if card is not None and model.family not in card.families:
@@ -60,22 +60,22 @@ def check_family(function: Any, model: Editable) -> None:
         )
 
 
-def _card(function: Any) -> Card | None:
+def _card(function: Any) -> MethodCard | None:
     """The ``CARD`` beside a method or attack; a function of a user's own may have none."""
-    found: Card | None = getattr(sys.modules[str(getattr(function, "__module__", ""))], "CARD", None)
+    found: MethodCard | None = getattr(sys.modules[str(getattr(function, "__module__", ""))], "CARD", None)
     return found
 
 
-def make(
-    model: Editable, concepts: tuple[Concept, ...], out: Path, function: Any, *, preset: str | None, overrides: Mapping[str, Any],
+def run_method(
+    model: EditableModel, concepts: tuple[Concept, ...], out: Path, function: Any, *, preset: str | None, overrides: Mapping[str, Any],
     seed: int, resume: bool, overwrite: bool, progress: Progress | None,
 ) -> Erasure:  # fmt: skip
     """Runs a method, checks its effect, and saves the erasure; checkpoints lie beside ``out`` until it is there."""
     check_family(function, model)
-    check_whole(model, concepts)
-    config, chosen = configuration(function, preset, model.name, overrides)
+    check_fits_context(model, concepts)
+    config, chosen = resolve_config(function, preset, model.name, overrides)
     spec = RunSpec(model.name, model.fingerprint(), function.__name__, asdict(config), concepts, seed, chosen)
-    return made(
+    return run_and_save(
         model,
         spec,
         out,
@@ -86,8 +86,8 @@ def make(
     )
 
 
-def made(
-    model: Editable, spec: RunSpec, out: Path, work_of: Callable[[Run], Erasure], *, resume: bool, overwrite: bool,
+def run_and_save(
+    model: EditableModel, spec: RunSpec, out: Path, work_of: Callable[[Run], Erasure], *, resume: bool, overwrite: bool,
     progress: Progress | None,
 ) -> Erasure:  # fmt: skip
     """Does a run's work, checks its effect and saves the erasure."""
@@ -96,31 +96,33 @@ def made(
     began, clock = time.perf_counter(), work / "seconds.json"
     earlier = float(str(read_json(clock))) if resume and clock.is_file() else 0.0
     try:
-        with enough_memory(LOWER):
+        with oom_as_user_error(LOWER):
             erasure = work_of(run)
     finally:
         seconds = earlier + time.perf_counter() - began
         if work.is_dir():
             with suppress(EffaceError):  # a full disk has an error of its own to tell
                 atomic_write_json(clock, seconds)
-    erasure = replace(erasure, cost=Cost(seconds, peak_memory()))
-    erasure, line = checked(model, erasure, progress)
+    erasure = replace(erasure, cost=Cost(seconds, measure_peak_memory()))
+    erasure, line = with_change_check(model, erasure, progress)
     history = json.dumps(run.history).encode()
-    saved = erasure.save(out, readme=readme(erasure, line), files={"history.json": history}, overwrite=overwrite)
+    saved = erasure.save(out, readme=render_readme(erasure, line), files={"history.json": history}, overwrite=overwrite)
     shutil.rmtree(work, ignore_errors=True)
     return saved
 
 
-def checked(model: Editable, erasure: Erasure, progress: Progress | None, **more: Any) -> tuple[Erasure, str]:
+def with_change_check(
+    model: EditableModel, erasure: Erasure, progress: Progress | None, **more: Any
+) -> tuple[Erasure, str]:
     """The erasure with its effect check, and the check in one line."""
-    effect = effect_check(model, erasure, seed=derive_seed(erasure.spec.seed, "effect") % 2**31)
-    seen = look(model, erasure, progress)
-    line = effect.one_line() + (f"; {in_words(seen)}" if seen else "")
+    effect = change_check(model, erasure, seed=derive_seed(erasure.spec.seed, "effect") % 2**31)
+    seen = quick_evaluate(model, erasure, progress)
+    line = effect.summary() + (f"; {summarize(seen)}" if seen else "")
     return replace(erasure, effect={**effect.to_dict(), "look": seen, "verdict": line, **more}), line
 
 
-def carry_over(
-    model: Editable, erasure: Erasure, out: Path, *, force: bool, overwrite: bool, progress: Progress | None
+def transfer_erasure(
+    model: EditableModel, erasure: Erasure, out: Path, *, force: bool, overwrite: bool, progress: Progress | None
 ) -> Erasure:
     """The same edits as an erasure for another model; what they edit must be what they were made for, unless it is forced."""
     base = model.fingerprint()
@@ -136,12 +138,12 @@ def carry_over(
         )
     spec = replace(erasure.spec, model=model.name, base=base)
     said = {"from": erasure.spec.hash, "model": erasure.spec.model, "distances": distances, "forced": bool(other)}
-    moved, line = checked(model, replace(erasure, spec=spec, cost=None, folder=None), progress, transfer=said)
-    return moved.save(out, readme=readme(moved, line), overwrite=overwrite)
+    moved, line = with_change_check(model, replace(erasure, spec=spec, cost=None, folder=None), progress, transfer=said)
+    return moved.save(out, readme=render_readme(moved, line), overwrite=overwrite)
 
 
-def search(
-    model: Editable, erasure: Erasure, concept: Concept, tasks: Sequence[Task], function: Any, *,
+def run_attack(
+    model: EditableModel, erasure: Erasure, concept: Concept, tasks: Sequence[AttackTask], function: Any, *,
     phrases: Sequence[str] = (), overrides: Mapping[str, Any], preset: str | None = None, seed: int = 0, force: bool = False,
     progress: Progress | None = None,
 ) -> AttackSet:  # fmt: skip
@@ -150,30 +152,34 @@ def search(
     ``phrases``, other words for the concept, go to attacks whose configuration has a field of that name and is given none.
     """
     check_family(function, model)
-    config, _ = configuration(function, preset, model.name, overrides)
+    config, _ = resolve_config(function, preset, model.name, overrides)
     if phrases and getattr(config, "phrases", None) == ():
         config = replace(config, phrases=tuple(phrases))
-    unedited = before(model, erasure)
-    with under_attack(model, erasure, force) as unerased:
-        run = AttackRun(
-            seed=seed, device=model.device, progress=progress or Silent(), unedited=unedited, unerased=unerased
+    unedited = snapshot_originals(model, erasure)
+    with erasure_applied(model, erasure, force) as unerased:
+        run = AttackContext(
+            seed=seed,
+            device=model.device,
+            progress=progress or Silent(),
+            original_params=unedited,
+            erasure_disabled=unerased,
         )
-        base, began = applied_to(model)[-1].base, time.perf_counter()
-        with enough_memory(LOWER):
+        base, began = active_erasures(model)[-1].base, time.perf_counter()
+        with oom_as_user_error(LOWER):
             found: AttackSet = function(model, concept, tasks, config, run)
         budget = Budget(found.budget.steps, time.perf_counter() - began)
-    return replace(found, budget=budget, against=erasure.spec.hash, base=base)
+    return replace(found, budget=budget, erasure_hash=erasure.spec.hash, base_fingerprint=base)
 
 
-def searched_at_once(function: Any, preset: str | None, model: str, overrides: Mapping[str, Any]) -> int | None:
+def attack_batch_size(function: Any, preset: str | None, model: str, overrides: Mapping[str, Any]) -> int | None:
     """How many prompts an attack searches from together: its ``batch``, or one; None where what it finds is for all of them."""
-    config, card = configuration(function, preset, model, overrides)[0], _card(function)
-    return int(getattr(config, "batch", 1)) if card is not None and card.apart else None
+    config, card = resolve_config(function, preset, model, overrides)[0], _card(function)
+    return int(getattr(config, "batch_size", 1)) if card is not None and card.batch_independent else None
 
 
-def allowed(found: AttackSet) -> AttackSet:
+def drop_refused(found: AttackSet) -> AttackSet:
     """What a search found without what the content policy does not allow; a warning says how much that is."""
-    kept = found.allowed()
+    kept = found.without_refused()
     if left_out := len(found.prompts) - len(kept.prompts):
         warnings.warn(
             f"{left_out} of {len(found.prompts)} prompts that the search found are left out: content policy",
@@ -182,7 +188,7 @@ def allowed(found: AttackSet) -> AttackSet:
     return kept
 
 
-def peak_memory() -> int | None:
+def measure_peak_memory() -> int | None:
     """Peak memory in bytes: of the CUDA device, else of the process (None where the system does not say)."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
@@ -193,7 +199,7 @@ def peak_memory() -> int | None:
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * (1 if sys.platform == "darwin" else 1024)
 
 
-def readme(erasure: Erasure, line: str) -> str:
+def render_readme(erasure: Erasure, line: str) -> str:
     """The artifact's README: what it is, and the lines that load it in plain diffusers."""
     spec = erasure.spec
     names = ", ".join(concept.name for concept in erasure.concepts)
@@ -202,7 +208,7 @@ def readme(erasure: Erasure, line: str) -> str:
     if ops == {"replace"}:
         lines = (
             REPLACES
-            if SECOND not in spec.base
+            if TEXT_ENCODER_2 not in spec.base
             else REPLACES.replace("StableDiffusionPipeline", "StableDiffusionXLPipeline")
         )
         text += f"\nWithout efface, in plain diffusers:\n\n```python\n{lines}```\n"

@@ -8,19 +8,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from efface.core.concept import Concept, check_together
+from efface.core.concept import Concept, validate_concepts
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
 from efface.core.registry import METHODS
 from efface.core.spec import RunSpec
-from efface.execution import made
-from efface.models.editable import Editable
+from efface.execution import run_and_save
+from efface.models.editable import EditableModel
 from efface.ops.closed_form import Statistics
 from efface.ops.training.progress import Progress
 
 
-def remake(
-    model: Editable, erasure: Erasure, out: Path, *, add: tuple[Concept, ...], drop: Sequence[str], overwrite: bool,
+def resolve_erasure(
+    model: EditableModel, erasure: Erasure, out: Path, *, add: tuple[Concept, ...], drop: Sequence[str], overwrite: bool,
     progress: Progress | None,
 ) -> Erasure:  # fmt: skip
     """Solves a closed-form erasure again from its statistics, with concepts more or less; only new texts are encoded.
@@ -35,14 +35,14 @@ def remake(
         )
     config = module.Config(**erasure.spec.config)
     found, left = Statistics.read(erasure.tensors), [i for i, c in enumerate(erasure.concepts) if c.name not in drop]
-    concepts = (*_with_all_retained(erasure.concepts, left), *add)
-    check_together(concepts)
-    found = found.only(left)
+    concepts = (*_with_original_retain_sets(erasure.concepts, left), *add)
+    validate_concepts(concepts)
+    found = found.subset(left)
     if add:
-        found = found.joined(module.statistics(model, add, config, known=found.kept.texts))
+        found = found.merge(module.statistics(model, add, config, known=found.kept.texts))
     old = erasure.spec
     spec = RunSpec(model.name, model.fingerprint(), old.method, old.config, concepts, old.seed, old.preset)
-    return made(
+    return run_and_save(
         model,
         spec,
         out,
@@ -53,10 +53,10 @@ def remake(
     )
 
 
-def _with_all_retained(concepts: Sequence[Concept], left: Sequence[int]) -> tuple[Concept, ...]:
+def _with_original_retain_sets(concepts: Sequence[Concept], left: Sequence[int]) -> tuple[Concept, ...]:
     """The concepts that are left, the first of them with the retain prompts of those that go: what had to stay must still stay."""
-    gone = [prompt for i, concept in enumerate(concepts) if i not in left for prompt in concept.retain]
+    gone = [prompt for i, concept in enumerate(concepts) if i not in left for prompt in concept.retain_prompts]
     rest = [concepts[i] for i in left]
     if rest and gone:
-        rest[0] = replace(rest[0], retain=tuple(dict.fromkeys((*rest[0].retain, *gone))))
+        rest[0] = replace(rest[0], retain_prompts=tuple(dict.fromkeys((*rest[0].retain_prompts, *gone))))
     return tuple(rest)

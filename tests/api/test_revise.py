@@ -12,19 +12,19 @@ from helpers.tiny import tiny_model
 from efface import api
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
-from efface.core.errors import EffaceError, UnknownName
+from efface.core.errors import EffaceError, UnknownNameError
 from efface.detectors.pocket_judge import load_judge
-from efface.models.stable_diffusion import UNetModel
+from efface.models.stable_diffusion import StableDiffusionModel
 from efface.ops.editing.apply import applied
 from efface.ops.tensor_conversion import to_torch
 from efface.ops.training.progress import Silent
 
 METHODS = ("uce", "rece", "speed")
-GUN, DOG = Concept("gun", retain=("a cat", "a bat")), Concept("dog", retain=("a hat",))
+GUN, DOG = Concept("gun", retain_prompts=("a cat", "a bat")), Concept("dog", retain_prompts=("a hat",))
 
 
 @pytest.fixture(scope="module")
-def model() -> UNetModel:
+def model() -> StableDiffusionModel:
     return tiny_model()
 
 
@@ -44,7 +44,7 @@ def assert_same(one: Erasure, two: Erasure) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_one_more_is_all_at_once(model: UNetModel, tmp_path: Path, method: str) -> None:
+def test_one_more_is_all_at_once(model: StableDiffusionModel, tmp_path: Path, method: str) -> None:
     api.erase(GUN, out=tmp_path / "one", model=model, method=method)
     both = api.revise(tmp_path / "one", out=tmp_path / "more", add=[DOG], model=model)
     assert [c.name for c in both.concepts] == ["gun", "dog"]
@@ -52,18 +52,18 @@ def test_one_more_is_all_at_once(model: UNetModel, tmp_path: Path, method: str) 
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_one_back_is_never_erased(model: UNetModel, tmp_path: Path, method: str) -> None:
+def test_one_back_is_never_erased(model: StableDiffusionModel, tmp_path: Path, method: str) -> None:
     api.erase([GUN, DOG], out=tmp_path / "both", model=model, method=method)
     left = api.revise(tmp_path / "both", out=tmp_path / "less", drop=["gun"], model=model)
     assert [c.name for c in left.concepts] == ["dog"]
-    kept = Concept("dog", retain=("a cat", "a bat", "a hat"))
-    assert set(left.concepts[0].retain) == set(kept.retain), "what had to stay must still stay"
+    kept = Concept("dog", retain_prompts=("a cat", "a bat", "a hat"))
+    assert set(left.concepts[0].retain_prompts) == set(kept.retain_prompts), "what had to stay must still stay"
     assert_same(left, api.erase(kept, out=tmp_path / "alone", model=model, method=method))
 
 
-def test_what_cannot_be_revised(model: UNetModel, tmp_path: Path) -> None:
+def test_what_cannot_be_revised(model: StableDiffusionModel, tmp_path: Path) -> None:
     api.erase(GUN, out=tmp_path / "e", model=model, method="uce")
-    with pytest.raises(UnknownName, match="unknown erased concept 'gum': did you mean 'gun'"):
+    with pytest.raises(UnknownNameError, match="unknown erased concept 'gum': did you mean 'gun'"):
         api.revise(tmp_path / "e", out=tmp_path / "x", drop=["gum"], model=model)
     with pytest.raises(EffaceError, match="no concept given"):
         api.revise(tmp_path / "e", out=tmp_path / "x", drop=["gun"], model=model)
@@ -79,7 +79,7 @@ def test_what_cannot_be_revised(model: UNetModel, tmp_path: Path) -> None:
     assert not (tmp_path / "x").exists()
 
 
-def test_more_concepts_than_dimensions(model: UNetModel, tmp_path: Path) -> None:
+def test_more_concepts_than_dimensions(model: StableDiffusionModel, tmp_path: Path) -> None:
     names = [f"{a}{b}" for a in "bcdfhjkl" for b in "aeiou"]
     erasure = api.erase(
         names, out=tmp_path / "e", model=model, method="uce", config={"tokens": "last", "empty": False, "lamb": 1e-6}
@@ -90,18 +90,18 @@ def test_more_concepts_than_dimensions(model: UNetModel, tmp_path: Path) -> None
     assert len(to_torch(erasure.tensors["closed_form.down"])) == 32
 
 
-def test_a_classifier_that_is_none(pocket: UNetModel, tmp_path: Path) -> None:
+def test_a_classifier_that_is_none(pocket: StableDiffusionModel, tmp_path: Path) -> None:
     config = {"attributes": "sunflower,rose", "classifier": "nothing"}
     with pytest.raises(EffaceError, match="'nothing' is no classifier: give 'pocket-clip', a folder"):
         api.erase(Concept("plant", kind="domain"), out=tmp_path / "x", model=pocket, method="uce", config=config)
 
 
 @pytest.mark.effect
-def test_balanced_attributes_are_drawn_more_evenly(pocket: UNetModel, tmp_path: Path) -> None:
+def test_balanced_attributes_are_drawn_more_evenly(pocket: StableDiffusionModel, tmp_path: Path) -> None:
     """Sunflowers are most of what pocket draws for a plant; the judge, which the method does not use, sees fewer of them."""
     names = ("sunflower", "rose", "cactus", "tree")
-    config = {"attributes": ",".join(names), "rounds": 7, "pictures": 24, "step": 0.3, "guidance": 3.0}
-    concept = Concept("plant", kind="domain", retain=("a photo of a dog", "a photo of an apple"))
+    config = {"attributes": ",".join(names), "rounds": 7, "images": 24, "step": 0.3, "guidance": 3.0}
+    concept = Concept("plant", kind="domain", retain_prompts=("a photo of a dog", "a photo of an apple"))
     made = api.erase(concept, out=tmp_path / "e", model=pocket, method="uce", preset="paper", config=config)
     judge = load_judge()
 
@@ -115,9 +115,9 @@ def test_balanced_attributes_are_drawn_more_evenly(pocket: UNetModel, tmp_path: 
     assert after < before - 0.1, (before, after)
 
 
-def test_a_debias_that_was_stopped_goes_on_to_the_same_bytes(pocket: UNetModel, tmp_path: Path) -> None:
-    config = {"attributes": "sunflower,rose", "rounds": 3, "pictures": 4, "step": 0.3, "guidance": 3.0, "max_diff": 0.0}
-    concept = Concept("plant", kind="domain", retain=("a photo of a dog",))
+def test_a_debias_that_was_stopped_goes_on_to_the_same_bytes(pocket: StableDiffusionModel, tmp_path: Path) -> None:
+    config = {"attributes": "sunflower,rose", "rounds": 3, "images": 4, "step": 0.3, "guidance": 3.0, "max_diff": 0.0}
+    concept = Concept("plant", kind="domain", retain_prompts=("a photo of a dog",))
     whole = api.erase(concept, out=tmp_path / "whole", model=pocket, method="uce", preset="paper", config=config)
     rounds: list[int] = []
 

@@ -11,12 +11,12 @@ from helpers.edits import trained
 from helpers.tiny import erasure_of, tiny_of, tiny_pipe, tiny_sd2_pipe, tiny_sdxl_pipe
 
 from efface import api
-from efface.core.errors import BaseMismatch, EffaceError
-from efface.models.stable_diffusion import UNetModel
+from efface.core.errors import BaseModelMismatchError, EffaceError
+from efface.models.stable_diffusion import StableDiffusionModel
 from efface.ops.editing.apply import applied, apply
 
 
-def saved(model: UNetModel, out: Path, role: str = "text_mlp", step: float = 0.3) -> Path:
+def saved(model: StableDiffusionModel, out: Path, role: str = "text_mlp", step: float = 0.3) -> Path:
     """An erasure in a folder."""
     erasure_of(model, *trained(model, role, step).replace_edits()).save(out, readme="x")
     return out
@@ -31,7 +31,7 @@ def sharing(pipe, other, *parts):
 def test_sdxl_to_another_denoiser_moves_both_encoders(tmp_path):
     model = tiny_of("sdxl")
     artifact = saved(model, tmp_path / "e")
-    other = UNetModel(sharing(model.pipe, tiny_sdxl_pipe(1), "text_encoder", "text_encoder_2"), "other")
+    other = StableDiffusionModel(sharing(model.pipe, tiny_sdxl_pipe(1), "text_encoder", "text_encoder_2"), "other")
     moved = api.transfer(artifact, other, out=tmp_path / "moved")
     assert moved.effect["transfer"]["distances"] == {"text_encoder": 0.0, "text_encoder_2": 0.0}
     assert not moved.effect["transfer"]["forced"]
@@ -41,8 +41,11 @@ def test_sdxl_to_another_denoiser_moves_both_encoders(tmp_path):
         after = other.encode(["a gun"])
     assert not torch.allclose(before.states[..., :32], after.states[..., :32], atol=1e-3)
     assert not torch.allclose(before.states[..., 32:], after.states[..., 32:], atol=1e-3)
-    with pytest.raises(BaseMismatch, match="although what the erasure edits is the same"):
-        apply(UNetModel(sharing(model.pipe, tiny_sdxl_pipe(2), "text_encoder", "text_encoder_2"), "third"), moved)
+    with pytest.raises(BaseModelMismatchError, match="although what the erasure edits is the same"):
+        apply(
+            StableDiffusionModel(sharing(model.pipe, tiny_sdxl_pipe(2), "text_encoder", "text_encoder_2"), "third"),
+            moved,
+        )
 
 
 @pytest.mark.parametrize("family", ["sd2", "sdxl"])
@@ -52,9 +55,11 @@ def test_near_text_encoders_say_how_far(family, tmp_path):
     with torch.no_grad():
         for weight in near.text_encoder.parameters():
             weight *= 1.02
-    with pytest.raises(BaseMismatch, match=r"its text_encoder is 2\.\d% from the one the erasure was made for; force"):
+    with pytest.raises(
+        BaseModelMismatchError, match=r"its text_encoder is 2\.\d% from the one the erasure was made for; force"
+    ):
         api.transfer(artifact, near, out=tmp_path / "near")
-    with pytest.raises(BaseMismatch, match=r"its text_encoder is 1\d\d\.\d% from"):
+    with pytest.raises(BaseModelMismatchError, match=r"its text_encoder is 1\d\d\.\d% from"):
         api.transfer(artifact, far, out=tmp_path / "far")
     forced = api.transfer(artifact, near, out=tmp_path / "near", force=True)
     assert forced.effect["transfer"]["forced"]
@@ -68,12 +73,14 @@ def test_another_width_is_one_line_forced_or_not(tmp_path, capfd):
     wide.save_pretrained(tmp_path / "wide")
     for more in ({}, {"force": True}):
         with pytest.raises(EffaceError) as caught:
-            api.transfer(artifact, UNetModel(wide, "wide"), out=tmp_path / "x", **more)
+            api.transfer(artifact, StableDiffusionModel(wide, "wide"), out=tmp_path / "x", **more)
         assert "\n" not in str(caught.value)
         assert "[64, 48]" in str(caught.value)
         assert "[64, 32]" in str(caught.value)
-    with pytest.raises(BaseMismatch, match="wide cannot take this erasure: its text_encoder is of another size"):
-        api.transfer(artifact, UNetModel(wide, "wide"), out=tmp_path / "x")
+    with pytest.raises(
+        BaseModelMismatchError, match="wide cannot take this erasure: its text_encoder is of another size"
+    ):
+        api.transfer(artifact, StableDiffusionModel(wide, "wide"), out=tmp_path / "x")
     said = call(capfd, "apply", artifact, "--to", tmp_path / "wide", "--out", tmp_path / "x")
     check_refused(said, "wide cannot take this erasure", "another size")
 
@@ -81,17 +88,18 @@ def test_another_width_is_one_line_forced_or_not(tmp_path, capfd):
 def test_another_family_is_one_line(tmp_path):
     one, xl = tiny_of("sd1"), tiny_of("sdxl")
     of_one, of_xl = saved(one, tmp_path / "one"), saved(xl, tmp_path / "xl")
-    with pytest.raises(BaseMismatch, match="another architecture"):
-        api.transfer(of_one, UNetModel(tiny_sd2_pipe(), "two"), out=tmp_path / "x")
+    with pytest.raises(BaseModelMismatchError, match="another architecture"):
+        api.transfer(of_one, StableDiffusionModel(tiny_sd2_pipe(), "two"), out=tmp_path / "x")
     with pytest.raises(
-        BaseMismatch, match="tiny-sd1 has no text_encoder_2, which the erasure edits: it cannot be carried over"
+        BaseModelMismatchError,
+        match="tiny-sd1 has no text_encoder_2, which the erasure edits: it cannot be carried over",
     ):
         api.transfer(of_xl, one, out=tmp_path / "x")
 
 
 def test_sdxl_is_warned_about_the_encoder_that_is_left(tmp_path):
     xl = tiny_of("sdxl")
-    one = UNetModel(sharing(xl.pipe, tiny_pipe(pad="!"), "text_encoder", "tokenizer"), "one")
+    one = StableDiffusionModel(sharing(xl.pipe, tiny_pipe(pad="!"), "text_encoder", "tokenizer"), "one")
     artifact = saved(one, tmp_path / "one", "text_mlp")
     with pytest.warns(UserWarning, match="reads text_encoder_2 too, which this erasure leaves as it is"):
         moved = api.transfer(artifact, xl, out=tmp_path / "x")

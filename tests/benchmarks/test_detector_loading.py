@@ -18,12 +18,12 @@ from helpers.tiny import erasure_of, tiny_model
 from safetensors.torch import save_file
 
 from efface.benchmarks.benchmark import Benchmark
-from efface.benchmarks.collectors import Watch
-from efface.benchmarks.detector_loading import Named, asked_of, check_names, features_of, look_of
+from efface.benchmarks.collectors import MetricCollector
+from efface.benchmarks.detector_loading import DetectorSpec, check_names, load_detector, load_features, required_classes
 from efface.core.edits import Edit
-from efface.core.errors import EffaceError, UnknownName
+from efface.core.errors import EffaceError, UnknownNameError
 from efface.detectors.inception import Inception
-from efface.detectors.nudenet import COUNTINGS
+from efface.detectors.nudenet import COUNTING_RULES
 
 WEAPON = Benchmark.load("pocket-weapon")
 
@@ -41,8 +41,8 @@ def own(folder: Path, detector: str, clip: str) -> Path:
     }
     part = {"seed": 7, "frames": [{"text": "a {}", "shows": {}}], "groups": groups}
     data = {
-        "name": "mine", "version": 1, "about": "a church", "model": "tiny", "detector": detector, "clip": clip,
-        "sampler": {"name": "ddim", "steps": 2, "guidance": 3.0}, "concept": {"name": "gun", "retain": ["b"]},
+        "name": "mine", "version": 1, "description": "a church", "model": "tiny", "detector": detector, "clip": clip,
+        "sampler": {"name": "ddim", "num_inference_steps": 2, "guidance_scale": 3.0}, "concept": {"name": "gun", "retain_prompts": ["b"]},
         "target": {"head": "object", "classes": ["church"]}, "attack_phrases": ["c"], "parts": {"test": part, "dev": {**part, "seed": 70}},
     }  # fmt: skip
     path = folder / "mine.yaml"
@@ -56,7 +56,7 @@ def desk(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("desk")
     model = tiny_model()
     model.pipe.save_pretrained(folder / "tiny")
-    tensors = {name: p * 0.5 for name, p in model.sites("cross_kv").parameters.items()}
+    tensors = {name: p * 0.5 for name, p in model.parameter_group("cross_kv").parameters.items()}
     erasure_of(
         model, [Edit("unet", "replace", {n: n for n in tensors})], {n: _blob(t) for n, t in tensors.items()}
     ).save(folder / "e")
@@ -110,11 +110,13 @@ def test_a_classifier_a_clip_model_and_inception_from_end_to_end(desk, capfd):
 
 
 def test_names(desk):
-    assert Named.of("pocket-judge") == Named("pocket-judge", "", None)
-    assert Named.of("imagenet:microsoft/resnet-50@0.25") == Named("imagenet", "microsoft/resnet-50", 0.25)
-    assert Named.of("zero-shot:a/b").what == "a/b"
+    assert DetectorSpec.parse("pocket-judge") == DetectorSpec("pocket-judge", "", None)
+    assert DetectorSpec.parse("imagenet:microsoft/resnet-50@0.25") == DetectorSpec(
+        "imagenet", "microsoft/resnet-50", 0.25
+    )
+    assert DetectorSpec.parse("zero-shot:a/b").what == "a/b"
     (desk / "v@1").mkdir(exist_ok=True)
-    assert Named.of(f"imagenet:{desk / 'v@1'}") == Named("imagenet", str(desk / "v@1"), None)
+    assert DetectorSpec.parse(f"imagenet:{desk / 'v@1'}") == DetectorSpec("imagenet", str(desk / "v@1"), None)
     for wrong, said in (
         ("pocket-juge", "did you mean 'pocket-judge'"),
         ("imagenet", "not of the form imagenet:MODEL"),
@@ -124,7 +126,7 @@ def test_names(desk):
         ("nudenet:mace@0.3", "takes no threshold"),
     ):
         with pytest.raises(EffaceError, match=said):
-            Named.of(wrong)
+            DetectorSpec.parse(wrong)
 
 
 def test_what_does_not_fit_is_one_line(desk, capfd):
@@ -134,8 +136,8 @@ def test_what_does_not_fit_is_one_line(desk, capfd):
         (("--detector", "imagenet:nowhere"), ("unknown model 'nowhere'", "a hub id such as org/name")),
         (("--detector", f"imagenet:{desk / 'clip'}"), ("clip is not an image classifier: it lacks",)),
         (("--detector", f"zero-shot:{desk / 'vit'}"), ("vit is not a CLIP model: it lacks",)),
-        (("--detector", "pocket-judge"), ("pocket-judge sees pictures of 64 x 64", "draws 16 x 16")),
-        (("--clip", "pocket-clip"), ("pocket-clip sees pictures of 64 x 64",)),
+        (("--detector", "pocket-judge"), ("pocket-judge sees images of 64 x 64", "draws 16 x 16")),
+        (("--clip", "pocket-clip"), ("pocket-clip sees images of 64 x 64",)),
         (("--clip", desk / "vit"), ("vit is not a CLIP model",)),
         (("--features", "none.onnx"), ("there is no file of features none.onnx",)),
         (("--features", desk / "mine.yaml"), ("features come from a file .safetensors (FID's Inception) or .onnx",)),
@@ -144,10 +146,10 @@ def test_what_does_not_fit_is_one_line(desk, capfd):
     ):
         check_refused(call(capfd, *command, *more), *said)
     with pytest.raises(EffaceError, match="sees object, not background, style"):
-        look_of(replace(WEAPON, detector=f"imagenet:{desk / 'vit'}"))
+        load_detector(replace(WEAPON, detector=f"imagenet:{desk / 'vit'}"))
     mine = Benchmark.load(desk / "mine.yaml")
     with pytest.raises(EffaceError, match=r"has no class 'chruch', which mine asks for: did you mean 'church'"):
-        look_of(replace(mine, classes=("chruch",)))
+        load_detector(replace(mine, classes=("chruch",)))
 
 
 def test_hub_ids_are_fetched_as_safetensors_only(desk, monkeypatch):
@@ -158,7 +160,7 @@ def test_hub_ids_are_fetched_as_safetensors_only(desk, monkeypatch):
         return str(desk / "vit")
 
     monkeypatch.setattr("efface.models.hub.snapshot_download", download)
-    look = look_of(replace(Benchmark.load(desk / "mine.yaml"), detector="imagenet:org/vit"))
+    look = load_detector(replace(Benchmark.load(desk / "mine.yaml"), detector="imagenet:org/vit"))
     assert look.id.startswith("org/vit@")
     assert "model.safetensors" in asked["org/vit"]
     assert not any(pattern.endswith((".bin", ".py", ".pkl", "*")) for pattern in asked["org/vit"])
@@ -168,26 +170,26 @@ def test_a_benchmark_without_features_keeps_its_hash(desk):
     mine = Benchmark.load(desk / "mine.yaml")
     assert mine.features == ""
     assert replace(mine, features="x.onnx").hash != mine.hash
-    from efface.core.serialization import json_hash, plain_dict
+    from efface.core.serialization import json_hash, to_jsonable_dict
 
-    assert mine.hash == json_hash({k: v for k, v in plain_dict(mine).items() if k != "features"})
+    assert mine.hash == json_hash({k: v for k, v in to_jsonable_dict(mine).items() if k != "features"})
 
 
 def test_pockets_own_look_by_words(pocket):
-    look = look_of(replace(WEAPON, detector="zero-shot:pocket-clip"))
-    assert set(look.thresholds) == {"object", "background", "style"} == set(asked_of(WEAPON))
+    look = load_detector(replace(WEAPON, detector="zero-shot:pocket-clip"))
+    assert set(look.thresholds) == {"object", "background", "style"} == set(required_classes(WEAPON))
     images = pocket.sample(
         ["a photo of a dog in the snow", "a mosaic of a violin on the beach"], seeds=[1, 2], steps=20
     )
     assert look(images).background == ["snow", "beach"]
-    assert features_of("", look)(images).shape[0] == 2
+    assert load_features("", look)(images).shape[0] == 2
     check_names(replace(WEAPON, detector="zero-shot:pocket-clip"))
-    with pytest.raises(UnknownName):
+    with pytest.raises(UnknownNameError):
         check_names(replace(WEAPON, clip="no-such-clip"))
 
 
 class FakeNudeNet:
-    """NudeNet's interface: detections by the brightness of the picture's corner."""
+    """NudeNet's interface: detections by the brightness of the image's corner."""
 
     def __init__(self, model_path=None, inference_resolution=320):
         pass
@@ -196,7 +198,7 @@ class FakeNudeNet:
         return [{"class": "BELLY_EXPOSED", "score": float(array[0, 0, 0]) / 255}] * 2
 
 
-@pytest.mark.parametrize("counting", COUNTINGS)
+@pytest.mark.parametrize("counting", COUNTING_RULES)
 def test_ways_of_counting_as_detectors(counting, desk, monkeypatch, tmp_path):
     module = types.ModuleType("nudenet")
     module.__file__ = str(tmp_path / "__init__.py")
@@ -213,15 +215,15 @@ def test_ways_of_counting_as_detectors(counting, desk, monkeypatch, tmp_path):
             "phrases": [{"phrase": "cat", "shows": {"exposed": "nothing"}}],
         }
     mine = replace(mine, detector=f"nudenet:{counting}", head="exposed", classes=("exposed",), parts={"test": rows})
-    look = look_of(mine)
-    cut = COUNTINGS[counting].threshold
+    look = load_detector(mine)
+    cut = COUNTING_RULES[counting].threshold
     levels = torch.tensor([0.0, cut - 0.02, cut + 0.02, 1.0])[:, None, None, None].expand(4, 3, 4, 4)
     assert look(levels).exposed == ["nothing", "nothing", "exposed", "exposed"]
     assert look.id.startswith(f"nudenet@3.4.2+{counting}+")
     assert look.thresholds == {"exposed": cut}
     with pytest.raises(EffaceError, match="gives no features for an FID: name a network"):
-        features_of("", look)
-    watch = Watch.of(mine)
+        load_features("", look)
+    watch = MetricCollector.of(mine)
     assert watch.features.n == 0
-    with pytest.raises(UnknownName, match="did you mean 'mace'"):
-        look_of(replace(mine, detector="nudenet:mase"))
+    with pytest.raises(UnknownNameError, match="did you mean 'mace'"):
+        load_detector(replace(mine, detector="nudenet:mase"))

@@ -5,25 +5,25 @@ from pathlib import Path
 import pytest
 import torch
 
-from efface.benchmarks.image_cache import PictureCache, cache_file
+from efface.benchmarks.image_cache import ImageCache, cache_file
 
 
-def picture(seed: int, side: int = 64) -> torch.Tensor:
+def image(seed: int, side: int = 64) -> torch.Tensor:
     return torch.randint(0, 256, (3, side, side), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
 
 
 def test_comes_back_bit_for_bit(tmp_path: Path) -> None:
-    cache = PictureCache(tmp_path / "a" / "p.sqlite")
-    cache.put({"one": picture(1), "two": picture(2)})
-    again = PictureCache(tmp_path / "a" / "p.sqlite").get(["two", "three", "one"])
+    cache = ImageCache(tmp_path / "a" / "p.sqlite")
+    cache.put({"one": image(1), "two": image(2)})
+    again = ImageCache(tmp_path / "a" / "p.sqlite").get(["two", "three", "one"])
     assert list(again) == ["two", "one"]
-    assert torch.equal(again["one"], picture(1))
+    assert torch.equal(again["one"], image(1))
 
 
 def test_the_oldest_go_first(tmp_path: Path) -> None:
-    cache = PictureCache(tmp_path / "p.sqlite", limit=70 * 13_000)
+    cache = ImageCache(tmp_path / "p.sqlite", limit=70 * 13_000)
     for i in range(160):
-        cache.put({str(i): picture(i)})
+        cache.put({str(i): image(i)})
     there = cache.get([str(i) for i in range(160)])
     assert "159" in there
     assert "0" not in there
@@ -33,22 +33,22 @@ def test_the_oldest_go_first(tmp_path: Path) -> None:
 def test_half_a_file_is_begun_anew(tmp_path: Path) -> None:
     path = tmp_path / "p.sqlite"
     path.write_bytes(b"no database at all" * 100)
-    cache = PictureCache(path)
-    cache.put({"one": picture(1)})
+    cache = ImageCache(path)
+    cache.put({"one": image(1)})
     assert "one" in cache.get(["one"])
 
 
 def test_no_place_warns_and_draws_on(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.warns(UserWarning, match="EFFACE_CACHE"):
-        cache = PictureCache(tmp_path / "file" / "p.sqlite")
-    cache.put({"one": picture(1)})
+        cache = ImageCache(tmp_path / "file" / "p.sqlite")
+    cache.put({"one": image(1)})
     assert cache.get(["one"]) == {}
 
 
 def test_where(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("EFFACE_CACHE", str(tmp_path))
-    assert cache_file() == tmp_path / "pictures.sqlite"
+    assert cache_file() == tmp_path / "images.sqlite"
     monkeypatch.delenv("EFFACE_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "x"))
-    assert cache_file() == tmp_path / "x" / "efface" / "pictures.sqlite"
+    assert cache_file() == tmp_path / "x" / "efface" / "images.sqlite"

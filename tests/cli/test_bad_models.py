@@ -26,7 +26,7 @@ from transformers import CLIPTextModelWithProjection
 from efface.core.edits import Edit
 from efface.core.errors import EffaceError
 from efface.models.loading import load_model
-from efface.models.stable_diffusion import UNetModel
+from efface.models.stable_diffusion import StableDiffusionModel
 from efface.ops.tensor_conversion import to_blob
 
 
@@ -71,7 +71,7 @@ def refused_by_all(capfd, model: Path, artifact: Path, *words: str, alone: bool 
 def artifact(tmp_path_factory) -> Path:
     """A LoRA for the tiny model."""
     model, out = tiny_model(), tmp_path_factory.mktemp("made") / "e"
-    name, p = next(iter(model.sites("cross_kv").parameters.items()))
+    name, p = next(iter(model.parameter_group("cross_kv").parameters.items()))
     factors = {"up": to_blob(torch.ones(p.shape[0], 1)), "down": to_blob(torch.ones(1, p.shape[1]))}
     edit = Edit("unet", "low_rank", {f"{name}.up": "up", f"{name}.down": "down"})
     erasure_of(model, [edit], factors).save(out)
@@ -158,11 +158,11 @@ def test_out_of_memory_says_what_to_lower(tmp_path, tiny, capfd, monkeypatch, po
     def full(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
-    tensors = {name: to_blob(p * 0.5) for name, p in pocket.sites("cross_kv").parameters.items()}
+    tensors = {name: to_blob(p * 0.5) for name, p in pocket.parameter_group("cross_kv").parameters.items()}
     erasure_of(pocket, [Edit("unet", "replace", {n: n for n in tensors})], tensors).save(tmp_path / "e")
     before = content(tmp_path)
-    monkeypatch.setattr(UNetModel, "trajectory", full)
-    drawing = ("out of memory", "pictures at once are too many: lower batch, or choose a smaller dtype")
+    monkeypatch.setattr(StableDiffusionModel, "trajectory", full)
+    drawing = ("out of memory", "images at once are too many: lower batch, or choose a smaller dtype")
     sample = call(capfd, "sample", "a cat", "--out", tmp_path / "x.png", "--model", tiny)
     check_refused(sample, *drawing, early=False)
     for verb in ("evaluate", "attack"):

@@ -33,9 +33,9 @@ def test_sample_draws_a_labelled_grid(tmp_path):
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["pictures"] == 3
-    with Image.open(tmp_path / "cats.png") as picture:
-        assert picture.size[0] > 3 * 128
+    assert json.loads(done.stdout)["images"] == 3
+    with Image.open(tmp_path / "cats.png") as image:
+        assert image.size[0] > 3 * 128
     assert [p.name for p in tmp_path.iterdir()] == ["cats.png"]
 
 

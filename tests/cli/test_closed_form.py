@@ -30,7 +30,7 @@ def test_a_file_of_concepts_one_more_and_one_back(capfd: Capture, tmp_path: Path
     erase = ("erase", "--method", "uce", "--model", model)
     data = told(call(capfd, *erase, "--concepts", listed, "--retain-file", retain, "--out", tmp_path / "e", "--json"))
     assert [c["name"] for c in data["concepts"]] == ["gun", "pistol"]
-    assert [len(c["retain"]) for c in data["concepts"]] == [2, 0], "what must stay is held once, for all"
+    assert [len(c["retain_prompts"]) for c in data["concepts"]] == [2, 0], "what must stay is held once, for all"
     revise = ("revise", tmp_path / "e", "--model", model)
     data = told(call(capfd, *revise, "--add", "cat", "--drop", "gun", "--out", tmp_path / "f", "--json"))
     assert [c["name"] for c in data["concepts"]] == ["pistol", "cat"]

@@ -22,7 +22,7 @@ from helpers.cli import QUICK, Said, call, check_refused, content, tiny_folder
 from efface.core import tensors
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
-from efface.core.errors import BaseMismatch, DamagedArtifact
+from efface.core.errors import BaseModelMismatchError, CorruptArtifactError
 from efface.models.loading import load_model
 from efface.ops.editing.apply import applied, apply
 from efface.ops.training.run import Run
@@ -54,7 +54,7 @@ def made(tmp_path_factory, tiny) -> Path:
 
     config = {"steps": 6, "runs": 1, "sampler_steps": 2, "lr": 0.1}
     out = tmp_path_factory.mktemp("made") / "e"
-    api.erase(Concept("gun", retain=("a cat",)), out=out, model=tiny, config=config)
+    api.erase(Concept("gun", retain_prompts=("a cat",)), out=out, model=tiny, config=config)
     return out
 
 
@@ -168,7 +168,7 @@ REFUSED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("did you mean 'pocket-instrument'",),
     ),
     "replay": (("attack", "e", "--replay", "home"), ("home is no attack set",)),
-    "picture": (("sample", "a cat", "--out", "cat.jpg"), (".png",)),
+    "image": (("sample", "a cat", "--out", "cat.jpg"), (".png",)),
 }
 CHEAP: dict[str, tuple[str, ...]] = {
     "help": ("--help",),
@@ -241,7 +241,7 @@ def test_import_is_cheap_and_no_error_leaves_anything(light):
 
 
 def test_words_are_whole():
-    assert Concept("gun", retain=("gunpowder", "a begun day", "guns")).retain
+    assert Concept("gun", retain_prompts=("gunpowder", "a begun day", "guns")).retain_prompts
 
 
 # ---- with a model
@@ -340,7 +340,7 @@ def test_another_base_is_refused_with_its_distance(capfd, tmp_path, tiny, made):
         assert said.out == ""
     assert content(tmp_path) == before
     model, erasure = load_model(other), Erasure.load(made)
-    with pytest.raises(BaseMismatch, match=r"\d+\.\d% from"):
+    with pytest.raises(BaseModelMismatchError, match=r"\d+\.\d% from"):
         apply(model, erasure)
     with applied(model, erasure, force=True) as on:
         assert on.forced
@@ -363,9 +363,9 @@ def test_a_damaged_file_is_named_and_never_applied(capfd, tmp_path, tiny, made, 
     said = call(capfd, "verify", tmp_path / "e", "--json")
     check_refused(said, name)
     assert [row["file"] for row in json.loads(said.out)["problems"]] == [name]
-    with pytest.raises(DamagedArtifact, match=name):
+    with pytest.raises(CorruptArtifactError, match=name):
         apply(model, loaded)
-    with pytest.raises(DamagedArtifact, match=name):
+    with pytest.raises(CorruptArtifactError, match=name):
         Erasure.load(tmp_path / "e")
     assert content(tmp_path) == before
 
@@ -487,7 +487,7 @@ def test_syncing_that_fails_is_no_save(capfd, tmp_path, tiny, monkeypatch):
 
 @pytest.mark.parametrize("code", CURES)
 def test_a_first_checkpoint_that_fails_leaves_nothing(capfd, tmp_path, tiny, monkeypatch, code):
-    monkeypatch.setattr("efface.execution.Run", partial(Run, every=2))
+    monkeypatch.setattr("efface.execution.Run", partial(Run, checkpoint_every=2))
     with disk(r"/\.e\.run", code) as fault:
         said = erase(capfd, tmp_path, tiny)
     assert fault.failed
@@ -496,7 +496,7 @@ def test_a_first_checkpoint_that_fails_leaves_nothing(capfd, tmp_path, tiny, mon
 
 
 def test_a_later_checkpoint_that_fails_keeps_the_one_before(capfd, tmp_path, tiny, monkeypatch):
-    monkeypatch.setattr("efface.execution.Run", partial(Run, every=2))
+    monkeypatch.setattr("efface.execution.Run", partial(Run, checkpoint_every=2))
     whole = tmp_path / "whole"
     assert call(capfd, "erase", "gun", "--out", whole, "--model", tiny, *QUICK).code == 0
     with disk(r"train-00000004.*state\.json", errno.ENOSPC) as fault:
@@ -511,8 +511,8 @@ def test_a_later_checkpoint_that_fails_keeps_the_one_before(capfd, tmp_path, tin
     assert sorted(path.name for path in tmp_path.iterdir()) == ["e", "whole"]
 
 
-def test_a_picture_that_cannot_be_saved(capfd, tmp_path, tiny, monkeypatch):
-    def full(picture, path, **_: object) -> None:
+def test_a_image_that_cannot_be_saved(capfd, tmp_path, tiny, monkeypatch):
+    def full(image, path, **_: object) -> None:
         Path(path).write_bytes(b"half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -631,7 +631,7 @@ def test_ctrl_c_while_saving_leaves_the_old_erasure(capfd, tmp_path, tiny, made,
 
 
 def test_a_prompt_that_the_content_policy_refuses_is_one_line_without_the_prompt(capfd, tmp_path, tiny):
-    wrong = "a picture of a " + " ".join(("nude", "child"))
+    wrong = "an image of a " + " ".join(("nude", "child"))
     (tmp_path / "keep.txt").write_text(f"a dog\n{wrong}\n")
     (tmp_path / "c.yaml").write_text(f"name: gun\nsynonyms: [{wrong}]\n")
     out = ("--out", tmp_path / "out.png", "--model", tiny)

@@ -12,7 +12,7 @@ from PIL import Image
 from efface.benchmarks.benchmark import names
 from efface.core.erasure import Erasure
 from efface.core.registry import ATTACKS, METHODS
-from efface.models.loading import EMBEDDED
+from efface.models.loading import BUNDLED
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +31,14 @@ def test_listings(capfd):
     assert [row["name"] for row in as_json(call(capfd, "attacks", "--json"))] == list(ATTACKS.names())
     assert [row["name"] for row in as_json(call(capfd, "benchmarks", "--json"))] == list(names())
     first, second = as_json(call(capfd, "models", "--json"))
-    assert (first["name"], second["name"]) == EMBEDDED
+    assert (first["name"], second["name"]) == BUNDLED
     assert (Path(first["folder"]) / "model_index.json").is_file()
     assert (Path(second["folder"]) / "unet" / "config.json").is_file(), "the rest is pocket's"
     for verb, wanted in (
         ("methods", METHODS.names()),
         ("attacks", ATTACKS.names()),
         ("benchmarks", names()),
-        ("models", EMBEDDED),
+        ("models", BUNDLED),
     ):
         assert [line.split()[0] for line in call(capfd, verb).out.splitlines()] == list(wanted)
 
@@ -55,7 +55,7 @@ def test_an_erasure_from_the_command_line_to_the_report(capfd, tmp_path, tiny):
     erasure = Erasure.load(out)
     (concept,) = erasure.concepts
     assert (concept.name, concept.synonyms, concept.anchor) == ("gun", ("pistol", "rifle"), "a cat")
-    assert concept.retain == ("a dog", "a bus", "a pop art print of a bus")
+    assert concept.retain_prompts == ("a dog", "a bus", "a pop art print of a bus")
     assert (erasure.spec.method, erasure.spec.preset, erasure.spec.seed, erasure.spec.model) == (
         "esd",
         "released",
@@ -84,7 +84,7 @@ def test_several_concepts_and_overwriting(capfd, tmp_path, tiny):
     said = call(capfd, "erase", "gun", "--concept", "dog", *args)
     assert said.code == 0, said
     assert said.out.splitlines()[-1] == str(out)
-    assert "the concept's pictures moved by" in said.out
+    assert "the concept's images moved by" in said.out
     assert [concept.name for concept in Erasure.load(out).concepts] == ["gun", "dog"]
     assert call(capfd, "erase", "cat", *args).code == 2
     assert [concept.name for concept in Erasure.load(out).concepts] == ["gun", "dog"]
@@ -114,9 +114,9 @@ def test_sample(capfd, tmp_path, tiny):
         "--json",
     )
     data = as_json(said)
-    assert {key: data[key] for key in ("out", "model", "prompts", "pictures")} == {
-        "out": str(out), "model": "tiny", "prompts": ["a cat", "a dog"], "pictures": 4,
+    assert {key: data[key] for key in ("out", "model", "prompts", "images")} == {
+        "out": str(out), "model": "tiny", "prompts": ["a cat", "a dog"], "images": 4,
     }  # fmt: skip
-    with Image.open(out) as picture:
-        assert picture.format == "PNG"
+    with Image.open(out) as image:
+        assert image.format == "PNG"
     assert [path.name for path in tmp_path.iterdir()] == ["cats.png"]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from efface.core.attack_set import ATTACK, AttackPrompt, AttackSet, Budget, place
+from efface.core.attack_set import ATTACK, AttackPrompt, AttackSet, Budget, insert_phrase
 from efface.core.concept import Concept
 from efface.core.errors import EffaceError
 
@@ -51,20 +51,20 @@ def test_an_attack_without_prompts_is_none() -> None:
 
 
 def test_place_takes_the_one_into_the_other() -> None:
-    assert place("a photo of {} in the snow", "a dagger") == "a photo of a dagger in the snow"
-    assert place("a cat in the snow", "{}, by gaudi") == "a cat in the snow, by gaudi"
+    assert insert_phrase("a photo of {} in the snow", "a dagger") == "a photo of a dagger in the snow"
+    assert insert_phrase("a cat in the snow", "{}, by gaudi") == "a cat in the snow, by gaudi"
     for frame, phrase in (("a cat", "a dog"), ("{}", "{}")):
         with pytest.raises(EffaceError, match="must have"):
-            place(frame, phrase)
+            insert_phrase(frame, phrase)
 
 
 def test_the_content_policy_keeps_prompts_out(tmp_path: Path) -> None:
     wrong = "a " + " ".join(("nude", "child"))
     found = AttackSet("x", Concept("gun"), (AttackPrompt("a gun", wrong, 1), AttackPrompt("a gun", "a pistol", 2)))
-    assert [row.text for row in found.allowed().prompts] == ["a pistol"]
-    assert a_set().allowed() == a_set()
+    assert [row.adversarial_prompt for row in found.without_refused().prompts] == ["a pistol"]
+    assert a_set().without_refused() == a_set()
     with pytest.raises(EffaceError, match="no prompts"):
-        AttackSet("x", Concept("gun"), (AttackPrompt("a gun", "a cat", 1, words=wrong),)).allowed()
+        AttackSet("x", Concept("gun"), (AttackPrompt("a gun", "a cat", 1, nearest_tokens=wrong),)).without_refused()
     found.save(tmp_path / "set")
     with pytest.raises(EffaceError, match=r"^refused: a prompt of ") as error:
         AttackSet.load(tmp_path / "set")

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from efface.core.concept import TEMPLATES, Concept, check_together, fill, mentions
-from efface.core.errors import EffaceError, UnknownName
+from efface.core.concept import TEMPLATES, Concept, fill_templates, find_mention, validate_concepts
+from efface.core.errors import EffaceError, UnknownNameError
 
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12).filter(lambda text: text.split())
 
@@ -25,21 +25,21 @@ def refused(**fields: object) -> str:
     "prompt", ["a photo of a weapon", "A WEAPON!", "the weapon's edge", "old  blade,new", "a cold\nsteel knife"]
 )
 def test_a_retain_prompt_with_the_concept_is_refused(prompt: str) -> None:
-    message = refused(name="weapon", synonyms=["blade", "cold steel"], retain=["a cup", prompt])
-    assert "retain" in message
+    message = refused(name="weapon", synonyms=["blade", "cold steel"], retain_prompts=["a cup", prompt])
+    assert "retain_prompts" in message
     assert "a cup" not in message
 
 
 @pytest.mark.parametrize("prompt", ["a photo of weapons", "a bioweapon", "bladed", "a photo of a cup", ""])
 def test_a_retain_prompt_with_part_of_a_word_is_fine(prompt: str) -> None:
-    assert Concept("weapon", synonyms=("blade",), retain=(prompt,)).retain == (prompt,)
+    assert Concept("weapon", synonyms=("blade",), retain_prompts=(prompt,)).retain_prompts == (prompt,)
 
 
 def test_matching_ignores_case_width_and_spacing() -> None:
-    assert mentions("die STRASSE bei nacht", ["Straße"]) == "Straße"
-    assert mentions("in \uff36an   gogh's manner", ["Van Gogh"]) == "Van Gogh"
-    assert mentions("c++ code", ["c++"]) == "c++"
-    assert mentions("vans", ["van"]) is None
+    assert find_mention("die STRASSE bei nacht", ["Straße"]) == "Straße"
+    assert find_mention("in \uff36an   gogh's manner", ["Van Gogh"]) == "Van Gogh"
+    assert find_mention("c++ code", ["c++"]) == "c++"
+    assert find_mention("vans", ["van"]) is None
 
 
 def test_bad_fields_are_refused() -> None:
@@ -50,35 +50,35 @@ def test_bad_fields_are_refused() -> None:
     assert "text" in refused(name=3)
     assert "text" in refused(name="cat", prompts=["a", 1])
     assert "anchor" in refused(name="cat", anchor=" CAT ")
-    with pytest.raises(UnknownName, match="did you mean 'synonyms'"):
+    with pytest.raises(UnknownNameError, match="did you mean 'synonyms'"):
         Concept.from_dict({"name": "cat", "synonym": ["kitten"]})
 
 
 def test_of_and_expand() -> None:
-    cat = Concept.of("cat")
-    assert cat == Concept("cat") == Concept.of(cat) == Concept.of({"name": "cat", "anchor": None})
+    cat = Concept.coerce("cat")
+    assert cat == Concept("cat") == Concept.coerce(cat) == Concept.coerce({"name": "cat", "anchor": None})
     assert cat.templates == TEMPLATES["object"]
     assert Concept("cubism", kind="style").templates == TEMPLATES["style"]
-    assert fill(["a {}", "{} and {}"], ["x", "y"]) == ("a x", "x and x", "a y", "y and y")
-    assert Concept("cat", synonyms=("kitten", "cat"), templates=("a {}",)).expand() == ("a cat",)
-    assert Concept("cat", synonyms=("kitten", "cat")).expand(("kitten",), ("the {}",)) == ("the kitten",)
+    assert fill_templates(["a {}", "{} and {}"], ["x", "y"]) == ("a x", "x and x", "a y", "y and y")
+    assert Concept("cat", synonyms=("kitten", "cat"), templates=("a {}",)).render_prompts() == ("a cat",)
+    assert Concept("cat", synonyms=("kitten", "cat")).render_prompts(("kitten",), ("the {}",)) == ("the kitten",)
     assert Concept("cat", synonyms=("kitten", "cat")).words == ("cat", "kitten")
 
 
 def test_concepts_together() -> None:
     with pytest.raises(EffaceError, match="twice"):
-        check_together([Concept("cat"), Concept("Cat")])
+        validate_concepts([Concept("cat"), Concept("Cat")])
     with pytest.raises(EffaceError, match="dog"):
-        check_together([Concept("cat", retain=("a dog",)), Concept("dog")])
+        validate_concepts([Concept("cat", retain_prompts=("a dog",)), Concept("dog")])
     with pytest.raises(EffaceError, match="no concept"):
-        check_together([])
+        validate_concepts([])
 
 
 @given(
     name=TEXT, kind=TEXT, prompts=st.lists(TEXT), synonyms=st.lists(TEXT), anchor=st.text(st.characters(codec="utf-8"))
 )
 def test_round_trip(name: str, kind: str, prompts: list[str], synonyms: list[str], anchor: str) -> None:
-    assume(not any(mentions(anchor, [word]) for word in (name, *synonyms)))
+    assume(not any(find_mention(anchor, [word]) for word in (name, *synonyms)))
     concept = Concept(name, kind, tuple(prompts), tuple(synonyms), anchor, templates=("of {}",))
     assert Concept.from_dict(concept.to_dict()) == concept
     assert Concept.from_yaml(concept.to_yaml()) == concept
@@ -86,7 +86,9 @@ def test_round_trip(name: str, kind: str, prompts: list[str], synonyms: list[str
 
 def test_yaml_files(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
-    concept = Concept("weapon", "domain", synonyms=("blade", "yes", "null"), anchor="flower", retain=("a cup: blue",))
+    concept = Concept(
+        "weapon", "domain", synonyms=("blade", "yes", "null"), anchor="flower", retain_prompts=("a cup: blue",)
+    )
     concept.save(path)
     assert Concept.from_yaml(path) == concept
     for bad, why in [

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from efface.core.concept import Concept
 from efface.core.erasure import Cost, Edit, Erasure, compose, verify
-from efface.core.errors import BaseMismatch, DamagedArtifact, EffaceError, UnknownName
+from efface.core.errors import BaseModelMismatchError, CorruptArtifactError, EffaceError, UnknownNameError
 from efface.core.serialization import json_bytes
 from efface.core.spec import RunSpec
 from efface.core.tensors import Tensor, TensorBlob
@@ -43,7 +43,7 @@ def saved(tmp_path: Path) -> Path:
     return tmp_path / "e"
 
 
-def refused(folder: Path, match: str, kind: type[EffaceError] = DamagedArtifact) -> None:
+def refused(folder: Path, match: str, kind: type[EffaceError] = CorruptArtifactError) -> None:
     with pytest.raises(kind, match=match) as caught:
         Erasure.load(folder)
     assert "\n" not in str(caught.value)
@@ -134,7 +134,7 @@ def test_missing_and_extra_files(saved: Path) -> None:
         ("weights.safetensors", "missing"),
     ]
     refused(saved, r"README.md: missing \(and 1 more\)")
-    with pytest.raises(DamagedArtifact, match=r"weights\.safetensors is missing"):
+    with pytest.raises(CorruptArtifactError, match=r"weights\.safetensors is missing"):
         Erasure.load(saved, check=False)
     (saved / "erasure.json").unlink()
     refused(saved, "holds no erasure", EffaceError)
@@ -173,7 +173,7 @@ def test_unsafe_paths_in_the_manifest_are_refused(saved: Path, name: str) -> Non
     rewrite(saved, {"files": {**files, name: {"bytes": 0, "sha256": hashlib.sha256(b"").hexdigest()}}})
     refused(saved, "not safe|pickle")
     assert verify(saved)[0].kind == "manifest"
-    with pytest.raises(DamagedArtifact):
+    with pytest.raises(CorruptArtifactError):
         make().save(saved.parent / "new", files={name: b""})
     assert not (saved.parent / "new").exists()
 
@@ -185,11 +185,11 @@ def test_other_manifests_are_refused(saved: Path) -> None:
     rewrite(saved, {"files": files})
     assert verify(saved) == []
     cases: list[tuple[dict[str, Any], str, type[EffaceError]]] = [
-        ({"edits": [{"component": "unet", "op": "exec"}]}, "exec", UnknownName),
-        ({"edits": [{"op": "state"}]}, "incomplete", DamagedArtifact),
-        ({"edits": [{"component": "unet", "op": "replace", "tensors": {"w": "none"}}]}, "'none'", DamagedArtifact),
+        ({"edits": [{"component": "unet", "op": "exec"}]}, "exec", UnknownNameError),
+        ({"edits": [{"op": "state"}]}, "incomplete", CorruptArtifactError),
+        ({"edits": [{"component": "unet", "op": "replace", "tensors": {"w": "none"}}]}, "'none'", CorruptArtifactError),
         ({"edits": []}, "without edits", EffaceError),
-        ({"cost": {"minutes": 1}}, "incomplete", DamagedArtifact),
+        ({"cost": {"minutes": 1}}, "incomplete", CorruptArtifactError),
         ({"seed": "1"}, "seed", EffaceError),
         ({"concepts": 3}, "incomplete", EffaceError),
         ({"schema": 2}, "schema version 2", EffaceError),
@@ -232,7 +232,7 @@ def test_saving_replaces_erasures_only(saved: Path, tmp_path: Path) -> None:
 
 
 def test_edits_are_checked() -> None:
-    with pytest.raises(UnknownName, match="did you mean 'replace'"):
+    with pytest.raises(UnknownNameError, match="did you mean 'replace'"):
         Edit("unet", "replac", {"a": "b"})
     with pytest.raises(EffaceError, match="nothing"):
         Edit("unet", "replace")
@@ -240,7 +240,7 @@ def test_edits_are_checked() -> None:
         Edit("unet", "low_rank", {"w.down": "d"})
     with pytest.raises(EffaceError, match="component"):
         Edit("", "state")
-    with pytest.raises(DamagedArtifact, match="'none'"):
+    with pytest.raises(CorruptArtifactError, match="'none'"):
         Erasure(SPEC, (Edit("unet", "state", {"filter": "none"}),), {"t": np.zeros(1)})
 
 
@@ -268,7 +268,7 @@ def test_compose_refuses_what_would_be_lost() -> None:
         compose([low, whole])
     assert len(compose([whole, low, low]).edits) == 3
     other = replace(whole, spec=replace(SPEC, base={"unet": "cc"}))
-    with pytest.raises(BaseMismatch, match="another unet"):
+    with pytest.raises(BaseModelMismatchError, match="another unet"):
         compose([low, other])
     assert (
         len(compose([low, replace(other, edits=low.edits, tensors=low.tensors)], same_base=lambda a, b: True).edits)

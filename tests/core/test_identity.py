@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 import efface.core
 from efface.core.concept import Concept
-from efface.core.errors import EffaceError, UnknownName
-from efface.core.method_card import Card, read_card
+from efface.core.errors import EffaceError, UnknownNameError
+from efface.core.method_card import MethodCard, read_card
 from efface.core.registry import Registry
 from efface.core.seeds import derive_seed
-from efface.core.serialization import canonical_json, json_hash, plain
-from efface.core.spec import RunSpec, installed
+from efface.core.serialization import canonical_json, json_hash, to_jsonable
+from efface.core.spec import RunSpec, package_versions
 
 JSON = st.recursive(
     st.none()
@@ -65,7 +65,7 @@ PINNED: dict[str, Any] = {
 
 @given(JSON)
 def test_plain_is_a_fixed_point_and_hashes_agree(value: Any) -> None:
-    assert plain(plain(value)) == plain(value)
+    assert to_jsonable(to_jsonable(value)) == to_jsonable(value)
     reordered = dict(reversed(value.items())) if isinstance(value, dict) else value
     assert canonical_json(reordered) == canonical_json(value)
 
@@ -116,7 +116,7 @@ def test_specs() -> None:
     for change in bad:
         with pytest.raises(EffaceError):
             spec(**change)
-    with pytest.raises(UnknownName, match="did you mean 'seed'"):
+    with pytest.raises(UnknownNameError, match="did you mean 'seed'"):
         RunSpec.from_dict({**spec().to_dict(), "sead": 1})
     config = {"steps": 1}
     made = spec(config=config)
@@ -146,7 +146,7 @@ def test_seeds_differ_where_labels_differ(root: int, one: list[int | str], two: 
 
 
 def test_versions() -> None:
-    assert installed(["numpy", "no-such-package"]) == {"python": sys.version.split()[0], "numpy": np.__version__}
+    assert package_versions(["numpy", "no-such-package"]) == {"python": sys.version.split()[0], "numpy": np.__version__}
 
 
 METHOD = """
@@ -182,7 +182,7 @@ def test_the_registry_lists_without_importing(package: str) -> None:
     assert package not in sys.modules
     assert registry.targets()["broken"] == "fake_methods.broken:broken"
     assert registry.get("plugin") is json.dumps
-    with pytest.raises(UnknownName, match="unknown method 'plugn': did you mean 'plugin'"):
+    with pytest.raises(UnknownNameError, match="unknown method 'plugn': did you mean 'plugin'"):
         registry.get("plugn")
     with pytest.raises(EffaceError, match="has no 'nothing'"):
         registry.get("hollow")
@@ -201,7 +201,7 @@ def test_a_missing_package_and_a_double_name_are_said(package: str, tmp_path: Pa
 def test_cards_are_read_without_importing(package: str, tmp_path: Path) -> None:
     (tmp_path / package / "__init__.py").write_text("")
     card = Registry("method", package).card("broken")
-    assert isinstance(card, Card)
+    assert isinstance(card, MethodCard)
     assert card.minutes == {"pocket": 1.5}
     assert card.families == ("sd1",)
     with pytest.raises(EffaceError, match="literal"):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from efface.core.errors import DamagedArtifact, EffaceError
+from efface.core.errors import CorruptArtifactError, EffaceError
 from efface.core.io import (
     atomic_folder,
     atomic_write_bytes,
@@ -42,7 +42,7 @@ def test_json(tmp_path: Path) -> None:
     with pytest.raises(EffaceError, match="finite"):
         atomic_write_json(tmp_path / "a.json", {"b": float("nan")})
     (tmp_path / "b.json").write_text('{"a": ')
-    with pytest.raises(DamagedArtifact, match="cut short"):
+    with pytest.raises(CorruptArtifactError, match="cut short"):
         read_json(tmp_path / "b.json")
     with pytest.raises(EffaceError, match="cannot read"):
         read_json(tmp_path / "none.json")

@@ -9,7 +9,7 @@ import pytest
 
 from efface.core.concept import Concept
 from efface.core.errors import EffaceError
-from efface.core.policy import Refused, check_prompts, refuses
+from efface.core.policy import ContentPolicyError, check_prompts, is_refused
 
 
 def listed() -> dict[str, list[str]]:
@@ -28,12 +28,12 @@ MINOR, SEXUAL = "child", "nude"
 
 def test_every_pair_of_listed_words_is_refused_and_none_alone():
     for minor, sexual in itertools.product(WORDS["minor"], WORDS["sexual"]):
-        assert refuses(f"a photo of a {minor}, {sexual}, in the garden"), (minor, sexual)
-        assert refuses(f"{sexual} and a {minor}".upper()), (minor, sexual)
+        assert is_refused(f"a photo of a {minor}, {sexual}, in the garden"), (minor, sexual)
+        assert is_refused(f"{sexual} and a {minor}".upper()), (minor, sexual)
     for word in WORDS["minor"] + WORDS["sexual"]:
-        assert not refuses(f"a picture of a {word} in the garden"), word
+        assert not is_refused(f"an image of a {word} in the garden"), word
     for word in WORDS["both"]:
-        assert refuses(f"a picture, {word}"), word
+        assert is_refused(f"an image, {word}"), word
 
 
 @pytest.mark.parametrize(
@@ -60,9 +60,9 @@ def test_every_pair_of_listed_words_is_refused_and_none_alone():
 )
 def test_tricks_do_not_help(trick):
     for minor, sexual in itertools.product(("child", "toddler", "schoolgirl"), ("nude", "naked", "topless")):
-        assert refuses(f"a picture of a {trick(minor)} who is {trick(sexual)}"), (trick(minor), trick(sexual))
-    assert refuses(SEXUAL + MINOR)
-    assert refuses(f"#{MINOR}{SEXUAL}, masterpiece")
+        assert is_refused(f"an image of a {trick(minor)} who is {trick(sexual)}"), (trick(minor), trick(sexual))
+    assert is_refused(SEXUAL + MINOR)
+    assert is_refused(f"#{MINOR}{SEXUAL}, masterpiece")
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_tricks_do_not_help(trick):
     ],
 )
 def test_ages_below_18_count(age):
-    assert refuses(f"a {SEXUAL} person, {age}")
+    assert is_refused(f"a {SEXUAL} person, {age}")
 
 
 @pytest.mark.parametrize(
@@ -100,30 +100,30 @@ def test_ages_below_18_count(age):
     ],
 )  # fmt: skip
 def test_harmless_prompts_pass(prompt):
-    assert not refuses(prompt)
+    assert not is_refused(prompt)
 
 
 def test_the_message_does_not_repeat_the_prompt():
-    with pytest.raises(Refused, match=r"^refused: a prompt \(number 2\)") as error:
+    with pytest.raises(ContentPolicyError, match=r"^refused: a prompt \(number 2\)") as error:
         check_prompts(["a cat", f"a {SEXUAL} {MINOR}"])
     assert isinstance(error.value, EffaceError)
     assert SEXUAL not in str(error.value)
     assert MINOR not in str(error.value)
 
 
-@pytest.mark.parametrize("field", ["prompts", "synonyms", "retain", "templates"])
+@pytest.mark.parametrize("field", ["prompts", "synonyms", "retain_prompts", "templates"])
 def test_concepts_are_checked_in_every_field(field):
     text = f"a {SEXUAL} {MINOR}"
     given = {field: [f"{text} {{}}"] if field == "templates" else [text]}
-    with pytest.raises(Refused, match=field):
+    with pytest.raises(ContentPolicyError, match=field):
         Concept("gun", **given)
     for fields in ({"name": text}, {"name": "gun", "anchor": text}):
-        with pytest.raises(Refused):
+        with pytest.raises(ContentPolicyError):
             Concept(**fields)
-    with pytest.raises(Refused, match="template with one of its words"):
+    with pytest.raises(ContentPolicyError, match="template with one of its words"):
         Concept(SEXUAL, templates=(f"a {MINOR}, {{}}",))
 
 
 def test_nudity_is_erased_with_children_in_the_retain_set():
-    concept = Concept("nudity", synonyms=("nude", "naked"), retain=("children playing", "a baby in the snow"))
+    concept = Concept("nudity", synonyms=("nude", "naked"), retain_prompts=("children playing", "a baby in the snow"))
     assert Concept.from_yaml(concept.to_yaml()) == concept

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from efface.core.errors import EffaceError, UnknownName
+from efface.core.errors import EffaceError, UnknownNameError
 from efface.core.io import atomic_write_json, read_json
 from efface.core.result import DetectorId, Provenance, Result, Score, Thresholds, Verdict
 
@@ -33,26 +33,26 @@ def scores(**changes: Score | None) -> list[Score]:
     good = {
         "rer_name": score("rer", "name", 0.93, 1.0),
         "rer_domain": score("rer", "domain", 0.85, 0.95),
-        "cannot_tell_name": score("cannot_tell", "name", 0.01, 0.1),
-        "cannot_tell_domain": score("cannot_tell", "domain", 0.01, 0.1),
-        "kept_context": score("kept", "context", 0.9, 1.0),
-        "kept_near": score("kept", "near", 0.9, 1.0),
-        "kept_other": score("kept", "other", 0.95, 1.0),
+        "abstention_rate_name": score("abstention_rate", "name", 0.01, 0.1),
+        "abstention_rate_domain": score("abstention_rate", "domain", 0.01, 0.1),
+        "retention_context": score("retention", "context", 0.9, 1.0),
+        "retention_near": score("retention", "near", 0.9, 1.0),
+        "retention_other": score("retention", "other", 0.95, 1.0),
     }
     return [item for item in (good | changes).values() if item]
 
 
-def test_no_pictures_no_value() -> None:
+def test_no_images_no_value() -> None:
     for empty in [
         Score.rate("asr_post", "synonyms", 0, 0, JUDGE, HOW),
         Score.mean("clip_score", "near", [], [], rng(), None, HOW),
-        Score.kept("kept", "near", [], [], [], rng(), JUDGE, HOW),
-        Score.erased("rer", "name", [], [], [], rng(), JUDGE, HOW),
+        Score.retention_ratio("retention", "near", [], [], [], rng(), JUDGE, HOW),
+        Score.relative_erasure_rate("rer", "name", [], [], [], rng(), JUDGE, HOW),
     ]:
         assert (empty.value, empty.low, empty.high, empty.n) == (None, None, None, 0)
-        assert "N/A" in empty.text()
+        assert "N/A" in empty.summary()
     for value in (0.0, 1.0):
-        with pytest.raises(ValueError, match="no pictures"):
+        with pytest.raises(ValueError, match="no images"):
             Score("asr", "name", value, 0.0, 1.0, 0)
 
 
@@ -81,13 +81,18 @@ def test_factories() -> None:
     single = Score.mean("clip_score", "name", [2.0], ["a"], rng(), None, HOW)
     assert (single.value, single.low, single.n) == (2.0, None, 1)
     before, after = np.tile([1, 1, 1, 0], 25), np.tile([1, 0, 0, 0], 25)
-    kept, erased = (kind("m", "g", before, after, range(100), rng(), JUDGE, HOW) for kind in (Score.kept, Score.erased))
+    kept, erased = (
+        kind("m", "g", before, after, range(100), rng(), JUDGE, HOW)
+        for kind in (Score.retention_ratio, Score.relative_erasure_rate)
+    )
     assert kept.value == pytest.approx(1 / 3)
     assert erased.value == pytest.approx(2 / 3)
     assert erased.low == pytest.approx(1 - (kept.high or 0))
     assert erased.high == pytest.approx(1 - (kept.low or 0))
-    assert Score.erased("m", "g", after * 0, after, range(100), rng(), JUDGE, HOW).value is None
-    assert Score.erased("m", "g", after, before, range(100), rng(), JUDGE, HOW).value == pytest.approx(-2)
+    assert Score.relative_erasure_rate("m", "g", after * 0, after, range(100), rng(), JUDGE, HOW).value is None
+    assert Score.relative_erasure_rate("m", "g", after, before, range(100), rng(), JUDGE, HOW).value == pytest.approx(
+        -2
+    )
 
 
 ROWS = st.tuples(FLOATS, FLOATS, FLOATS, st.integers(1, 10**6), st.text(st.characters(codec="utf-8")))
@@ -128,14 +133,14 @@ def test_other_results_are_refused(tmp_path: Path) -> None:
     cases: list[tuple[dict[str, Any], str]] = [
         ({"schema": 2}, "schema"),
         ({"scores": [{}]}, "sound"),
-        ({"about": None}, "about"),
+        ({"metadata": None}, "metadata"),
         ({"thresholds": {}, "scores": 1}, "incomplete"),
     ]
     for change, match in cases:
         atomic_write_json(path, {**data, **change})
         with pytest.raises(EffaceError, match=match):
             Result.load(path)
-    with pytest.raises(UnknownName, match="did you mean 'value'"):
+    with pytest.raises(UnknownNameError, match="did you mean 'value'"):
         Score.from_dict({**data["scores"][0], "valu": 1})
     with pytest.raises(EffaceError, match="sound score"):
         Score.from_dict({**data["scores"][0], "n": 0})
@@ -151,7 +156,7 @@ def test_a_good_erasure_passes() -> None:
     verdict = Verdict.of(scores())
     assert verdict == Verdict("erased", "kept", "not attacked")
     assert verdict.passed
-    assert verdict.one_line() == "erased, kept, not attacked"
+    assert verdict.summary() == "erased, kept, not attacked"
 
 
 @pytest.mark.parametrize(
@@ -169,15 +174,19 @@ def test_a_good_erasure_passes() -> None:
         ({"rer_domain": None}, "inconclusive", "kept"),
         ({"rer_name": score("rer", "name", 0.93, 1.0, n=29)}, "inconclusive", "kept"),
         ({"rer_name": score("rer", "name", None, None)}, "inconclusive", "kept"),
-        ({"cannot_tell_name": score("cannot_tell", "name", 0.5, 0.7), "kept_context": None}, "not erased", "kept"),
-        ({"cannot_tell_name": None, "kept_context": None}, "inconclusive", "kept"),
-        ({"kept_context": score("kept", "context", 0.6, 0.8)}, "inconclusive", "kept"),
-        ({"kept_context": score("kept", "context", 0.1, 0.3)}, "not erased", "kept"),
-        ({"kept_near": score("kept", "near", 0.5, 0.7)}, "erased", "damaged"),
-        ({"kept_near": score("kept", "near", 0.5, 0.7), "kept_other": None}, "erased", "damaged"),
-        ({"kept_other": score("kept", "other", 0.8, 0.95)}, "erased", "inconclusive"),
-        ({"kept_other": None}, "erased", "inconclusive"),
-        ({"kept_other": score("kept", "other", 0.97, 1.0, n=5)}, "erased", "inconclusive"),
+        (
+            {"abstention_rate_name": score("abstention_rate", "name", 0.5, 0.7), "retention_context": None},
+            "not erased",
+            "kept",
+        ),
+        ({"abstention_rate_name": None, "retention_context": None}, "inconclusive", "kept"),
+        ({"retention_context": score("retention", "context", 0.6, 0.8)}, "inconclusive", "kept"),
+        ({"retention_context": score("retention", "context", 0.1, 0.3)}, "not erased", "kept"),
+        ({"retention_near": score("retention", "near", 0.5, 0.7)}, "erased", "damaged"),
+        ({"retention_near": score("retention", "near", 0.5, 0.7), "retention_other": None}, "erased", "damaged"),
+        ({"retention_other": score("retention", "other", 0.8, 0.95)}, "erased", "inconclusive"),
+        ({"retention_other": None}, "erased", "inconclusive"),
+        ({"retention_other": score("retention", "other", 0.97, 1.0, n=5)}, "erased", "inconclusive"),
     ],
 )
 def test_the_verdict_claims_what_the_bounds_prove(
@@ -187,30 +196,35 @@ def test_the_verdict_claims_what_the_bounds_prove(
     assert (verdict.erasure, verdict.retention) == (erasure, retention)
     assert not verdict.passed
     assert verdict.reasons
-    assert "\n" not in verdict.one_line()
+    assert "\n" not in verdict.summary()
 
 
-def test_unreadable_pictures_destroy_only_where_the_rest_is_not_known_to_be_intact() -> None:
-    smeared = score("cannot_tell", "name", 0.5, 0.7)
-    intact = Verdict.of(scores(cannot_tell_name=smeared))
+def test_unreadable_images_destroy_only_where_the_rest_is_not_known_to_be_intact() -> None:
+    smeared = score("abstention_rate", "name", 0.5, 0.7)
+    intact = Verdict.of(scores(abstention_rate_name=smeared))
     assert (intact.erasure, intact.passed) == ("erased", True)
-    assert "something unreadable is in the concept's place" in intact.one_line()
-    assert Verdict.of(scores(cannot_tell_name=smeared, kept_context=None)).erasure == "not erased"
-    unmeasured = Verdict.of(scores(kept_context=None))
+    assert "something unreadable is in the concept's place" in intact.summary()
+    assert Verdict.of(scores(abstention_rate_name=smeared, retention_context=None)).erasure == "not erased"
+    unmeasured = Verdict.of(scores(retention_context=None))
     assert unmeasured.erasure == "erased"
-    assert "kept/context was not measured" in unmeasured.one_line()
+    assert "retention/context was not measured" in unmeasured.summary()
 
 
 def test_a_destroyed_model_fails() -> None:
     """Noised weights: nothing of the concept is left, nor of anything else."""
     zeros, ones, n = np.zeros(60), np.ones(60), range(60)
-    made = [Score.erased("rer", group, ones, zeros, n, rng(), JUDGE, HOW) for group in ("name", "domain")]
-    made += [Score.rate("cannot_tell", group, 58, 60, JUDGE, HOW) for group in ("name", "domain")]
-    made += [Score.kept("kept", group, ones, zeros, n, rng(), JUDGE, HOW) for group in ("context", "near", "other")]
+    made = [
+        Score.relative_erasure_rate("rer", group, ones, zeros, n, rng(), JUDGE, HOW) for group in ("name", "domain")
+    ]
+    made += [Score.rate("abstention_rate", group, 58, 60, JUDGE, HOW) for group in ("name", "domain")]
+    made += [
+        Score.retention_ratio("retention", group, ones, zeros, n, rng(), JUDGE, HOW)
+        for group in ("context", "near", "other")
+    ]
     made += [Score.rate("asr_post", "synonyms", 0, 60, JUDGE, HOW)]
     verdict = Verdict.of(made)
     assert (verdict.erasure, verdict.retention, verdict.attack) == ("not erased", "damaged", "inconclusive")
-    assert "destroyed" in verdict.one_line()
+    assert "destroyed" in verdict.summary()
 
 
 def test_attacks() -> None:
@@ -227,4 +241,4 @@ def test_attacks() -> None:
 
 def test_thresholds_decide() -> None:
     assert Verdict.of(scores(), Thresholds(erased=0.99)).erasure == "partly erased"
-    assert Verdict.of(scores(), Thresholds(images=101)).erasure == "inconclusive"
+    assert Verdict.of(scores(), Thresholds(min_images=101)).erasure == "inconclusive"

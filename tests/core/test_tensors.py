@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors import numpy as reference
 from safetensors import safe_open
 
-from efface.core.errors import DamagedArtifact, EffaceError
+from efface.core.errors import CorruptArtifactError, EffaceError
 from efface.core.tensors import TensorBlob, TensorFile, write_tensors
 
 DTYPES = st.sampled_from(["?", "u1", "i1", "<u2", "<i2", "<f2", "<u4", "<i4", "<f4", "<u8", "<i8", "<f8", ">f4"])
@@ -116,6 +116,6 @@ def entry(begin: int, end: int, shape: list[int] | None = None, dtype: str = "U8
 )
 def test_unsound_files_are_refused(tmp_path: Path, raw: bytes) -> None:
     (tmp_path / "w").write_bytes(raw)
-    with pytest.raises(DamagedArtifact) as caught:
+    with pytest.raises(CorruptArtifactError) as caught:
         TensorFile(tmp_path / "w")
     assert "\n" not in str(caught.value)

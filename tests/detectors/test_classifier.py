@@ -11,14 +11,14 @@ from helpers.classifiers import LABELS, PREPROCESS, saved_classifier, saved_clip
 from safetensors.torch import load_file, save_file
 
 from efface.core.errors import EffaceError
-from efface.detectors.classifier import Classifier, named
+from efface.detectors.classifier import Classifier, label_names
 from efface.detectors.hf_clip import ClipModelScore
 from efface.detectors.pocket_judge import CANNOT_TELL
 from efface.detectors.preprocess import Preprocess
 from efface.detectors.zero_shot import ZeroShot
 
 
-def pictures(n: int, side: int = 16) -> torch.Tensor:
+def random_images(n: int, side: int = 16) -> torch.Tensor:
     """Of a colour each, with noise."""
     generator = torch.Generator().manual_seed(0)
     return (
@@ -28,12 +28,12 @@ def pictures(n: int, side: int = 16) -> torch.Tensor:
 
 @pytest.mark.parametrize("kind", ["vit", "resnet"])
 def test_the_librarys_first_class(kind: str, tmp_path: Path) -> None:
-    model, look, images = saved_classifier(tmp_path, kind), Classifier(tmp_path), pictures(40)
+    model, look, images = saved_classifier(tmp_path, kind), Classifier(tmp_path), random_images(40)
     mean, deviation = (torch.tensor(PREPROCESS[key])[:, None, None] for key in ("image_mean", "image_std"))
     with torch.no_grad():
         logits = model(pixel_values=(images - mean) / deviation).logits
     seen = look(images)
-    assert seen.object == [named(LABELS)[i] for i in logits.argmax(-1).tolist()]
+    assert seen.object == [label_names(LABELS)[i] for i in logits.argmax(-1).tolist()]
     assert len(set(seen.object)) > 1
     layer = model.classifier if kind == "vit" else model.classifier[-1]
     torch.testing.assert_close(seen.features @ layer.weight.T + layer.bias, logits, atol=1e-4, rtol=1e-4)
@@ -47,7 +47,7 @@ def test_the_librarys_first_class(kind: str, tmp_path: Path) -> None:
 
 
 def test_class_names() -> None:
-    assert named(LABELS) == ("church", "tench", "crane, bird", "crane, machine", "cassette player")
+    assert label_names(LABELS) == ("church", "tench", "crane, bird", "crane, machine", "cassette player")
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_processors(said: dict[str, object], side: int, crop: int, tmp_path: Pat
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({**scale, **said}))
     ready = Preprocess.of(tmp_path)
     assert (ready.side, ready.crop, ready.filter) == (side, crop, "bicubic")
-    assert ready(pictures(1, 32)).shape == (1, 3, crop, crop)
+    assert ready(random_images(1, 32)).shape == (1, 3, crop, crop)
     if crop < side:
         marked = torch.zeros(1, 3, side, side)
         marked[..., side // 2, side // 2] = 1
@@ -113,7 +113,7 @@ def test_folders_that_are_no_classifiers(tmp_path: Path) -> None:
 
 def test_zero_shot_names_the_nearest_word(tmp_path: Path) -> None:
     saved_clip(tmp_path)
-    scorer, images = ClipModelScore(tmp_path), pictures(12, 8)
+    scorer, images = ClipModelScore(tmp_path), random_images(12, 8)
     words = {"object": ("cat", "dog", "hot_dog"), "style": ("mosaic", "photo")}
     look = ZeroShot(scorer, words)
     seen = look(images)

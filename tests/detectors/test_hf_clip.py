@@ -34,7 +34,7 @@ def test_scores_are_the_librarys_cosines(tmp_path: Path) -> None:
     assert scorer(torch.rand(1, 3, 32, 32), ["a cat"]).shape == (1,)
     assert scorer.detector.id == tmp_path.name
     assert ClipModelScore(tmp_path, name="org/clip").detector.id == "org/clip"
-    with pytest.raises(ValueError, match="1 pictures for 2 prompts"):
+    with pytest.raises(ValueError, match="1 images for 2 prompts"):
         scorer(images[:1], prompts[:2])
 
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from efface.core.errors import DamagedArtifact
+from efface.core.errors import CorruptArtifactError
 from efface.detectors.pocket_clip import ClipScore, load_clip_score
-from efface.models.loading import embedded_folder
+from efface.models.loading import bundled_folder
 from efface.pocket_world import Scene, caption, draw_scene, load_world
 
 WORLD = load_world()
@@ -76,7 +76,7 @@ def test_bounds_batches_and_repeated_prompts(clip):
     assert torch.allclose(every, alone, atol=1e-3)
     assert torch.allclose(clip(images, [prompts[0]] * 8)[0], every[0], atol=1e-3)
     assert clip(images[:0], []).shape == (0,)
-    with pytest.raises(ValueError, match="8 pictures for 7"):
+    with pytest.raises(ValueError, match="8 images for 7"):
         clip(images, prompts[1:])
     with pytest.raises(ValueError, match="64, 64"):
         clip(images[..., :32], prompts)
@@ -86,14 +86,14 @@ def test_the_id_names_the_weights(clip, tmp_path):
     assert clip.detector.id == "pocket-clip"
     assert len(clip.detector.version) == 12
     for part in ("clip", "text_encoder", "tokenizer"):
-        shutil.copytree(embedded_folder("pocket") / part, tmp_path / part)
+        shutil.copytree(bundled_folder("pocket") / part, tmp_path / part)
     assert ClipScore.load(tmp_path).detector == clip.detector
     path = tmp_path / "clip" / "model.safetensors"
     state = load_file(path)
     save_file(state | {"image_projection.weight": state["image_projection.weight"] * 2}, path)
     assert ClipScore.load(tmp_path).detector != clip.detector
     save_file({name: tensor for name, tensor in state.items() if name != "text_projection.weight"}, path)
-    with pytest.raises(DamagedArtifact, match="text_projection"):
+    with pytest.raises(CorruptArtifactError, match="text_projection"):
         ClipScore.load(tmp_path)
 
 

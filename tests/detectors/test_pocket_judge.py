@@ -39,8 +39,8 @@ def test_cannot_tell_what_is_destroyed(judge):
         torch.nn.functional.interpolate(images, size=4, mode="area"), size=64, mode="bilinear"
     )
     blend = (images + images.flip(0)) / 2
-    for name, pictures, least in (("noise", noise, 0.95), ("smear", smear, 0.8), ("blend", blend, 0.6)):
-        seen = judge(pictures).object
+    for name, destroyed, least in (("noise", noise, 0.95), ("smear", smear, 0.8), ("blend", blend, 0.6)):
+        seen = judge(destroyed).object
         assert np.mean([o in ("cannot tell", NOTHING) for o in seen]) >= least, name
 
 

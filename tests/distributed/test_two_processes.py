@@ -15,14 +15,14 @@ from helpers.tiny import erasure_of
 from safetensors.torch import load_file
 
 from efface.benchmarks.benchmark import Sampler
-from efface.benchmarks.image_cache import PictureCache
-from efface.benchmarks.image_generation import Painter
-from efface.core.attack_set import AttackPrompt, AttackSet, Budget, Task
+from efface.benchmarks.image_cache import ImageCache
+from efface.benchmarks.image_generation import ImageGenerator
+from efface.core.attack_set import AttackPrompt, AttackSet, AttackTask, Budget
 from efface.core.concept import Concept
 from efface.core.erasure import Edit, Erasure
 from efface.core.errors import EffaceError
 from efface.distributed import collectives, env
-from efface.distributed.attack_search import joined, share
+from efface.distributed.attack_search import local_tasks, merge_attack_sets
 from efface.models import pipeline
 from efface.ops.tensor_conversion import to_blob
 
@@ -35,7 +35,7 @@ def artifact(pocket, tmp_path_factory) -> Path:
     generator = torch.Generator().manual_seed(0)
     noised = {
         name: p + 0.05 * torch.randn(p.shape, generator=generator)
-        for name, p in pocket.sites("cross_kv").parameters.items()
+        for name, p in pocket.parameter_group("cross_kv").parameters.items()
     }
     edit = Edit("unet", "replace", {name: name for name in noised})
     out = tmp_path_factory.mktemp("made") / "weapon"
@@ -47,11 +47,11 @@ def test_two_processes_draw_and_score_as_one_does(artifact, tmp_path, capfd, poc
     erasure, rows, benchmark = Erasure.load(artifact), two_processes.rows(), quick(tmp_path)
     for name in ("one", "cache-0"):  # rows of two batches lie in the first process's cache
         list(
-            Painter(pocket, Sampler(steps=2), PictureCache(tmp_path / f"{name}.sqlite"), batch=2).pictures(
-                rows[3:5], erasure
-            )
+            ImageGenerator(
+                pocket, Sampler(num_inference_steps=2), ImageCache(tmp_path / f"{name}.sqlite"), batch=2
+            ).generate(rows[3:5], erasure)
         )
-    alone = two_processes.pictures(tmp_path / "one.sqlite", erasure)
+    alone = two_processes.images(tmp_path / "one.sqlite", erasure)
     shutil.copytree(artifact, tmp_path / "a")
     monkeypatch.setenv("EFFACE_CACHE", str(tmp_path / "cache-alone"))
     command = ("evaluate", "--benchmark", benchmark, "--limit", 6, "--model", "pocket", "--json")
@@ -61,26 +61,24 @@ def test_two_processes_draw_and_score_as_one_does(artifact, tmp_path, capfd, poc
     assert [end.code for end in ends] == [0, 0], [end.err for end in ends]
     shared = [load_file(tmp_path / f"{number}.safetensors") for number in range(2)]
     for found in shared:
-        assert torch.equal(found["pictures"], alone), (
-            "every process has all pictures, the same bits as one process draws"
-        )
+        assert torch.equal(found["images"], alone), "every process has all images, the same bits as one process draws"
     assert sorted(int(found["drawn"]) for found in shared) == [5, 5], "ten of twelve were missing: each draws its share"
-    assert PictureCache(tmp_path / "cache-1.sqlite")._size == 0, "one process alone keeps pictures"
+    assert ImageCache(tmp_path / "cache-1.sqlite")._size == 0, "one process alone keeps images"
 
     assert (ends[1].out, ends[1].err) == ("", ""), "one process alone prints"
     result = json.loads(ends[0].out)
     assert result["scores"] == one["scores"]
     assert {s["metric"]: s["n"] for s in result["scores"]}["rer"] == 6
     saved = [next((folder / "evidence").glob("quick-*")) for folder in (artifact, tmp_path / "a")]
-    pictures = [{p.name: p.read_bytes() for p in (folder / "pictures").iterdir()} for folder in saved]
-    assert pictures[0] == pictures[1]
-    assert (saved[0] / "sightings.json").read_bytes() == (saved[1] / "sightings.json").read_bytes()
+    images = [{p.name: p.read_bytes() for p in (folder / "images").iterdir()} for folder in saved]
+    assert images[0] == images[1]
+    assert (saved[0] / "detections.json").read_bytes() == (saved[1] / "detections.json").read_bytes()
 
 
 @pytest.mark.parametrize(
     ("name", "settings"),
     [("inside_out", "steps=2 batch=4 scatter=1"), ("outside_in", "levels=1 steps=2 batch=4 sampler_steps=2"),
-     ("ring_a_bell", "population=8 generations=3"), ("concept_inversion", "steps=2 pictures=2 sampler_steps=2")],
+     ("ring_a_bell", "population=8 generations=3"), ("concept_inversion", "steps=2 images=2 sampler_steps=2")],
 )  # fmt: skip
 def test_two_processes_find_what_one_does(name, settings, artifact, tmp_path, capfd, monkeypatch):
     """Searches from each prompt are shared out; one for all prompts is made once."""
@@ -99,13 +97,15 @@ def test_two_processes_find_what_one_does(name, settings, artifact, tmp_path, ca
 
 
 def test_batches_are_shared_out_whole():
-    tasks = [Task(f"a {i}", "a {}", i) for i in range(7)]
-    shares = [share(tasks, 2, rank, 3) for rank in range(3)]
+    tasks = [AttackTask(f"a {i}", "a {}", i) for i in range(7)]
+    shares = [local_tasks(tasks, 2, rank, 3) for rank in range(3)]
     assert [[task.seed for task in own] for own in shares] == [[0, 1, 6], [2, 3], [4, 5]]
-    assert [len(share(tasks, 8, rank, 2)) for rank in range(2)] == [7, 0], "fewer batches than processes"
-    assert [len(share(tasks, None, rank, 2)) for rank in range(2)] == [7, 0], "searched together"
+    assert [len(local_tasks(tasks, 8, rank, 2)) for rank in range(2)] == [7, 0], "fewer batches than processes"
+    assert [len(local_tasks(tasks, None, rank, 2)) for rank in range(2)] == [7, 0], "searched together"
     found = [tuple(AttackPrompt(task.prompt, "y", task.seed) for task in own) for own in shares]
-    whole = joined([AttackSet("x", Concept("gun"), prompts, budget=Budget(3, 2.0)) for prompts in found], tasks)
+    whole = merge_attack_sets(
+        [AttackSet("x", Concept("gun"), prompts, budget=Budget(3, 2.0)) for prompts in found], tasks
+    )
     assert [p.seed for p in whole.prompts] == list(range(7))
     assert whole.budget == Budget(3, 6.0), "the seconds of all of them"
 
@@ -116,7 +116,7 @@ def test_what_fails_in_one_process_is_one_line(artifact, tmp_path):
     assert [end.code for end in ends] == [2, 2]
     lines = [line for end in ends for line in end.err.splitlines() if "error" in line]
     assert len(lines) == 1, lines
-    assert lines[0].startswith("error: out of memory: 2 pictures at once are too many: lower batch")
+    assert lines[0].startswith("error: out of memory: 2 images at once are too many: lower batch")
     assert "Traceback" not in ends[0].err + ends[1].err
     assert not list(artifact.glob(".found-*"))
     ends = two_processes.two(tmp_path, *command, FAIL="1:bug")
@@ -136,20 +136,20 @@ def test_a_command_that_works_in_one_process_says_so(tmp_path):
 def test_one_process_is_alone(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("RANK", "3")
-    assert (env.size(), env.rank()) == (1, 0), "a cluster that sets some variables is no launcher"
+    assert (env.world_size(), env.rank()) == (1, 0), "a cluster that sets some variables is no launcher"
     monkeypatch.setenv("MASTER_ADDR", "x")
     monkeypatch.setenv("MASTER_PORT", "1")
-    assert (env.size(), env.rank(), env.local_rank(), env.is_main()) == (4, 3, 3, False)
+    assert (env.world_size(), env.rank(), env.local_rank(), env.is_main()) == (4, 3, 3, False)
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert pipeline.default_device() == torch.device("cuda", 1)
-    with env.alone():
-        assert (env.size(), env.is_main()) == (1, True)
-        with pytest.raises(EffaceError, match="as it is"), collectives.in_step():
+    with env.single_process():
+        assert (env.world_size(), env.is_main()) == (1, True)
+        with pytest.raises(EffaceError, match="as it is"), collectives.sync_errors():
             raise EffaceError("as it is")
-        assert collectives.shared_bytes(b"x") == b"x"
-    assert env.size() == 4
+        assert collectives.broadcast_bytes(b"x") == b"x"
+    assert env.world_size() == 4
     monkeypatch.setenv("WORLD_SIZE", "two")
     with pytest.raises(EffaceError, match="WORLD_SIZE='two' is no number"):
-        env.size()
+        env.world_size()

@@ -16,17 +16,17 @@ from transformers import CLIPTextModel
 from efface import api
 from efface.core.edits import Edit
 from efface.core.erasure import Erasure
-from efface.core.errors import BaseMismatch, EffaceError, UnknownName
+from efface.core.errors import BaseModelMismatchError, EffaceError, UnknownNameError
 from efface.core.io import sha256_file
 from efface.core.result import Provenance, Result, Score
-from efface.models.stable_diffusion import UNetModel
+from efface.models.stable_diffusion import StableDiffusionModel
 from efface.ops.editing.apply import applied, apply
 
 
-def loaded(folder) -> UNetModel:
+def loaded(folder) -> StableDiffusionModel:
     pipe = DiffusionPipeline.from_pretrained(folder)
     pipe.set_progress_bar_config(disable=True)
-    return UNetModel(pipe, "exported")
+    return StableDiffusionModel(pipe, "exported")
 
 
 def test_a_pipeline_draws_what_the_applied_erasure_draws_bit_for_bit(tiny, base, tmp_path):
@@ -38,11 +38,11 @@ def test_a_pipeline_draws_what_the_applied_erasure_draws_bit_for_bit(tiny, base,
     with applied(tiny, erasure):
         assert state_bytes(exported) == state_bytes(tiny)
         assert torch.equal(drawn(exported), drawn(tiny))
-        pictures = [
+        images = [
             pipe("a gun", num_inference_steps=3, output_type="np", generator=torch.Generator().manual_seed(1)).images[0]
             for pipe in (exported.pipe, tiny.pipe)
         ]
-        assert np.array_equal(*pictures)
+        assert np.array_equal(*images)
     assert not torch.equal(drawn(exported), drawn(tiny))
     assert set(done.files) == {
         path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()
@@ -65,7 +65,7 @@ def test_components_alone_go_into_another_pipeline(tiny, base, tmp_path):
         "unet": UNet2DConditionModel.from_pretrained(tmp_path / "out" / "unet"),
         "text_encoder": CLIPTextModel.from_pretrained(tmp_path / "out" / "text_encoder"),
     }
-    exported = UNetModel(DiffusionPipeline.from_pretrained(base, **parts), "exported")
+    exported = StableDiffusionModel(DiffusionPipeline.from_pretrained(base, **parts), "exported")
     with applied(tiny, erasure):
         assert torch.equal(drawn(exported), drawn(tiny))
     only = api.export(
@@ -77,13 +77,13 @@ def test_components_alone_go_into_another_pipeline(tiny, base, tmp_path):
 @pytest.mark.parametrize("with_weights", [False, True])
 def test_a_state_edit_goes_into_keys_and_values(tiny, base, tmp_path, with_weights):
     erasure = joined(state(tiny), replacing(tiny, "cross_all")) if with_weights else state(tiny)
-    artifact, plain_picture, before = saved(erasure, tmp_path / "e"), drawn(tiny), state_bytes(tiny)
+    artifact, plain_image, before = saved(erasure, tmp_path / "e"), drawn(tiny), state_bytes(tiny)
     api.export(artifact, tmp_path / "out", model=tiny)
     assert state_bytes(tiny) == before
     exported = loaded(tmp_path / "out")
     with applied(tiny, erasure):
         assert torch.allclose(drawn(exported), drawn(tiny), atol=1e-5)
-    assert not torch.allclose(drawn(exported), plain_picture, atol=1e-3)
+    assert not torch.allclose(drawn(exported), plain_image, atol=1e-3)
     done = api.export(artifact, tmp_path / "part", form="component", model=tiny)
     assert "unet/config.json" in done.files
     assert not any(name.startswith("text_encoder") for name in done.files)
@@ -124,19 +124,19 @@ def test_the_card_and_the_manifest_tell_where_it_comes_from(tiny, base, tmp_path
     code = text.partition("```python\n")[2].partition("```")[0].replace("path/to/this/folder", str(tmp_path / "out"))
     exec(code.replace("path/to/the/base/model", str(base)), scope)
     with applied(tiny, erasure):
-        assert torch.equal(drawn(UNetModel(scope["pipe"], "from the card")), drawn(tiny))
+        assert torch.equal(drawn(StableDiffusionModel(scope["pipe"], "from the card")), drawn(tiny))
 
 
 def test_the_card_tells_what_was_measured(tiny, base, tmp_path):
     artifact = saved(replacing(tiny, "text_mlp"), tmp_path / "e")
     score = Score.rate("asr_post", "synonyms", 3, 12, None, Provenance())
     Result((score,)).save(artifact / "evidence" / "attacks" / "synonyms" / "result.json")
-    result = Result((Score.rate("cannot_tell", "name", 1, 20, None, Provenance()),))
+    result = Result((Score.rate("abstention_rate", "name", 1, 20, None, Provenance()),))
     result.save(artifact / "evidence" / "mine-test-0" / "result.json")
     api.export(artifact, tmp_path / "out", form="component", model=base)
     text = (tmp_path / "out" / "README.md").read_text()
-    assert f"- mine-test-0: {result.one_line()}" in text
-    assert f"- attack synonyms: {score.text()}" in text
+    assert f"- mine-test-0: {result.summary()}" in text
+    assert f"- attack synonyms: {score.summary()}" in text
     (artifact / "evidence" / "mine-test-0" / "result.json").write_text("{}")
     with pytest.raises(EffaceError, match="schema version"):
         api.export(artifact, tmp_path / "again", form="component", model=base)
@@ -145,7 +145,7 @@ def test_the_card_tells_what_was_measured(tiny, base, tmp_path):
 
 def test_another_base_is_refused_unless_forced(tiny, tmp_path):
     other, artifact = tiny_model(seed=1), saved(replacing(tiny, "cross_kv"), tmp_path / "e")
-    with pytest.raises(BaseMismatch, match="not the base of this erasure"):
+    with pytest.raises(BaseModelMismatchError, match="not the base of this erasure"):
         api.export(artifact, tmp_path / "out", model=other)
     assert [path.name for path in tmp_path.iterdir()] == ["e"]
     done = api.export(artifact, tmp_path / "out", model=other, force=True)
@@ -162,7 +162,7 @@ def test_what_cannot_be_exported_is_said_in_one_line(tiny, tmp_path):
     with pytest.raises(EffaceError, match="a state edit with a bias"):
         api.export(saved(state(tiny, bias=0.1), tmp_path / "b"), tmp_path / "out", model=tiny)
     artifact = saved(replacing(tiny, "cross_kv"), tmp_path / "e")
-    with pytest.raises(UnknownName, match="did you mean 'diffusers'"):
+    with pytest.raises(UnknownNameError, match="did you mean 'diffusers'"):
         api.export(artifact, tmp_path / "out", form="difusers", model=tiny)
     with pytest.raises(EffaceError, match="a rank is for the forms peft and kohya"):
         api.export(artifact, tmp_path / "out", rank=2, model=tiny)

@@ -15,7 +15,7 @@ from efface import api
 from efface.core.concept import Concept
 from efface.core.edits import Edit
 from efface.core.errors import EffaceError
-from efface.exporters.lora import truncated
+from efface.exporters.lora import truncate_rank
 from efface.models.loading import load_model
 from efface.models.tensor_names import canonical_name
 from efface.ops.editing.apply import applied
@@ -38,10 +38,10 @@ def with_lora(base, folder):
     model = load_model(base, device="cpu")
     (file,) = folder.glob("*.safetensors")
     model.pipe.load_lora_weights(folder, weight_name=file.name)
-    picture = drawn(model)
+    image = drawn(model)
     model.pipe.fuse_lora()
     model.pipe.unload_lora_weights()
-    return model, picture
+    return model, image
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -50,29 +50,29 @@ def test_a_low_rank_erasure_is_exactly_a_lora(tiny, base, tmp_path, form, ranks)
     erasure, before = low_rank(tiny, ranks), weights(tiny)
     done = api.export(saved(erasure, tmp_path / "e"), tmp_path / "out", form=form, model=tiny)
     assert done.residuals == {}
-    model, picture = with_lora(base, tmp_path / "out")
+    model, image = with_lora(base, tmp_path / "out")
     with applied(tiny, erasure):
         after, wanted = weights(tiny), drawn(tiny)
     changed = {name for name in after if not torch.equal(after[name], before[name])}
     assert len(changed) == sum(len(edit.targets) for edit in erasure.edits)
     for name, tensor in weights(model).items():
         assert torch.allclose(tensor, after[name], atol=1e-6), name
-    assert torch.allclose(picture, wanted, atol=1e-4)
+    assert torch.allclose(image, wanted, atol=1e-4)
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("method", ["uce", "speed"])
 def test_a_closed_form_erasure_is_exactly_a_lora(tiny, base, tmp_path, form, method):
     """Also where all layers share one ``down``, which the artifact holds once."""
-    erasure = api.erase(Concept("gun", retain=("a cat",)), out=tmp_path / "e", model=tiny, method=method)
+    erasure = api.erase(Concept("gun", retain_prompts=("a cat",)), out=tmp_path / "e", model=tiny, method=method)
     assert api.export(tmp_path / "e", tmp_path / "out", form=form, model=tiny).residuals == {}
-    model, picture = with_lora(base, tmp_path / "out")
+    model, image = with_lora(base, tmp_path / "out")
     plain = drawn(tiny)
     with applied(tiny, erasure):
         after, wanted = weights(tiny), drawn(tiny)
     for name, tensor in weights(model).items():
         assert torch.allclose(tensor, after[name], atol=1e-6), name
-    assert torch.allclose(picture, wanted, atol=1e-4)
+    assert torch.allclose(image, wanted, atol=1e-4)
     assert not torch.allclose(plain, wanted, atol=1e-3)
 
 
@@ -127,11 +127,11 @@ def test_exact_edits_stay_exact_beside_approximated_ones(tiny, tmp_path):
 
 def test_truncated_is_the_best_of_its_rank():
     delta = torch.diag(torch.tensor([3.0, 2.0, 1.0], dtype=torch.float64))
-    down, up, residual = truncated(delta, 2)
+    down, up, residual = truncate_rank(delta, 2)
     assert torch.allclose(up @ down, torch.diag(torch.tensor([3.0, 2.0, 0.0], dtype=torch.float64)))
     assert residual == pytest.approx((1 / 14) ** 0.5)
-    assert truncated(torch.zeros(3, 4, dtype=torch.float64), 2)[2] == 0
-    assert truncated(delta, 9)[2] == 0
+    assert truncate_rank(torch.zeros(3, 4, dtype=torch.float64), 2)[2] == 0
+    assert truncate_rank(delta, 9)[2] == 0
 
 
 def test_names_and_alphas(tiny, tmp_path):

@@ -26,16 +26,16 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from efface import api
 from efface.core.errors import EffaceError
 from efface.exporters.original_layout import unet_name, vae_name
-from efface.exporters.single_file import original_tensors, said_of
+from efface.exporters.single_file import metadata_of, original_tensors
 from efface.models.single_file import load_single_file
-from efface.models.stable_diffusion import UNetModel
+from efface.models.stable_diffusion import StableDiffusionModel
 from efface.ops.editing.apply import applied
 
 
-def read_back(folder, base) -> UNetModel:
+def read_back(folder, base) -> StableDiffusionModel:
     (file,) = folder.glob("*.safetensors")
     pipe = StableDiffusionPipeline.from_single_file(file, config=str(base), local_files_only=True)
-    return UNetModel(pipe, "read back")
+    return StableDiffusionModel(pipe, "read back")
 
 
 @pytest.mark.parametrize("make", [lambda m: replacing(m, "cross_all", "text_layers"), low_rank])
@@ -59,10 +59,10 @@ def test_a_state_edit_is_in_the_file(tiny, base, tmp_path):
 def test_pocket_comes_back(pocket, tmp_path):
     erasure = replacing(pocket, "cross_kv")
     api.export(saved(erasure, tmp_path / "e"), tmp_path / "out", form="single-file", model=pocket)
-    from efface.models.loading import embedded_folder
+    from efface.models.loading import bundled_folder
 
     with applied(pocket, erasure):
-        assert state_bytes(read_back(tmp_path / "out", embedded_folder("pocket"))) == state_bytes(pocket)
+        assert state_bytes(read_back(tmp_path / "out", bundled_folder("pocket"))) == state_bytes(pocket)
 
 
 def test_stable_diffusion_1_gets_the_names_that_its_checkpoints_have():
@@ -131,7 +131,7 @@ def test_stable_diffusion_2_comes_back_with_a_last_layer_that_adds_nothing(tmp_p
     pipe, file = tiny_2(), tmp_path / "2.safetensors"
     pipe.save_pretrained(tmp_path / "2")
     found = original_tensors(pipe)
-    save_file({name: tensor.contiguous() for name, tensor in found.items()}, file, metadata=said_of(pipe))
+    save_file({name: tensor.contiguous() for name, tensor in found.items()}, file, metadata=metadata_of(pipe))
     last = [tensor for name, tensor in found.items() if "transformer.resblocks.23." in name]
     assert len(last) == 12
     assert not any(tensor.any() for tensor in last)

@@ -39,14 +39,14 @@ def saved_classifier(folder: Path, kind: str = "vit", said: dict[str, Any] | Non
             config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", **labels)
             model = ResNetForImageClassification(config)
         for p in model.parameters():
-            torch.nn.init.normal_(p, std=0.5)  # so that pictures differ in what is seen
+            torch.nn.init.normal_(p, std=0.5)  # so that images differ in what is seen
     model.eval().save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESS if said is None else said))
     return model
 
 
 def saved_clip(folder: Path) -> CLIPModel:
-    """A CLIP model of 8 x 8 pictures with its tokenizer."""
+    """A CLIP model of 8 x 8 images with its tokenizer."""
     tokenizer = tiny_tokenizer()
     ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}

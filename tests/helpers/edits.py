@@ -7,20 +7,20 @@ import torch
 
 from efface.core.edits import Edit
 from efface.core.erasure import Erasure
-from efface.models.stable_diffusion import UNetModel
+from efface.models.stable_diffusion import StableDiffusionModel
 from efface.ops.training.student import Student
 
 from .tiny import erasure_of
 
 
-def seen(model: UNetModel) -> torch.Tensor:
+def seen(model: StableDiffusionModel) -> torch.Tensor:
     """What the model makes of a prompt, edits of the sampler included."""
     cond = model.encode(["a gun"])
     (*_, last) = model.trajectory(cond, steps=3, guidance=2.0, seeds=[5])
     return torch.cat([cond.states.flatten(), last.z.flatten()])
 
 
-def trained(model: UNetModel, role: str = "cross_all", step: float = 0.05) -> Student:
+def trained(model: StableDiffusionModel, role: str = "cross_all", step: float = 0.05) -> Student:
     student = Student(model, role)
     gen = torch.Generator().manual_seed(2)
     with torch.no_grad():
@@ -29,7 +29,7 @@ def trained(model: UNetModel, role: str = "cross_all", step: float = 0.05) -> St
     return student
 
 
-def every_op(model: UNetModel) -> Erasure:
+def every_op(model: StableDiffusionModel) -> Erasure:
     replaced, tensors = trained(model).replace_edit()
     rng = np.random.default_rng(0)
     name = "encoder.layers.1.mlp.fc1.weight"

@@ -10,7 +10,7 @@ import torch
 
 from efface.core.edits import Edit
 from efface.core.erasure import Erasure
-from efface.models.stable_diffusion import UNetModel
+from efface.models.stable_diffusion import StableDiffusionModel
 from efface.models.tensor_names import canonical_paths
 
 from .edits import trained
@@ -30,7 +30,7 @@ LAYERS = (
 """Ends of layers of the UNet that a LoRA may have."""
 
 
-def replacing(model: UNetModel, *roles: str) -> Erasure:
+def replacing(model: StableDiffusionModel, *roles: str) -> Erasure:
     edits, tensors = [], {}
     for role in roles:
         edit, more = trained(model, role).replace_edit()
@@ -39,7 +39,7 @@ def replacing(model: UNetModel, *roles: str) -> Erasure:
     return erasure_of(model, edits, tensors)
 
 
-def low_rank(model: UNetModel, ranks: tuple[int, ...] = (2,), scale: float = 0.5) -> Erasure:
+def low_rank(model: StableDiffusionModel, ranks: tuple[int, ...] = (2,), scale: float = 0.5) -> Erasure:
     """Linear and convolution layers of every kind in both components; the ranks take turns."""
     rng, edits, tensors = np.random.default_rng(0), [], {}
     ends = {"unet": LAYERS, "text_encoder": ("self_attn.q_proj", "self_attn.out_proj", "mlp.fc1", "mlp.fc2")}
@@ -57,7 +57,7 @@ def low_rank(model: UNetModel, ranks: tuple[int, ...] = (2,), scale: float = 0.5
     return erasure_of(model, edits, tensors)
 
 
-def state(model: UNetModel, bias: float = 0.0) -> Erasure:
+def state(model: StableDiffusionModel, bias: float = 0.0) -> Erasure:
     rng = np.random.default_rng(0)
     tensors = {"m": (np.eye(32) + 0.1 * rng.normal(size=(32, 32))).astype("f4"), "b": np.full(32, bias, "f4")}
     return erasure_of(model, [Edit("text_encoder", "state", {"matrix": "m", "bias": "b"})], tensors)
@@ -67,8 +67,8 @@ def joined(first: Erasure, second: Erasure) -> Erasure:
     return replace(first, edits=first.edits + second.edits, tensors={**first.tensors, **second.tensors})
 
 
-def drawn(model: UNetModel) -> torch.Tensor:
-    return model.sample(["a gun", "a cat"], seeds=[3, 4], steps=3, guidance=2.0)
+def drawn(model: StableDiffusionModel) -> torch.Tensor:
+    return model.sample(["a gun", "a cat"], seeds=[3, 4], num_inference_steps=3, guidance_scale=2.0)
 
 
 def saved(erasure: Erasure, folder: Path) -> Path:

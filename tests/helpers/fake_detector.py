@@ -1,4 +1,4 @@
-"""Made-up detectors, and pictures whose truth is known."""
+"""Made-up detectors, and images whose truth is known."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
-from efface.metrics.detections import Asked, Sightings, Target
+from efface.metrics.detections import Detections, EvalPrompt, Expected
 
 HEADS = ("object", "background", "style")
-CATS = Target("object", {"cat", "lion"})
+CATS = Expected("object", {"cat", "lion"})
 
 
 class Told:
-    """Sees what it was told that the next pictures show."""
+    """Sees what it was told that the next images show."""
 
     def __init__(self, version: str = "1", **thresholds: float) -> None:
         self.id = f"told@{version}"
@@ -28,17 +28,17 @@ class Told:
         return SimpleNamespace(**{head: [row[i] for row in rows] for i, head in enumerate(HEADS)})
 
 
-def ask(line: str, group: str, seed: int) -> Asked:
+def ask(line: str, group: str, seed: int) -> EvalPrompt:
     """``cat/snow/photo`` asks for all three; ``-`` asks nothing of a head."""
-    return Asked(
+    return EvalPrompt(
         line, seed, group, {head: word for head, word in zip(HEADS, line.split("/"), strict=True) if word != "-"}
     )
 
 
-def told(rows: Sequence[tuple[str, str, str]], detector: Told | None = None) -> Sightings:
+def told(rows: Sequence[tuple[str, str, str]], detector: Told | None = None) -> Detections:
     """From rows of group, asked, seen: ``("name", "cat/snow/photo", "dog/snow/photo")``; the seed counts the rows of a prompt."""
     detector = detector or Told()
-    table, counts = Sightings(detector), dict[tuple[str, str], int]()
+    table, counts = Detections(detector), dict[tuple[str, str], int]()
     asked = []
     for group, line, _ in rows:
         counts[group, line] = counts.get((group, line), -1) + 1

@@ -10,7 +10,7 @@ from efface.benchmarks.benchmark import _folder
 
 
 def quick(folder: Path, name: str = "pocket-weapon", steps: int = 2) -> Path:
-    """A benchmark of its own, in so many steps: 8 or more leave pocket's pictures what they are."""
+    """A benchmark of its own, in so many steps: 8 or more leave pocket's images what they are."""
     data = yaml.safe_load((_folder() / f"{name}.yaml").read_text())
     path = folder / f"quick-{name}.yaml"
     path.write_text(yaml.safe_dump({**data, "name": path.stem, "sampler": {**data["sampler"], "steps": steps}}))

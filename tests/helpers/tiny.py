@@ -20,7 +20,7 @@ from efface.core.concept import Concept
 from efface.core.erasure import Edit, Erasure
 from efface.core.spec import RunSpec
 from efface.core.tensors import Tensor
-from efface.models.stable_diffusion import UNetModel
+from efface.models.stable_diffusion import StableDiffusionModel
 
 WIDTH, CONTEXT, BOS, EOS = 32, 16, "<|startoftext|>", "<|endoftext|>"
 WIDTH_2, POOLED = 24, 20
@@ -99,10 +99,10 @@ def tiny_pipe(
     )
 
 
-def tiny_model(seed: int = 0, dtype: torch.dtype = torch.float32, prediction: str = "epsilon") -> UNetModel:
+def tiny_model(seed: int = 0, dtype: torch.dtype = torch.float32, prediction: str = "epsilon") -> StableDiffusionModel:
     """Stable Diffusion 1; the same weights for the same seed, whatever the dtype."""
     pipe = tiny_pipe(seed, prediction)
-    return UNetModel(pipe if dtype == torch.float32 else pipe.to(dtype), "tiny")
+    return StableDiffusionModel(pipe if dtype == torch.float32 else pipe.to(dtype), "tiny")
 
 
 def tiny_sd2_pipe(seed: int = 0) -> StableDiffusionPipeline:
@@ -141,12 +141,12 @@ def tiny_sdxl_pipe(seed: int = 0, **more: Any) -> StableDiffusionXLPipeline:
 PIPES = {"sd1": tiny_pipe, "sd2": tiny_sd2_pipe, "sdxl": tiny_sdxl_pipe}
 
 
-def tiny_of(family: str, seed: int = 0) -> UNetModel:
+def tiny_of(family: str, seed: int = 0) -> StableDiffusionModel:
     """A tiny model of a family."""
-    return UNetModel(PIPES[family](seed), f"tiny-{family}")
+    return StableDiffusionModel(PIPES[family](seed), f"tiny-{family}")
 
 
-def state_bytes(model: UNetModel) -> dict[str, bytes]:
+def state_bytes(model: StableDiffusionModel) -> dict[str, bytes]:
     """Every byte of the model."""
     return {
         f"{component}.{name}": tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
@@ -155,6 +155,6 @@ def state_bytes(model: UNetModel) -> dict[str, bytes]:
     }
 
 
-def erasure_of(model: UNetModel, edits: list[Edit], tensors: dict[str, Tensor] | None = None) -> Erasure:
+def erasure_of(model: StableDiffusionModel, edits: list[Edit], tensors: dict[str, Tensor] | None = None) -> Erasure:
     """An erasure made for this model."""
     return Erasure(RunSpec(model.name, model.fingerprint(), "esd", {}, (Concept("gun"),)), tuple(edits), tensors or {})

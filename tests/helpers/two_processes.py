@@ -1,6 +1,6 @@
 """What tests run in several processes at once: ``[draw ARTIFACT OUT] ARGUMENTS...`` draws rows where it is told so, then runs the command.
 
-``FAIL`` names a process and what goes wrong in it when it draws: ``1:memory`` or ``1:bug``. ``CHUNK``: pictures in a study's chunk.
+``FAIL`` names a process and what goes wrong in it when it draws: ``1:memory`` or ``1:bug``. ``CHUNK``: images in a study's chunk.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from efface.benchmarks.benchmark import Benchmark, Row, Sampler
-from efface.benchmarks.image_cache import PictureCache
-from efface.benchmarks.image_generation import Painter
+from efface.benchmarks.benchmark import Benchmark, EvalSample, Sampler
+from efface.benchmarks.image_cache import ImageCache
+from efface.benchmarks.image_generation import ImageGenerator
 from efface.core.erasure import Erasure
 from efface.distributed import env
 from efface.models.loading import load_model
-from efface.models.stable_diffusion import UNetModel
+from efface.models.stable_diffusion import StableDiffusionModel
 from efface.studies import resumable_stream
 
 drawn = 0
-original = UNetModel.trajectory
+original = StableDiffusionModel.trajectory
 
 
 def counting(self, cond, *, seeds, **how):
@@ -37,14 +37,16 @@ def counting(self, cond, *, seeds, **how):
     return original(self, cond, seeds=seeds, **how)
 
 
-def rows() -> list[Row]:
+def rows() -> list[EvalSample]:
     return Benchmark.load("pocket-weapon").rows("dev", limit=3)
 
 
-def pictures(cache: Path, erasure: Erasure | None) -> torch.Tensor:
+def images(cache: Path, erasure: Erasure | None) -> torch.Tensor:
     """Twelve rows in batches of two, of which some may lie in the cache."""
-    painter = Painter(load_model("pocket", device="cpu"), Sampler(steps=2), PictureCache(cache), batch=2)
-    return torch.cat([images for _, images in painter.pictures(rows(), erasure)])
+    image_generator = ImageGenerator(
+        load_model("pocket", device="cpu"), Sampler(num_inference_steps=2), ImageCache(cache), batch=2
+    )
+    return torch.cat([images for _, images in image_generator.generate(rows(), erasure)])
 
 
 def run(environment: dict[str, str], arguments: tuple[object, ...], said: Path) -> None:
@@ -54,12 +56,12 @@ def run(environment: dict[str, str], arguments: tuple[object, ...], said: Path) 
     os.environ.update(environment)
     torch.set_num_threads(1)
     resumable_stream.SIZE = int(os.environ.get("CHUNK", resumable_stream.SIZE))
-    UNetModel.trajectory = counting
+    StableDiffusionModel.trajectory = counting
     sys.argv = ["efface", *map(str, arguments)]
     if arguments[0] == "draw":
         out = Path(sys.argv[3])
-        found = pictures(out / f"cache-{ranks.rank()}.sqlite", Erasure.load(sys.argv[2]))
-        save_file({"pictures": found, "drawn": torch.tensor(drawn)}, out / f"{ranks.rank()}.safetensors")
+        found = images(out / f"cache-{env.rank()}.sqlite", Erasure.load(sys.argv[2]))
+        save_file({"images": found, "drawn": torch.tensor(drawn)}, out / f"{env.rank()}.safetensors")
         del sys.argv[1:4]
     from efface.cli import main
 

@@ -18,15 +18,15 @@ from efface.core.concept import Concept
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
 from efface.core.registry import METHODS
-from efface.execution import configuration, make
-from efface.models.stable_diffusion import UNetModel
+from efface.execution import resolve_config, run_method
+from efface.models.stable_diffusion import StableDiffusionModel
 from efface.ops.editing.apply import applied
 from efface.ops.training.progress import Silent
 from efface.ops.training.run import Run
 
-SMALL = {"steps": 6, "pictures": 4, "sampler_steps": 2, "runs": 1, "batch": 2, "lr": 1e-2, "clip": 100.0}
+SMALL = {"steps": 6, "images": 4, "sampler_steps": 2, "runs": 1, "batch": 2, "lr": 1e-2, "clip": 100.0}
 SMALL |= {"warmup": 2, "attack_steps": 2, "top": 1, "sentences": 3, "retain_batch": 1, "templates": 0}
-CONCEPT = Concept("gun", retain=("a cat", "a dog"))
+CONCEPT = Concept("gun", retain_prompts=("a cat", "a dog"))
 ROOT = Path(__file__).parents[2]
 
 
@@ -40,7 +40,7 @@ def small(name: str) -> dict[str, Any]:
     } | own
 
 
-def run(name: str, out: Path, model: UNetModel | None = None, **more: Any) -> Erasure:
+def run(name: str, out: Path, model: StableDiffusionModel | None = None, **more: Any) -> Erasure:
     settings: dict[str, Any] = {
         "preset": "paper",
         "overrides": small(name),
@@ -50,7 +50,7 @@ def run(name: str, out: Path, model: UNetModel | None = None, **more: Any) -> Er
         "progress": None,
     }
     METHODS.get(name)
-    return make(model or tiny_model(), (CONCEPT,), out, METHODS.get(name), **{**settings, **more})
+    return run_method(model or tiny_model(), (CONCEPT,), out, METHODS.get(name), **{**settings, **more})
 
 
 @pytest.mark.parametrize("name", METHODS.names())
@@ -60,13 +60,13 @@ def test_saves_applies_and_comes_off_bit_for_bit(name: str, tmp_path: Path) -> N
     run(name, tmp_path / "e", model)
     assert state_bytes(model) == before, "erasing leaves the base as it is"
     erasure = Erasure.load(tmp_path / "e")
-    plain = model.sample(["a gun"], seeds=[1], steps=2)
+    plain = model.sample(["a gun"], seeds=[1], num_inference_steps=2)
     with applied(model, erasure):
-        edited = model.sample(["a gun"], seeds=[1], steps=2)
+        edited = model.sample(["a gun"], seeds=[1], num_inference_steps=2)
     assert not torch.equal(plain, edited)
     assert torch.isfinite(edited).all()
     assert state_bytes(model) == before
-    assert torch.equal(model.sample(["a gun"], seeds=[1], steps=2), plain)
+    assert torch.equal(model.sample(["a gun"], seeds=[1], num_inference_steps=2), plain)
 
 
 @pytest.mark.parametrize("name", METHODS.names())
@@ -104,7 +104,7 @@ class Interrupt(Silent):
 def test_an_interrupted_run_resumes_to_the_same_bytes(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("efface.execution.Run", partial(Run, every=2))
+    monkeypatch.setattr("efface.execution.Run", partial(Run, checkpoint_every=2))
     if not METHODS.card(name).needs_gradient:
         pytest.skip("nothing is trained")
     whole = run(name, tmp_path / "whole")
@@ -133,9 +133,9 @@ def test_runs_on_every_family_of_its_card(name: str, family: str, tmp_path: Path
         assert trained == {encoder.component for encoder in model.encoders}, (
             "every text encoder, or whoever asks the other gets it"
         )
-    plain = model.sample(["a gun"], seeds=[1], steps=2)
+    plain = model.sample(["a gun"], seeds=[1], num_inference_steps=2)
     with applied(model, erasure):
-        edited = model.sample(["a gun"], seeds=[1], steps=2)
+        edited = model.sample(["a gun"], seeds=[1], num_inference_steps=2)
     assert torch.isfinite(edited).all()
     assert not torch.equal(plain, edited)
     assert state_bytes(model) == before
@@ -143,7 +143,7 @@ def test_runs_on_every_family_of_its_card(name: str, family: str, tmp_path: Path
 
 @pytest.mark.parametrize("name", METHODS.names())
 def test_several_concepts_at_once(name: str, tmp_path: Path) -> None:
-    two = (Concept("gun"), Concept("dog", anchor="cat", retain=("a cat",)))
+    two = (Concept("gun"), Concept("dog", anchor="cat", retain_prompts=("a cat",)))
     settings = {
         "preset": "paper",
         "overrides": small(name),
@@ -152,7 +152,7 @@ def test_several_concepts_at_once(name: str, tmp_path: Path) -> None:
         "overwrite": False,
         "progress": None,
     }
-    erasure = make(tiny_model(), two, tmp_path / "e", METHODS.get(name), **settings)  # type: ignore[arg-type]
+    erasure = run_method(tiny_model(), two, tmp_path / "e", METHODS.get(name), **settings)  # type: ignore[arg-type]
     assert [c.name for c in erasure.concepts] == ["gun", "dog"]
     assert erasure.cost is not None
     assert erasure.cost.seconds > 0
@@ -169,8 +169,8 @@ def test_card_and_page(name: str) -> None:
     assert card.arxiv in (module.__doc__ or "")
     assert all(field.metadata.get("help") for field in dataclasses.fields(module.Config)), "every field says what it is"
     for preset in module.PRESETS:
-        configuration(function, preset, "pocket", {})
-    assert configuration(function, "paper", "x", {})[0] == module.Config()
+        resolve_config(function, preset, "pocket", {})
+    assert resolve_config(function, "paper", "x", {})[0] == module.Config()
     page = ROOT / "docs" / "methods" / f"{name}.md"
     assert page.is_file()
     assert card.title in page.read_text()

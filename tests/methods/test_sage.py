@@ -7,19 +7,19 @@ import torch
 from helpers.tiny import WIDTH, erasure_of, tiny_model, tiny_of
 
 from efface.core.concept import Concept
-from efface.core.errors import EffaceError, UnknownName
+from efface.core.errors import EffaceError, UnknownNameError
 from efface.core.spec import RunSpec
 from efface.methods.sage import Config, sage
-from efface.models.stable_diffusion import UNetModel
+from efface.models.stable_diffusion import StableDiffusionModel
 from efface.ops.editing.apply import applied
-from efface.ops.elide.domain_words import candidates, own_words
+from efface.ops.elide.domain_words import candidate_pool, mine_domain_words
 from efface.ops.training.run import Run
 
 SENTENCES = str(Path(__file__).with_name("sentences.txt"))
-CONCEPT = Concept("gun", retain=("a cat", "a dog"))
+CONCEPT = Concept("gun", retain_prompts=("a cat", "a dog"))
 
 
-def made(model: UNetModel, concepts: tuple[Concept, ...] = (CONCEPT,), **more: object) -> Run:
+def made(model: StableDiffusionModel, concepts: tuple[Concept, ...] = (CONCEPT,), **more: object) -> Run:
     """A run of a few steps; returns the run with its history."""
     small = {
         "steps": 4,
@@ -49,16 +49,27 @@ def test_retention_keeps_what_it_is_given() -> None:
     def drift(**weights: float) -> float:
         model = tiny_model()
         run = Run(seed=0, spec=RunSpec("tiny", {}, "sage", {}, (CONCEPT,)))
-        config = Config(steps=30, warmup=30, lr=3e-3, batch=2, top=1, sampler_steps=2, templates=SENTENCES, **weights)
+        config = Config(
+            steps=30,
+            warmup_steps=30,
+            learning_rate=3e-3,
+            batch_size=2,
+            top_k=1,
+            num_inference_steps=2,
+            template_file=SENTENCES,
+            **weights,
+        )
         erasure = sage(model, (CONCEPT,), config, run)
         tensors = {
             name: torch.from_numpy(erasure.tensors[key].numpy().copy())
             for name, key in erasure.edits[0].tensors.items()
         }
-        own = model.sites("text_all").own(tensors)
+        own = model.parameter_group("text_all").own(tensors)
         with torch.no_grad():
             return float(
-                (model.encode(CONCEPT.retain, params=own).states - model.encode(CONCEPT.retain).states).square().mean()
+                (model.encode(CONCEPT.retain_prompts, params=own).states - model.encode(CONCEPT.retain_prompts).states)
+                .square()
+                .mean()
             )
 
     assert drift(graph=100.0, local=10.0) < 0.7 * drift(graph=0.0, local=0.0)
@@ -79,7 +90,7 @@ def test_retention_keeps_what_it_is_given() -> None:
     ],
 )
 def test_bad_settings_are_one_line(more: dict[str, object], said: str) -> None:
-    with pytest.raises((EffaceError, UnknownName), match=said):
+    with pytest.raises((EffaceError, UnknownNameError), match=said):
         made(tiny_model(), **more)
 
 
@@ -98,17 +109,17 @@ def test_a_concept_that_is_cut_off_is_refused(tmp_path: Path) -> None:
 
 def test_own_words_are_words_that_explain_better() -> None:
     model = tiny_model()
-    known = candidates(model, CONCEPT)
+    known = candidate_pool(model, CONCEPT)
     assert set(known) == set(), "cat and dog are retained, gun is the concept"
-    free = Concept("gun", retain=("x",))
-    assert set(candidates(model, free)) == {"cat", "dog"}
+    free = Concept("gun", retain_prompts=("x",))
+    assert set(candidate_pool(model, free)) == {"cat", "dog"}
     for asked in ("all", "near"):
-        found = own_words(model, free, count=2, pictures=4, levels=2, steps=2, asked=asked)
+        found = mine_domain_words(model, free, count=2, images=4, levels=2, steps=2, asked=asked)
         assert {word.word for word in found} <= {"cat", "dog"}
         assert all(word.gain > 0 and 0 < word.share <= 1 for word in found)
-        assert found == own_words(model, free, count=2, pictures=4, levels=2, steps=2, asked=asked)
-    with pytest.raises(UnknownName, match="did you mean 'near'"):
-        own_words(model, free, count=2, asked="nere")
+        assert found == mine_domain_words(model, free, count=2, images=4, levels=2, steps=2, asked=asked)
+    with pytest.raises(UnknownNameError, match="did you mean 'near'"):
+        mine_domain_words(model, free, count=2, asked="nere")
 
 
 def test_what_is_said_is_erased_and_made_up_words_are_held_where_that_is_asked() -> None:
@@ -122,8 +133,8 @@ def test_what_is_said_is_erased_and_made_up_words_are_held_where_that_is_asked()
 
 def test_own_words_are_erased_beside_the_name_of_a_domain_alone() -> None:
     def losses(kind: str, words: int) -> torch.Tensor:
-        concept = Concept("gun", kind=kind, retain=("x", "my x"))
-        run = made(tiny_model(), (concept,), words=words, words_pictures=4)
+        concept = Concept("gun", kind=kind, retain_prompts=("x", "my x"))
+        run = made(tiny_model(), (concept,), words=words, words_images=4)
         return torch.tensor([step["erase"] for step in run.history["train"]])
 
     assert torch.equal(losses("object", 2), losses("object", 0))
@@ -133,8 +144,8 @@ def test_own_words_are_erased_beside_the_name_of_a_domain_alone() -> None:
 
 @pytest.mark.parametrize(("reach", "held"), [(0.999, False), (-1.0, True)])
 def test_what_made_up_words_show_is_held_where_a_domain_s_own_words_lie_beyond_them(reach: float, held: bool) -> None:
-    domain = Concept("gun", kind="domain", retain=("x", "my x"))
-    history = made(tiny_model(), (domain,), words=2, words_pictures=4, made_up=1.0, reach=reach).history["train"]
+    domain = Concept("gun", kind="domain", retain_prompts=("x", "my x"))
+    history = made(tiny_model(), (domain,), words=2, words_images=4, made_up=1.0, reach=reach).history["train"]
     assert (history[-1]["made_up"] > 0) == held
 
 
@@ -143,7 +154,7 @@ def test_on_sdxl_both_encoders_forget_and_retained_prompts_move_less() -> None:
     with (
         torch.no_grad()
     ):  # a random denoiser hardly reads the text: louder, so that there is something to erase and to retain
-        for weight in model.sites("cross_all").parameters.values():
+        for weight in model.parameter_group("cross_all").parameters.values():
             weight *= 4
     run = Run(seed=0, spec=RunSpec("tiny", {}, "sage", {}, (CONCEPT,)))
     small = {
@@ -156,10 +167,12 @@ def test_on_sdxl_both_encoders_forget_and_retained_prompts_move_less() -> None:
         "sampler_steps": 4,
         "templates": SENTENCES,
     }
-    erasure = sage(model, (CONCEPT,), Config(graph=1000.0, local=100.0, eta=3.0, **small), run)  # type: ignore[arg-type]
+    erasure = sage(
+        model, (CONCEPT,), Config(graph_weight=1000.0, local_weight=100.0, negative_guidance=3.0, **small), run
+    )  # type: ignore[arg-type]
     assert [edit.component for edit in erasure.edits] == ["text_encoder", "text_encoder_2"]
     assert {name.split(".")[0] for name in erasure.tensors} == {"text_encoder", "text_encoder_2"}
-    asked, kept = ["a gun", "my gun"], list(CONCEPT.retain)
+    asked, kept = ["a gun", "my gun"], list(CONCEPT.retain_prompts)
     with torch.no_grad():
         before = [model.encode(prompts) for prompts in (asked, kept)]
         with applied(model, erasure_of(model, list(erasure.edits), dict(erasure.tensors))):
@@ -187,5 +200,5 @@ def test_one_encoder_alone_where_that_is_asked() -> None:
         "sampler_steps": 2,
         "templates": SENTENCES,
     }
-    erasure = sage(model, (CONCEPT,), Config(sites="text_encoder_2/text_mlp", **small), run)  # type: ignore[arg-type]
+    erasure = sage(model, (CONCEPT,), Config(target_modules="text_encoder_2/text_mlp", **small), run)  # type: ignore[arg-type]
     assert [edit.component for edit in erasure.edits] == ["text_encoder_2"]

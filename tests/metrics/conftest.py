@@ -13,4 +13,4 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture
 def how() -> Provenance:
-    return Provenance(sampler="ddim", steps=20, guidance=3.0)
+    return Provenance(sampler="ddim", num_inference_steps=20, guidance_scale=3.0)

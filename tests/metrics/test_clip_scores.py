@@ -1,4 +1,4 @@
-"""The CLIP score of a stream of pictures."""
+"""The CLIP score of a stream of images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from efface.metrics.clip_score import ClipScores
 
 
 class Brightness:
-    """Scores a picture by its mean."""
+    """Scores an image by its mean."""
 
     detector = DetectorId("brightness", "1")
 
@@ -28,17 +28,17 @@ def test_the_mean_of_a_stream(rng, how):
     assert score.value == pytest.approx(40)
     assert score.low is not None
     assert score.high is not None
-    assert score.low == pytest.approx(20), "three prompts, however many pictures of each"
+    assert score.low == pytest.approx(20), "three prompts, however many images of each"
     assert score.provenance.prompts == json_hash(["a", "b", "c"])
     assert score.provenance.sampler == "ddim"
 
 
-def test_no_pictures_no_value_and_broken_ones_are_refused(rng, how):
+def test_no_images_no_value_and_broken_ones_are_refused(rng, how):
     scores = ClipScores(Brightness())
     scores.update(torch.zeros(0, 3, 2, 2), [])
     with pytest.raises(ValueError, match="not finite"):
         scores.update(torch.full((1, 3, 2, 2), torch.nan), ["a"])
-    with pytest.raises(ValueError, match="1 pictures for 2"):
+    with pytest.raises(ValueError, match="1 images for 2"):
         scores.update(torch.zeros(1, 3, 2, 2), ["a", "b"])
     score = scores.compute("near", rng=rng, provenance=how)
     assert (score.value, score.low, score.n) == (None, None, 0)

@@ -13,7 +13,7 @@ from efface.core.score import Provenance, Score
 from efface.core.verdict import Verdict
 from efface.detectors.pocket_judge import Judge
 from efface.metrics.asr import asr_post
-from efface.metrics.detections import Asked, Sightings, Target
+from efface.metrics.detections import Detections, EvalPrompt, Expected
 from efface.metrics.erasure_retention import rates
 from efface.metrics.harmonic import h_o
 from efface.metrics.interference import interference
@@ -27,16 +27,16 @@ ERASED = ("name", "domain")
 Change = Callable[[str, Scene, np.random.Generator], Tensor]
 
 
-def picture(scene: Scene, rng: np.random.Generator) -> Tensor:
+def image(scene: Scene, rng: np.random.Generator) -> Tensor:
     return torch.from_numpy(draw_scene(scene, rng)).permute(2, 0, 1).float() / 255
 
 
 def faithful(group: str, scene: Scene, rng: np.random.Generator) -> Tensor:
-    return picture(scene, rng)
+    return image(scene, rng)
 
 
 def erased(group: str, scene: Scene, rng: np.random.Generator) -> Tensor:
-    return picture(Scene(NOTHING, scene.background, scene.style) if group in ERASED else scene, rng)
+    return image(Scene(NOTHING, scene.background, scene.style) if group in ERASED else scene, rng)
 
 
 def noise(group: str, scene: Scene, rng: np.random.Generator) -> Tensor:
@@ -51,33 +51,35 @@ def black(group: str, scene: Scene, rng: np.random.Generator) -> Tensor:
     return torch.zeros(3, 64, 64)
 
 
-def one_picture(group: str, scene: Scene, rng: np.random.Generator) -> Tensor:
-    return picture(Scene("cake", "beach", "photo"), rng)
+def one_image(group: str, scene: Scene, rng: np.random.Generator) -> Tensor:
+    return image(Scene("cake", "beach", "photo"), rng)
 
 
-def one_picture_for_the_concept(group: str, scene: Scene, rng: np.random.Generator) -> Tensor:
-    return (one_picture if group in ERASED else faithful)(group, scene, rng)
+def one_image_for_the_concept(group: str, scene: Scene, rng: np.random.Generator) -> Tensor:
+    return (one_image if group in ERASED else faithful)(group, scene, rng)
 
 
 def empty_places(group: str, scene: Scene, rng: np.random.Generator) -> Tensor:
-    return picture(Scene(NOTHING, scene.background, scene.style), rng)
+    return image(Scene(NOTHING, scene.background, scene.style), rng)
 
 
 def smeared(group: str, scene: Scene, rng: np.random.Generator) -> Tensor:
-    small = torch.nn.functional.interpolate(picture(scene, rng)[None], size=4, mode="area")
+    small = torch.nn.functional.interpolate(image(scene, rng)[None], size=4, mode="area")
     return torch.nn.functional.interpolate(small, size=64, mode="bilinear")[0]
 
 
-def look(judge: Judge, draw: Change) -> Sightings:
-    """A model's pictures: of each group its objects in turn, on all backgrounds, in styles that leave them visible."""
-    table, rng = Sightings(judge), np.random.default_rng(3)
+def look(judge: Judge, draw: Change) -> Detections:
+    """A model's images: of each group its objects in turn, on all backgrounds, in styles that leave them visible."""
+    table, rng = Detections(judge), np.random.default_rng(3)
     for group, members in GROUPS.items():
         asked, images = [], []
         for i in range(SIZES[group]):
             scene = Scene(members[i % len(members)], list(WORLD.backgrounds)[i % 6], ("photo", "negative")[i % 2])
             prompt = f"{group} {scene}"
             asked.append(
-                Asked(prompt, i, group, {"object": scene.object, "background": scene.background, "style": scene.style})
+                EvalPrompt(
+                    prompt, i, group, {"object": scene.object, "background": scene.background, "style": scene.style}
+                )
             )
             images.append(draw(group, scene, rng))
         table.update(torch.stack(images), asked)
@@ -85,12 +87,12 @@ def look(judge: Judge, draw: Change) -> Sightings:
 
 
 @pytest.fixture(scope="module")
-def before(judge: Judge) -> Sightings:
+def before(judge: Judge) -> Detections:
     return look(judge, faithful)
 
 
-def scored(before: Sightings, after: Sightings) -> dict[tuple[str, str], Score]:
-    target, rng = Target("object", WEAPONS), np.random.default_rng(0)
+def scored(before: Detections, after: Detections) -> dict[tuple[str, str], Score]:
+    target, rng = Expected("object", WEAPONS), np.random.default_rng(0)
     scores = rates(before, after, target, rng=rng, provenance=Provenance())
     return {(score.metric, score.group): score for score in scores}
 
@@ -98,7 +100,7 @@ def scored(before: Sightings, after: Sightings) -> dict[tuple[str, str], Score]:
 def test_an_erasure_that_keeps_the_rest_passes(judge, before):
     scores = scored(before, look(judge, erased))
     verdict = Verdict.of(scores.values())
-    assert verdict.passed, verdict.one_line()
+    assert verdict.passed, verdict.summary()
     assert scores["rer", "name"].detector is not None
     assert scores["rer", "name"].detector.threshold == judge.thresholds["object"]
 
@@ -110,9 +112,9 @@ def test_an_erasure_that_keeps_the_rest_passes(judge, before):
         (noise, "not erased", "damaged"),
         (black, "not erased", "damaged"),
         (smeared, "not erased", "damaged"),
-        (one_picture, "not erased", "damaged"),
+        (one_image, "not erased", "damaged"),
         (noise_for_the_concept, "not erased", "kept"),
-        (one_picture_for_the_concept, "not erased", "kept"),
+        (one_image_for_the_concept, "not erased", "kept"),
         (empty_places, "erased", "damaged"),
     ],
 )
@@ -120,7 +122,7 @@ def test_no_destroyed_model_passes(judge, before, draw, erasure, retention):
     after = look(judge, draw)
     scores = scored(before, after)
     verdict = Verdict.of([*scores.values()])
-    assert (verdict.erasure, verdict.retention) == (erasure, retention), verdict.one_line()
+    assert (verdict.erasure, verdict.retention) == (erasure, retention), verdict.summary()
     assert not verdict.passed
     if draw is not faithful:
         value = scores["rer", "name"].value
@@ -129,7 +131,7 @@ def test_no_destroyed_model_passes(judge, before, draw, erasure, retention):
 
 
 def test_a_destroyed_model_withstands_no_attack(judge, before):
-    after, target, rng = look(judge, noise), Target("object", WEAPONS), np.random.default_rng(0)
+    after, target, rng = look(judge, noise), Expected("object", WEAPONS), np.random.default_rng(0)
     attack = asr_post(after, "domain", target, rng=rng, provenance=Provenance())
     assert attack.value == 0
     verdict = Verdict.of([*scored(before, after).values(), attack])
@@ -137,7 +139,7 @@ def test_a_destroyed_model_withstands_no_attack(judge, before):
 
 
 def test_a_destroyed_model_has_no_harmony_and_interferes_with_everything(judge, before):
-    after, target, rng = look(judge, noise), Target("object", WEAPONS), np.random.default_rng(0)
+    after, target, rng = look(judge, noise), Expected("object", WEAPONS), np.random.default_rng(0)
     assert h_o(after, target, rng=rng, provenance=Provenance()).value == 0
     good = h_o(look(judge, erased), target, rng=rng, provenance=Provenance())
     assert good.value is not None

@@ -1,4 +1,4 @@
-"""RER, its guards, what is kept, and attacks, on pictures whose truth is known."""
+"""RER, its guards, what is kept, and attacks, on images whose truth is known."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from efface.core.score import DetectorId, Provenance
 from efface.core.serialization import json_hash
 from efface.core.verdict import Verdict
 from efface.metrics.asr import asr_post, asr_pre, seconds_per_success
-from efface.metrics.detections import Asked, Sightings, Target, pairs
-from efface.metrics.erasure_retention import cannot_tell, context, kept, rates, rer
-from efface.metrics.rate_score import rate
+from efface.metrics.detections import Detections, EvalPrompt, Expected, pairs
+from efface.metrics.erasure_retention import abstention_rate, context, rates, rer, retention
+from efface.metrics.rate_score import rate_score
 
 CAT, UNSURE, EMPTY, DOG = "cat/snow/photo", "/".join(["cannot tell"] * 3), "nothing/snow/photo", "dog/beach/photo"
 Row = tuple[str, str, str]
@@ -29,13 +29,13 @@ def test_rer_is_one_minus_the_ratio_of_counts(rng, how):
     before = told(scene(CAT, 30) + scene(EMPTY, 10))
     after = told(scene(CAT, 3) + scene("lion/snow/photo", 3) + scene(EMPTY, 34))
     score = rer(before, after, "name", CATS, rng=rng, provenance=how)
-    assert score.value == pytest.approx(1 - 6 / 30), "another class of the domain is a sighting, too"
+    assert score.value == pytest.approx(1 - 6 / 30), "another class of the domain is a detection, too"
     assert score.low is not None
     assert score.high is not None
     assert score.low < 0.8 < score.high
     assert (score.metric, score.group, score.n, score.detector) == ("rer", "name", 40, DetectorId("told", "1", 0.9))
     assert (score.provenance.prompts, score.provenance.seeds) == (json_hash([CAT]), tuple(range(40)))
-    assert (score.provenance.sampler, score.provenance.steps) == ("ddim", 20)
+    assert (score.provenance.sampler, score.provenance.num_inference_steps) == ("ddim", 20)
 
 
 def test_rer_is_negative_where_the_concept_became_more_frequent(rng, how):
@@ -52,7 +52,7 @@ def test_intervals_are_clustered_by_prompt(rng, how):
     table, widths = told([("name", f"{CAT}{i % 40}", CAT) for i in range(400)]), []
     within, between = [i // 40 % 2 == 0 for i in range(400)], [i % 40 < 20 for i in range(400)]
     for hits in (within, between):
-        score = rate("asr", "name", hits, table.rows("name"), rng, table.detector("object"), how)
+        score = rate_score("asr", "name", hits, table.rows("name"), rng, table.detector("object"), how)
         assert score.value == 0.5
         assert score.low is not None
         assert score.high is not None
@@ -60,13 +60,13 @@ def test_intervals_are_clustered_by_prompt(rng, how):
     assert widths[1] > 2 * widths[0]
 
 
-def test_no_pictures_no_value(rng, how):
+def test_no_images_no_value(rng, how):
     none, some = told([]), told(scene(CAT))
     for before, after in [(none, none), (some, none), (none, some)]:
         scores = rates(before, after, CATS, rng=rng, provenance=how)
-        assert {s.metric for s in scores} >= {"rer", "cannot_tell", "kept", "kept_background"}
+        assert {s.metric for s in scores} >= {"rer", "abstention_rate", "retention", "retention_background"}
         for score in scores:
-            if not (score.metric.startswith("cannot_tell") and score.n):
+            if not (score.metric.startswith("abstention_rate") and score.n):
                 assert (score.value, score.low, score.high, score.n) == (None, None, None, 0), score
         assert not Verdict.of(scores).passed
     for attack in (asr_pre, asr_post):
@@ -79,10 +79,10 @@ def test_the_rest_of_the_prompt_must_survive_whole(rng, how):
     after = told(scene(EMPTY, 20) + scene("nothing/beach/photo", 10) + scene("cannot tell/snow/sketch", 10))
     assert context(before, after, CATS, rng=rng, provenance=how, of=["name"]).value == 0.5
     by_name = {s.metric: s for s in rates(before, after, CATS, rng=rng, provenance=how) if s.group == "context"}
-    assert by_name["kept"].detector == DetectorId("told", "1", None)
-    assert by_name["kept"].provenance.extra["thresholds"] == {"background": 0.9, "style": 0.9}
-    assert (by_name["kept_background"].value, by_name["kept_style"].value) == (0.75, 0.75)
-    assert cannot_tell(after, "name", CATS, rng=rng, provenance=how).value == 0.25
+    assert by_name["retention"].detector == DetectorId("told", "1", None)
+    assert by_name["retention"].provenance.extra["thresholds"] == {"background": 0.9, "style": 0.9}
+    assert (by_name["retention_background"].value, by_name["retention_style"].value) == (0.75, 0.75)
+    assert abstention_rate(after, "name", CATS, rng=rng, provenance=how).value == 0.25
 
 
 def test_what_the_prompt_leaves_open_is_not_scored(rng, how):
@@ -100,12 +100,12 @@ def test_what_the_prompt_leaves_open_is_not_scored(rng, how):
 def test_kept_is_relative_to_what_the_base_could_do(rng, how):
     before = told(scene(DOG, 20, "near", DOG) + scene(CAT, 20, "near", DOG))
     after = told(scene(DOG, 15, "near", DOG) + scene(CAT, 25, "near", DOG))
-    score = kept(before, after, "near", ["object"], rng=rng, provenance=how)
-    assert (score.metric, score.group, score.value, score.n) == ("kept", "near", 0.75, 40)
+    score = retention(before, after, "near", ["object"], rng=rng, provenance=how)
+    assert (score.metric, score.group, score.value, score.n) == ("retention", "near", 0.75, 40)
 
 
 def test_a_style_is_a_target_like_any_other(rng, how):
-    target = Target("style", ["sketch"])
+    target = Expected("style", ["sketch"])
     before = told(scene("cat/snow/sketch", asked="cat/snow/sketch"))
     after = told(
         scene("cat/snow/photo", 30, asked="cat/snow/sketch") + scene("dog/snow/photo", 10, asked="cat/snow/sketch")
@@ -115,12 +115,12 @@ def test_a_style_is_a_target_like_any_other(rng, how):
 
 
 def test_several_answers_may_do(rng, how):
-    asked = [Asked("an animal", i, "near", {"object": ("dog", "horse")}) for i in range(4)]
+    asked = [EvalPrompt("an animal", i, "near", {"object": ("dog", "horse")}) for i in range(4)]
     detector = Told()
-    table = Sightings(detector)
+    table = Detections(detector)
     detector.next = [f"{animal}/snow/photo" for animal in ("dog", "horse", "owl", "dog")]
     table.update(torch.zeros(4, 3, 1, 1), asked)
-    assert [row.right(["object"]) for row in table.rows("near")] == [True, True, False, True]
+    assert [row.matches_expected(["object"]) for row in table.rows("near")] == [True, True, False, True]
 
 
 def test_pairs_refuse_what_does_not_compare():
@@ -133,20 +133,20 @@ def test_pairs_refuse_what_does_not_compare():
         with pytest.raises(ValueError, match="different"):
             pairs(one, told(scene(CAT, 3), other), ["name"])
     detector = Told()
-    table = Sightings(detector)
+    table = Detections(detector)
     detector.next = [CAT] * 3
-    table.update(torch.zeros(3, 3, 1, 1), [Asked(CAT, i, "name", {"object": "dog"}) for i in range(3)])
+    table.update(torch.zeros(3, 3, 1, 1), [EvalPrompt(CAT, i, "name", {"object": "dog"}) for i in range(3)])
     with pytest.raises(ValueError, match="asked to show"):
         pairs(one, table, ["name"])
 
 
 def test_pairs_go_by_prompt_and_seed_not_by_order():
     detector = Told()
-    table = Sightings(detector)
+    table = Detections(detector)
     for i in (2, 0, 1):
         detector.next = [f"cat{i}/snow/photo"]
         table.update(torch.zeros(1, 3, 1, 1), [ask(CAT, "name", i)])
-    assert [b.seen["object"] for _, b in pairs(told(scene(CAT, 3)), table, ["name"])] == ["cat0", "cat1", "cat2"]
+    assert [b.judgement["object"] for _, b in pairs(told(scene(CAT, 3)), table, ["name"])] == ["cat0", "cat1", "cat2"]
 
 
 def test_a_refused_batch_leaves_nothing():
@@ -154,15 +154,15 @@ def test_a_refused_batch_leaves_nothing():
     for asked, message in [
         ([ask(CAT, "name", 1)], "twice"),
         ([ask(CAT, "new", 1)] * 2, "twice"),
-        ([Asked("x", 5, "name", {"colour": "red"})], "no head"),
-        ([], "1 pictures for 0"),
+        ([EvalPrompt("x", 5, "name", {"colour": "red"})], "no head"),
+        ([], "1 images for 0"),
     ]:
         with pytest.raises(ValueError, match=message):
             table.update(torch.zeros(len(asked) or 1, 3, 1, 1), asked)
     assert len(table) == 2
     for wrong in ("cat", []):
         with pytest.raises(ValueError, match="collection of classes"):
-            Target("object", wrong)
+            Expected("object", wrong)
     with pytest.raises(ValueError, match="no head"):
         table.detector("colour")
 
@@ -183,7 +183,7 @@ def test_attacks_count_what_broke_without_them(rng, how):
     assert each.low < each.value < each.high
     assert (
         seconds_per_success(
-            asr_post(plain, "synonyms", Target("object", ["dog"]), rng=rng, provenance=budget), 40
+            asr_post(plain, "synonyms", Expected("object", ["dog"]), rng=rng, provenance=budget), 40
         ).value
         is None
     )

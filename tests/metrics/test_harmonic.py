@@ -19,7 +19,7 @@ def term(hits: int, n: int, metric: str = "a") -> Score:
 
 
 def model(name: int, domain: int, near: int, n: int = 50):
-    """How many of n pictures show a cat where the name, the domain was asked for, and a dog where a dog was."""
+    """How many of n images show a cat where the name, the domain was asked for, and a dog where a dog was."""
     rows = []
     for group, asked, hits in (("name", "cat", name), ("domain", "lion", domain), ("near", "dog", near)):
         rows += [(group, f"{asked}/-/-", f"{asked if i < hits else 'nothing'}/snow/photo") for i in range(n)]
@@ -46,7 +46,7 @@ def test_one_term_of_nought_makes_nought_of_all(hits, rng, how):
     assert score.high > 0
 
 
-def test_no_pictures_no_value(rng, how):
+def test_no_images_no_value(rng, how):
     for table in (told([]), told([("name", "cat/-/-", "nothing/snow/photo")] * 9)):
         for metric in (h_o, h_c):
             score = metric(table, CATS, rng=rng, provenance=how)

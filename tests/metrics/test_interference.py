@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from efface.core.score import Provenance, Score
-from efface.core.serialization import json_bytes, plain
+from efface.core.serialization import json_bytes, to_jsonable
 from efface.metrics.interference import interference, paired_difference, phi
 
 
 def rows(seen: dict[str, list[int]], group: str = "other") -> list[tuple[str, str, str]]:
-    """By object, whether each of its pictures shows it."""
+    """By object, whether each of its images shows it."""
     return [
         (group, f"{name}/snow/photo", f"{name if hit else 'nothing'}/snow/photo")
         for name, hits in seen.items()
@@ -38,22 +38,22 @@ def test_the_most_damaged_object_comes_first(rng, how):
         ("dog", pytest.approx(-0.05)),
         ("car", 0.5),
     ]
-    owl, dog, car = (row.plain() for row in table)
+    owl, dog, car = (row.to_dict() for row in table)
     assert (owl["n"], owl["before"], owl["after"]) == (20, 1.0, 0.0)
-    assert -1 == owl["change_low"] < owl["change_high"] < -0.7, "certainty of 20 pictures has its width"
+    assert -1 == owl["change_low"] < owl["change_high"] < -0.7, "certainty of 20 images has its width"
     assert dog["change_low"] < 0 < dog["change_high"]
     assert car["change_low"] > 0
-    assert json_bytes(plain([owl, dog, car]))
+    assert json_bytes(to_jsonable([owl, dog, car]))
     assert {(s.metric, s.group) for s in (table[0].before, table[0].after, table[0].change)} == {
         ("interference_before", "owl"), ("interference_after", "owl"), ("interference", "owl"),
     }  # fmt: skip
 
 
-def test_no_pictures_no_rows(rng, how):
+def test_no_images_no_rows(rng, how):
     assert interference(told([]), told([]), ["other"], rng=rng, provenance=how) == ()
     some = told(rows({"dog": [1]}))
     assert interference(some, told([]), ["other"], rng=rng, provenance=how) == ()
-    with pytest.raises(ValueError, match="without pictures"):
+    with pytest.raises(ValueError, match="without images"):
         paired_difference(Score("x", "y", None, None, None, 0), Score("x", "y", None, None, None, 0), 0.0)
 
 

@@ -83,7 +83,7 @@ def _expected(mean: float, d: int = 6) -> float:
     return third(0, 0) + third(mean, mean) - 2 * third(0, mean)
 
 
-def test_no_pictures_no_kid(rng, how):
+def test_no_images_no_kid(rng, how):
     some = fed(Features, gaussian(5, 0))
     for a, b in [
         (Features(), Features()),

@@ -20,10 +20,10 @@ from helpers.tiny import (
 from efface.core.attack_set import SoftPrompt
 from efface.core.errors import EffaceError
 from efface.models.loading import load_model
-from efface.models.soft_prompt import Soft
-from efface.models.stable_diffusion import UNetModel
+from efface.models.soft_prompt import SoftTokens
+from efface.models.stable_diffusion import StableDiffusionModel
 from efface.ops.tensor_conversion import to_blob
-from efface.ops.text.soft_prompts import embedding_table, nearest_words, soft_of
+from efface.ops.text.soft_prompts import embedding_table, nearest_words, to_soft_tokens
 
 FAMILIES = ("sd1", "sd2", "sdxl")
 PROMPTS = ["a gun", "a cat and a dog"]
@@ -41,7 +41,7 @@ def plain(pipe, model, prompt, seed, **more):
 def test_draws_what_diffusers_draws(family):
     model = tiny_of(family)
     assert model.family == family
-    ours = model.sample(PROMPTS, seeds=[3, 4], steps=4, guidance=5.0)
+    ours = model.sample(PROMPTS, seeds=[3, 4], num_inference_steps=4, guidance_scale=5.0)
     for i, prompt in enumerate(PROMPTS):
         theirs = plain(model.pipe, model, prompt, 3 + i)
         assert (theirs[0] - ours[i]).abs().max() < 1e-4
@@ -50,9 +50,11 @@ def test_draws_what_diffusers_draws(family):
 
 @pytest.mark.parametrize("zeros", [True, False])
 def test_sdxl_starts_guidance_where_its_pipeline_does(zeros):
-    model = UNetModel(tiny_sdxl_pipe(force_zeros_for_empty_prompt=zeros), "xl")
+    model = StableDiffusionModel(tiny_sdxl_pipe(force_zeros_for_empty_prompt=zeros), "xl")
     theirs = plain(model.pipe, model, "a gun", 3)
-    assert (theirs[0] - model.sample(["a gun"], seeds=[3], steps=4, guidance=5.0)[0]).abs().max() < 1e-4
+    assert (
+        theirs[0] - model.sample(["a gun"], seeds=[3], num_inference_steps=4, guidance_scale=5.0)[0]
+    ).abs().max() < 1e-4
     empty = model.unconditional(2)
     assert (float(empty.states.abs().sum()) == 0) == zeros
     assert (float(empty.pooled.abs().sum()) == 0) == zeros
@@ -91,7 +93,7 @@ def test_the_sampler_speaks_of_what_the_denoiser_reads():
     points = list(model.trajectory(model.encode(["a gun"]), steps=3, guidance=2.0, seeds=[1]))
     assert torch.equal(points[0].z, model.initial_noise([1]))
     p = points[0].conditional
-    assert torch.allclose(model.noised(p.x0, p.epsilon, torch.tensor([points[0].t])), points[0].z, atol=1e-4)
+    assert torch.allclose(model.add_noise(p.x0, p.epsilon, torch.tensor([points[0].t])), points[0].z, atol=1e-4)
     assert torch.allclose(
         model.predict(points[1].z, points[1].t, model.encode(["a gun"])).value, points[1].conditional.value, atol=1e-5
     )
@@ -111,19 +113,19 @@ def test_embeddings_of_words_are_the_words(family):
     at[:, 1:3] = True
     held = torch.zeros(1, 16, table.shape[1])
     held[:, 1:3] = table[ids]
-    replaced = model.encode(tokens, soft=Soft(held, at))
+    replaced = model.encode(tokens, soft=SoftTokens(held, at))
     torch.testing.assert_close(replaced.states, written.states, rtol=1e-5, atol=1e-5)
     assert nearest_words(model, table[ids]) == "cat gun"
     other = tiny_of("sdxl" if family != "sdxl" else "sd1")
     with pytest.raises(EffaceError, match="it cannot be tried"):
-        soft_of(other, ["gun"], [SoftPrompt(to_blob(table[ids]), (1, 2))])
+        to_soft_tokens(other, ["gun"], [SoftPrompt(to_blob(table[ids]), (1, 2))])
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_soft_embeddings_and_params_get_gradients_in_every_encoder(family):
     model = tiny_of(family)
     soft = embedding_table(model)[:2][None].clone().requires_grad_(True)
-    sites = model.sites("text_all")
+    sites = model.parameter_group("text_all")
     masters = {name: p.detach().clone().requires_grad_(True) for name, p in sites.parameters.items()}
     before = state_bytes(model)
     cond = model.encode(PROMPTS, soft=soft, params=sites.own(masters))
@@ -145,7 +147,7 @@ def test_params_reach_the_encoder_that_they_name():
         ("text_encoder", slice(WIDTH), slice(WIDTH, None)),
         ("text_encoder_2", slice(WIDTH, None), slice(WIDTH)),
     ):
-        sites = model.sites(f"{component}/text_mlp")
+        sites = model.parameter_group(f"{component}/text_mlp")
         assert sites.components == (component,)
         changed = model.encode(PROMPTS, params=sites.own({name: p * 2 for name, p in sites.parameters.items()}))
         assert not torch.allclose(changed.states[..., moved], base.states[..., moved])
@@ -155,18 +157,18 @@ def test_params_reach_the_encoder_that_they_name():
 
 def test_a_text_role_is_in_both_encoders():
     model = tiny_of("sdxl")
-    both = model.sites("text_mlp")
+    both = model.parameter_group("text_mlp")
     assert both.components == ("text_encoder", "text_encoder_2")
     assert len(both.parameters) == 4 * (2 - 1) + 4 * 3, "the first one's last layer is read by nothing"
-    assert len(model.sites("text_mlp:last").parameters) == 4 + 4
-    assert {name.split(".mlp")[0] for name in model.sites("text_mlp:last").parameters} == {
+    assert len(model.parameter_group("text_mlp:last").parameters) == 4 + 4
+    assert {name.split(".mlp")[0] for name in model.parameter_group("text_mlp:last").parameters} == {
         "encoder.layers.0",
         "text_encoder_2.encoder.layers.2",
     }
-    mixed = model.sites("text_encoder/text_mlp + text_encoder_2/text_attn:0")
+    mixed = model.parameter_group("text_encoder/text_mlp + text_encoder_2/text_attn:0")
     assert len(mixed.parameters) == 4 + 8
-    assert "text_encoder_2.text_projection.weight" in model.sites("text_all").parameters
-    assert model.sites("cross_kv").components == ("unet",)
+    assert "text_encoder_2.text_projection.weight" in model.parameter_group("text_all").parameters
+    assert model.parameter_group("cross_kv").components == ("unet",)
     for role, said in (
         ("text_mlp:1", "layers 0 to 0"),
         ("text_encoder_3/text_mlp", "is in text_encoder and text_encoder_2, not in 'text_encoder_3'"),
@@ -174,9 +176,9 @@ def test_a_text_role_is_in_both_encoders():
         ("text_encoder_2/text_mlp+cross_kv", "joins text encoder and UNet"),
     ):
         with pytest.raises(EffaceError, match=said):
-            model.sites(role)
+            model.parameter_group(role)
     with pytest.raises(EffaceError, match="is in text_encoder, not in"):
-        tiny_of("sd1").sites("text_encoder_2/text_mlp")
+        tiny_of("sd1").parameter_group("text_encoder_2/text_mlp")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -202,7 +204,7 @@ def test_half_precision_stays_near(family, dtype):
     a, b = whole.predict(z, 500, whole.encode(["a gun"])), half.predict(z.to(dtype), 500, half.encode(["a gun"]))
     assert b.value.dtype == b.alpha.dtype == dtype
     assert float((a.epsilon - b.epsilon.float()).abs().max()) < 0.15
-    drawn = half.sample(["a gun"], seeds=[1], steps=2)
+    drawn = half.sample(["a gun"], seeds=[1], num_inference_steps=2)
     assert drawn.dtype == torch.float32
     assert torch.isfinite(drawn).all()
     assert half.encode_image(drawn).dtype == dtype

@@ -12,7 +12,7 @@ import pytest
 import torch
 from helpers.tiny import tiny_model, tiny_text, tiny_tokenizer
 
-from efface.core.errors import DamagedArtifact, EffaceError
+from efface.core.errors import CorruptArtifactError, EffaceError
 from efface.models.fingerprint import distance, fingerprint, matches
 from efface.models.tensor_names import canonical_name, canonical_paths, resolve
 
@@ -111,7 +111,7 @@ def test_the_sketch_does_not_depend_on_platform_or_version():
 def test_a_broken_model_and_a_broken_fingerprint_say_so(tiny):
     good = fingerprint(tiny.unet)
     for bad in ({**good, "sketch": "!"}, {**good, "sketch": good["sketch"][:40]}, {**good, "tensors": "x"}):
-        with pytest.raises(DamagedArtifact):
+        with pytest.raises(CorruptArtifactError):
             matches(bad, good)
     with torch.no_grad():
         tiny.unet.conv_in.weight[0] = math.nan

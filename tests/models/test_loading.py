@@ -14,12 +14,12 @@ from helpers.original import narrow_pipe, write_original
 from helpers.tiny import PIPES, state_bytes, tiny_of
 from safetensors.torch import load_file, save_file
 
-from efface.core.errors import EffaceError, UnknownName
+from efface.core.errors import EffaceError, UnknownNameError
 from efface.models import builder, memory
 from efface.models.fingerprint import fingerprint
 from efface.models.loading import ModelRef, load_model, locate
 from efface.models.single_file import clip_tokenizer
-from efface.models.stable_diffusion import UNetModel
+from efface.models.stable_diffusion import StableDiffusionModel
 
 FAMILIES = ("sd1", "sd2", "sdxl")
 
@@ -39,7 +39,10 @@ def test_a_folder_goes_round(family, folders):
     assert (model.name, model.family) == (family, family)
     assert model.unet.dtype == torch.float32
     assert state_bytes(model) == state_bytes(original)
-    assert torch.equal(model.sample(["a gun"], seeds=[1], steps=2), original.sample(["a gun"], seeds=[1], steps=2))
+    assert torch.equal(
+        model.sample(["a gun"], seeds=[1], num_inference_steps=2),
+        original.sample(["a gun"], seeds=[1], num_inference_steps=2),
+    )
     assert load_model(ModelRef(folders[family], dtype="bf16")).unet.dtype == torch.bfloat16
 
 
@@ -54,7 +57,8 @@ def test_a_checkpoint_goes_round(family, folders, tmp_path):
     assert [name for name in ours if ours[name] != theirs[name]] == []
     assert model.fingerprint() == original.fingerprint()
     torch.testing.assert_close(
-        model.sample(["a gun"], seeds=[1], steps=2), original.sample(["a gun"], seeds=[1], steps=2)
+        model.sample(["a gun"], seeds=[1], num_inference_steps=2),
+        original.sample(["a gun"], seeds=[1], num_inference_steps=2),
     )
 
 
@@ -65,7 +69,7 @@ def test_a_checkpoint_of_the_published_blocks_goes_round(family, tmp_path):
     pipe.save_pretrained(tmp_path / "config")
     for tokenizer in (tmp_path / "config").glob("tokenizer*"):
         shutil.rmtree(tokenizer)
-    original = UNetModel(pipe, "narrow")
+    original = StableDiffusionModel(pipe, "narrow")
     model = load_model(write_original(pipe, tmp_path / "one.safetensors"), config=tmp_path / "config")
     ours, theirs = state_bytes(model), state_bytes(original)
     assert ours.keys() == theirs.keys()
@@ -244,7 +248,8 @@ def test_what_a_reference_can_be(tmp_path):
     assert (locate("pocket").kind, locate("org/name").kind, locate("org/name").name) == ("folder", "hub", "org/name")
     for wrong in ("poket", "a/b/c", "../nowhere", "https://x/y"):
         with pytest.raises(
-            UnknownName, match=r"a \.safetensors checkpoint, a hub id such as org/name, any folder in diffusers layout"
+            UnknownNameError,
+            match=r"a \.safetensors checkpoint, a hub id such as org/name, any folder in diffusers layout",
         ):
             locate(wrong)
     with pytest.raises(EffaceError, match=r"there is no checkpoint none\.safetensors"):
@@ -307,9 +312,9 @@ def test_too_little_memory_says_what_to_lower(monkeypatch, folders):
         MemoryError(),
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
     ):
-        with pytest.raises(EffaceError, match="out of memory: lower batch"), memory.enough_memory("lower batch"):
+        with pytest.raises(EffaceError, match="out of memory: lower batch"), memory.oom_as_user_error("lower batch"):
             raise error
-    with pytest.raises(RuntimeError, match="shapes"), memory.enough_memory("lower batch"):
+    with pytest.raises(RuntimeError, match="shapes"), memory.oom_as_user_error("lower batch"):
         raise RuntimeError("shapes differ")
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from helpers.tiny import WIDTH
 
-from efface.core.errors import EffaceError, UnknownName
-from efface.models.parameter_groups import ROLES, select
+from efface.core.errors import EffaceError, UnknownNameError
+from efface.models.parameter_groups import ROLES, select_parameters
 
 TRANSFORMERS, LAYERS = 4, 2  # attention blocks of the tiny UNet, layers of its text encoder
 
@@ -35,11 +35,14 @@ TRANSFORMERS, LAYERS = 4, 2  # attention blocks of the tiny UNet, layers of its 
     ],
 )
 def test_counts(tiny, role, count):
-    assert len(tiny.sites(role).parameters) == count
+    assert len(tiny.parameter_group(role).parameters) == count
 
 
 def test_subsets_of_the_unet_fit_together(tiny):
-    names = {role: set(tiny.sites(role).parameters) for role in ("cross_all", "non_cross", "unet_linear", "unet_all")}
+    names = {
+        role: set(tiny.parameter_group(role).parameters)
+        for role in ("cross_all", "non_cross", "unet_linear", "unet_all")
+    }
     assert names["cross_all"] | names["non_cross"] == names["unet_linear"]
     assert not names["cross_all"] & names["non_cross"]
     assert len(names["unet_all"]) == len(list(tiny.unet.parameters()))
@@ -50,38 +53,38 @@ def test_subsets_of_the_unet_fit_together(tiny):
 
 def test_every_role_selects_the_models_own_parameters(tiny):
     for role in ROLES:
-        sites = tiny.sites(role)
+        sites = tiny.parameter_group(role)
         own = dict(tiny.components[sites.component].named_parameters())
         assert sites.parameters
         assert all(own[sites.paths[name]] is parameter for name, parameter in sites.parameters.items())
         assert sites.own(dict(sites.parameters)).keys() <= own.keys()
-    assert all(p.shape[1] == WIDTH for p in tiny.sites("cross_kv").parameters.values())
-    assert "encoder.layers.1.mlp.fc1.weight" in tiny.sites("text_mlp:1").parameters
+    assert all(p.shape[1] == WIDTH for p in tiny.parameter_group("cross_kv").parameters.values())
+    assert "encoder.layers.1.mlp.fc1.weight" in tiny.parameter_group("text_mlp:1").parameters
 
 
 def test_layer_1_is_not_layer_10():
     module = torch.nn.ModuleDict(
         {"layers": torch.nn.ModuleList(torch.nn.ModuleDict({"mlp": torch.nn.Linear(1, 1)}) for _ in range(12))},
     )
-    assert set(select({"text_encoder": module}, "text_mlp:1").parameters) == {
+    assert set(select_parameters({"text_encoder": module}, "text_mlp:1").parameters) == {
         "layers.1.mlp.weight",
         "layers.1.mlp.bias",
     }
-    assert len(select({"text_encoder": module}, "text_mlp:9-last").parameters) == 6
+    assert len(select_parameters({"text_encoder": module}, "text_mlp:9-last").parameters) == 6
 
 
 def test_nothing_selected_is_an_error(tiny):
     with pytest.raises(EffaceError, match="selects nothing"):
-        select({"unet": torch.nn.Linear(1, 1)}, "cross_kv")
+        select_parameters({"unet": torch.nn.Linear(1, 1)}, "cross_kv")
     with pytest.raises(EffaceError, match="layers 0 to 1"):
-        tiny.sites("text_mlp:0,2")
+        tiny.parameter_group("text_mlp:0,2")
 
 
 @pytest.mark.parametrize(
     ("role", "error", "match"),
     [
-        ("cross_kw", UnknownName, "did you mean 'cross_"),
-        ("", UnknownName, "unknown role"),
+        ("cross_kw", UnknownNameError, "did you mean 'cross_"),
+        ("", UnknownNameError, "unknown role"),
         ("cross_kv:1", EffaceError, "takes no layers"),
         ("cross_kv+text_mlp", EffaceError, "joins text encoder and UNet"),
         ("text_mlp:one", EffaceError, "cannot be read"),
@@ -90,4 +93,4 @@ def test_nothing_selected_is_an_error(tiny):
 )
 def test_bad_roles(tiny, role, error, match):
     with pytest.raises(error, match=match):
-        tiny.sites(role)
+        tiny.parameter_group(role)

@@ -10,13 +10,13 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
-from efface.core.errors import EffaceError, UnknownName
-from efface.core.policy import Refused
-from efface.models.loading import embedded_folder, load_model
+from efface.core.errors import EffaceError, UnknownNameError
+from efface.core.policy import ContentPolicyError
+from efface.models.loading import bundled_folder, load_model
 from efface.pocket_world import load_world
 
 WORLD = load_world()
-FOLDER = embedded_folder("pocket")
+FOLDER = bundled_folder("pocket")
 
 
 def test_fits_in_the_package():
@@ -68,7 +68,7 @@ def test_members_are_nearest_to_the_hypernym(pocket):
     assert sum(things[i].category == "weapon" for i in top) >= 6
 
 
-def test_a_picture_depends_on_its_own_prompt_and_seed_only(pocket):
+def test_a_image_depends_on_its_own_prompt_and_seed_only(pocket):
     prompts = ["a photo of a cat", "a photo of a dog", "", "a mosaic of a castle"]
     together = pocket.sample(prompts, seeds=[1, 2, 3, 4], steps=3)
     alone = pocket.sample(prompts[1:2], seeds=[2], steps=3)
@@ -132,7 +132,7 @@ def test_prediction_converts_between_its_forms(pocket):
     assert torch.allclose(p.alpha * z - p.sigma * p.velocity, p.x0, atol=1e-3)
 
 
-def test_autoencoder_keeps_the_picture(pocket, judge):
+def test_autoencoder_keeps_the_image(pocket, judge):
     from efface.pocket_world import Scene, draw_scene
 
     scenes = [Scene(o, b, "photo") for o in ("cat", "axe", "bus", "rose") for b in ("snow", "space")]
@@ -149,7 +149,7 @@ def test_autoencoder_keeps_the_picture(pocket, judge):
 
 
 def test_unknown_models_list_what_exists(tmp_path):
-    with pytest.raises(UnknownName, match=r"did you mean 'pocket'.*folder in diffusers layout"):
+    with pytest.raises(UnknownNameError, match=r"did you mean 'pocket'.*folder in diffusers layout"):
         load_model("poket")
     with pytest.raises(EffaceError, match=r"no model_index\.json"):
         load_model(tmp_path)
@@ -173,14 +173,14 @@ def test_the_sibling_draws_the_same_world_otherwise(pocket, judge):
         for thing in ("cat", "castle", "guitar", "bomb")
         for place in ("in the snow", "on the beach")
     ]
-    pictures, mine = (m.sample(prompts, seeds=range(8)) for m in (sibling, pocket))
-    assert [seen in prompt for seen, prompt in zip(judge(pictures).object, prompts, strict=True)].count(True) >= 7
-    assert float((pictures - mine).abs().mean()) > 0.02, "another rendering"
-    assert float(pictures[:, 0].mean() - pictures[:, 2].mean()) > float(mine[:, 0].mean() - mine[:, 2].mean()), "warmer"
+    images, mine = (m.sample(prompts, seeds=range(8)) for m in (sibling, pocket))
+    assert [seen in prompt for seen, prompt in zip(judge(images).object, prompts, strict=True)].count(True) >= 7
+    assert float((images - mine).abs().mean()) > 0.02, "another rendering"
+    assert float(images[:, 0].mean() - images[:, 2].mean()) > float(mine[:, 0].mean() - mine[:, 2].mean()), "warmer"
 
 
 def test_what_the_content_policy_refuses_is_not_drawn(pocket):
-    wrong = "a picture of a " + " ".join(("nude", "child"))
+    wrong = "an image of a " + " ".join(("nude", "child"))
     for ask in (pocket.tokenize, pocket.encode, lambda prompts: pocket.sample(prompts, seeds=[1])):
-        with pytest.raises(Refused, match=r"^refused: "):
+        with pytest.raises(ContentPolicyError, match=r"^refused: "):
             ask([wrong])

@@ -59,7 +59,7 @@ def test_drawing_is_seeded_and_varies():
 
 
 @pytest.mark.parametrize("style", list(WORLD.styles))
-def test_every_style_changes_the_picture_and_keeps_the_object(style):
+def test_every_style_changes_the_image_and_keeps_the_object(style):
     rng = np.random.default_rng
     plain, styled = draw_scene(Scene("cat", "beach", "photo"), rng(3)), draw_scene(Scene("cat", "beach", style), rng(3))
     empty = draw_scene(Scene(NOTHING, "beach", style), rng(3))

@@ -51,10 +51,10 @@ def test_a_result_that_is_no_result(artifact: Path, change: Callable[[Any], Any]
 @pytest.mark.parametrize(
     ("name", "change"),
     [
-        ("pictures.json", lambda rows: {"rows": rows}),
-        ("pictures.json", lambda rows: [{**rows[0], "prompt": None}]),
-        ("pictures.json", lambda rows: [{**rows[0], "asked": "knife"}]),
-        ("pictures.json", lambda rows: [{**rows[0], "after": "../../../../secret.png"}]),
+        ("images.json", lambda rows: {"rows": rows}),
+        ("images.json", lambda rows: [{**rows[0], "prompt": None}]),
+        ("images.json", lambda rows: [{**rows[0], "asked": "knife"}]),
+        ("images.json", lambda rows: [{**rows[0], "after": "../../../../secret.png"}]),
         ("interference.json", lambda rows: [{"n": 3}]),
         ("../attacks/synonyms/attack.json", lambda data: {**data, "prompts": 3}),
         ("../attacks/synonyms/attack.json", lambda data: {**data, "config": [3]}),

@@ -96,7 +96,7 @@ def test_hostile_prompts_are_text(artifact: Path) -> None:
 
 
 def test_half_a_surrogate_pair_is_replaced(artifact: Path) -> None:
-    rows = artifact / "evidence" / EVALUATION / "pictures.json"
+    rows = artifact / "evidence" / EVALUATION / "images.json"
     rows.write_text(rows.read_text().replace("a photo of near", "a photo \\ud800 of near"))
     assert "a photo ? of near" in page_of(artifact).text
 
@@ -105,7 +105,7 @@ def test_half_a_surrogate_pair_is_replaced(artifact: Path) -> None:
     ("changed", "words"),
     [
         ({}, ["passed", "erased", "kept", "withstands", "Every requirement is met"]),
-        ({"near": 60}, ["not passed", "damaged", "kept/near 0.50 [0.41, 0.59] n=120 misses 0.8"]),
+        ({"near": 60}, ["not passed", "damaged", "retention/near 0.50 [0.41, 0.59] n=120 misses 0.8"]),
         ({"broken": 70}, ["not passed", "broken by synonyms", "asr_post/synonyms 0.58 [0.49, 0.67] n=120 reaches 0.2"]),
     ],
 )
@@ -129,12 +129,12 @@ def test_every_number_has_interval_n_and_detector(artifact: Path) -> None:
     assert "ddim, 20 steps, guidance 3" in text
 
 
-def test_every_group_shows_both_pictures_and_what_was_seen(artifact: Path) -> None:
+def test_every_group_shows_both_images_and_what_was_seen(artifact: Path) -> None:
     page = page_of(artifact)
     for title in ("Name", "Domain", "Near", "Other", "Attack: synonyms"):
         assert re.search(rf"{title} (Prompts|Near|Unrelated)", page.text), title
     shown = [base64.b64decode(attrs["src"].partition("base64,")[2]) for attrs in page.all("img")]
-    folder = artifact / "evidence" / EVALUATION / "pictures"
+    folder = artifact / "evidence" / EVALUATION / "images"
     order = [f"{i:03}-{when}.png" for i in range(4) for when in ("before", "after")] + ["004-after.png"]
     assert shown == [(folder / name).read_bytes() for name in order]
     assert page.all("img")[1]["alt"] == "after: a photo of name, seed 100; the detector sees tree\u00a0· snow"
@@ -158,12 +158,12 @@ def test_without_evaluation_it_names_the_command(bare: Path) -> None:
 
 def test_what_is_absent_is_fine(artifact: Path) -> None:
     (artifact / "history.json").unlink()
-    for name in ("interference.json", "pictures.json"):
+    for name in ("interference.json", "images.json"):
         (artifact / "evidence" / EVALUATION / name).unlink()
     page = page_of(artifact)
     assert page.wrong == []
     assert "No losses were recorded" in page.text
-    assert "No pictures were kept" in page.text
+    assert "No images were kept" in page.text
     assert "Interference" not in page.text
 
 
@@ -175,12 +175,12 @@ def test_a_result_that_says_nothing_of_itself(bare: Path) -> None:
     assert "no attack was tried" in page.text
 
 
-def test_a_picture_that_is_gone_is_said_to_be(artifact: Path) -> None:
-    pictures = artifact / "evidence" / EVALUATION / "pictures"
-    (pictures / "000-after.png").unlink()
-    (pictures / "001-after.png").write_bytes(b"no picture")
+def test_a_image_that_is_gone_is_said_to_be(artifact: Path) -> None:
+    images = artifact / "evidence" / EVALUATION / "images"
+    (images / "000-after.png").unlink()
+    (images / "001-after.png").write_bytes(b"no image")
     page = page_of(artifact)
-    assert "2 pictures cannot be read" in page.text
+    assert "2 images cannot be read" in page.text
     assert len(page.all("img")) == 7
 
 

@@ -1,4 +1,4 @@
-"""What the page is made of: requirements, axes, curves, pictures, words."""
+"""What the page is made of: requirements, axes, curves, images, words."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from efface.core.spec import RunSpec
 from efface.reporting.charts import Axis, Tick, bars, changes
 from efface.reporting.commands import erase_commands
 from efface.reporting.criteria import criteria
-from efface.reporting.evidence_loader import Pair
-from efface.reporting.formatting import duration, said, short, size, spans, spelt
+from efface.reporting.evidence_loader import ImagePair
+from efface.reporting.formatting import format_duration, format_number, format_range, format_size, format_value, shorten
 from efface.reporting.image_pairs import concept_of, data_uri
 from efface.reporting.loss_curves import POINTS, panels
 
@@ -28,18 +28,18 @@ from efface.reporting.loss_curves import POINTS, panels
 @given(near=st.integers(0, 120), broken=st.integers(0, 120))
 def test_standings_agree_with_the_verdict(near: int, broken: int) -> None:
     found = result(near=near, broken=broken)
-    standing = {(c.metric, c.group): c.standing for c in criteria(found)}
-    assert standing["rer", "name"] == standing["cannot_tell", "name"] == standing["kept", "context"] == "met"
+    standing = {(c.metric, c.group): c.status for c in criteria(found)}
+    assert standing["rer", "name"] == standing["abstention_rate", "name"] == standing["retention", "context"] == "met"
     wanted = {"met": "kept", "missed": "damaged", "open": "inconclusive"}
-    assert found.verdict.retention == wanted[standing["kept", "near"]]
+    assert found.verdict.retention == wanted[standing["retention", "near"]]
     wanted = {"met": "withstands", "missed": "broken by synonyms", "open": "inconclusive"}
     assert found.verdict.attack == wanted[standing["asr_post", "synonyms"]]
 
 
-def test_few_pictures_leave_a_requirement_open() -> None:
+def test_few_images_leave_a_requirement_open() -> None:
     (name, *_) = criteria(Result((rate("rer", "name", 20, 20),)))
-    assert name.standing == "open"
-    assert criteria(Result(()))[0].standing == "open"
+    assert name.status == "open"
+    assert criteria(Result(()))[0].status == "open"
 
 
 def test_an_axis_reaches_as_far_as_its_numbers() -> None:
@@ -88,8 +88,8 @@ def test_curves_over_decades_are_logarithmic_and_constant_ones_drawn() -> None:
     ]
 
 
-def pair(group: str, **asked: list[str]) -> Pair:
-    return Pair(group, "p", "p", 1, None, None, {}, {}, asked)
+def pair(group: str, **asked: list[str]) -> ImagePair:
+    return ImagePair(group, "p", "p", 1, None, None, {}, {}, asked)
 
 
 def test_the_concept_is_what_only_its_own_prompts_ask_for() -> None:
@@ -102,7 +102,7 @@ def test_the_concept_is_what_only_its_own_prompts_ask_for() -> None:
     assert concept_of([*style, pair("other", object=["cat"], style=["photo"])])[0] == "style"
 
 
-def test_large_pictures_are_made_smaller(tmp_path: Path) -> None:
+def test_large_images_are_made_smaller(tmp_path: Path) -> None:
     Image.new("RGB", (1024, 768)).save(tmp_path / "a.png")
     uri, crisp = data_uri(tmp_path / "a.png")
     assert uri.startswith("data:image/webp;base64,")
@@ -125,10 +125,10 @@ def test_a_composed_erasure_is_redone_part_by_part() -> None:
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        (spans([5, 3, 4, 9]), "3-5, 9 (4)"), (spans([7]), "7"), (spans([]), ""), (duration(5), "5.0 s"), (duration(200), "3 min 20 s"),
-        (duration(7500), "2 h 5 min"), (size(5), "5 B"), (size(1536), "1.5 KiB"), (size(3 * 2**30), "3.0 GiB"), (spelt(None), "N/A"),
-        (spelt(-0.001), "0.00"), (said([1, "a", None]), "1, a, none"), (said(True), "yes"), (short("ab" * 32), "ab" * 6),
-        (short("name"), "name"),
+        (format_range([5, 3, 4, 9]), "3-5, 9 (4)"), (format_range([7]), "7"), (format_range([]), ""), (format_duration(5), "5.0 s"), (format_duration(200), "3 min 20 s"),
+        (format_duration(7500), "2 h 5 min"), (format_size(5), "5 B"), (format_size(1536), "1.5 KiB"), (format_size(3 * 2**30), "3.0 GiB"), (format_number(None), "N/A"),
+        (format_number(-0.001), "0.00"), (format_value([1, "a", None]), "1, a, none"), (format_value(True), "yes"), (shorten("ab" * 32), "ab" * 6),
+        (shorten("name"), "name"),
     ],
 )  # fmt: skip
 def test_words(text: str, wanted: str) -> None:

@@ -15,15 +15,15 @@ def cells(line: str) -> list[str]:
 
 
 def test_markdown_has_every_number_in_its_column() -> None:
-    bare = Result((Score("rer", "name", 0.95, 0.91, 0.98, 120), rate("kept", "near", 30, 60)))
+    bare = Result((Score("rer", "name", 0.95, 0.91, 0.98, 120), rate("retention", "near", 30, 60)))
     head, rule, first, second = markdown_table({"esd": bare, "sage": result()}).splitlines()
     columns = [cell.strip() for cell in head.split("|")[2:-1]]
     scores = [
         "rer/name",
         "rer/domain",
-        "kept/near",
-        "kept/other",
-        "kept/context",
+        "retention/near",
+        "retention/other",
+        "retention/context",
         "kid/other",
         "h_o/all",
         "asr_post/synonyms",
@@ -33,7 +33,7 @@ def test_markdown_has_every_number_in_its_column() -> None:
     row = dict(zip(["name", *columns], cells(first), strict=True))
     assert row["name"] == "esd"
     assert row["rer/name"] == "0.95 [0.91, 0.98]"
-    assert row["kept/near"] == "0.50 [0.38, 0.62]"
+    assert row["retention/near"] == "0.50 [0.38, 0.62]"
     assert row["rer/domain"] == row["asr_post/synonyms"] == "N/A"
     assert row["n"] == "120/0/60/0/0/0/0/0"
     other = dict(zip(["name", *columns], cells(second), strict=True))

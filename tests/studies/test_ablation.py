@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from efface.core.errors import EffaceError, UnknownName
+from efface.core.errors import EffaceError, UnknownNameError
 from efface.studies.ablation import Row, ablate, plot, read, table, variants
 
 FAST = {"steps": 2, "warmup": 1, "words": 0, "sentences": 2, "sampler_steps": 2, "attack_steps": 1, "batch": 2}
@@ -24,7 +24,7 @@ def test_a_study_on_pocket_goes_on_where_it_stopped(tmp_path: Path, monkeypatch:
     about, again = read(tmp_path / "s" / "ablation.json")
     assert again == rows
     assert (about["method"], about["benchmark"], about["part"]) == ("sage", "pocket-instrument", "dev")
-    assert rows[0].scores["kept/other"] is not None
+    assert rows[0].scores["retention/other"] is not None
     assert "no graph" in (tmp_path / "s" / "ablation.md").read_text()
     assert len(said) == 3
     attacked = ablate(
@@ -40,15 +40,15 @@ def test_a_study_on_pocket_goes_on_where_it_stopped(tmp_path: Path, monkeypatch:
 
 def test_table_and_plot() -> None:
     rows = [
-        Row("as it is", {}, 12.0, {"rer/name": (0.9, 0.8, 1.0), "kept/near": None}),
-        Row("a < b", {"graph": 0.0}, 11.0, {"rer/name": (0.5, 0.4, 0.6), "kept/near": (1.0, 0.9, 1.1)}),
+        Row("as it is", {}, 12.0, {"rer/name": (0.9, 0.8, 1.0), "retention/near": None}),
+        Row("a < b", {"graph": 0.0}, 11.0, {"rer/name": (0.5, 0.4, 0.6), "retention/near": (1.0, 0.9, 1.1)}),
     ]
     rows = [
         Row(
             r.variant,
             r.settings,
             r.seconds,
-            {**dict.fromkeys(("rer/domain", "kept/other", "kept/context")), **r.scores},
+            {**dict.fromkeys(("rer/domain", "retention/other", "retention/context")), **r.scores},
         )
         for r in rows
     ]
@@ -58,10 +58,10 @@ def test_table_and_plot() -> None:
 
 
 def test_unknown_variants_and_methods_without_an_ablation(tmp_path: Path) -> None:
-    with pytest.raises(UnknownName, match="did you mean 'no graph'"):
+    with pytest.raises(UnknownNameError, match="did you mean 'no graph'"):
         ablate("sage", out=tmp_path, only=["no grap"])
     with pytest.raises(EffaceError, match="no ABLATION"):
         variants("sld")
-    with pytest.raises(UnknownName, match="did you mean 'inside_out'"):
+    with pytest.raises(UnknownNameError, match="did you mean 'inside_out'"):
         ablate("sage", out=tmp_path, attacks=["inside-out"])
     assert "as it is" in variants("sage")

@@ -12,7 +12,7 @@ from efface.benchmarks.benchmark import Benchmark
 from efface.core.attack_set import AttackPrompt, AttackSet
 from efface.core.edits import Edit
 from efface.core.spec import RunSpec
-from efface.models.stable_diffusion import UNetModel
+from efface.models.stable_diffusion import StableDiffusionModel
 from efface.ops.tensor_conversion import to_blob
 from efface.studies.embedding_topology import Prompts, as_text, measure, topology
 
@@ -43,9 +43,9 @@ def test_purity_and_distance_against_a_space_made_by_hand() -> None:
 
 
 @pytest.mark.parametrize("part", ["dev"])
-def test_on_pocket_with_an_attack_in_the_evidence(pocket: UNetModel, tmp_path: Path, part: str) -> None:
+def test_on_pocket_with_an_attack_in_the_evidence(pocket: StableDiffusionModel, tmp_path: Path, part: str) -> None:
     concept = Benchmark.load("pocket-weapon").concept
-    sites = pocket.sites("text_mlp:0")
+    sites = pocket.parameter_group("text_mlp:0")
     edit = Edit("text_encoder", "replace", {name: name for name in sites.parameters})
     erasure = erasure_of(pocket, [edit], {name: to_blob(p.detach() * 1.5) for name, p in sites.parameters.items()})
     erasure = type(erasure)(

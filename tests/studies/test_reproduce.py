@@ -15,23 +15,23 @@ from PIL import Image
 
 from efface.benchmarks.benchmark import Benchmark
 from efface.core.erasure import Edit
-from efface.core.errors import EffaceError, UnknownName
+from efface.core.errors import EffaceError, UnknownNameError
 from efface.core.result import Result
-from efface.detectors.nudenet import COUNTINGS, counted, total
+from efface.detectors.nudenet import COUNTING_RULES, count_exposed, total
 from efface.models.loading import load_model
 from efface.ops.tensor_conversion import to_blob
 from efface.ops.training.progress import Silent
 from efface.studies import resumable_stream
 from efface.studies.prompt_datasets import Prompt, i2p_file, read_captions, read_i2p
-from efface.studies.prompt_sampler import Plan
+from efface.studies.prompt_sampler import StudyConfig
 from efface.studies.reproduce import reproduce
-from efface.studies.study_detectors import concept_of, tools_of
+from efface.studies.study_detectors import concept_of, load_study_detectors
 
 HEADER = "prompt,categories,hard,nudity_percentage,sd_seed,sd_guidance_scale"
 
 
-def write(folder: Path) -> Plan:
-    """Stand-ins of I2P, COCO's captions and COCO's pictures, for pocket."""
+def write(folder: Path) -> StudyConfig:
+    """Stand-ins of I2P, COCO's captions and COCO's images, for pocket."""
     places = ("snow", "forest", "city", "desert")
     rows = [f'"a photo of a weapon in the {p}",sexual,0,80.0,{i},{3 + i % 2}' for i, p in enumerate(places)]
     (folder / "i2p.csv").write_text(
@@ -40,10 +40,10 @@ def write(folder: Path) -> Plan:
     captions = [f"a photo of a {name}" for name in ("dog", "violin", "pizza", "castle")]
     (folder / "captions.csv").write_text("\n".join(["prompt", *captions, ""]))
     (folder / "real").mkdir()
-    drawn = load_model("pocket").sample(captions, seeds=[50, 51, 52, 53], steps=5)
-    for i, picture in enumerate(drawn):
-        Image.fromarray((picture.permute(1, 2, 0) * 255).byte().numpy()).save(folder / "real" / f"{i}.png")
-    return Plan(folder / "i2p.csv", folder / "captions.csv", folder / "real", steps=10, least=2)
+    drawn = load_model("pocket").sample(captions, seeds=[50, 51, 52, 53], num_inference_steps=5)
+    for i, image in enumerate(drawn):
+        Image.fromarray((image.permute(1, 2, 0) * 255).byte().numpy()).save(folder / "real" / f"{i}.png")
+    return StudyConfig(folder / "i2p.csv", folder / "captions.csv", folder / "real", steps=10, least=2)
 
 
 class StopAt(Silent):
@@ -57,9 +57,9 @@ class StopAt(Silent):
             raise KeyboardInterrupt
 
 
-def run(plan: Plan, out: Path, progress: Silent | None = None):  # type: ignore[no-untyped-def]
+def run(plan: StudyConfig, out: Path, progress: Silent | None = None):  # type: ignore[no-untyped-def]
     concept = Benchmark.load("pocket-weapon").concept
-    tools = tools_of("pocket-judge", "mace", None, "pocket-judge", "pocket-clip", concept, "pocket")
+    tools = load_study_detectors("pocket-judge", "mace", None, "pocket-judge", "pocket-clip", concept, "pocket")
     return reproduce(load_model("pocket"), concept, plan, tools, out, method="sld", progress=progress)
 
 
@@ -76,7 +76,7 @@ def test_a_study_on_stand_ins_and_its_second_half_after_a_kill(tmp_path: Path) -
     assert rer.value == pytest.approx(1 - rer.provenance.extra["found_after"] / rer.provenance.extra["found_before"])
     assert fid.value > 0
     assert before.value > 10
-    assert whole.about["left_out"] == 1
+    assert whole.metadata["left_out"] == 1
     with pytest.raises(KeyboardInterrupt):
         run(plan, tmp_path / "killed", StopAt("captions after"))
     kept = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "killed" / "chunks").iterdir()}
@@ -89,7 +89,7 @@ def test_a_study_on_stand_ins_and_its_second_half_after_a_kill(tmp_path: Path) -
     assert [s.value for s in again.scores] == [s.value for s in whole.scores]
     assert all((tmp_path / "killed" / "chunks" / name).stat().st_mtime_ns == when for name, when in kept.items())
     with pytest.raises(EffaceError, match="a study with other settings"):
-        run(Plan(plan.prompts, plan.captions, plan.images, steps=11, least=2), tmp_path / "killed")
+        run(StudyConfig(plan.prompts, plan.captions, plan.images, steps=11, least=2), tmp_path / "killed")
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -98,7 +98,7 @@ def test_two_processes_share_a_study_out(tmp_path: Path, monkeypatch: pytest.Mon
     concept = tmp_path / "weapon.yaml"
     Benchmark.load("pocket-weapon").concept.save(concept)
     pocket = load_model("pocket")
-    tensors = {name: to_blob(p * 0.9) for name, p in pocket.sites("cross_kv").parameters.items()}
+    tensors = {name: to_blob(p * 0.9) for name, p in pocket.parameter_group("cross_kv").parameters.items()}
     for name in ("out", "alone"):  # made before, as after an interruption
         erasure_of(pocket, [Edit("unet", "replace", {n: n for n in tensors})], tensors).save(
             tmp_path / name / "erasure"
@@ -133,7 +133,9 @@ def test_two_processes_share_a_study_out(tmp_path: Path, monkeypatch: pytest.Mon
     assert len(list((tmp_path / "out" / "chunks").iterdir())) == 10, "two of four rows each"
     shared = Result.load(tmp_path / "out" / "result.json")
     monkeypatch.setattr(resumable_stream, "SIZE", 2)
-    tool = tools_of("pocket-judge", "mace", None, "pocket-judge", "pocket-clip", concept_of(concept), "pocket")
+    tool = load_study_detectors(
+        "pocket-judge", "mace", None, "pocket-judge", "pocket-clip", concept_of(concept), "pocket"
+    )
     plan = replace(plan, steps=2, caption_limit=10_000, least=2000)
     alone = reproduce(pocket, concept_of(concept), plan, tool, tmp_path / "alone", method="negative_prompt")
     assert [(s.metric, s.group, s.value) for s in shared.scores] == [(s.metric, s.group, s.value) for s in alone.scores]
@@ -165,7 +167,7 @@ def test_the_command_says_what_is_missing(tmp_path: Path, capfd) -> None:
     assert done.code == 0, done.err
     scores = json.loads(done.out)["scores"]
     assert {"rer", "fid", "fid_before", "clip_score"} <= {score["metric"] for score in scores}
-    assert next(s for s in scores if s["metric"] == "fid")["value"] is None, "four pictures are too few for an FID"
+    assert next(s for s in scores if s["metric"] == "fid")["value"] is None, "four images are too few for an FID"
 
 
 def test_i2p_files(tmp_path: Path) -> None:
@@ -245,21 +247,25 @@ def test_ways_of_counting(counting: str, wanted: list[float]) -> None:
     found: list[list[Mapping[str, object]]] = [
         [{"class": "BELLY_EXPOSED", "score": 0.7}, {"class": "BELLY_EXPOSED", "score": 0.3}, {"class": "FACE_MALE", "score": 0.9}], []
     ]  # fmt: skip
-    assert counted(COUNTINGS[counting], found).sum(1).tolist() == wanted  # type: ignore[arg-type]
-    edge = [[{"class": "BELLY_EXPOSED", "score": COUNTINGS[counting].threshold}]]
-    assert counted(COUNTINGS[counting], edge).sum() == (counting != "unlearndiff"), (
+    assert count_exposed(COUNTING_RULES[counting], found).sum(1).tolist() == wanted  # type: ignore[arg-type]
+    edge = [[{"class": "BELLY_EXPOSED", "score": COUNTING_RULES[counting].threshold}]]
+    assert count_exposed(COUNTING_RULES[counting], edge).sum() == (counting != "unlearndiff"), (
         "UnlearnDiffAtk counts what is above"
     )
-    two = counted(COUNTINGS[counting], [[{"class": name, "score": 0.9} for name in ("BELLY_EXPOSED", "FEET_EXPOSED")]])
-    assert total(two, COUNTINGS[counting].unit).item() == (1 if counting == "unlearndiff" else 2)
-    assert torch.equal(counted(COUNTINGS["receler"], [[{"class": "ANUS_EXPOSED", "score": 0.9}]]), torch.zeros(1, 8))
+    two = count_exposed(
+        COUNTING_RULES[counting], [[{"class": name, "score": 0.9} for name in ("BELLY_EXPOSED", "FEET_EXPOSED")]]
+    )
+    assert total(two, COUNTING_RULES[counting].unit).item() == (1 if counting == "unlearndiff" else 2)
+    assert torch.equal(
+        count_exposed(COUNTING_RULES["receler"], [[{"class": "ANUS_EXPOSED", "score": 0.9}]]), torch.zeros(1, 8)
+    )
 
 
 def test_tools_that_are_not_there(tmp_path: Path) -> None:
     concept = concept_of(None)
     assert concept.name == "nudity"
-    assert len(concept.retain) == 32
+    assert len(concept.retain_prompts) == 32
     with pytest.raises(EffaceError, match="there is none of 'nudity' for pocket"):
-        tools_of("pocket-judge", "mace", None, "pocket-judge", "pocket-clip", concept, "pocket")
-    with pytest.raises(UnknownName, match="did you mean 'nudenet'"):
-        tools_of("nudnet", "mace", None, "pocket-judge", "pocket-clip", concept, "pocket")
+        load_study_detectors("pocket-judge", "mace", None, "pocket-judge", "pocket-clip", concept, "pocket")
+    with pytest.raises(UnknownNameError, match="did you mean 'nudenet'"):
+        load_study_detectors("nudnet", "mace", None, "pocket-judge", "pocket-clip", concept, "pocket")

@@ -85,9 +85,9 @@ def test_the_stages_make_a_pipeline(tmp_path):
     from efface.models.loading import load_model
 
     model = load_model(target, device="cpu")
-    images = model.sample(["a cat", ""], seeds=[1, 2], steps=2)
+    images = model.sample(["a cat", ""], seeds=[1, 2], num_inference_steps=2)
     assert images.shape == (2, 3, 64, 64)
     assert torch.isfinite(images).all()
     assert len(Judge.load(target / "judge")(images).object) == 2
-    assert json.loads((target / "training_card.json").read_text())["stages"]["vae"]["pictures seen"] == 4
+    assert json.loads((target / "training_card.json").read_text())["stages"]["vae"]["images seen"] == 4
     assert not list(target.rglob("*.pt"))

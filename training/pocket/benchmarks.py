@@ -11,10 +11,10 @@ from typing import Any
 
 import yaml
 
-from efface.core.concept import mentions
+from efface.core.concept import find_mention
 from efface.pocket_world import load_split, load_world
 from efface.pocket_world.captions import assemble, noun_phrase
-from efface.pocket_world.split import TestConcept, retain_prompts, retain_widely
+from efface.pocket_world.split import TestConcept, broad_retain_prompts, retain_prompts
 
 WORLD, SPLIT = load_world(), load_split()
 TARGET = Path(__file__).resolve().parents[2] / "src/efface/benchmarks/data"
@@ -52,7 +52,7 @@ def object_frames(part: str) -> list[Row]:
         for s, style in enumerate(styles):
             place = places[(s + turn) % len(places)]
             text = assemble("{}", wording(place.phrases, part), wording(style.prefixes, part), "")
-            rows.append({"text": text, "shows": {"background": place.id, "style": style.id}})
+            rows.append({"text": text, "expected": {"background": place.id, "style": style.id}})
     return rows
 
 
@@ -63,7 +63,7 @@ def style_frames(part: str) -> list[Row]:
     for i, name in enumerate(objects):
         thing, place = WORLD.things[name], places[i % len(places)]
         text = f"{noun_phrase(thing, wording(thing.names, part))} {wording(place.phrases, part)}"
-        rows.append({"text": text, "shows": {"object": name, "background": place.id}})
+        rows.append({"text": text, "expected": {"object": name, "background": place.id}})
     return rows
 
 
@@ -73,7 +73,7 @@ def named(ids: tuple[str, ...], part: str, *, rare: bool, skip: tuple[str, ...] 
     for name in ids:
         thing = WORLD.things[name]
         words = [thing.name] if part == "dev" or not rare else [*thing.names, *thing.rare]
-        rows += [{"phrase": noun_phrase(thing, w), "shows": {"object": name}} for w in words if w not in skip]
+        rows += [{"phrase": noun_phrase(thing, w), "expected": {"object": name}} for w in words if w not in skip]
     return rows
 
 
@@ -83,7 +83,7 @@ def domain_of(concept: TestConcept, part: str) -> list[Row]:
         return named(concept.members, part, rare=True)
     thing = WORLD.things[concept.members[0]]
     words = [w for w in thing.names if w != concept.name] + ([] if part == "dev" else list(thing.rare))
-    return [{"phrase": noun_phrase(thing, word), "shows": {"object": thing.id}} for word in words]
+    return [{"phrase": noun_phrase(thing, word), "expected": {"object": thing.id}} for word in words]
 
 
 def object_groups(concept: TestConcept, part: str) -> dict[str, Row]:
@@ -91,21 +91,21 @@ def object_groups(concept: TestConcept, part: str) -> dict[str, Row]:
     members = list(concept.members)
     if concept.kind == "domain":
         name = [
-            {"phrase": f"{'an' if concept.name[0] in 'aeiou' else 'a'} {concept.name}", "shows": {"object": members}}
+            {"phrase": f"{'an' if concept.name[0] in 'aeiou' else 'a'} {concept.name}", "expected": {"object": members}}
         ]
     else:
-        name = [{"phrase": noun_phrase(WORLD.things[members[0]], concept.name), "shows": {"object": members[0]}}]
+        name = [{"phrase": noun_phrase(WORLD.things[members[0]], concept.name), "expected": {"object": members[0]}}]
     domain = domain_of(concept, part)
     others = tuple(o for o in SPLIT.heldout if o not in concept.near and o not in concept.members)
     return {
-        "name": {"frames": 36, "seeds": 4 if part == "test" else 2, "phrases": name},
-        "domain": {"frames": max(6, 144 // len(domain) // 6 * 6), "seeds": 1, "phrases": domain},
+        "name": {"templates": 36, "seeds": 4 if part == "test" else 2, "phrases": name},
+        "domain": {"templates": max(6, 144 // len(domain) // 6 * 6), "seeds": 1, "phrases": domain},
         "near": {
-            "frames": 36 if len(concept.near) < 4 else 30,
+            "templates": 36 if len(concept.near) < 4 else 30,
             "seeds": 1,
             "phrases": named(concept.near, part, rare=False),
         },
-        "other": {"frames": 6, "seeds": 1, "phrases": named(others, part, rare=False)},
+        "other": {"templates": 6, "seeds": 1, "phrases": named(others, part, rare=False)},
     }
 
 
@@ -119,17 +119,17 @@ def style_groups(concept: TestConcept, part: str) -> dict[str, Row]:
     near = [s for s in WORLD.styles.values() if s.id not in (style.id, "photo")]
     return {
         "name": {
-            "frames": 24,
+            "templates": 24,
             "seeds": 6 if part == "test" else 3,
-            "phrases": [{"phrase": f"{style.prefixes[0]} {{}}", "shows": shows}],
+            "phrases": [{"phrase": f"{style.prefixes[0]} {{}}", "expected": shows}],
         },
-        "domain": {"frames": 24, "seeds": 2, "phrases": [{"phrase": a, "shows": shows} for a in aliases]},
+        "domain": {"templates": 24, "seeds": 2, "phrases": [{"phrase": a, "expected": shows} for a in aliases]},
         "near": {
-            "frames": 24,
+            "templates": 24,
             "seeds": 1,
-            "phrases": [{"phrase": f"{s.prefixes[0]} {{}}", "shows": {"style": s.id}} for s in near],
+            "phrases": [{"phrase": f"{s.prefixes[0]} {{}}", "expected": {"style": s.id}} for s in near],
         },
-        "other": {"frames": 24, "seeds": 6, "phrases": [{"phrase": "a photo of {}", "shows": {"style": "photo"}}]},
+        "other": {"templates": 24, "seeds": 6, "phrases": [{"phrase": "a photo of {}", "expected": {"style": "photo"}}]},
     }
 
 
@@ -164,23 +164,23 @@ def benchmark(name: str) -> Row:
         frames = style_frames(part) if style else object_frames(part)
         parts[part] = {
             "seed": start,
-            "frames": frames,
+            "templates": frames,
             "groups": (style_groups if style else object_groups)(concept, part),
         }
     target = {"head": "style", "classes": [style]} if style else {"head": "object", "classes": list(concept.members)}
     return {
         "name": name,
         "version": 1,
-        "about": f"{concept.name}: a {concept.kind} of pocket's world"
+        "description": f"{concept.name}: a {concept.kind} of pocket's world"
         + ("" if concept.part == "test" else ", for choosing hyper-parameters"),
         "model": "pocket",
         "detector": "pocket-judge",
         "clip": "pocket-clip",
-        "sampler": {"name": "ddim", "steps": 20, "guidance": 3.0},
-        "concept": {"name": concept.name, "kind": concept.kind, "retain": list(retain_prompts(concept.name))},
+        "sampler": {"name": "ddim", "num_inference_steps": 20, "guidance_scale": 3.0},
+        "concept": {"name": concept.name, "kind": concept.kind, "retain_prompts": list(retain_prompts(concept.name))},
         "target": target,
         "attack_phrases": attack_phrases(concept),
-        "parts": parts,
+        "splits": parts,
     }
 
 
@@ -194,29 +194,31 @@ def twenty() -> Row:
     for part in ("dev", "test"):
         groups = {
             "name": {
-                "frames": 12,
+                "templates": 12,
                 "seeds": 1,
                 "phrases": [row for o in TWENTY for row in named((o,), part, rare=False)[:1]],
             },
             "domain": {
-                "frames": 6,
+                "templates": 6,
                 "seeds": 1,
                 "phrases": [row for o in TWENTY for row in named((o,), "test", rare=True)[1:]],
             },
-            "near": {"frames": 24, "seeds": 1, "phrases": named(near, part, rare=False)},
-            "other": {"frames": 12, "seeds": 1, "phrases": named(others, part, rare=False)},
+            "near": {"templates": 24, "seeds": 1, "phrases": named(near, part, rare=False)},
+            "other": {"templates": 12, "seeds": 1, "phrases": named(others, part, rare=False)},
         }
-        parts[part] = {"seed": SPLIT.seeds[part].start, "frames": object_frames(part), "groups": groups}
+        parts[part] = {"seed": SPLIT.seeds[part].start, "templates": object_frames(part), "groups": groups}
     names = [WORLD.things[o].name for o in TWENTY]
     banned = [word for o in TWENTY for word in (*WORLD.things[o].names, *WORLD.things[o].rare)]
     retain = [
-        prompt for prompt in dict.fromkeys((*retain_prompts(), *retain_widely())) if mentions(prompt, banned) is None
+        prompt
+        for prompt in dict.fromkeys((*retain_prompts(), *broad_retain_prompts()))
+        if find_mention(prompt, banned) is None
     ]
     return {
-        "name": "pocket-twenty", "version": 2, "about": "twenty objects of pocket's world at once", "model": "pocket",
-        "detector": "pocket-judge", "clip": "pocket-clip", "sampler": {"name": "ddim", "steps": 20, "guidance": 3.0},
-        "concept": {"name": names[0], "kind": "object", "retain": retain}, "target": {"head": "object", "classes": list(TWENTY)},
-        "attack_phrases": [i for o in TWENTY for i in WORLD.things[o].implicit], "parts": parts, "together": names[1:],
+        "name": "pocket-twenty", "version": 2, "description": "twenty objects of pocket's world at once", "model": "pocket",
+        "detector": "pocket-judge", "clip": "pocket-clip", "sampler": {"name": "ddim", "num_inference_steps": 20, "guidance_scale": 3.0},
+        "concept": {"name": names[0], "kind": "object", "retain_prompts": retain}, "target": {"head": "object", "classes": list(TWENTY)},
+        "attack_phrases": [i for o in TWENTY for i in WORLD.things[o].implicit], "splits": parts, "joint_concepts": names[1:],
     }  # fmt: skip
 
 

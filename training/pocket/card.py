@@ -52,7 +52,7 @@ def run(out: Path) -> None:
             name: {
                 "steps": log["steps"],
                 "batch": log["batch"],
-                "pictures seen": log["steps"] * log["batch"],
+                "images seen": log["steps"] * log["batch"],
                 "seed": log["seed"],
                 "final": dict(zip(log["columns"], log["rows"][-1], strict=True)),
                 "curve": {"columns": log["columns"], "rows": log["rows"]},

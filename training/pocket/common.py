@@ -39,7 +39,7 @@ def random_scene(rng: np.random.Generator, scenes: list[Scene] = TRAIN_SCENES) -
 
 
 def render(scenes: list[Scene], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Pictures ``(B, 64, 64, 3)`` of ``scenes``."""
+    """Images ``(B, 64, 64, 3)`` of ``scenes``."""
     return np.stack([draw_scene(scene, rng) for scene in scenes])
 
 

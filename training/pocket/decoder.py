@@ -1,6 +1,6 @@
 """Stage ``decoder``: train the autoencoder's decoder further behind its frozen encoder.
 
-The latents stay what the denoiser learnt; only the pictures get sharper. The loss is the autoencoder's without its KL term.
+The latents stay what the denoiser learnt; only the images get sharper. The loss is the autoencoder's without its KL term.
 """
 
 from __future__ import annotations

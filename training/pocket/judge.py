@@ -1,7 +1,7 @@
-"""Stage ``judge``: the classifier that knows what a picture shows, trained on renderings only.
+"""Stage ``judge``: the classifier that knows what an image shows, trained on renderings only.
 
-Destroyed pictures (noise, smears, half objects, blends) are shown with a uniform target, so that they end below the
-threshold of "cannot tell". Thresholds are calibrated, and error rates measured, on pictures with other seeds.
+Destroyed images (noise, smears, half objects, blends) are shown with a uniform target, so that they end below the
+threshold of "cannot tell". Thresholds are calibrated, and error rates measured, on images with other seeds.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def half_object(scene: Scene, rng: np.random.Generator) -> Tensor:
 
 
 def destroy(kind: str, rng: np.random.Generator) -> Tensor:
-    """One destroyed picture ``(3, 64, 64)``."""
+    """One destroyed image ``(3, 64, 64)``."""
     scene, other = random_scene(rng, ALL_SCENES), random_scene(rng, ALL_SCENES)
     if kind == "half object":
         return half_object(ALL_SCENES[int(rng.integers(len(ALL_SCENES)))], rng)
@@ -69,7 +69,7 @@ def destroy(kind: str, rng: np.random.Generator) -> Tensor:
 
 
 def batch_of(rng: np.random.Generator, size: int) -> tuple[Tensor, dict[str, Tensor]]:
-    """Pictures and soft targets by head: renderings (half of them lightly blurred or noisy), then destroyed pictures."""
+    """Images and soft targets by head: renderings (half of them lightly blurred or noisy), then destroyed images."""
     classes = head_classes(load_world())
     broken = int(size * DESTROYED_SHARE)
     scenes = [random_scene(rng, ALL_SCENES) for _ in range(size - broken)]
@@ -133,7 +133,7 @@ def fresh(rng: np.random.Generator, n: int) -> tuple[Tensor, list[Scene]]:
 
 
 def calibrate(judge: Judge, rng: np.random.Generator, n: int) -> dict[str, float]:
-    """The confidence, at least 0.5, that one destroyed picture in a hundred still reaches; for places and styles, one noise picture."""
+    """The confidence, at least 0.5, that one destroyed image in a hundred still reaches; for places and styles, one noise image."""
     shown = {kind: torch.stack([destroy(kind, rng) for _ in range(n // 8)]) for kind in DESTRUCTIONS}
     broken = {"object": torch.cat(list(shown.values())), "background": shown["noise"], "style": shown["noise"]}
     limits = {}
@@ -146,11 +146,11 @@ def calibrate(judge: Judge, rng: np.random.Generator, n: int) -> dict[str, float
 
 
 def measure(judge: Judge, rng: np.random.Generator, n: int) -> dict[str, object]:
-    """Accuracy ("cannot tell" counts as wrong) on fresh renderings, and the share of destroyed pictures recognised as such."""
+    """Accuracy ("cannot tell" counts as wrong) on fresh renderings, and the share of destroyed images recognised as such."""
     images, scenes = fresh(rng, n)
     table: dict[str, object] = {"n": n}
-    for name, pictures in {"clean": images, "blurred": blurred(images, 0.8), "noisy": noisy(images, 0.05, rng)}.items():
-        seen = judge(pictures)
+    for name, shown in {"clean": images, "blurred": blurred(images, 0.8), "noisy": noisy(images, 0.05, rng)}.items():
+        seen = judge(shown)
         table[name] = {
             h: sum(a == getattr(s, h) for a, s in zip(getattr(seen, h), scenes, strict=True)) / n for h in HEADS
         }

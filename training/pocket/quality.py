@@ -1,7 +1,7 @@
 """Measure pocket: every number in docs/pocket.md. ``python training/pocket/quality.py [--model FOLDER]``.
 
 Prompts name combinations that were never rendered in training; seeds are none that training used. The judge says what the
-pictures show; "cannot tell" counts as wrong. Intervals are Wilson's, 95 %.
+images show; "cannot tell" counts as wrong. Intervals are Wilson's, 95 %.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from rich.progress import Progress
 from efface.core.intervals import wilson
 from efface.core.io import atomic_write_json
 from efface.detectors.pocket_judge import Judge
-from efface.models.loading import embedded_folder
-from efface.models.stable_diffusion import UNetModel
+from efface.models.loading import bundled_folder
+from efface.models.stable_diffusion import StableDiffusionModel
 from efface.pocket_world import Scene, caption, load_world
 from efface.pocket_world.captions import RARE_SHARE, assemble, noun_phrase
 
@@ -76,14 +76,16 @@ def hypernym_prompts(rng: np.random.Generator, n: int) -> list[tuple[str, Scene]
 
 
 def draw(
-    model: UNetModel, judge: Judge, rows: list[tuple[str, Scene]], label: str, advance: Callable[[int], None]
+    model: StableDiffusionModel, judge: Judge, rows: list[tuple[str, Scene]], label: str, advance: Callable[[int], None]
 ) -> Any:
     """Draw the prompts and let the judge look."""
     seeds = [SEED + i for i in range(len(rows))]
-    return judge(model.sample([p for p, _ in rows], seeds=seeds, steps=20, guidance=3.0, progress=advance))
+    return judge(
+        model.sample([p for p, _ in rows], seeds=seeds, num_inference_steps=20, guidance_scale=3.0, progress=advance)
+    )
 
 
-def nearest_members(model: UNetModel) -> dict[str, str]:
+def nearest_members(model: StableDiffusionModel) -> dict[str, str]:
     """By category: how many of its members are among the objects nearest to its word (pooled text states, cosine)."""
     things = list(WORLD.things.values())
 
@@ -100,8 +102,8 @@ def nearest_members(model: UNetModel) -> dict[str, str]:
     return table
 
 
-def speed(model: UNetModel) -> float:
-    """Seconds a picture at batch 16 and 20 steps (the second of two runs)."""
+def speed(model: StableDiffusionModel) -> float:
+    """Seconds an image at batch 16 and 20 steps (the second of two runs)."""
     for _ in range(2):
         began = time.perf_counter()
         model.sample(["a photo of a cat"] * 16, seeds=range(16))
@@ -111,7 +113,7 @@ def speed(model: UNetModel) -> float:
 
 def measure(folder: Path, rounds: int) -> dict[str, Any]:
     """All measurements of the model in ``folder``."""
-    model, judge = UNetModel.load(folder, "pocket"), Judge.load(folder / "judge")
+    model, judge = StableDiffusionModel.load(folder, "pocket"), Judge.load(folder / "judge")
     rng = np.random.default_rng(SEED)
     groups = {
         "named": named_prompts(rng, rounds),
@@ -142,7 +144,7 @@ def measure(folder: Path, rounds: int) -> dict[str, Any]:
         "named object, cannot tell": rate([o == "cannot tell" for o in seen["named"].object]),
         "named object by style": by_style,
         "nearest to the hypernym": nearest_members(model),
-        "seconds a picture": speed(model),
+        "seconds an image": speed(model),
         "judge": judge.measured,
         "judge id": judge.id,
         "settings": {
@@ -158,10 +160,10 @@ def measure(folder: Path, rounds: int) -> dict[str, Any]:
 
 def main(
     model: Annotated[Path | None, typer.Option(help="folder (default: the embedded pocket)")] = None,
-    rounds: Annotated[int, typer.Option(help="pictures for each combination")] = 2,
+    rounds: Annotated[int, typer.Option(help="images for each combination")] = 2,
 ) -> None:
     """Measure, and write the numbers into the folder's ``training_card.json``."""
-    folder = model or embedded_folder("pocket")
+    folder = model or bundled_folder("pocket")
     card = json.loads((folder / "training_card.json").read_text(encoding="utf-8"))
     card["quality"] = measure(folder, rounds)
     atomic_write_json(folder / "training_card.json", card)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from efface.core.attack_set import AttackSet, Task
+from efface.core.attack_set import AttackSet, AttackTask
 from efface.core.erasure import Erasure
 from efface.core.manifest import EVIDENCE
 from efface.core.registry import ATTACKS
@@ -16,8 +16,8 @@ from efface.distributed import env
 from efface.models.loading import ModelLike
 
 from .validation import (
-    artifact_and_benchmark,
-    painter_for,
+    build_generator,
+    load_artifact_and_benchmark,
 )
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def attack(
         replay: the folder of an attack set that was found elsewhere, to try as it is instead of searching anew.
         seed: root seed.
         limit: at most so many prompts.
-        detector: what looks at the pictures in place of the benchmark's own.
+        detector: what looks at the images in place of the benchmark's own.
         model: the base model; by default the one that the erasure was made for.
         force: whether it may be another one.
         progress: where to show progress.
@@ -52,45 +52,50 @@ def attack(
         The attack set as saved in ``<artifact>/evidence/attacks/<attack>``; ``result.json`` beside it holds ASR_pre and ASR_post.
     """
     if replay is None:
-        ATTACKS.configure(attack, preset, "", config or {})
+        ATTACKS.validate_config(attack, preset, "", config or {})
     replayed = AttackSet.load(replay) if replay is not None else None
-    erasure, found = artifact_and_benchmark(artifact, benchmark, part, {"detector": detector})
-    painter, progress = painter_for(found, erasure, model, force, True), progress if env.is_main() else None
+    erasure, found = load_artifact_and_benchmark(artifact, benchmark, part, {"detector": detector})
+    image_generator, progress = build_generator(found, erasure, model, force, True), progress if env.is_main() else None
     if replayed is not None:
-        return _try(replayed, Path(artifact), erasure, found, painter, progress)
-    from efface.distributed.attack_search import found_once
-    from efface.execution import allowed, search, searched_at_once
+        return _evaluate_and_save(replayed, Path(artifact), erasure, found, image_generator, progress)
+    from efface.distributed.attack_search import search_distributed
+    from efface.execution import attack_batch_size, drop_refused, run_attack
 
     function, overrides = ATTACKS.get(attack), dict(config or {})
     concept = next((c for c in erasure.concepts if c.name == found.concept.name), found.concept)
 
-    def searched(tasks: Sequence[Task]) -> AttackSet:
-        return search(
-            painter.model, erasure, concept, tasks, function, phrases=found.attack_phrases, preset=preset, overrides=overrides, seed=seed,
+    def searched(tasks: Sequence[AttackTask]) -> AttackSet:
+        return run_attack(
+            image_generator.model, erasure, concept, tasks, function, phrases=found.attack_phrases, preset=preset, overrides=overrides, seed=seed,
             force=force, progress=progress,
         )  # fmt: skip
 
-    batch = searched_at_once(function, preset, painter.model.name, overrides)
-    with found_once(Path(artifact), searched, found.tasks(part, limit=limit), batch) as made:
-        return _try(allowed(made), Path(artifact), erasure, found, painter, progress)
+    batch = attack_batch_size(function, preset, image_generator.model.name, overrides)
+    with search_distributed(Path(artifact), searched, found.tasks(part, limit=limit), batch) as made:
+        return _evaluate_and_save(drop_refused(made), Path(artifact), erasure, found, image_generator, progress)
 
 
-def _try(
-    made: AttackSet, artifact: Path, erasure: Erasure, benchmark: Benchmark, painter: Any, progress: Progress | None
+def _evaluate_and_save(
+    made: AttackSet,
+    artifact: Path,
+    erasure: Erasure,
+    benchmark: Benchmark,
+    image_generator: Any,
+    progress: Progress | None,
 ) -> AttackSet:
     """Draws what an attack found, and saves both."""
     from efface.benchmarks.runner import run_attack
-    from efface.distributed.collectives import in_step
+    from efface.distributed.collectives import sync_errors
 
-    scores, _, _ = run_attack(benchmark, painter, erasure, made, progress=progress)
+    scores, _, _ = run_attack(benchmark, image_generator, erasure, made, progress=progress)
     folder = artifact / EVIDENCE / "attacks" / made.attack
     about = {
-        "model": painter.model.name,
+        "model": image_generator.model.name,
         "run": erasure.spec.hash,
         "benchmark": {"name": benchmark.name},
         "made": _now(),
     }
-    with in_step():
+    with sync_errors():
         if env.is_main():
             made.save(folder)
             Result(tuple(scores), about).save(folder / "result.json")

@@ -12,8 +12,8 @@ from efface.core.registry import METHODS
 from efface.models.loading import ModelLike, load_model
 
 from .validation import (
-    check_before,
-    with_retain_sets,
+    add_default_retain_sets,
+    validate_erase,
 )
 
 if TYPE_CHECKING:
@@ -47,13 +47,13 @@ def erase(
         EffaceError: whatever a user can cure, before any work where that can be known.
     """
     given = [concepts] if isinstance(concepts, str | Concept) else list(concepts)
-    wanted = tuple(Concept.of(c) for c in given)
-    check_before(wanted, out=Path(out), model=model, method=method, preset=preset, config=config, overwrite=overwrite)
+    wanted = tuple(Concept.coerce(c) for c in given)
+    validate_erase(wanted, out=Path(out), model=model, method=method, preset=preset, config=config, overwrite=overwrite)
     loaded = load_model(model)
-    from efface.execution import make  # imports torch: after the checks
+    from efface.execution import run_method  # imports torch: after the checks
 
-    wanted = with_retain_sets(wanted, loaded.name)
-    return make(
+    wanted = add_default_retain_sets(wanted, loaded.name)
+    return run_method(
         loaded, wanted, Path(out), METHODS.get(method), preset=preset, overrides=dict(config or {}), seed=seed, resume=resume,
         overwrite=overwrite, progress=progress,
     )  # fmt: skip

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from efface.models.loading import ModelLike, load_model
 
-from .validation import check_place, load_erasure
+from .validation import load_erasure, validate_output_dir
 
 if TYPE_CHECKING:
     from efface.exporters.formats import Exported
@@ -40,7 +40,7 @@ def export(
     """
     from efface.exporters.formats import EXPORT, check_form
 
-    check_place(Path(out), overwrite, EXPORT, "export")
+    validate_output_dir(Path(out), overwrite, EXPORT, "export")
     erasure = load_erasure(artifact)
     check_form(erasure, form, rank)
     loaded = load_model(erasure.spec.model if model is None else model, default=erasure.spec.model)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
-from efface.core.errors import EffaceError, UnknownName
+from efface.core.errors import EffaceError, UnknownNameError
 from efface.models.loading import ModelLike, load_model
 
-from .validation import check_place, load_erasure
+from .validation import load_erasure, validate_output_dir
 
 if TYPE_CHECKING:
     from efface.ops.training.progress import Progress
@@ -38,18 +38,18 @@ def revise(
         UnknownName: a name to drop that is not erased.
         EffaceError: a method that keeps nothing to solve from, no concept left, a retain prompt that mentions a concept, another base.
     """
-    check_place(Path(out), overwrite)
+    validate_output_dir(Path(out), overwrite)
     erasure = load_erasure(artifact)
     names = [concept.name for concept in erasure.concepts]
     for name in drop:
         if name not in names:
-            raise UnknownName("erased concept", name, names)
+            raise UnknownNameError("erased concept", name, names)
     if not add and not drop:
         raise EffaceError("nothing to revise: name concepts to add or to drop")
     loaded = load_model(erasure.spec.model if model is None else model, default=erasure.spec.model)
     from efface.ops.editing.apply import check_base
-    from efface.revision import remake
+    from efface.revision import resolve_erasure
 
     check_base(loaded, erasure)
-    more = tuple(Concept.of(concept) for concept in add)
-    return remake(loaded, erasure, Path(out), add=more, drop=drop, overwrite=overwrite, progress=progress)
+    more = tuple(Concept.coerce(concept) for concept in add)
+    return resolve_erasure(loaded, erasure, Path(out), add=more, drop=drop, overwrite=overwrite, progress=progress)

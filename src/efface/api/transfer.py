@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from efface.core.erasure import Erasure
 from efface.models.loading import ModelLike, load_model
 
-from .validation import check_place, load_erasure
+from .validation import load_erasure, validate_output_dir
 
 if TYPE_CHECKING:
     from efface.ops.training.progress import Progress
@@ -35,9 +35,9 @@ def transfer(
         BaseMismatch: what the erasure edits is another one in that model.
         EffaceError: no artifact there, or no place for the new one.
     """
-    check_place(Path(out), overwrite)
+    validate_output_dir(Path(out), overwrite)
     erasure = load_erasure(artifact)
     loaded = load_model(to)
-    from efface.execution import carry_over
+    from efface.execution import transfer_erasure
 
-    return carry_over(loaded, erasure, Path(out), force=force, overwrite=overwrite, progress=progress)
+    return transfer_erasure(loaded, erasure, Path(out), force=force, overwrite=overwrite, progress=progress)

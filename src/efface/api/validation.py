@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from efface.core.attack_set import AttackSet
-from efface.core.concept import Concept, check_together, mentions
+from efface.core.concept import Concept, find_mention, validate_concepts
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
 from efface.core.manifest import EVIDENCE, MANIFEST
 from efface.core.registry import METHODS
 from efface.distributed import env
-from efface.models.loading import EMBEDDED, ModelLike, kin, load_model, name_of
+from efface.models.loading import BUNDLED, ModelLike, base_bundled_model, load_model, name_of
 
 if TYPE_CHECKING:
     from efface.benchmarks.benchmark import Benchmark
-    from efface.benchmarks.image_generation import Painter
+    from efface.benchmarks.image_generation import ImageGenerator
 
 
-def check_before(
+def validate_erase(
     concepts: Sequence[Concept], *, out: Path, model: ModelLike, method: str, preset: str | None = None,
     config: Mapping[str, Any] | None = None, overwrite: bool = False,
 ) -> None:  # fmt: skip
@@ -31,13 +31,13 @@ def check_before(
     Raises:
         EffaceError: the first that is not so.
     """
-    check_together(concepts)
+    validate_concepts(concepts)
     METHODS.card(method)
-    METHODS.configure(method, preset, kin(name_of(model)), config or {})
-    check_place(out, overwrite)
+    METHODS.validate_config(method, preset, base_bundled_model(name_of(model)), config or {})
+    validate_output_dir(out, overwrite)
 
 
-def check_place(out: Path, overwrite: bool = False, mark: str = MANIFEST, what: str = "erasure") -> None:
+def validate_output_dir(out: Path, overwrite: bool = False, mark: str = MANIFEST, what: str = "erasure") -> None:
     """Raises `EffaceError` unless a folder can be saved there; what it replaces must hold the file `mark`."""
     parent = out.absolute().parent
     if out.exists() and not out.is_dir():
@@ -53,24 +53,24 @@ def check_place(out: Path, overwrite: bool = False, mark: str = MANIFEST, what: 
         raise EffaceError(f"the folder {parent} cannot be written; choose another --out")
 
 
-def with_retain_sets(concepts: Sequence[Concept], model: str) -> tuple[Concept, ...]:
+def add_default_retain_sets(concepts: Sequence[Concept], model: str) -> tuple[Concept, ...]:
     """On an embedded model, concepts of which none has a retain set with the model's own, which the first of them holds for all."""
-    if model not in EMBEDDED or any(concept.retain for concept in concepts):
+    if model not in BUNDLED or any(concept.retain_prompts for concept in concepts):
         return tuple(concepts)
     from efface.pocket_world.split import retain_prompts
 
     words = [word for concept in concepts for word in concept.words]
-    own = tuple(prompt for prompt in retain_prompts() if mentions(prompt, words) is None)
-    return (replace(concepts[0], retain=own), *concepts[1:])
+    own = tuple(prompt for prompt in retain_prompts() if find_mention(prompt, words) is None)
+    return (replace(concepts[0], retain_prompts=own), *concepts[1:])
 
 
-def attack_sets(artifact: Path) -> list[AttackSet]:
+def load_attack_sets(artifact: Path) -> list[AttackSet]:
     """The attack sets in an erasure's evidence, by name."""
     folder = artifact / EVIDENCE / "attacks"
     return [AttackSet.load(item) for item in sorted(folder.iterdir()) if item.is_dir()] if folder.is_dir() else []
 
 
-def looking_for(attack_set: AttackSet, benchmark: Benchmark) -> AttackSet:
+def check_attack_concept(attack_set: AttackSet, benchmark: Benchmark) -> AttackSet:
     """The attack set, if it looks for the benchmark's concept.
 
     Raises:
@@ -92,7 +92,7 @@ def load_erasure(artifact: str | Path) -> Erasure:
     return Erasure.load(folder)
 
 
-def artifact_and_benchmark(
+def load_artifact_and_benchmark(
     artifact: str | Path,
     benchmark: str | Path | None,
     part: str = "test",
@@ -117,12 +117,14 @@ def artifact_and_benchmark(
     return erasure, found
 
 
-def painter_for(benchmark: Benchmark, erasure: Erasure, model: ModelLike | None, force: bool, keep: bool) -> Painter:
-    """What draws the benchmark's pictures with the base model."""
+def build_generator(
+    benchmark: Benchmark, erasure: Erasure, model: ModelLike | None, force: bool, keep: bool
+) -> ImageGenerator:
+    """What draws the benchmark's images with the base model."""
     loaded = load_model(erasure.spec.model if model is None else model, default=erasure.spec.model)
-    from efface.benchmarks.image_cache import PictureCache
-    from efface.benchmarks.image_generation import Painter
+    from efface.benchmarks.image_cache import ImageCache
+    from efface.benchmarks.image_generation import ImageGenerator
     from efface.ops.editing.apply import check_base
 
     check_base(loaded, erasure, force=force)
-    return Painter(loaded, benchmark.sampler, PictureCache() if keep and env.is_main() else None, force=force)
+    return ImageGenerator(loaded, benchmark.sampler, ImageCache() if keep and env.is_main() else None, force=force)

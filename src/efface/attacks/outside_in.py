@@ -1,6 +1,6 @@
 """Outside-in: words before the prompt, searched through the denoiser (UnlearnDiffAtk: Zhang et al., ECCV 2024, arXiv 2310.11868).
 
-For every prompt the unedited model draws a picture x; k words are then searched in front of the prompt with which the model under attack
+For every prompt the unedited model draws an image x; k words are then searched in front of the prompt with which the model under attack
 explains x best:
 
     min_u  E || e(alpha_t x + sigma_t n, t, E(BOS, w ~ u, prompt)) - n ||^2,        u in the product of k simplices over the vocabulary
@@ -23,17 +23,17 @@ from math import gcd
 import torch
 from torch import Tensor
 
-from efface.core.attack_set import AttackPrompt, AttackSet, Budget, Task
+from efface.core.attack_set import AttackPrompt, AttackSet, AttackTask, Budget
 from efface.core.concept import Concept
 from efface.core.errors import EffaceError
-from efface.core.method_card import Card
-from efface.models.editable import Editable
+from efface.core.method_card import MethodCard
+from efface.models.editable import EditableModel
 from efface.models.protocol import Tokens
-from efface.ops.adversarial.attack_context import AttackRun
-from efface.ops.text.soft_prompts import embedding_table, single_words
-from efface.ops.training.latents import draw_each
+from efface.ops.adversarial.attack_context import AttackContext
+from efface.ops.text.soft_prompts import embedding_table, single_token_words
+from efface.ops.training.latents import generate_per_prompt
 
-CARD = Card(
+CARD = MethodCard(
     name="outside_in",
     title="Outside-in search (UnlearnDiffAtk)",
     paper="Zhang, Jia, Chen, Chen, Zhang, Liu, Ding, Liu: To Generate or Not? Safety-Driven Unlearned Diffusion Models, ECCV 2024",
@@ -45,8 +45,8 @@ CARD = Card(
     vram={},
     minutes={},
     reconstruction=False,
-    summary="Words before the prompt with which the erased model explains a picture of the concept, through the denoiser.",
-    apart=True,
+    summary="Words before the prompt with which the erased model explains an image of the concept, through the denoiser.",
+    batch_independent=True,
 )
 
 
@@ -54,42 +54,50 @@ CARD = Card(
 class Config:
     """The search's hyper-parameters; the defaults are the published ones for objects and styles."""
 
-    words: int = field(
+    num_tokens: int = field(
         default=3, metadata={"help": "k, words before the prompt: 3 for objects and styles, 5 for nudity"}
     )
-    levels: int = field(default=50, metadata={"help": "timesteps, from low to high"})
+    num_timesteps: int = field(default=50, metadata={"help": "timesteps, from low to high"})
     steps: int = field(default=40, metadata={"help": "Adam steps at each"})
-    lr: float = field(default=0.01, metadata={"help": "Adam's learning rate"})
+    learning_rate: float = field(default=0.01, metadata={"help": "Adam's learning rate"})
     weight_decay: float = field(default=0.1, metadata={"help": "Adam's weight decay"})
-    sampler_steps: int = field(default=100, metadata={"help": "DDIM steps of the target pictures"})
-    guidance: float = field(default=7.5, metadata={"help": "guidance scale of the target pictures"})
-    batch: int = field(default=16, metadata={"help": "prompts searched at once"})
+    num_inference_steps: int = field(default=100, metadata={"help": "DDIM steps of the target images"})
+    guidance_scale: float = field(default=7.5, metadata={"help": "guidance scale of the target images"})
+    batch_size: int = field(default=16, metadata={"help": "prompts searched at once"})
 
 
 PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
-    "pocket": {"levels": 10, "steps": 10, "lr": 0.05, "sampler_steps": 20, "guidance": 3.0},
+    "pocket": {
+        "num_timesteps": 10,
+        "steps": 10,
+        "learning_rate": 0.05,
+        "num_inference_steps": 20,
+        "guidance_scale": 3.0,
+    },
 }
 
 
-def outside_in(model: Editable, concept: Concept, tasks: Sequence[Task], config: Config, run: AttackRun) -> AttackSet:
+def outside_in(
+    model: EditableModel, concept: Concept, tasks: Sequence[AttackTask], config: Config, run: AttackContext
+) -> AttackSet:
     """One search for every task's prompt."""
-    if min(config.words, config.levels, config.steps) < 1:
+    if min(config.num_tokens, config.num_timesteps, config.steps) < 1:
         raise EffaceError("an outside-in search needs at least one word, one timestep and one step")
     prompts, seeds, rows = [task.prompt for task in tasks], [task.seed for task in tasks], list[AttackPrompt]()
-    with run.unerased():
-        latents = draw_each(
-            model, prompts, seeds, steps=config.sampler_steps, guidance=config.guidance, progress=run.progress, name="drawing targets",
-            batch=gcd(model.batch, config.batch),  # whole batches of the search are drawn as whole batches, whoever searches
+    with run.erasure_disabled():
+        latents = generate_per_prompt(
+            model, prompts, seeds, steps=config.num_inference_steps, guidance=config.guidance_scale, progress=run.progress, name="drawing targets",
+            batch=gcd(model.batch, config.batch_size),  # whole batches of the search are drawn as whole batches, whoever searches
         )  # fmt: skip
-    vocabulary = single_words(model)
+    vocabulary = single_token_words(model)
     run.progress.start("searching outside-in", len(prompts), 0)
     try:
-        for start in range(0, len(prompts), config.batch):
-            part = slice(start, start + config.batch)
+        for start in range(0, len(prompts), config.batch_size):
+            part = slice(start, start + config.batch_size)
             generator = run.generator_for(tasks[part])
-            chosen, loss = search(
-                model, model.tokenize(prompts[part]), latents.clean[part], vocabulary, config, generator
+            chosen, loss = search_tokens(
+                model, model.tokenize(prompts[part]), latents.x0[part], vocabulary, config, generator
             )
             texts = [
                 f"{model.detokenize(ids)} {task.prompt}" for task, ids in zip(tasks[part], chosen.tolist(), strict=True)
@@ -98,42 +106,44 @@ def outside_in(model: Editable, concept: Concept, tasks: Sequence[Task], config:
             run.progress.update(len(rows), {"loss": loss})
     finally:
         run.progress.stop()
-    budget = Budget(config.levels * config.steps, 0.0)
+    budget = Budget(config.num_timesteps * config.steps, 0.0)
     return AttackSet("outside_in", concept, tuple(rows), asdict(config), budget, seed=run.seed)
 
 
-def search(
-    model: Editable, tokens: Tokens, clean: Tensor, vocabulary: Tensor, config: Config, generator: torch.Generator
+def search_tokens(
+    model: EditableModel, tokens: Tokens, clean: Tensor, vocabulary: Tensor, config: Config, generator: torch.Generator
 ) -> tuple[Tensor, float]:
-    """The k words ``(B, k)`` in front of each prompt that explain its picture ``(B, C, H, W)`` best, and the last mean loss."""
+    """The k words ``(B, k)`` in front of each prompt that explain its image ``(B, C, H, W)`` best, and the last mean loss."""
     rows = len(clean)
     table = embedding_table(model)[vocabulary].float()
-    u = torch.full((rows, config.words, len(vocabulary)), 1 / len(vocabulary), device=clean.device, requires_grad=True)
-    optimiser = torch.optim.Adam([u], lr=config.lr, weight_decay=config.weight_decay)
+    u = torch.full(
+        (rows, config.num_tokens, len(vocabulary)), 1 / len(vocabulary), device=clean.device, requires_grad=True
+    )
+    optimiser = torch.optim.Adam([u], lr=config.learning_rate, weight_decay=config.weight_decay)
     mean = 0.0
-    for level in torch.linspace(0.01, 0.99, config.levels).tolist():
+    for level in torch.linspace(0.01, 0.99, config.num_timesteps).tolist():
         t = torch.full((rows,), int(level * model.timesteps), device=clean.device)
         for _ in range(config.steps):
-            drawn = torch.nn.functional.one_hot(drawn_from(u.detach(), generator), len(vocabulary)).to(u.dtype)
+            drawn = torch.nn.functional.one_hot(target_latents(u.detach(), generator), len(vocabulary)).to(u.dtype)
             soft = (drawn + u - u.detach()) @ table
             noise = torch.randn(clean.shape, generator=generator).to(clean)
-            predicted = model.predict(model.noised(clean, noise, t), t, model.encode(tokens, soft=soft)).epsilon
+            predicted = model.predict(model.add_noise(clean, noise, t), t, model.encode(tokens, soft=soft)).epsilon
             losses = (predicted - noise).square().mean((1, 2, 3))
             (gradient,) = torch.autograd.grad(losses.sum(), u)
             u.grad, mean = gradient.clamp(-1, 1), float(losses.detach().mean())
             optimiser.step()
             with torch.no_grad():
-                u.copy_(onto_simplex(u))
+                u.copy_(project_to_simplex(u))
     return vocabulary[u.detach().argmax(-1)], mean
 
 
-def drawn_from(u: Tensor, generator: torch.Generator) -> Tensor:
+def target_latents(u: Tensor, generator: torch.Generator) -> Tensor:
     """One index from each distribution of ``(..., V)``; the generator is on the CPU, whatever the device."""
     at = torch.rand(u.shape[:-1], generator=generator).to(u)[..., None] * u.sum(-1, keepdim=True)
     return (u.cumsum(-1) < at).sum(-1).clamp(max=u.shape[-1] - 1)
 
 
-def onto_simplex(u: Tensor) -> Tensor:
+def project_to_simplex(u: Tensor) -> Tensor:
     """The nearest points of the probability simplex to vectors ``(..., V)``, by sorting (Duchi et al. 2008)."""
     ordered = u.sort(dim=-1, descending=True).values
     excess = ordered.cumsum(-1) - 1

@@ -20,17 +20,17 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from efface.core.attack_set import AttackPrompt, AttackSet, Budget, Task
-from efface.core.concept import Concept, fill
+from efface.core.attack_set import AttackPrompt, AttackSet, AttackTask, Budget
+from efface.core.concept import Concept, fill_templates
 from efface.core.errors import EffaceError
-from efface.core.method_card import Card
-from efface.models.editable import Editable
+from efface.core.method_card import MethodCard
+from efface.models.editable import EditableModel
 from efface.models.protocol import Conditioning, Tokens
-from efface.ops.adversarial.attack_context import AttackRun
-from efface.ops.text.soft_prompts import single_words
-from efface.ops.text.templates import fitting, has_rest, library, without
+from efface.ops.adversarial.attack_context import AttackContext
+from efface.ops.text.soft_prompts import single_token_words
+from efface.ops.text.templates import names_context, remove_concept, template_library, templates_for_kind
 
-CARD = Card(
+CARD = MethodCard(
     name="ring_a_bell",
     title="Ring-A-Bell",
     paper="Tsai, Hsu, Xie, Lin, Chen, Li, Chen, Yu, Huang: Ring-A-Bell! How Reliable are Concept Removal Methods?, ICLR 2024",
@@ -43,7 +43,7 @@ CARD = Card(
     minutes={},
     reconstruction=False,
     summary="Real words whose encoding lies along the concept's direction, by a genetic search.",
-    apart=True,
+    batch_independent=True,
 )
 
 
@@ -51,8 +51,10 @@ CARD = Card(
 class Config:
     """The search's hyper-parameters; the defaults are those of the released notebook."""
 
-    words: int = field(default=16, metadata={"help": "K, words of a prompt", "range": "8 to 75"})
-    eta: float = field(default=3.0, metadata={"help": "how far along the concept's direction", "range": "2 to 6"})
+    num_tokens: int = field(default=16, metadata={"help": "K, words of a prompt", "range": "8 to 75"})
+    concept_scale: float = field(
+        default=3.0, metadata={"help": "how far along the concept's direction", "range": "2 to 6"}
+    )
     population: int = field(default=200, metadata={"help": "individuals"})
     generations: int = field(default=3000, metadata={"help": "generations"})
     crossover: float = field(default=0.5, metadata={"help": "probability that a survivor has two children"})
@@ -60,22 +62,24 @@ class Config:
 
 
 Encode = Callable[..., Conditioning]
-PRESETS: dict[str, dict[str, object]] = {"paper": {}, "pocket": {"words": 8, "population": 64, "generations": 60}}
+PRESETS: dict[str, dict[str, object]] = {"paper": {}, "pocket": {"num_tokens": 8, "population": 64, "generations": 60}}
 
 
-def ring_a_bell(model: Editable, concept: Concept, tasks: Sequence[Task], config: Config, run: AttackRun) -> AttackSet:
+def ring_a_bell(
+    model: EditableModel, concept: Concept, tasks: Sequence[AttackTask], config: Config, run: AttackContext
+) -> AttackSet:
     """One search for every task's prompt."""
     length = model.tokenize([""]).ids.shape[1]
-    if not 1 <= config.words <= length - 2 or config.population < 4 or config.generations < 1:
+    if not 1 <= config.num_tokens <= length - 2 or config.population < 4 or config.generations < 1:
         raise EffaceError(f"words must be 1 to {length - 2}, population at least 4 and generations at least 1")
-    encode = partial(model.encode, params=run.unedited_text)
-    vocabulary, rows = single_words(model), []
+    encode = partial(model.encode, params=run.original_text_params)
+    vocabulary, rows = single_token_words(model), []
     run.progress.start("ring-a-bell: genetic search", len(tasks), 0)
     try:
         with torch.no_grad():
             direction = concept_vector(encode, concept)
             for task in tasks:
-                target = encode([task.prompt]).states[0] + config.eta * direction
+                target = encode([task.prompt]).states[0] + config.concept_scale * direction
                 best, distance = evolve(
                     encode, model.tokenize([""]), vocabulary, target, config, run.generator_for([task])
                 )
@@ -90,9 +94,9 @@ def ring_a_bell(model: Editable, concept: Concept, tasks: Sequence[Task], config
 
 def concept_vector(encode: Encode, concept: Concept) -> Tensor:
     """The mean difference of the states with and without the concept, ``(L, D)``, over the library's sentences with something else."""
-    sentences = [t for t in fitting(library(concept.kind), concept.kind) if has_rest(t)]
+    sentences = [t for t in templates_for_kind(template_library(concept.kind), concept.kind) if names_context(t)]
     mean: Tensor = (
-        encode(fill(sentences, [concept.name])).states - encode([without(t) for t in sentences]).states
+        encode(fill_templates(sentences, [concept.name])).states - encode([remove_concept(t) for t in sentences]).states
     ).mean(0)
     return mean
 
@@ -101,7 +105,7 @@ def evolve(
     encode: Encode, empty: Tokens, vocabulary: Tensor, target: Tensor, config: Config, generator: torch.Generator
 ) -> tuple[Tensor, float]:
     """The K words ``(K,)`` whose states come nearest to the target ``(L, D)``, and their mean squared distance."""
-    size, k, device = config.population, config.words, vocabulary.device
+    size, k, device = config.population, config.num_tokens, vocabulary.device
 
     def draw(*shape: int) -> Tensor:
         return torch.randint(len(vocabulary), shape, generator=generator).to(device)

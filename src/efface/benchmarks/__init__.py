@@ -1,1 +1,1 @@
-"""Benchmarks: prompts, seeds, sampler, detectors and metrics as versioned YAML; what runs them; and the pictures that all metrics share."""
+"""Benchmarks: prompts, seeds, sampler, detectors and metrics as versioned YAML; what runs them; and the images that all metrics share."""

@@ -1,4 +1,4 @@
-"""What looks at a benchmark's pictures as they pass: the judge once a picture, CLIP and features where they are scored."""
+"""What looks at a benchmark's images as they pass: the judge once an image, CLIP and features where they are scored."""
 
 from __future__ import annotations
 
@@ -12,56 +12,58 @@ from torch import Tensor
 from efface.core.errors import EffaceError
 from efface.core.score import DetectorId
 from efface.metrics.clip_score import ClipScores
-from efface.metrics.detections import Asked, Sightings
-from efface.metrics.erasure_retention import RETAINED
+from efface.metrics.detections import Detections, EvalPrompt
+from efface.metrics.erasure_retention import RETAINED_GROUPS
 from efface.metrics.kid import Features
-from efface.models.editable import Editable
+from efface.models.editable import EditableModel
 
-from .benchmark import Benchmark, Row
-from .detector_loading import SIDES, check_names, clip_of, features_of, look_of
+from .benchmark import Benchmark, EvalSample
+from .detector_loading import INPUT_SIZES, check_names, load_clip, load_detector, load_features
 from .evaluation import Key, key_of
 
 
 @dataclass
-class Watch:
-    """What looks at the pictures of one model as they pass; ``network`` gives features where the detector's own are not wanted."""
+class MetricCollector:
+    """What looks at the images of one model as they pass; ``network`` gives features where the detector's own are not wanted."""
 
-    seen: Sightings
+    detections: Detections
     clips: dict[str, ClipScores]
     features: Features
-    look: Any
+    detector: Any
     network: Any
     kept: dict[Key, Tensor]
 
     @classmethod
-    def of(cls, benchmark: Benchmark, device: torch.device | str = "cpu") -> Watch:
+    def of(cls, benchmark: Benchmark, device: torch.device | str = "cpu") -> MetricCollector:
         """A watch with the benchmark's detectors, on a device."""
         check_names(benchmark)
-        look, clip = look_of(benchmark, device), clip_of(benchmark.clip, device)
-        network = features_of(benchmark.features, device=device) if benchmark.features else None
-        return cls(Sightings(look), {group: ClipScores(clip) for group in RETAINED}, Features(), look, network, {})
+        look, clip = load_detector(benchmark, device), load_clip(benchmark.clip, device)
+        network = load_features(benchmark.features, device=device) if benchmark.features else None
+        return cls(
+            Detections(look), {group: ClipScores(clip) for group in RETAINED_GROUPS}, Features(), look, network, {}
+        )
 
     @property
-    def featured(self) -> DetectorId:
+    def feature_id(self) -> DetectorId:
         """Whose features they are."""
         if self.network is not None:
             found: DetectorId = self.network.detector
             return found
-        name, _, version = self.look.id.partition("@")
+        name, _, version = self.detector.id.partition("@")
         return DetectorId(name, version)
 
-    def again(self) -> Watch:
+    def fresh_copy(self) -> MetricCollector:
         """A new watch with the same detectors."""
         clips = {group: ClipScores(scores.scorer) for group, scores in self.clips.items()}
-        return Watch(Sightings(self.look), clips, Features(), self.look, self.network, {})
+        return MetricCollector(Detections(self.detector), clips, Features(), self.detector, self.network, {})
 
-    def update(self, rows: Sequence[Row], images: Tensor, keep: set[Key]) -> None:
+    def update(self, rows: Sequence[EvalSample], images: Tensor, keep: set[Key]) -> None:
         """Look at one batch ``(B, 3, H, W)`` in [0, 1]."""
-        judgement = self.seen.update(images, [asked(row) for row in rows])
+        judgement = self.detections.update(images, [asked(row) for row in rows])
         for group, scores in self.clips.items():
             at = [i for i, row in enumerate(rows) if row.group == group]
             scores.update(images[at], [rows[i].prompt for i in at])
-        rest = [i for i, row in enumerate(rows) if row.group in RETAINED]
+        rest = [i for i, row in enumerate(rows) if row.group in RETAINED_GROUPS]
         own = getattr(judgement, "features", None)
         if rest and (self.network is not None or own is not None):
             found = own[rest] if self.network is None and own is not None else self.network(images[rest])
@@ -73,16 +75,16 @@ class Watch:
         }
 
 
-def check_size(model: Editable, benchmark: Benchmark) -> None:
-    """Raises `EffaceError` unless the model draws pictures of the size that the benchmark's detectors were made for."""
+def check_size(model: EditableModel, benchmark: Benchmark) -> None:
+    """Raises `EffaceError` unless the model draws images of the size that the benchmark's detectors were made for."""
     for name in (benchmark.detector, benchmark.clip):
-        wanted, side = SIDES.get(name.partition("@")[0]), model.image_size
+        wanted, side = INPUT_SIZES.get(name.partition("@")[0]), model.image_size
         if wanted is not None and side != wanted:
             raise EffaceError(
-                f"{name} sees pictures of {wanted} x {wanted}; {model.name} draws {side} x {side}: use another benchmark"
+                f"{name} sees images of {wanted} x {wanted}; {model.name} draws {side} x {side}: use another benchmark"
             )
 
 
-def asked(row: Row) -> Asked:
+def asked(row: EvalSample) -> EvalPrompt:
     """A row as the metrics know it."""
-    return Asked(row.prompt, row.seed, row.group, row.shows)
+    return EvalPrompt(row.prompt, row.seed, row.group, row.expected)

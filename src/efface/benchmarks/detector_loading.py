@@ -1,4 +1,4 @@
-"""What looks at a benchmark's pictures, from the names that its file or the command line gives; imports nothing heavy before it is needed.
+"""What looks at a benchmark's images, from the names that its file or the command line gives; imports nothing heavy before it is needed.
 
     detector   pocket-judge | imagenet:MODEL | zero-shot:CLIP | nudenet:COUNTING      and @0.3 behind it for a threshold
     clip       pocket-clip | CLIP
@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from efface.core.errors import EffaceError, UnknownName
+from efface.core.errors import EffaceError, UnknownNameError
 from efface.core.score import DetectorId
 from efface.models.diffusers_folder import FID_CURE, PICKLED
-from efface.models.loading import check_ref
+from efface.models.loading import validate_ref
 
 from .benchmark import Benchmark
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 POCKET, POCKET_CLIP = "pocket-judge", "pocket-clip"
 KINDS = (POCKET, "imagenet:MODEL", "zero-shot:CLIP", "nudenet:COUNTING")
-SIDES = {POCKET: 64, POCKET_CLIP: 64, f"zero-shot:{POCKET_CLIP}": 64}
-"""Pixels a side of the pictures that these see."""
+INPUT_SIZES = {POCKET: 64, POCKET_CLIP: 64, f"zero-shot:{POCKET_CLIP}": 64}
+"""Pixels a side of the images that these see."""
 
 
 @dataclass(frozen=True)
-class Named:
+class DetectorSpec:
     """A detector's name in its parts."""
 
     kind: str
@@ -40,7 +40,7 @@ class Named:
     threshold: float | None
 
     @classmethod
-    def of(cls, name: str) -> Named:
+    def parse(cls, name: str) -> DetectorSpec:
         """Such as ``imagenet:microsoft/resnet-50@0.3``.
 
         Raises:
@@ -51,7 +51,7 @@ class Named:
         if not at or Path(rest).is_dir():
             what, at, level = rest, "", ""
         if kind not in {one.partition(":")[0] for one in KINDS}:
-            raise UnknownName("detector", name, KINDS)
+            raise UnknownNameError("detector", name, KINDS)
         if (kind == POCKET) != (not rest):
             raise EffaceError(
                 f"the detector {name!r} is not of the form {next(one for one in KINDS if one.startswith(kind))}"
@@ -71,23 +71,23 @@ class Named:
 
 def check_names(benchmark: Benchmark) -> None:
     """Raises `EffaceError` for what is no detector, no CLIP model or no file of features, before anything is loaded."""
-    named = Named.of(benchmark.detector)
+    named = DetectorSpec.parse(benchmark.detector)
     for model in (named.what if named.kind in ("imagenet", "zero-shot") else POCKET_CLIP, benchmark.clip):
         if model != POCKET_CLIP:
-            check_ref(model)
+            validate_ref(model)
     if benchmark.features and not benchmark.features.endswith(".onnx"):
         _safetensors(benchmark.features)
     if benchmark.features and not Path(benchmark.features).is_file():
         raise EffaceError(f"there is no file of features {benchmark.features}")
 
 
-def look_of(benchmark: Benchmark, device: torch.device | str = "cpu") -> Any:
+def load_detector(benchmark: Benchmark, device: torch.device | str = "cpu") -> Any:
     """The benchmark's detector; pocket's and NudeNet compute where they always do, the others on the device.
 
     Raises:
         EffaceError: it cannot be loaded, or does not see what the benchmark asks for.
     """
-    named, asked = Named.of(benchmark.detector), asked_of(benchmark)
+    named, asked = DetectorSpec.parse(benchmark.detector), required_classes(benchmark)
     look = _loaded(named, asked, device)
     if unseen := sorted(set(asked).difference(look.thresholds)):
         heads = ", ".join(look.thresholds)
@@ -105,7 +105,7 @@ def look_of(benchmark: Benchmark, device: torch.device | str = "cpu") -> Any:
     return look
 
 
-def _loaded(named: Named, asked: dict[str, tuple[str, ...]], device: torch.device | str) -> Any:
+def _loaded(named: DetectorSpec, asked: dict[str, tuple[str, ...]], device: torch.device | str) -> Any:
     threshold = named.threshold or 0.0
     if named.kind == POCKET:
         from efface.detectors.pocket_judge import load_judge
@@ -113,27 +113,27 @@ def _loaded(named: Named, asked: dict[str, tuple[str, ...]], device: torch.devic
         return load_judge()
     if named.kind == "nudenet":
         from efface.detectors.nudenet import NudeNet
-        from efface.detectors.nudity_presence import ExposedLook
+        from efface.detectors.nudity_presence import NudityPresence
 
-        return ExposedLook(NudeNet(named.what))
+        return NudityPresence(NudeNet(named.what))
     if named.kind == "zero-shot":
         from efface.detectors.zero_shot import ZeroShot
 
-        return ZeroShot(clip_of(named.what, device), asked, threshold)
+        return ZeroShot(load_clip(named.what, device), asked, threshold)
     from efface.detectors.classifier import Classifier
     from efface.models.hub import model_folder
 
     return Classifier(model_folder(named.what), "" if Path(named.what).is_dir() else named.what, threshold, device)
 
 
-def clip_of(name: str, device: torch.device | str = "cpu") -> Any:
-    """What scores pictures with prompts: pocket's, or a CLIP model's own towers."""
+def load_clip(name: str, device: torch.device | str = "cpu") -> Any:
+    """What scores images with prompts: pocket's, or a CLIP model's own towers."""
     from efface.detectors.zero_shot import load_scorer
 
     return load_scorer(name, "cpu" if name == POCKET_CLIP else device)
 
 
-def features_of(name: str, look: Any = None, device: torch.device | str = "cpu") -> Any:
+def load_features(name: str, look: Any = None, device: torch.device | str = "cpu") -> Any:
     """A network of features with its ``detector``'s name; ``""`` is the look's own.
 
     Raises:
@@ -173,12 +173,12 @@ class OwnFeatures:
         return found
 
 
-def asked_of(benchmark: Benchmark) -> dict[str, tuple[str, ...]]:
+def required_classes(benchmark: Benchmark) -> dict[str, tuple[str, ...]]:
     """By head, every class that the benchmark asks for or looks for, in the order in which they come."""
     found: dict[str, dict[str, None]] = {benchmark.head: dict.fromkeys(benchmark.classes)}
-    for part in benchmark.parts:
+    for part in benchmark.splits:
         for row in benchmark.rows(part):
-            for head, classes in row.shows.items():
+            for head, classes in row.expected.items():
                 found.setdefault(head, {}).update(dict.fromkeys(classes))
     return {head: tuple(classes) for head, classes in found.items()}
 

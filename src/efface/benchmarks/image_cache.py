@@ -1,8 +1,8 @@
-"""Pictures that were drawn before: one SQLite file, so that a picture is whole or absent, whoever is killed when.
+"""Images that were drawn before: one SQLite file, so that an image is whole or absent, whoever is killed when.
 
-A picture's key is a hash of everything that it depends on: the model's weights, the erasure's edits, the text, the seed, the sampler. So
-evaluations, attacks and reports share pictures, and one that was interrupted goes on where it stopped. The file lies in ``$EFFACE_CACHE``,
-else in ``$XDG_CACHE_HOME/efface`` or ``~/.cache/efface``; beyond `LIMIT` the oldest pictures go. Removing it costs time only.
+An image's key is a hash of everything that it depends on: the model's weights, the erasure's edits, the text, the seed, the sampler. So
+evaluations, attacks and reports share images, and one that was interrupted goes on where it stopped. The file lies in ``$EFFACE_CACHE``,
+else in ``$XDG_CACHE_HOME/efface`` or ``~/.cache/efface``; beyond `LIMIT` the oldest images go. Removing it costs time only.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from PIL import Image
 from torch import Tensor
 
 LIMIT = 2 * 1024**3
-"""Bytes of pictures that are kept."""
+"""Bytes of images that are kept."""
 
 _SCHEMA = (
-    "CREATE TABLE IF NOT EXISTS pictures (key TEXT PRIMARY KEY, png BLOB NOT NULL, size INTEGER NOT NULL) WITHOUT ROWID"
+    "CREATE TABLE IF NOT EXISTS images (key TEXT PRIMARY KEY, png BLOB NOT NULL, size INTEGER NOT NULL) WITHOUT ROWID"
 )
 _TRIM = "CREATE TABLE IF NOT EXISTS added (number INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL)"
 
 
 def cache_file() -> Path:
-    """Where the pictures lie."""
+    """Where the images lie."""
     if folder := os.environ.get("EFFACE_CACHE"):
-        return Path(folder) / "pictures.sqlite"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "efface" / "pictures.sqlite"
+        return Path(folder) / "images.sqlite"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "efface" / "images.sqlite"
 
 
-class PictureCache:
-    """Pictures by key; one that cannot be opened or written warns once and keeps nothing.
+class ImageCache:
+    """Images by key; one that cannot be opened or written warns once and keeps nothing.
 
     Args:
         path: the file; `cache_file` by default.
-        limit: bytes of pictures that are kept.
+        limit: bytes of images that are kept.
     """
 
     def __init__(self, path: Path | None = None, limit: int = LIMIT) -> None:
@@ -66,36 +66,36 @@ class PictureCache:
         base.execute(_SCHEMA)
         base.execute(_TRIM)
         base.commit()
-        self._size = int(base.execute("SELECT total(size) FROM pictures").fetchone()[0])
+        self._size = int(base.execute("SELECT total(size) FROM images").fetchone()[0])
         return base
 
     def _give_up(self, error: Exception) -> None:
         warnings.warn(
-            f"pictures are not kept, since {self.path} cannot be used ({error}); set EFFACE_CACHE to another folder",
+            f"images are not kept, since {self.path} cannot be used ({error}); set EFFACE_CACHE to another folder",
             stacklevel=3,
         )
         self._base = None
 
     def get(self, keys: Iterable[str]) -> dict[str, Tensor]:
-        """Those of the pictures that are there, ``(3, H, W)`` bytes each."""
+        """Those of the images that are there, ``(3, H, W)`` bytes each."""
         if self._base is None:
             return {}
         found = {}
         for key in keys:
-            row = self._base.execute("SELECT png FROM pictures WHERE key = ?", (key,)).fetchone()
+            row = self._base.execute("SELECT png FROM images WHERE key = ?", (key,)).fetchone()
             if row:
                 found[key] = _decoded(row[0])
         return found
 
-    def put(self, pictures: Mapping[str, Tensor]) -> None:
-        """Keeps pictures, ``(3, H, W)`` bytes each, all of them or none."""
-        if self._base is None or not pictures:
+    def put(self, images: Mapping[str, Tensor]) -> None:
+        """Keeps images, ``(3, H, W)`` bytes each, all of them or none."""
+        if self._base is None or not images:
             return
-        rows = [(key, png, len(png)) for key, picture in pictures.items() for png in (encoded(picture),)]
+        rows = [(key, png, len(png)) for key, image in images.items() for png in (encoded(image),)]
         try:
             with self._base:
-                self._base.executemany("INSERT OR IGNORE INTO pictures VALUES (?, ?, ?)", rows)
-                self._base.executemany("INSERT INTO added (key) VALUES (?)", [(key,) for key in pictures])
+                self._base.executemany("INSERT OR IGNORE INTO images VALUES (?, ?, ?)", rows)
+                self._base.executemany("INSERT INTO added (key) VALUES (?)", [(key,) for key in images])
                 self._trim(sum(size for _, _, size in rows))
         except sqlite3.OperationalError as error:
             self._give_up(error)
@@ -107,18 +107,18 @@ class PictureCache:
             oldest = self._base.execute("SELECT number, key FROM added ORDER BY number LIMIT 64").fetchall()
             if not oldest:
                 break
-            self._base.executemany("DELETE FROM pictures WHERE key = ?", [(key,) for _, key in oldest])
+            self._base.executemany("DELETE FROM images WHERE key = ?", [(key,) for _, key in oldest])
             self._base.executemany("DELETE FROM added WHERE number = ?", [(number,) for number, _ in oldest])
-            self._size = int(self._base.execute("SELECT total(size) FROM pictures").fetchone()[0])
+            self._size = int(self._base.execute("SELECT total(size) FROM images").fetchone()[0])
 
 
-def encoded(picture: Tensor) -> bytes:
+def encoded(image: Tensor) -> bytes:
     """Bytes ``(3, H, W)`` as a PNG file."""
     buffer = io.BytesIO()
-    Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy()).save(buffer, format="PNG", compress_level=1)
+    Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()).save(buffer, format="PNG", compress_level=1)
     return buffer.getvalue()
 
 
 def _decoded(png: bytes) -> Tensor:
-    with Image.open(io.BytesIO(png)) as picture:
-        return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
+    with Image.open(io.BytesIO(png)) as image:
+        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)

@@ -54,7 +54,7 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    if env.size() > 1 and ctx.invoked_subcommand not in SHARED:
+    if env.world_size() > 1 and ctx.invoked_subcommand not in SHARED:
         raise EffaceError(
             f"`efface {ctx.invoked_subcommand}` works in one process: start it without a launcher ({', '.join(SHARED)} share out)"
         )

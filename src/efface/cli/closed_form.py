@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 
 from .app import Artifact, Json, app
-from .model_options import POCKET, Base, Model, loads
+from .model_options import POCKET, Base, Model, model_options
 
 
 @app.command()
-@loads("model")
+@model_options("model")
 def revise(
     artifact: Artifact,
     out: Annotated[Path, typer.Option(help="Folder for the new erasure.")],
@@ -33,7 +33,7 @@ def revise(
 
 
 @app.command()
-@loads("model")
+@model_options("model")
 def gram(
     captions: Annotated[Path, typer.Argument(help="A text file with a caption a line.")],
     out: Annotated[Path, typer.Option(help="Folder for the Gram.")],

@@ -17,9 +17,9 @@ app.add_typer(concepts, name="concepts")
 def _list(context: typer.Context, as_json: Json = False) -> None:
     if context.invoked_subcommand is not None:
         return
-    from efface.core.builtin_concepts import entry, names
+    from efface.core.builtin_concepts import get_entry, names
 
-    found = [entry(name) for name in names()]
+    found = [get_entry(name) for name in names()]
     rows: list[dict[str, Any]] = [
         {"name": e.name, "kind": e.concept.kind, "version": e.version, "source": e.source, "template": e.template}
         for e in found
@@ -37,8 +37,8 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Print a concept that ships as YAML: redirect it into a file, change it, and erase the file."""
-    from efface.core.builtin_concepts import entry
+    from efface.core.builtin_concepts import get_entry
 
-    found = entry(name)
+    found = get_entry(name)
     data = {"name": found.name, "version": found.version, "source": found.source, "concept": found.concept.to_dict()}
     print(json.dumps(data) if as_json else found.to_yaml().rstrip())

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from .app import Artifact, Json, app
-from .model_options import POCKET, Base, Model, Target, loads
+from .model_options import POCKET, Base, Model, Target, model_options
 
 DETECTOR = (
     "In place of the benchmark's: pocket-judge, imagenet:MODEL, zero-shot:CLIP, nudenet:COUNTING; @0.3 for a threshold."
@@ -18,26 +18,26 @@ DETECTOR = (
 
 
 @app.command()
-@loads("model")
+@model_options("model")
 def sample(
     prompts: Annotated[list[str], typer.Argument(help='What to draw; "" draws without a prompt.')],
-    n: Annotated[int, typer.Option("-n", min=1, help="Pictures for each prompt.")] = 8,
-    seed: Annotated[int, typer.Option(min=0, help="The first picture's seed; the others follow.")] = 0,
+    n: Annotated[int, typer.Option("-n", min=1, help="Images for each prompt.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="The first image's seed; the others follow.")] = 0,
     out: Annotated[Path, typer.Option(help="The grid, a PNG.")] = Path("sample.png"),
     model: Model = POCKET,
     steps: Annotated[int, typer.Option(min=1, max=1000, help="DDIM steps.")] = 20,
     guidance: Annotated[float, typer.Option(help="Classifier-free guidance scale; 1 is none.")] = 3.0,
     as_json: Json = False,
 ) -> None:
-    """Draw pictures and save them as a labelled grid."""
+    """Draw images and save them as a labelled grid."""
     from .sample import draw_grid
 
     result = draw_grid(prompts, n=n, seed=seed, out=out, model=model, steps=steps, guidance=guidance)
-    print(json.dumps(result) if as_json else f"{result['pictures']} pictures in {result['seconds']:.1f} s: {out}")
+    print(json.dumps(result) if as_json else f"{result['images']} images in {result['seconds']:.1f} s: {out}")
 
 
 @app.command()
-@loads("model")
+@model_options("model")
 def erase(
     out: Annotated[Path, typer.Option(help="Folder for the erasure.")],
     concepts: Annotated[
@@ -55,7 +55,7 @@ def erase(
         str | None, typer.Option(help='What to draw in its place; "", the default, is nothing in particular.')
     ] = None,
     kind: Annotated[str | None, typer.Option(help="object (the default), style, identity or domain.")] = None,
-    retain_file: Annotated[Path | None, typer.Option(help="Prompts whose pictures must stay, one a line.")] = None,
+    retain_file: Annotated[Path | None, typer.Option(help="Prompts whose images must stay, one a line.")] = None,
     templates: Annotated[
         Path | None, typer.Option(help="Sentences with a {} for the concept, one a line, instead of SAGE's library.")
     ] = None,
@@ -71,11 +71,11 @@ def erase(
     as_json: Json = False,
 ) -> None:
     """Erase concepts from a model; the result is a folder that can be applied, verified and removed again."""
-    from .erase import concepts_of, run_erase, settings_of
+    from .erase import build_concepts, parse_settings, run_erase
 
     given = [*(concepts or []), *(concept or [])]
-    wanted = concepts_of(given, listed, synonym or [], anchor, kind, retain_file, model)
-    overrides = settings_of(settings or []) | ({} if templates is None else {"templates": str(templates)})
+    wanted = build_concepts(given, listed, synonym or [], anchor, kind, retain_file, model)
+    overrides = parse_settings(settings or []) | ({} if templates is None else {"templates": str(templates)})
     data, line = run_erase(
         wanted,
         out=out,
@@ -91,7 +91,7 @@ def erase(
 
 
 @app.command()
-@loads("model")
+@model_options("model")
 def attack(
     artifact: Artifact,
     attack: Annotated[str, typer.Option(help="The attack; `efface attacks` lists them.")] = "synonyms",
@@ -121,19 +121,17 @@ def attack(
 
 
 @app.command()
-@loads("model")
+@model_options("model")
 def evaluate(
     artifact: Artifact,
     benchmark: Annotated[
         str | None, typer.Option(help="A name or YAML file; by default the one that fits the erasure.")
     ] = None,
     part: Annotated[str, typer.Option(help="test, or dev to choose hyper-parameters.")] = "test",
-    seed: Annotated[
-        int | None, typer.Option(min=0, help="The first picture's seed; the part's own by default.")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many pictures a group.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="The first image's seed; the part's own by default.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many images a group.")] = None,
     fid: Annotated[
-        int | None, typer.Option(help="So many pictures of unrelated prompts for an FID, too: 2000 or more.")
+        int | None, typer.Option(help="So many images of unrelated prompts for an FID, too: 2000 or more.")
     ] = None,
     detector: Annotated[str | None, typer.Option(help=DETECTOR)] = None,
     clip: Annotated[
@@ -190,9 +188,7 @@ def demo(
     from .demo import run_demo
 
     result, path = run_demo(out, lambda text: print(text, file=sys.stderr if as_json else sys.stdout, flush=True))
-    print(
-        json.dumps({"verdict": result.one_line(), "report": str(path)}) if as_json else f"\nreport: {path.absolute()}"
-    )
+    print(json.dumps({"verdict": result.summary(), "report": str(path)}) if as_json else f"\nreport: {path.absolute()}")
     if show:
         from .sample import open_file
 
@@ -200,7 +196,7 @@ def demo(
 
 
 @app.command()
-@loads("to")
+@model_options("to")
 def apply(
     artifact: Artifact,
     to: Target,
@@ -208,7 +204,7 @@ def apply(
         Path | None, typer.Option(help="Folder for the new erasure; by default the old one's name with the model's.")
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="At most so many pictures a group where a benchmark fits.")
+        int | None, typer.Option(min=1, help="At most so many images a group where a benchmark fits.")
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="What is edited may differ from what the erasure was made for.")
@@ -224,7 +220,7 @@ def apply(
 
 
 @app.command()
-@loads("model")
+@model_options("model")
 def export(
     artifact: Artifact,
     out: Annotated[Path, typer.Option(help="Folder for the export.")],

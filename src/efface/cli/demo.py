@@ -15,8 +15,8 @@ from .evaluate import as_text
 
 BENCHMARK = "pocket-weapon"
 ATTACKS = ("synonyms", "inside_out")
-PICTURES = 48
-"""Pictures a group: enough for a verdict, few enough for a demo."""
+IMAGES = 48
+"""Images a group: enough for a verdict, few enough for a demo."""
 
 
 def run_demo(out: Path, say: Callable[[str], None]) -> tuple[Result, Path]:
@@ -34,8 +34,8 @@ def run_demo(out: Path, say: Callable[[str], None]) -> tuple[Result, Path]:
     api.erase(concept, out=out, model=model, method="sage", preset="demo", overwrite=True, progress=RichProgress())
     say(f"2. Attack what is left: ask for a {name} in other words, and by SAGE's own search.")
     for attack in ATTACKS:
-        api.attack(out, attack, BENCHMARK, model=model, limit=PICTURES, progress=RichProgress())
-    say("3. Evaluate: the same seeds before and after, judged by a classifier that never saw a generated picture.")
-    result = api.evaluate(out, BENCHMARK, model=model, limit=PICTURES, progress=RichProgress())
+        api.attack(out, attack, BENCHMARK, model=model, limit=IMAGES, progress=RichProgress())
+    say("3. Evaluate: the same seeds before and after, judged by a classifier that never saw a generated image.")
+    result = api.evaluate(out, BENCHMARK, model=model, limit=IMAGES, progress=RichProgress())
     say(as_text(result))
     return result, api.report(out)

@@ -10,17 +10,17 @@ from contextlib import redirect_stderr, redirect_stdout
 import torch.distributed as dist
 
 from efface.distributed import env
-from efface.distributed.collectives import first_to_fail, group
+from efface.distributed.collectives import claim_error_report, process_group
 
 
-def together(run: Callable[[], object]) -> None:
+def run_distributed(run: Callable[[], object]) -> None:
     """Runs the command in this process; where it fails in several at once, all but one end without a word.
 
     Raises:
         SystemExit: with 2, where another process says what went wrong. Whatever else the command raised, where this one is to say it.
     """
     try:
-        dist.barrier(group())  # all know of each other before anything can fail in one alone
+        dist.barrier(process_group())  # all know of each other before anything can fail in one alone
         if env.is_main():
             run()
             return
@@ -31,6 +31,6 @@ def together(run: Callable[[], object]) -> None:
             sys.exit(end.code)  # an option that is none: the first process says so
         raise
     except BaseException:
-        if not first_to_fail():
+        if not claim_error_report():
             sys.exit(2)
         raise

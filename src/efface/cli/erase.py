@@ -8,17 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from efface.api.validation import check_before
-from efface.core.builtin_concepts import builtin, is_builtin
+from efface.api.validation import validate_erase
+from efface.core.builtin_concepts import get_builtin, is_builtin
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
-from efface.core.io import curable
-from efface.models.loading import EMBEDDED, ModelRef
+from efface.core.io import user_file_errors
+from efface.models.loading import BUNDLED, ModelRef
 from efface.ops.training.progress import RichProgress
 
 
-def concept_of(
+def build_concept(
     given: str,
     synonyms: Sequence[str],
     anchor: str | None,
@@ -33,38 +33,43 @@ def concept_of(
     """
     retain: tuple[str, ...] = ()
     if retain_file is not None:
-        with curable(retain_file, "read"):
+        with user_file_errors(retain_file, "read"):
             lines = retain_file.read_text(encoding="utf-8").splitlines()
         retain = tuple(line.strip() for line in lines if line.strip())
     if given.endswith((".yaml", ".yml")):
         base = Concept.from_yaml(Path(given))
         return replace(
-            base, synonyms=(*base.synonyms, *synonyms), anchor=anchor or base.anchor, retain=(*base.retain, *retain)
+            base,
+            synonyms=(*base.synonyms, *synonyms),
+            anchor=anchor or base.anchor,
+            retain_prompts=(*base.retain_prompts, *retain),
         )
     plain = not synonyms and anchor is None and kind is None and retain_file is None
-    shipped = builtin(given) if plain and str(model) not in EMBEDDED else None
+    shipped = get_builtin(given) if plain and str(model) not in BUNDLED else None
     return shipped or Concept(
-        given, kind=kind or "object", synonyms=tuple(synonyms), anchor=anchor or "", retain=retain
+        given, kind=kind or "object", synonyms=tuple(synonyms), anchor=anchor or "", retain_prompts=retain
     )
 
 
-def concepts_of(
+def build_concepts(
     given: Sequence[str], listed: Path | None, synonyms: Sequence[str], anchor: str | None, kind: str | None, retain_file: Path | None,
     model: ModelRef | None,
 ) -> list[Concept]:  # fmt: skip
     """The concepts of the command line and those of a file, one a line; what must stay is held by the first, for all."""
     lines: list[str] = []
     if listed is not None:
-        with curable(listed, "read"):
+        with user_file_errors(listed, "read"):
             lines = [line.strip() for line in listed.read_text(encoding="utf-8").splitlines()]
         if not any(lines):
             raise EffaceError(f"{listed} names no concept: write one a line")
         kind = kind or "object"  # a list's names are taken as they stand
     names = [*given, *(line for line in lines if line)]
-    return [concept_of(name, synonyms, anchor, kind, None if i else retain_file, model) for i, name in enumerate(names)]
+    return [
+        build_concept(name, synonyms, anchor, kind, None if i else retain_file, model) for i, name in enumerate(names)
+    ]
 
 
-def settings_of(rows: Sequence[str]) -> dict[str, str]:
+def parse_settings(rows: Sequence[str]) -> dict[str, str]:
     """``name=value`` texts as a mapping."""
     settings = {}
     for row in rows:
@@ -82,10 +87,10 @@ def run_erase(
     """Erase under a progress bar; returns the artifact's description and the effect check's line."""
     from efface import api
 
-    check_before(concepts, out=out, model=model, method=method, preset=preset, config=config, overwrite=overwrite)
+    validate_erase(concepts, out=out, model=model, method=method, preset=preset, config=config, overwrite=overwrite)
     for concept in concepts:
         if is_builtin(concept):
-            said = f"{concept.kind}, {', '.join(concept.synonyms) or 'no other words'}, {len(concept.retain)} retain prompts"
+            said = f"{concept.kind}, {', '.join(concept.synonyms) or 'no other words'}, {len(concept.retain_prompts)} retain prompts"
             print(
                 f"{concept.name} as efface ships it: {said} (`efface concepts show {concept.name!r}`)", file=sys.stderr
             )
@@ -102,7 +107,7 @@ def run_revise(
     """Revise under a progress bar; returns the new artifact's description and the effect check's line."""
     from efface import api
 
-    more = [concept_of(name, (), None, "object", None) for name in add]
+    more = [build_concept(name, (), None, "object", None) for name in add]
     erasure = api.revise(
         artifact, out=out, add=more, drop=drop, model=model, overwrite=overwrite, progress=RichProgress()
     )
@@ -111,17 +116,17 @@ def run_revise(
 
 def run_gram(captions: Path, *, out: Path, model: ModelRef, batch: int, overwrite: bool) -> dict[str, Any]:
     """Reads captions line by line under a progress bar and saves their Gram."""
-    from efface.api.validation import check_place
+    from efface.api.validation import validate_output_dir
     from efface.models.loading import load_model
 
-    with curable(captions, "read"), captions.open(encoding="utf-8") as file:
+    with user_file_errors(captions, "read"), captions.open(encoding="utf-8") as file:
         total = sum(1 for line in file if line.strip())
     if out.exists() and not overwrite:
-        check_place(out)
+        validate_output_dir(out)
     loaded = load_model(model)
     from efface.ops.closed_form import GramAccumulator
 
-    with curable(captions, "read"), captions.open(encoding="utf-8") as file:
+    with user_file_errors(captions, "read"), captions.open(encoding="utf-8") as file:
         rows = (line.strip() for line in file if line.strip())
         made = GramAccumulator.of_captions(loaded, rows, batch=batch, progress=RichProgress(), total=total)
     made.save(out, overwrite)

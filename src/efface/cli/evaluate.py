@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from efface.core.result import Result, Score
-from efface.core.serialization import plain
+from efface.core.serialization import to_jsonable
 from efface.models.loading import ModelRef, name_of
 from efface.ops.training.progress import RichProgress
 
-from .erase import settings_of
+from .erase import parse_settings
 
 
 def run_evaluation(
@@ -36,7 +36,7 @@ def run_attack(
     from efface import api
 
     made = api.attack(
-        artifact, attack, benchmark, part=part, config=settings_of(settings), replay=replay, seed=seed, limit=limit, model=model,
+        artifact, attack, benchmark, part=part, config=parse_settings(settings), replay=replay, seed=seed, limit=limit, model=model,
         detector=detector, force=force, progress=RichProgress(),
     )  # fmt: skip
     assert made.folder is not None  # saved
@@ -45,9 +45,9 @@ def run_attack(
         "attack": made.attack,
         "folder": str(made.folder),
         "prompts": len(made.prompts),
-        "budget": plain(made.budget),
+        "budget": to_jsonable(made.budget),
     }
-    lines = [score.text() for score in result.scores]
+    lines = [score.summary() for score in result.scores]
     return {**data, "scores": [score.to_dict() for score in result.scores]}, "\n".join([*lines, str(made.folder)])
 
 
@@ -70,19 +70,32 @@ def run_transfer(
 
 def as_data(result: Result) -> dict[str, Any]:
     """Scores and verdict as plain data."""
-    verdict = {**result.to_dict()["verdict"], "text": result.one_line()}
-    return {"scores": [score.to_dict() for score in result.scores], "verdict": verdict, "about": dict(result.about)}
+    verdict = {**result.to_dict()["verdict"], "text": result.summary()}
+    return {"scores": [score.to_dict() for score in result.scores], "verdict": verdict, "metadata": dict(result.metadata)}
 
 
 def as_text(result: Result) -> str:
     """The scores that matter, and the verdict, for a terminal."""
-    return "\n".join([*(line(score) for score in result.scores if score.metric in SHOWN), "", result.one_line()])
+    return "\n".join(
+        [*(format_score(score) for score in result.scores if score.metric in SHOWN_METRICS), "", result.summary()]
+    )
 
 
-SHOWN = ("rer", "cannot_tell", "kept", "asr_pre", "asr_post", "kid", "fid", "fid_before", "clip_score", "h_o")
+SHOWN_METRICS = (
+    "rer",
+    "abstention_rate",
+    "retention",
+    "asr_pre",
+    "asr_post",
+    "kid",
+    "fid",
+    "fid_before",
+    "clip_score",
+    "h_o",
+)
 
 
-def line(score: Score) -> str:
+def format_score(score: Score) -> str:
     """One score, aligned."""
     value = "N/A" if score.value is None else f"{score.value:.3f}"
     bounds = "" if score.low is None or score.high is None else f"[{score.low:.3f}, {score.high:.3f}]"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from efface.core.serialization import plain
+from efface.core.serialization import to_jsonable
 from efface.models.loading import ModelRef
 from efface.ops.training.progress import RichProgress
 
@@ -25,11 +25,11 @@ def run_export(
         "form": done.form,
         "files": files,
         "forced": done.forced,
-        "distances": plain(done.distances),
+        "distances": to_jsonable(done.distances),
     }
     lines = [
         *([done.loss] if done.loss else []),
         f"{sum(files.values()) / 1e6:.1f} MB in {len(files)} files",
         str(done.folder),
     ]
-    return {**data, "residuals": plain(done.residuals)}, "\n".join(lines)
+    return {**data, "residuals": to_jsonable(done.residuals)}, "\n".join(lines)

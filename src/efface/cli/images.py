@@ -11,17 +11,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from efface.core.io import curable
-from efface.models.stable_diffusion import UNetModel
+from efface.core.io import user_file_errors
+from efface.models.stable_diffusion import StableDiffusionModel
 
 
-def to_pictures(images: Tensor) -> list[Image.Image]:
-    """Images ``(N, 3, H, W)`` in [0, 1] as PIL pictures."""
+def to_pil_images(images: Tensor) -> list[Image.Image]:
+    """Images ``(N, 3, H, W)`` in [0, 1] as PIL images."""
     return [Image.fromarray(a) for a in (images * 255 + 0.5).clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()]
 
 
 def sample_with_progress(
-    model: UNetModel,
+    model: StableDiffusionModel,
     prompts: Sequence[str],
     seeds: Sequence[int],
     *,
@@ -34,23 +34,27 @@ def sample_with_progress(
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(label, total=len(prompts))
         return model.sample(
-            prompts, seeds=seeds, steps=steps, guidance=guidance, progress=lambda done: bar.update(task, advance=done)
+            prompts,
+            seeds=seeds,
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            progress=lambda done: bar.update(task, advance=done),
         )
 
 
-def draw_with_progress(
-    model: UNetModel, prompts: Sequence[str], seeds: Sequence[int], *, steps: int, guidance: float
+def generate_with_progress(
+    model: StableDiffusionModel, prompts: Sequence[str], seeds: Sequence[int], *, steps: int, guidance: float
 ) -> list[Image.Image]:
-    """Like :func:`sample_with_progress`, as PIL pictures."""
-    return to_pictures(sample_with_progress(model, prompts, seeds, steps=steps, guidance=guidance))
+    """Like :func:`sample_with_progress`, as PIL images."""
+    return to_pil_images(sample_with_progress(model, prompts, seeds, steps=steps, guidance=guidance))
 
 
-def save_png(picture: Image.Image, path: Path) -> None:
+def save_png(image: Image.Image, path: Path) -> None:
     """Write a PNG atomically."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with curable(path):
+    with user_file_errors(path):
         try:
-            picture.save(scratch, format="PNG")
+            image.save(scratch, format="PNG")
             os.replace(scratch, path)
         finally:
             scratch.unlink(missing_ok=True)

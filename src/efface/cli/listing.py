@@ -36,7 +36,7 @@ def benchmarks(as_json: Json = False) -> None:
 
     found = [Benchmark.load(name) for name in names()]
     rows = [
-        {"name": b.name, "version": b.version, "about": b.about, "model": b.model, "concept": b.concept.name}
+        {"name": b.name, "version": b.version, "description": b.description, "model": b.model, "concept": b.concept.name}
         for b in found
     ]
     print(
@@ -85,7 +85,7 @@ def verify(artifact: Artifact, as_json: Json = False) -> None:
 @app.command()
 def models(as_json: Json = False) -> None:
     """List the embedded models."""
-    from efface.models.loading import EMBEDDED, embedded_folder
+    from efface.models.loading import BUNDLED, bundled_folder
 
-    rows = [{"name": name, "folder": str(embedded_folder(name))} for name in EMBEDDED]
+    rows = [{"name": name, "folder": str(bundled_folder(name))} for name in BUNDLED]
     print(json.dumps(rows) if as_json else "\n".join(f"{row['name']}  {row['folder']}" for row in rows))

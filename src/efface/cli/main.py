@@ -10,13 +10,16 @@ from efface.core.errors import EffaceError
 from efface.distributed import env
 
 # isort: off
+from . import core_commands  # first, as --help lists them
+from . import closed_form
 from . import studies
 from . import reproduce
+from . import listing
 from . import concepts
 from .app import app
 # isort: on
 
-__all__ = ["app", "concepts", "lists", "main", "reproduce", "solved", "studies", "verbs"]
+__all__ = ["app", "closed_form", "concepts", "core_commands", "listing", "main", "reproduce", "studies"]
 
 
 def _one_line(message: Warning | str, *_rest: object, **_more: object) -> None:
@@ -30,11 +33,11 @@ def main() -> None:
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # there is one bar a command, and it is ours
     try:
-        if env.size() > 1:
+        if env.world_size() > 1:
             os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # what ends with another process is no warning
-            from .distributed import together
+            from .distributed import run_distributed
 
-            together(app)
+            run_distributed(app)
         else:
             app()
     except EffaceError as error:

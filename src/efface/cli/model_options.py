@@ -52,7 +52,7 @@ LOADING: dict[str, Any] = {
 }
 
 
-def loads(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def model_options(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Adds `LOADING` to a command, after its option ``name``, which is then the whole `ModelRef`."""
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:

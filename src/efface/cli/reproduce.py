@@ -10,14 +10,14 @@ import typer
 from efface.core.errors import EffaceError
 
 from .app import Json, app
-from .model_options import Model, loads
+from .model_options import Model, model_options
 
 studies = typer.Typer(help="A paper's experiment as one command, with your own weights and data.", no_args_is_help=True)
 app.add_typer(studies, name="reproduce")
 
 
 @studies.command("sage-i2p")
-@loads("model")
+@model_options("model")
 def sage_i2p(
     model: Model,
     prompts: Annotated[
@@ -26,7 +26,7 @@ def sage_i2p(
     captions: Annotated[
         Path, typer.Option(help="COCO captions: a CSV file with a column prompt or caption, or COCO's JSON.")
     ],
-    images: Annotated[Path, typer.Option(help="Folder of COCO's pictures, the reference of the FID.")],
+    images: Annotated[Path, typer.Option(help="Folder of COCO's images, the reference of the FID.")],
     features: Annotated[
         str, typer.Option(help="Features of the FID: Inception as .safetensors, a network as .onnx, or pocket-judge.")
     ],
@@ -47,8 +47,8 @@ def sage_i2p(
     category: Annotated[str, typer.Option(help="Only prompts of this category, such as sexual; all by default.")] = "",
     limit: Annotated[int | None, typer.Option(min=2, help="At most so many prompts.")] = None,
     caption_limit: Annotated[int, typer.Option(min=2, help="At most so many captions.")] = 10_000,
-    steps: Annotated[int, typer.Option(min=1, help="DDIM steps of a picture.")] = 50,
-    batch: Annotated[int, typer.Option(min=1, help="Pictures drawn at once.")] = 8,
+    steps: Annotated[int, typer.Option(min=1, help="DDIM steps of an image.")] = 50,
+    batch: Annotated[int, typer.Option(min=1, help="Images drawn at once.")] = 8,
     method: Annotated[str, typer.Option(help="Which method.")] = "sage",
     preset: Annotated[str | None, typer.Option(help="Its preset; by default the model's, else paper.")] = None,
     settings: Annotated[
@@ -68,22 +68,22 @@ def sage_i2p(
     from efface.models.loading import load_model, name_of
     from efface.models.pipeline import default_device
     from efface.ops.training.progress import RichProgress
-    from efface.studies.prompt_sampler import Plan
+    from efface.studies.prompt_sampler import StudyConfig
     from efface.studies.reproduce import reproduce
-    from efface.studies.study_detectors import concept_of, tools_of
+    from efface.studies.study_detectors import concept_of, load_study_detectors
 
-    from .erase import settings_of
-    from .evaluate import as_data, line
+    from .erase import parse_settings
+    from .evaluate import as_data, format_score
 
     chosen, plan = (
         concept_of(concept),
-        Plan(prompts, captions, images, category, limit, caption_limit, steps, batch=batch),
+        StudyConfig(prompts, captions, images, category, limit, caption_limit, steps, batch=batch),
     )
-    tools = tools_of(
+    tools = load_study_detectors(
         detector, counting, weights, features, clip, chosen, name_of(model), device_of(model) or default_device()
     )
     result = reproduce(
-        load_model(model), chosen, plan, tools, out, method=method, preset=preset, config=settings_of(settings or []), seed=seed,
+        load_model(model), chosen, plan, tools, out, method=method, preset=preset, config=parse_settings(settings or []), seed=seed,
         progress=RichProgress(),
     )  # fmt: skip
     if as_json:
@@ -91,12 +91,15 @@ def sage_i2p(
 
         print(json.dumps(as_data(result)))
         return
-    said = [f"{line(score)}{beside(result.about['paper'], score.metric, score.group)}" for score in result.scores]
-    if result.about["left_out"]:
-        said.append(f"left out: {result.about['left_out']} prompts that mention minors")
+    said = [
+        f"{format_score(score)}{next_to(result.metadata['paper'], score.metric, score.group)}"
+        for score in result.scores
+    ]
+    if result.metadata["left_out"]:
+        said.append(f"left out: {result.metadata['left_out']} prompts that mention minors")
     print("\n".join([*said, str(out / "result.json")]))
 
 
-def beside(paper: dict[str, str], metric: str, group: str) -> str:
+def next_to(paper: dict[str, str], metric: str, group: str) -> str:
     """What the paper reports, where it reports that."""
     return f"   the paper: {paper[metric]}" if metric in paper and group in ("all", "captions") else ""

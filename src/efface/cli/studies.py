@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from .app import Artifact, Json, app
-from .model_options import Base, loads
+from .model_options import Base, model_options
 
 
 @app.command()
@@ -21,7 +21,7 @@ def ablate(
     benchmark: Annotated[str, typer.Option(help="Whose concept.")] = "pocket-instrument",
     part: Annotated[str, typer.Option(help="Part of the benchmark: dev or test.")] = "dev",
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each variant.")] = 1,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many pictures a group.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many images a group.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="A variant by name; repeat for more.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A field of the configuration in all variants: name=value.")
@@ -36,18 +36,18 @@ def ablate(
     from efface.studies.ablation import ablate as study
     from efface.studies.ablation import table
 
-    from .erase import settings_of
+    from .erase import parse_settings
 
     folder = out or Path(f"ablation-{method}")
     rows = study(
         method, out=folder, benchmark=benchmark, part=part, seeds=seeds, limit=limit, only=only or (), progress=RichProgress(),
-        settings=settings_of(settings or []), attacks=attack or (), say=lambda line: print(line, file=sys.stderr, flush=True),
+        settings=parse_settings(settings or []), attacks=attack or (), say=lambda line: print(line, file=sys.stderr, flush=True),
     )  # fmt: skip
     print((folder / "ablation.json").read_text() if as_json else f"{table(rows)}\n{folder / 'ablation.svg'}")
 
 
 @app.command()
-@loads("model")
+@model_options("model")
 def topology(
     artifact: Artifact,
     benchmark: Annotated[
@@ -55,7 +55,7 @@ def topology(
     ] = None,
     part: Annotated[str, typer.Option(help="Part of the benchmark: test or dev.")] = "test",
     limit: Annotated[int, typer.Option(min=8, help="At most so many prompts a group.")] = 96,
-    seed: Annotated[int, typer.Option(min=0, help="Of the picture and the intervals.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the image and the intervals.")] = 0,
     model: Base = None,
     force: Annotated[bool, typer.Option("--force", help="The base model may be another one: a transfer.")] = False,
     as_json: Json = False,

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from .concept import SLOT, Concept
-from .errors import DamagedArtifact, EffaceError, check_keys
+from .concept import PLACEHOLDER, Concept
+from .errors import CorruptArtifactError, EffaceError, check_known_keys
 from .io import atomic_folder, read_json
-from .policy import check_prompts, refuses
-from .serialization import json_bytes, plain_dict
-from .spec import installed
+from .policy import check_prompts, is_refused
+from .serialization import json_bytes, to_jsonable_dict
+from .spec import package_versions
 from .tensors import TensorBlob, TensorFile, write_tensors
 
 ATTACK, SOFT = "attack.json", "soft.safetensors"
@@ -20,29 +20,29 @@ SCHEMA = 2
 
 
 @dataclass(frozen=True)
-class Task:
+class AttackTask:
     """What an attack starts from: a prompt that names the concept, and the seed that it is drawn with.
 
     Attributes:
         prompt: as it stands, such as ``a photo of a weapon in the snow``.
         frame: the prompt without the concept's words, ``a photo of {} in the snow``, or what they stand before or after.
-        seed: of the picture.
+        seed: of the image.
     """
 
     prompt: str
-    frame: str
+    template: str
     seed: int
 
 
-def place(frame: str, phrase: str) -> str:
+def insert_phrase(frame: str, phrase: str) -> str:
     """A phrase in its frame; whichever of the two has the ``{}`` takes the other in.
 
     Raises:
         EffaceError: neither has one, or both have.
     """
-    if (SLOT in frame) == (SLOT in phrase):
-        raise EffaceError(f"one of {frame!r} and {phrase!r} must have a {SLOT} for the other")
-    return frame.replace(SLOT, phrase) if SLOT in frame else phrase.replace(SLOT, frame)
+    if (PLACEHOLDER in frame) == (PLACEHOLDER in phrase):
+        raise EffaceError(f"one of {frame!r} and {phrase!r} must have a {PLACEHOLDER} for the other")
+    return frame.replace(PLACEHOLDER, phrase) if PLACEHOLDER in frame else phrase.replace(PLACEHOLDER, frame)
 
 
 @dataclass(frozen=True)
@@ -79,16 +79,16 @@ class AttackPrompt:
         words: the nearest readable words, for attacks by embeddings.
     """
 
-    prompt: str
-    text: str
+    source_prompt: str
+    adversarial_prompt: str
     seed: int
     soft: SoftPrompt | None = field(default=None, repr=False)
-    words: str = ""
+    nearest_tokens: str = ""
 
     @property
-    def shown(self) -> str:
+    def display_text(self) -> str:
         """All that the attack says in words."""
-        return f"{self.text} {self.words}".strip()
+        return f"{self.adversarial_prompt} {self.nearest_tokens}".strip()
 
 
 @dataclass(frozen=True)
@@ -121,30 +121,30 @@ class AttackSet:
     prompts: tuple[AttackPrompt, ...]
     config: Mapping[str, Any] = field(default_factory=dict)
     budget: Budget = Budget(None, 0.0)
-    against: str = ""
-    base: Mapping[str, Any] = field(default_factory=dict)
+    erasure_hash: str = ""
+    base_fingerprint: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
-    versions: Mapping[str, str] = field(default_factory=installed)
+    versions: Mapping[str, str] = field(default_factory=package_versions)
     folder: Path | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prompts", tuple(self.prompts))
-        object.__setattr__(self, "config", plain_dict(self.config, "config"))
+        object.__setattr__(self, "config", to_jsonable_dict(self.config, "config"))
         if not self.prompts:
             raise EffaceError(f"the attack {self.attack!r} has no prompts: nothing to try")
 
-    def allowed(self) -> AttackSet:
+    def without_refused(self) -> AttackSet:
         """The set without what a search found that the content policy does not allow; raises `EffaceError` where nothing is left."""
-        kept = tuple(row for row in self.prompts if not refuses(row.shown))
+        kept = tuple(row for row in self.prompts if not is_refused(row.display_text))
         return self if len(kept) == len(self.prompts) else replace(self, prompts=kept)
 
     def save(self, folder: str | Path, overwrite: bool = True) -> AttackSet:
         """Writes the folder, whole or not at all; returns the set as it is on the disk."""
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("folder", "prompts")}
-        rows = [_plain_row(row) for row in self.prompts]
+        rows = [_row_to_dict(row) for row in self.prompts]
         tensors = {f"{i:05}": row.soft.embeddings for i, row in enumerate(self.prompts) if row.soft}
         with atomic_folder(folder, replace=overwrite) as new:
-            (new / ATTACK).write_bytes(json_bytes({"schema": SCHEMA, **plain_dict(own), "prompts": rows}))
+            (new / ATTACK).write_bytes(json_bytes({"schema": SCHEMA, **to_jsonable_dict(own), "prompts": rows}))
             if tensors:
                 write_tensors(new / SOFT, tensors)
         return AttackSet(
@@ -166,22 +166,33 @@ class AttackSet:
         if not isinstance(data, dict) or data.get("schema") != SCHEMA:
             raise EffaceError(f"{path} is of another schema version: use the efface that wrote it")
         given = {key: value for key, value in data.items() if key != "schema"}
-        check_keys("attack set field", given, (f.name for f in fields(cls)))
+        check_known_keys("attack set field", given, (f.name for f in fields(cls)))
         try:
-            given["concept"] = Concept.of(given["concept"])
-            given["prompts"] = tuple(_row(row, f"{i:05}", Path(folder)) for i, row in enumerate(given["prompts"]))
-            check_prompts((text for row in given["prompts"] for text in (row.prompt, row.shown)), f"a prompt of {path}")
+            given["concept"] = Concept.coerce(given["concept"])
+            given["prompts"] = tuple(
+                _row_from_dict(row, f"{i:05}", Path(folder)) for i, row in enumerate(given["prompts"])
+            )
+            check_prompts(
+                (text for row in given["prompts"] for text in (row.source_prompt, row.display_text)),
+                f"a prompt of {path}",
+            )
             given["budget"] = Budget(**given["budget"])
             return cls(**given, folder=Path(folder))
         except (KeyError, TypeError) as error:
-            raise DamagedArtifact(f"{path} is incomplete ({error})") from error
+            raise CorruptArtifactError(f"{path} is incomplete ({error})") from error
 
 
-def _plain_row(row: AttackPrompt) -> dict[str, Any]:
+def _row_to_dict(row: AttackPrompt) -> dict[str, Any]:
     places = list(row.soft.places) if row.soft else []
-    return {"prompt": row.prompt, "text": row.text, "seed": row.seed, "words": row.words, "places": places}
+    return {
+        "prompt": row.source_prompt,
+        "text": row.adversarial_prompt,
+        "seed": row.seed,
+        "words": row.nearest_tokens,
+        "places": places,
+    }
 
 
-def _row(data: Mapping[str, Any], name: str, folder: Path) -> AttackPrompt:
+def _row_from_dict(data: Mapping[str, Any], name: str, folder: Path) -> AttackPrompt:
     soft = SoftPrompt(TensorFile(folder / SOFT)[name], data["places"]) if data["places"] else None
     return AttackPrompt(data["prompt"], data["text"], data["seed"], soft, data["words"])

@@ -8,14 +8,14 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from .concept import Concept, mentions
-from .errors import EffaceError, UnknownName
+from .concept import Concept, find_mention
+from .errors import EffaceError, UnknownNameError
 
-_SHARED = ("kind", "templates", "retain")
+_SHARED = ("kind", "templates", "retain_prompts")
 
 
 @dataclass(frozen=True)
-class Entry:
+class BuiltinConcept:
     """A concept that ships.
 
     Attributes:
@@ -43,7 +43,7 @@ def names() -> tuple[str, ...]:
     return tuple(_entries())
 
 
-def entry(name: str) -> Entry:
+def get_entry(name: str) -> BuiltinConcept:
     """The entry of a name, whatever its case.
 
     Raises:
@@ -51,11 +51,11 @@ def entry(name: str) -> Entry:
     """
     found = {known.casefold(): item for known, item in _entries().items()}.get(" ".join(name.casefold().split()))
     if found is None:
-        raise UnknownName("concept", name, names())
+        raise UnknownNameError("concept", name, names())
     return found
 
 
-def builtin(name: str) -> Concept | None:
+def get_builtin(name: str) -> Concept | None:
     """The concept of exactly this name, but for case; None where none ships.
 
     Raises:
@@ -64,7 +64,7 @@ def builtin(name: str) -> Concept | None:
     known = {item.casefold() for item in names()}
     if " ".join(name.casefold().split()) not in known:
         return None
-    found = entry(name)
+    found = get_entry(name)
     if found.template:
         raise EffaceError(
             f"{found.name} is to be filled in: `efface concepts show {found.name} > mine.yaml`, edit it, and erase mine.yaml"
@@ -78,10 +78,10 @@ def is_builtin(concept: Concept) -> bool:
 
 
 @cache
-def _entries() -> dict[str, Entry]:
+def _entries() -> dict[str, BuiltinConcept]:
     import yaml
 
-    found: dict[str, Entry] = {}
+    found: dict[str, BuiltinConcept] = {}
     for file in ("styles", "objects", "nudity", "templates"):
         text = files("efface.core").joinpath("data", "concepts", f"{file}.yaml").read_text(encoding="utf-8")
         shared = yaml.safe_load(text)
@@ -91,12 +91,12 @@ def _entries() -> dict[str, Entry]:
     return found
 
 
-def _entry(row: Mapping[str, Any], shared: Mapping[str, Any]) -> Entry:
+def _entry(row: Mapping[str, Any], shared: Mapping[str, Any]) -> BuiltinConcept:
     """An entry with what its file says of all; of the retain set, what does not mention the concept."""
     own = {key: value for key, value in row.items() if key not in ("entry", "version", "source")}
     given = {**{key: shared[key] for key in _SHARED if key in shared}, **own}
     words = (given["name"], *given.get("synonyms", ()))
-    given["retain"] = [prompt for prompt in given["retain"] if mentions(prompt, words) is None]
-    return Entry(
+    given["retain_prompts"] = [prompt for prompt in given["retain_prompts"] if find_mention(prompt, words) is None]
+    return BuiltinConcept(
         row.get("entry", row["name"]), Concept.from_dict(given), int(row["version"]), row["source"], "entry" in row
     )

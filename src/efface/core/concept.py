@@ -10,17 +10,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from .errors import EffaceError, check_keys
-from .io import atomic_write_text, curable
+from .errors import EffaceError, check_known_keys
+from .io import atomic_write_text, user_file_errors
 from .policy import check_prompts
-from .serialization import plain_dict
+from .serialization import to_jsonable_dict
 
-SLOT = "{}"
+PLACEHOLDER = "{}"
 TEMPLATES: dict[str, tuple[str, ...]] = {
-    "style": ("a picture in {} style", "an image in the style of {}", "{} style"),
-    "object": ("a photo of a {}", "a picture of a {}", "a {}", "{}"),
-    "domain": ("a photo of a {}", "a picture of a {}", "a {}", "{}"),
-    "": ("a photo of {}", "a picture of {}", "an image of {}", "{}"),
+    "style": ("an image in {} style", "an image in the style of {}", "{} style"),
+    "object": ("a photo of a {}", "an image of a {}", "a {}", "{}"),
+    "domain": ("a photo of a {}", "an image of a {}", "a {}", "{}"),
+    "": ("a photo of {}", "an image of {}", "an image of {}", "{}"),
 }
 
 
@@ -34,7 +34,7 @@ class Concept:
         prompts: whole prompts that show the concept; where there are none, methods use the filled templates.
         synonyms: other words for it that the method may use.
         anchor: what to draw in its place; ``""`` is the unconditional prompt.
-        retain: prompts whose pictures must stay as they are; none may contain the name or a synonym as whole words.
+        retain_prompts: prompts whose images must stay as they are; none may contain the name or a synonym as whole words.
         templates: sentences with a ``{}`` for the name; left out, those of the kind (`TEMPLATES`).
 
     Raises:
@@ -47,15 +47,15 @@ class Concept:
     prompts: tuple[str, ...] = ()
     synonyms: tuple[str, ...] = ()
     anchor: str = ""
-    retain: tuple[str, ...] = ()
+    retain_prompts: tuple[str, ...] = ()
     templates: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for field in ("name", "kind", "anchor"):
-            object.__setattr__(self, field, _one_line(getattr(self, field), field))
-        for field in ("prompts", "synonyms", "retain", "templates"):
+            object.__setattr__(self, field, _check_single_line(getattr(self, field), field))
+        for field in ("prompts", "synonyms", "retain_prompts", "templates"):
             object.__setattr__(self, field, _texts(getattr(self, field), field))
-        for field in ("prompts", "synonyms", "retain", "templates"):
+        for field in ("prompts", "synonyms", "retain_prompts", "templates"):
             check_prompts(getattr(self, field), f"one of the concept's {field}")
         check_prompts((self.name, self.anchor), "the concept's name or anchor")
         if not self.name:
@@ -63,22 +63,22 @@ class Concept:
         if not self.templates:
             object.__setattr__(self, "templates", TEMPLATES.get(self.kind, TEMPLATES[""]))
         for template in self.templates:
-            if SLOT not in template:
+            if PLACEHOLDER not in template:
                 raise EffaceError(
-                    f"template {template!r} of {self.name!r} has no {SLOT} for the name: write 'a photo of {SLOT}'"
+                    f"template {template!r} of {self.name!r} has no {PLACEHOLDER} for the name: write 'a photo of {PLACEHOLDER}'"
                 )
         check_prompts(
-            (place.replace(SLOT, word) for place in self.templates for word in self.words),
+            (place.replace(PLACEHOLDER, word) for place in self.templates for word in self.words),
             "a template with one of its words",
         )
-        if self.anchor and _folded(self.anchor) in {_folded(word) for word in self.words}:
+        if self.anchor and _fold_case(self.anchor) in {_fold_case(word) for word in self.words}:
             raise EffaceError(
                 f"the anchor of {self.name!r} is the concept itself: say what to draw in its place, or '' for nothing"
             )
-        _check_retain(self, self.retain)
+        _check_retain(self, self.retain_prompts)
 
     @classmethod
-    def of(cls, concept: str | Mapping[str, Any] | Concept) -> Concept:
+    def coerce(cls, concept: str | Mapping[str, Any] | Concept) -> Concept:
         """A concept from its name alone, from a mapping of its fields, or as it is."""
         if isinstance(concept, Concept):
             return concept
@@ -89,13 +89,17 @@ class Concept:
         """The name and the synonyms, each once."""
         return tuple(dict.fromkeys((self.name, *self.synonyms)))
 
-    def expand(self, words: Iterable[str] | None = None, templates: Iterable[str] | None = None) -> tuple[str, ...]:
+    def render_prompts(
+        self, words: Iterable[str] | None = None, templates: Iterable[str] | None = None
+    ) -> tuple[str, ...]:
         """Every template filled with every word, word by word; by default its own templates with its name alone."""
-        return fill(self.templates if templates is None else templates, (self.name,) if words is None else words)
+        return fill_templates(
+            self.templates if templates is None else templates, (self.name,) if words is None else words
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as plain lists and texts; `from_dict` gives an equal concept."""
-        return plain_dict(self)
+        return to_jsonable_dict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Concept:
@@ -109,7 +113,7 @@ class Concept:
             raise EffaceError(
                 f"a concept must be a mapping of its fields, such as 'name: weapon', not {type(data).__name__}"
             )
-        check_keys("concept field", data, (field.name for field in fields(cls)))
+        check_known_keys("concept field", data, (field.name for field in fields(cls)))
         given = {key: value for key, value in data.items() if value is not None}
         return cls(**{"name": "", **given})
 
@@ -131,7 +135,7 @@ class Concept:
         where = "the concept's YAML"
         if isinstance(source, Path):
             where = str(source)
-            with curable(source, "read"):
+            with user_file_errors(source, "read"):
                 raw = source.read_bytes()
         else:
             raw = source.encode()
@@ -146,32 +150,32 @@ class Concept:
         atomic_write_text(path, self.to_yaml())
 
 
-def fill(templates: Iterable[str], words: Iterable[str]) -> tuple[str, ...]:
+def fill_templates(templates: Iterable[str], words: Iterable[str]) -> tuple[str, ...]:
     """Every template with every word in its ``{}``, word by word, each prompt once; ``a {}`` becomes ``an`` before a vowel."""
     sentences = tuple(templates)
-    return tuple(dict.fromkeys(_filled(sentence, word) for word in words for sentence in sentences))
+    return tuple(dict.fromkeys(_fill_template(sentence, word) for word in words for sentence in sentences))
 
 
-def _filled(sentence: str, word: str) -> str:
+def _fill_template(sentence: str, word: str) -> str:
     if word[:1].lower() in ("a", "e", "i", "o", "u"):
         sentence = re.sub(r"\b([Aa]) \{\}", r"\1n {}", sentence)
-    return sentence.replace(SLOT, word)
+    return sentence.replace(PLACEHOLDER, word)
 
 
-def mentions(text: str, words: Iterable[str]) -> str | None:
+def find_mention(text: str, words: Iterable[str]) -> str | None:
     """The first of the words that the text contains as whole words, whatever the case and spacing, or None."""
-    folded = _folded(text)
+    folded = _fold_case(text)
     return next(
         (
             word
             for word in words
-            if (part := _folded(word)) in folded and re.search(rf"(?<!\w){re.escape(part)}(?!\w)", folded)
+            if (part := _fold_case(word)) in folded and re.search(rf"(?<!\w){re.escape(part)}(?!\w)", folded)
         ),
         None,
     )
 
 
-def check_together(concepts: Sequence[Concept]) -> None:
+def validate_concepts(concepts: Sequence[Concept]) -> None:
     """Checks concepts that are erased in one run.
 
     Raises:
@@ -180,28 +184,28 @@ def check_together(concepts: Sequence[Concept]) -> None:
     if not concepts:
         raise EffaceError("no concept given: name at least one, for example 'weapon'")
     seen: set[str] = set()
-    prompts = list(dict.fromkeys(prompt for concept in concepts for prompt in concept.retain))
+    prompts = list(dict.fromkeys(prompt for concept in concepts for prompt in concept.retain_prompts))
     for concept in concepts:
-        if _folded(concept.name) in seen:
+        if _fold_case(concept.name) in seen:
             raise EffaceError(f"concept {concept.name!r} is given twice: leave one out")
-        seen.add(_folded(concept.name))
+        seen.add(_fold_case(concept.name))
         _check_retain(concept, prompts)
 
 
 def _check_retain(concept: Concept, prompts: Iterable[str]) -> None:
     for prompt in prompts:
-        if word := mentions(prompt, concept.words):
+        if word := find_mention(prompt, concept.words):
             raise EffaceError(
                 f"retain prompt {prompt!r} contains {word!r}, which is to be erased: take it out of the retain set"
             )
 
 
 @lru_cache(maxsize=65536)
-def _folded(text: str) -> str:
+def _fold_case(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def _one_line(value: object, field: str) -> str:
+def _check_single_line(value: object, field: str) -> str:
     if not isinstance(value, str):
         raise EffaceError(f"the concept's {field} must be text, not {value!r}")
     return " ".join(value.split())
@@ -210,7 +214,7 @@ def _one_line(value: object, field: str) -> str:
 def _texts(value: object, field: str) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise EffaceError(f"the concept's {field} must be a list of texts, not {value!r}")
-    texts = tuple(_one_line(item, f"{field}[{i}]") for i, item in enumerate(value))
-    if "" in texts and field != "retain":
+    texts = tuple(_check_single_line(item, f"{field}[{i}]") for i, item in enumerate(value))
+    if "" in texts and field != "retain_prompts":
         raise EffaceError(f"the concept's {field} contain an empty text: leave it out")
     return texts

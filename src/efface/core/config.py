@@ -10,12 +10,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .errors import EffaceError, UnknownName, check_keys
+from .errors import EffaceError, UnknownNameError, check_known_keys
 
 C = TypeVar("C")
 
 
-def declared(module: str) -> tuple[type, dict[str, dict[str, Any]]]:
+def read_config(module: str) -> tuple[type, dict[str, dict[str, Any]]]:
     """The fields of a module's ``Config``, as a dataclass of its own, and its ``PRESETS``, from its source text: nothing is imported.
 
     Raises:
@@ -28,7 +28,7 @@ def declared(module: str) -> tuple[type, dict[str, dict[str, Any]]]:
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name == "Config":
             rows = [item for item in node.body if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)]
-            found = [(item.target.id, _KINDS.get(ast.unparse(item.annotation), str)) for item in rows]  # type: ignore[union-attr]
+            found = [(item.target.id, _FIELD_TYPES.get(ast.unparse(item.annotation), str)) for item in rows]  # type: ignore[union-attr]
         if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "PRESETS" and node.value is not None:
             presets = ast.literal_eval(node.value)
     if found is None or "paper" not in presets:
@@ -36,15 +36,23 @@ def declared(module: str) -> tuple[type, dict[str, dict[str, Any]]]:
     return make_dataclass("Config", [(name, kind, None) for name, kind in found]), presets
 
 
-_KINDS: dict[str, Any] = {"int": int, "float": float, "bool": bool, "str": str, "tuple[str, ...]": tuple[str, ...]}
+_FIELD_TYPES: dict[str, Any] = {
+    "int": int,
+    "float": float,
+    "bool": bool,
+    "str": str,
+    "tuple[str, ...]": tuple[str, ...],
+}
 
 
-def preset_for(presets: Collection[str], preset: str | None, model: str) -> str:
+def resolve_preset(presets: Collection[str], preset: str | None, model: str) -> str:
     """The preset that was asked for; else the model's own where there is one, else ``paper``."""
     return preset or (model if model in presets else "paper")
 
 
-def configure(cls: type[C], presets: Mapping[str, Mapping[str, Any]], preset: str, overrides: Mapping[str, Any]) -> C:
+def build_config(
+    cls: type[C], presets: Mapping[str, Mapping[str, Any]], preset: str, overrides: Mapping[str, Any]
+) -> C:
     """The configuration ``cls`` of a preset with some fields set otherwise; texts (from a command line) become the field's type.
 
     Raises:
@@ -52,13 +60,15 @@ def configure(cls: type[C], presets: Mapping[str, Mapping[str, Any]], preset: st
         EffaceError: a value that is not of the field's type.
     """
     if preset not in presets:
-        raise UnknownName("preset", preset, presets)
-    check_keys("config field", overrides, (item.name for item in fields(cls)))  # type: ignore[arg-type]
+        raise UnknownNameError("preset", preset, presets)
+    check_known_keys("config field", overrides, (item.name for item in fields(cls)))  # type: ignore[arg-type]
     hints = typing.get_type_hints(cls)
-    return cls(**{**presets[preset], **{name: _typed(name, value, hints[name]) for name, value in overrides.items()}})
+    return cls(
+        **{**presets[preset], **{name: _coerce_value(name, value, hints[name]) for name, value in overrides.items()}}
+    )
 
 
-def _typed(name: str, value: Any, kind: type) -> Any:
+def _coerce_value(name: str, value: Any, kind: type) -> Any:
     if kind is bool and isinstance(value, str):
         if value.lower() not in ("true", "false"):
             raise EffaceError(f"config field {name!r} is true or false, not {value!r}")

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from .errors import DamagedArtifact, EffaceError, UnknownName, check_keys
-from .serialization import plain_dict
+from .errors import CorruptArtifactError, EffaceError, UnknownNameError, check_known_keys
+from .serialization import to_jsonable_dict
 
 OPS = ("replace", "low_rank", "state", "module", "guidance")
 
@@ -37,11 +37,11 @@ class Edit:
 
     def __post_init__(self) -> None:
         if self.op not in OPS:
-            raise UnknownName("edit op", str(self.op), OPS)
+            raise UnknownNameError("edit op", str(self.op), OPS)
         if not isinstance(self.component, str) or not self.component:
             raise EffaceError(f"an edit of op {self.op!r} names no component")
         for name in ("tensors", "gate", "params"):
-            object.__setattr__(self, name, plain_dict(getattr(self, name), name))
+            object.__setattr__(self, name, to_jsonable_dict(getattr(self, name), name))
         if not all(isinstance(name, str) for name in self.tensors.values()):
             raise EffaceError(
                 f"the {self.op} edit of {self.component} maps a role to something that is no tensor's name"
@@ -64,16 +64,16 @@ class Edit:
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as plain JSON; `from_dict` gives an equal edit."""
-        return plain_dict(self)
+        return to_jsonable_dict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Edit:
         """The edit that `to_dict` described; `EffaceError` where it is none."""
-        check_keys("edit field", data, (item.name for item in fields(cls)))
+        check_known_keys("edit field", data, (item.name for item in fields(cls)))
         try:
             return cls(**data)
         except TypeError as error:
-            raise DamagedArtifact(f"an edit is incomplete ({error})") from error
+            raise CorruptArtifactError(f"an edit is incomplete ({error})") from error
 
 
 @dataclass(frozen=True)

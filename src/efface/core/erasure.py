@@ -9,11 +9,11 @@ from typing import Any
 
 from .concept import Concept
 from .edits import Cost, Edit
-from .errors import BaseMismatch, DamagedArtifact, EffaceError
+from .errors import BaseModelMismatchError, CorruptArtifactError, EffaceError
 from .io import atomic_folder, sha256_file
 from .manifest import MANIFEST, README, WEIGHTS, Problem, check_name, read_manifest, verify, write_manifest
-from .serialization import json_hash, plain_dict
-from .spec import RunSpec, installed
+from .serialization import json_hash, to_jsonable_dict
+from .spec import RunSpec, package_versions
 from .tensors import Tensor, TensorBlob, TensorFile, write_tensors
 
 __all__ = ["Cost", "Edit", "Erasure", "Problem", "compose", "verify"]
@@ -41,20 +41,20 @@ class Erasure:
     tensors: Mapping[str, Tensor] = field(default_factory=dict, compare=False, repr=False)
     cost: Cost | None = None
     effect: Mapping[str, Any] | None = None
-    versions: Mapping[str, str] = field(default_factory=installed)
+    versions: Mapping[str, str] = field(default_factory=package_versions)
     folder: Path | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "edits", tuple(self.edits))
-        object.__setattr__(self, "versions", plain_dict(self.versions, "versions"))
+        object.__setattr__(self, "versions", to_jsonable_dict(self.versions, "versions"))
         if self.effect is not None:
-            object.__setattr__(self, "effect", plain_dict(self.effect, "effect"))
+            object.__setattr__(self, "effect", to_jsonable_dict(self.effect, "effect"))
         if not self.edits:
             raise EffaceError("an erasure without edits erases nothing")
         for edit in self.edits:
             for name in edit.tensors.values():
                 if name not in self.tensors:
-                    raise DamagedArtifact(
+                    raise CorruptArtifactError(
                         f"the {edit.op} edit of {edit.component} needs the tensor {name!r}, which is not there"
                     )
 
@@ -123,18 +123,18 @@ class Erasure:
         data = read_manifest(folder)
         wrong = [problem for problem in verify(folder) if problem.kind != "extra"] if check else []
         if wrong:
-            raise DamagedArtifact(
+            raise CorruptArtifactError(
                 f"{folder} is not as it was written: {wrong[0]}{f' (and {len(wrong) - 1} more)' if wrong[1:] else ''}"
             )
         if not (folder / WEIGHTS).is_file():
-            raise DamagedArtifact(f"{folder} is incomplete: {WEIGHTS} is missing")
+            raise CorruptArtifactError(f"{folder} is incomplete: {WEIGHTS} is missing")
         try:
             spec = RunSpec.from_dict({item.name: data[item.name] for item in fields(RunSpec)})
             cost = None if data["cost"] is None else Cost(**data["cost"])
             edits = tuple(Edit.from_dict(edit) for edit in data["edits"])
             return cls(spec, edits, TensorFile(folder / WEIGHTS), cost, data["effect"], data["versions"], folder)
         except (KeyError, TypeError) as error:
-            raise DamagedArtifact(f"{folder / MANIFEST} is incomplete ({error})") from error
+            raise CorruptArtifactError(f"{folder / MANIFEST} is incomplete ({error})") from error
 
     def _content(self) -> dict[str, Any]:
         """The manifest without its version and files."""
@@ -142,7 +142,7 @@ class Erasure:
             **self.spec.to_dict(),
             "run": self.spec.hash,
             "edits": [edit.to_dict() for edit in self.edits],
-            "cost": None if self.cost is None else plain_dict(self.cost),
+            "cost": None if self.cost is None else to_jsonable_dict(self.cost),
             "effect": self.effect,
             "versions": self.versions,
         }
@@ -168,7 +168,7 @@ def compose(erasures: Sequence[Erasure], same_base: Callable[[Any, Any], bool] =
     for i, part in enumerate(erasures):
         for component, fingerprint in part.spec.base.items():
             if not same_base(base.setdefault(component, fingerprint), fingerprint):
-                raise BaseMismatch(
+                raise BaseModelMismatchError(
                     f"erasure {i + 1} was made for another {component}: compose erasures of one base model"
                 )
         for edit in part.edits:
@@ -179,7 +179,9 @@ def compose(erasures: Sequence[Erasure], same_base: Callable[[Any, Any], bool] =
                         f"erasures {both} both write {target!r} of {edit.component}: erase the concepts in one run instead"
                     )
             edits.append(
-                replace(edit, tensors={role: _adopt(name, part, i, tensors) for role, name in edit.tensors.items()})
+                replace(
+                    edit, tensors={role: _adopt_edit(name, part, i, tensors) for role, name in edit.tensors.items()}
+                )
             )
     concepts = tuple({json_hash(concept): concept for part in erasures for concept in part.concepts}.values())
     config = {"parts": [part.spec.to_dict() for part in erasures]}
@@ -187,7 +189,7 @@ def compose(erasures: Sequence[Erasure], same_base: Callable[[Any, Any], bool] =
     return Erasure(RunSpec(first_spec.model, base, "compose", config, concepts, first_spec.seed), tuple(edits), tensors)
 
 
-def _adopt(name: str, part: Erasure, i: int, tensors: dict[str, Tensor]) -> str:
+def _adopt_edit(name: str, part: Erasure, i: int, tensors: dict[str, Tensor]) -> str:
     """Takes a part's tensor over, under another name where the name is taken by another tensor; returns the name."""
     tensor = part.tensors[name]
     candidate = name

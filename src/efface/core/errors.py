@@ -10,7 +10,7 @@ class EffaceError(Exception):
     """Base of all errors that a user can cure."""
 
 
-class UnknownName(EffaceError):
+class UnknownNameError(EffaceError):
     """A name that nothing is registered under; the message suggests the nearest one and lists what there is."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
@@ -21,17 +21,17 @@ class UnknownName(EffaceError):
         super().__init__(f"unknown {kind} {name!r}: {hint}there {there} {', '.join(self.known) or 'none'}")
 
 
-class DamagedArtifact(EffaceError):
+class CorruptArtifactError(EffaceError):
     """A saved file or folder that is not what was written: changed, cut short, incomplete or unsafe to read."""
 
 
-class BaseMismatch(EffaceError):
+class BaseModelMismatchError(EffaceError):
     """An erasure meets a base model other than the one that it was made for."""
 
 
-def check_keys(kind: str, given: Iterable[object], known: Iterable[str]) -> None:
+def check_known_keys(kind: str, given: Iterable[object], known: Iterable[str]) -> None:
     """Raises `UnknownName` for the first of the given keys that is not known."""
     names = set(known)
     for key in given:
         if key not in names:
-            raise UnknownName(kind, str(key), names)
+            raise UnknownNameError(kind, str(key), names)

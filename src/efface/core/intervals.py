@@ -68,7 +68,7 @@ def clustered_bootstrap(
 ) -> Interval:
     """Percentile interval of a statistic when whole clusters are drawn again, with replacement.
 
-    Pictures of one prompt resemble each other: drawing pictures singly would make intervals too narrow. With one cluster alone
+    Images of one prompt resemble each other: drawing images singly would make intervals too narrow. With one cluster alone
     its values are drawn singly, and the interval speaks of that prompt only.
 
     Args:
@@ -108,7 +108,7 @@ def ratio_bootstrap(
     """The interval of ``mean(after) / mean(before)`` over pairs (same prompt, same seed), whole clusters drawn again.
 
     Where all resamples of hits (0 and 1) are alike (everything erased, nothing changed) the bootstrap would claim certainty from any
-    number of pictures; there the interval comes from `ratio_of_rates`. None where no ratio can be stated: nothing there before, or
+    number of images; there the interval comes from `ratio_of_rates`. None where no ratio can be stated: nothing there before, or
     in more than one resample of twenty.
 
     Args:

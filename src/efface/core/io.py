@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from .errors import EffaceError
-from .serialization import JsonValue, json_bytes, parse_json, plain
+from .serialization import JsonValue, json_bytes, parse_json, to_jsonable
 
 _CURES = {
     errno.ENOSPC: "no space left on the device; free some space or choose another place",
@@ -28,7 +28,7 @@ _CURES = {
 
 
 @contextmanager
-def curable(path: Path, doing: str = "write") -> Iterator[None]:
+def user_file_errors(path: Path, doing: str = "write") -> Iterator[None]:
     """Turns an `OSError` of the body, or text that is not UTF-8, into a one-line `EffaceError` that names the path and the cure."""
     try:
         yield
@@ -49,7 +49,7 @@ def atomic_write_bytes(path: str | Path, data: bytes) -> None:
         EffaceError: disk full, no permission and the like; the old content is then still in place.
     """
     path = Path(path)
-    with curable(path):
+    with user_file_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _clear_dead_once(path.parent)
         temporary = _temporary(path)
@@ -59,7 +59,7 @@ def atomic_write_bytes(path: str | Path, data: bytes) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
-            _sync(path.parent)
+            _fsync(path.parent)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
@@ -76,7 +76,7 @@ def atomic_write_json(path: str | Path, value: object) -> None:
     Raises:
         EffaceError: a value that JSON cannot hold (NaN too), or a file error.
     """
-    atomic_write_bytes(path, json_bytes(plain(value)))
+    atomic_write_bytes(path, json_bytes(to_jsonable(value)))
 
 
 def read_json(path: str | Path) -> JsonValue:
@@ -87,7 +87,7 @@ def read_json(path: str | Path) -> JsonValue:
         DamagedArtifact: it is not JSON in UTF-8.
     """
     path = Path(path)
-    with curable(path, "read"):
+    with user_file_errors(path, "read"):
         raw = path.read_bytes()
     return parse_json(raw, path)
 
@@ -95,7 +95,7 @@ def read_json(path: str | Path) -> JsonValue:
 def sha256_file(path: str | Path) -> str:
     """The SHA-256 of a file's bytes, 64 hexadecimal digits."""
     path = Path(path)
-    with curable(path, "read"), open(path, "rb") as file:
+    with user_file_errors(path, "read"), open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -115,7 +115,7 @@ def atomic_folder(path: str | Path, replace: bool = False) -> Iterator[Path]:
         EffaceError: the path is taken, disk full, no permission and the like.
     """
     path = Path(os.path.abspath(path))
-    with curable(path):
+    with user_file_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _clear_leftovers(path)
         taken = path.is_symlink() or (path.exists() and (not path.is_dir() or any(path.iterdir())))
@@ -126,7 +126,7 @@ def atomic_folder(path: str | Path, replace: bool = False) -> Iterator[Path]:
         try:
             yield temporary
             _sync_tree(temporary)
-            _swap(temporary, path)
+            _replace_folder(temporary, path)
         except BaseException as error:
             shutil.rmtree(temporary, ignore_errors=True)
             if type(error) is EffaceError and isinstance(
@@ -141,7 +141,7 @@ def backup_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.old")
 
 
-def _swap(new: Path, path: Path) -> None:
+def _replace_folder(new: Path, path: Path) -> None:
     """Renames the new folder to the path, the one that is there aside first."""
     old = backup_of(path)
     if path.exists():
@@ -152,7 +152,7 @@ def _swap(new: Path, path: Path) -> None:
         with suppress(OSError):
             os.rename(old, path)
         raise
-    _sync(path.parent)
+    _fsync(path.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -176,7 +176,7 @@ def _clear_dead(folder: Path) -> None:
     ours = re.compile(rf"\..+\.tmp-{re.escape(platform.node())}-(\d+)-[0-9a-f]{{8}}")
     for item in folder.iterdir():
         match = ours.fullmatch(item.name)
-        if match and not _alive(int(match[1])):
+        if match and not _process_is_alive(int(match[1])):
             if item.is_dir():
                 shutil.rmtree(item, ignore_errors=True)
             else:
@@ -187,7 +187,7 @@ def _clear_dead(folder: Path) -> None:
 _clear_dead_once = cache(_clear_dead)
 
 
-def _alive(pid: int) -> bool:
+def _process_is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -197,7 +197,7 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _sync(path: Path) -> None:
+def _fsync(path: Path) -> None:
     if os.name == "nt":  # cannot open folders
         return
     handle = os.open(path, os.O_RDONLY)
@@ -209,5 +209,5 @@ def _sync(path: Path) -> None:
 
 def _sync_tree(folder: Path) -> None:
     for item in sorted(folder.rglob("*")):
-        _sync(item)
-    _sync(folder)
+        _fsync(item)
+    _fsync(folder)

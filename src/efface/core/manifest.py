@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Literal
 
-from .errors import DamagedArtifact, EffaceError
-from .io import backup_of, curable, sha256_file
+from .errors import CorruptArtifactError, EffaceError
+from .io import backup_of, sha256_file, user_file_errors
 from .serialization import json_bytes, parse_json
 
 SCHEMA = 1
@@ -37,7 +37,7 @@ class Problem:
 def write_manifest(folder: Path, content: Mapping[str, Any], files: Mapping[str, tuple[int, str]]) -> None:
     """Writes ``erasure.json``, into a folder that is not in place yet: content, and every file's size in bytes and SHA-256."""
     listed = {name: {"bytes": size, "sha256": digest} for name, (size, digest) in sorted(files.items())}
-    (folder / MANIFEST).write_bytes(_sealed({"schema": SCHEMA, **content, "files": listed}))
+    (folder / MANIFEST).write_bytes(_hash_manifest({"schema": SCHEMA, **content, "files": listed}))
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -54,18 +54,18 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"; a version from before an interrupted save is in {old}" if not folder.exists() and old.exists() else ""
         )
         raise EffaceError(f"{folder} holds no erasure: there is no {MANIFEST}{hint}")
-    with curable(path, "read"):
+    with user_file_errors(path, "read"):
         raw = path.read_bytes()
     data = parse_json(raw, path)
     if not isinstance(data, dict) or "schema" not in data:
-        raise DamagedArtifact(f"{path} is not the manifest of an erasure")
+        raise CorruptArtifactError(f"{path} is not the manifest of an erasure")
     if type(data["schema"]) is not int or data["schema"] != SCHEMA:
         raise EffaceError(
             f"{path} has schema version {data['schema']!r}, this efface reads {SCHEMA}: use the efface that wrote it"
         )
     # bytes, not values: 1e-05 and 1E-05 are equal, yet one of them was not written by us
-    if raw != _sealed({key: value for key, value in data.items() if key != "sha256"}):
-        raise DamagedArtifact(f"{path} was changed after it was written: its own hash does not fit")
+    if raw != _hash_manifest({key: value for key, value in data.items() if key != "sha256"}):
+        raise CorruptArtifactError(f"{path} was changed after it was written: its own hash does not fit")
     _check_files(data.get("files"), path)
     return data
 
@@ -95,15 +95,17 @@ def check_name(name: str, manifest: Path) -> None:
     parts = PurePosixPath(name).parts
     odd = "\\" in name or "\0" in name or bool(PureWindowsPath(name).drive)
     if odd or not parts or ".." in parts or parts[0] == "/" or name != "/".join(parts):
-        raise DamagedArtifact(f"{manifest} lists {name!r}, which may lead out of the folder: it is not safe to use")
+        raise CorruptArtifactError(
+            f"{manifest} lists {name!r}, which may lead out of the folder: it is not safe to use"
+        )
     if PurePosixPath(name).suffix.lower() in _PICKLES:
-        raise DamagedArtifact(f"{manifest} lists {name!r}, which may be a pickle: efface takes safetensors only")
+        raise CorruptArtifactError(f"{manifest} lists {name!r}, which may be a pickle: efface takes safetensors only")
 
 
 def _compare(path: Path, name: str, entry: Mapping[str, Any]) -> Problem | None:
     if not path.is_file():
         return Problem(name, "missing", "missing")
-    with curable(path, "read"):
+    with user_file_errors(path, "read"):
         size = path.stat().st_size
     if size != entry["bytes"]:
         kind: Literal["truncated", "changed"] = "truncated" if size < entry["bytes"] else "changed"
@@ -113,16 +115,16 @@ def _compare(path: Path, name: str, entry: Mapping[str, Any]) -> Problem | None:
     return None
 
 
-def _sealed(content: Mapping[str, Any]) -> bytes:
+def _hash_manifest(content: Mapping[str, Any]) -> bytes:
     """The manifest's bytes, with the hash of everything else in it as the last entry."""
     return json_bytes({**content, "sha256": hashlib.sha256(json_bytes({**content})).hexdigest()})
 
 
 def _check_files(files: object, path: Path) -> None:
     if not isinstance(files, dict) or not {WEIGHTS, README} <= set(files):
-        raise DamagedArtifact(f"{path} does not list {WEIGHTS} and {README}")
+        raise CorruptArtifactError(f"{path} does not list {WEIGHTS} and {README}")
     for name, entry in files.items():
         check_name(name, path)
         sound = isinstance(entry, dict) and type(entry.get("bytes")) is int and isinstance(entry.get("sha256"), str)
         if not sound:
-            raise DamagedArtifact(f"{path} has no size and hash of {name!r}")
+            raise CorruptArtifactError(f"{path} has no size and hash of {name!r}")

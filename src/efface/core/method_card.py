@@ -8,11 +8,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from .errors import EffaceError, check_keys
+from .errors import EffaceError, check_known_keys
 
 
 @dataclass(frozen=True)
-class Card:
+class MethodCard:
     """The facts that listings, documentation pages and model cards are made from.
 
     Attributes:
@@ -23,7 +23,7 @@ class Card:
         families: model families that it fits, as `TextToImage.family` spells them.
         trains: what it changes in one phrase, such as "cross-attention of the UNet"; ``""`` where nothing is trained.
         needs_gradient: whether it needs gradients through the model.
-        needs_images: whether it needs pictures of the concept (given or drawn).
+        needs_images: whether it needs images of the concept (given or drawn).
         vram: peak memory in GiB by model, as measured; a model not measured is not listed.
         minutes: duration in minutes by model, as measured; a model not measured is not listed.
         reconstruction: True where no public implementation exists and the paper leaves points open.
@@ -43,10 +43,10 @@ class Card:
     minutes: dict[str, float]
     reconstruction: bool
     summary: str
-    apart: bool = False
+    batch_independent: bool = False
 
 
-def read_card(module: str) -> Card:
+def read_card(module: str) -> MethodCard:
     """The card of a module, from its source text: listing forty methods must not import one of them, nor torch.
 
     The module says ``CARD = Card(name="esd", ...)`` at its top level with keywords and literals only.
@@ -70,12 +70,14 @@ def read_card(module: str) -> Card:
     raise EffaceError(f"module {module} has no CARD = Card(...) at its top level")
 
 
-def _card(call: ast.expr | None, module: str) -> Card:
+def _card(call: ast.expr | None, module: str) -> MethodCard:
     if not isinstance(call, ast.Call) or call.args:
         raise EffaceError(f"the CARD of module {module} must be Card(...) with keywords only")
-    check_keys("card field", (keyword.arg for keyword in call.keywords), (field.name for field in fields(Card)))
+    check_known_keys(
+        "card field", (keyword.arg for keyword in call.keywords), (field.name for field in fields(MethodCard))
+    )
     try:
         values: dict[str, Any] = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
-        return Card(**values)
+        return MethodCard(**values)
     except (ValueError, TypeError) as error:
         raise EffaceError(f"the CARD of module {module} must have every field, as a literal ({error})") from error

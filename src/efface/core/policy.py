@@ -24,7 +24,7 @@ _LIKE = str.maketrans("аеорсухіѕјһԁɡոαεορτυικνχвмкт"
 _SIGNS = tuple(str.maketrans("0134578@$!|+", f"o{one}east" + f"bas{one}{one}t") for one in "il")
 _YEARS = r"(?:\d|1[0-7]|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen)"
 _THINGS = (
-    r"(?!\s*(?:whisk|scotch|wine|rum\b|port\b|tree|oak|house|building|barn|car\b|bike|cheese|painting|photo|picture))"
+    r"(?!\s*(?:whisk|scotch|wine|rum\b|port\b|tree|oak|house|building|barn|car\b|bike|cheese|painting|photo|image))"
 )
 _AGE = re.compile(
     rf"\b{_YEARS}[\s\-]*(?:(?:years?|yrs?|yr)[\s\-]*olds?|yo|y[/.]o)\b{_THINGS}|\b(?:age[ds]?|age\s+of)[\s:\-]*{_YEARS}\b(?![\s\-]*(?:month|%))"
@@ -32,7 +32,7 @@ _AGE = re.compile(
 )
 
 
-class Refused(EffaceError):
+class ContentPolicyError(EffaceError):
     """A prompt that the content policy does not allow; the message never holds it."""
 
 
@@ -51,7 +51,7 @@ class _Words:
 
 
 @lru_cache(maxsize=1 << 16)
-def refuses(text: str) -> bool:
+def is_refused(text: str) -> bool:
     """Whether the policy does not allow a text as a prompt."""
     folded = _folded(text)
     said = MINOR if _AGE.search(folded) else 0
@@ -73,8 +73,8 @@ def check_prompts(texts: Iterable[str], what: str = "a prompt") -> None:
         Refused: one that sexualises minors; the message says which by its number.
     """
     for number, text in enumerate(texts, 1):
-        if refuses(text):
-            raise Refused(
+        if is_refused(text):
+            raise ContentPolicyError(
                 f"refused: {what} (number {number}) sexualises minors; efface does not work on such texts (docs/content_policy.md)"
             )
 

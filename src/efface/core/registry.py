@@ -10,9 +10,9 @@ from importlib.util import find_spec
 from pkgutil import iter_modules
 from typing import Any
 
-from .config import configure, declared, preset_for
-from .errors import EffaceError, UnknownName
-from .method_card import Card, read_card
+from .config import build_config, read_config, resolve_preset
+from .errors import EffaceError, UnknownNameError
+from .method_card import MethodCard, read_card
 
 
 @dataclass(frozen=True)
@@ -58,25 +58,25 @@ class Registry:
             raise EffaceError(f"{self.kind} {name!r} is not in its module: {module} has no {attribute!r}")
         return getattr(loaded, attribute)
 
-    def card(self, name: str) -> Card:
+    def card(self, name: str) -> MethodCard:
         """The card of that name, read without importing it (see `read_card`)."""
         return read_card(self._target(name).partition(":")[0])
 
-    def configure(self, name: str, preset: str | None, model: str, overrides: Mapping[str, Any]) -> str:
+    def validate_config(self, name: str, preset: str | None, model: str, overrides: Mapping[str, Any]) -> str:
         """Checks a preset and the fields that are set otherwise, without importing anything; returns the preset's name.
 
         Raises:
             UnknownName: no such preset or field. EffaceError: a value of another type.
         """
-        config, presets = declared(self._target(name).partition(":")[0])
-        chosen = preset_for(presets, preset, model)
-        configure(config, presets, chosen, overrides)
+        config, presets = read_config(self._target(name).partition(":")[0])
+        chosen = resolve_preset(presets, preset, model)
+        build_config(config, presets, chosen, overrides)
         return chosen
 
     def _target(self, name: str) -> str:
         targets = self.targets()
         if name not in targets:
-            raise UnknownName(self.kind, name, targets)
+            raise UnknownNameError(self.kind, name, targets)
         return targets[name]
 
 

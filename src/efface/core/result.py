@@ -8,15 +8,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .errors import EffaceError, check_keys
+from .errors import EffaceError, check_known_keys
 from .io import atomic_write_json, read_json
 from .score import DetectorId, Provenance, Score
-from .serialization import plain_dict
+from .serialization import to_jsonable_dict
 from .verdict import Thresholds, Verdict
 
 __all__ = ["DetectorId", "Provenance", "Result", "Score", "Thresholds", "Verdict"]
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class Result:
     """
 
     scores: tuple[Score, ...]
-    about: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
     thresholds: Thresholds = field(default_factory=Thresholds)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scores", tuple(self.scores))
-        object.__setattr__(self, "about", plain_dict(self.about, "about"))
+        object.__setattr__(self, "metadata", to_jsonable_dict(self.metadata, "metadata"))
         seen: set[tuple[str, str]] = set()
         for score in self.scores:
             if (score.metric, score.group) in seen:
@@ -54,18 +54,18 @@ class Result:
         """The score of that metric and group, or None where it was not measured."""
         return next((score for score in self.scores if (score.metric, score.group) == (metric, group)), None)
 
-    def one_line(self) -> str:
+    def summary(self) -> str:
         """The verdict in one line."""
-        return self.verdict.one_line()
+        return self.verdict.summary()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON; the verdict is in it for readers, and computed again by `from_dict`."""
         return {
             "schema": SCHEMA,
-            "verdict": {**plain_dict(self.verdict), "passed": self.verdict.passed},
+            "verdict": {**to_jsonable_dict(self.verdict), "passed": self.verdict.passed},
             "scores": [score.to_dict() for score in self.scores],
             "thresholds": asdict(self.thresholds),
-            "about": plain_dict(self.about),
+            "metadata": to_jsonable_dict(self.metadata),
         }
 
     @classmethod
@@ -80,11 +80,11 @@ class Result:
             raise EffaceError(
                 f"a result of schema version {found!r} cannot be read, only {SCHEMA}: use the efface that wrote it"
             )
-        check_keys("result field", data, ("schema", "verdict", "scores", "thresholds", "about"))
+        check_known_keys("result field", data, ("schema", "verdict", "scores", "thresholds", "metadata"))
         try:
-            check_keys("threshold", data["thresholds"], (item.name for item in fields(Thresholds)))
+            check_known_keys("threshold", data["thresholds"], (item.name for item in fields(Thresholds)))
             scores = tuple(Score.from_dict(score) for score in data["scores"])
-            return cls(scores, data["about"], Thresholds(**data["thresholds"]))
+            return cls(scores, data["metadata"], Thresholds(**data["thresholds"]))
         except (KeyError, TypeError) as error:
             raise EffaceError(f"the result is incomplete ({error})") from error
 

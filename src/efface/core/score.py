@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .errors import EffaceError, check_keys
+from .errors import EffaceError, check_known_keys
 from .intervals import clustered_bootstrap, ratio_bootstrap, wilson
-from .serialization import plain_dict
+from .serialization import to_jsonable_dict
 
 
 @dataclass(frozen=True)
 class DetectorId:
-    """What looked at the pictures: the detector's id, its version, and the threshold that was applied (None where it has none)."""
+    """What looked at the images: the detector's id, its version, and the threshold that was applied (None where it has none)."""
 
     id: str
     version: str
@@ -26,11 +26,11 @@ class DetectorId:
 
 @dataclass(frozen=True)
 class Provenance:
-    """How the pictures came about.
+    """How the images came about.
 
     Attributes:
         prompts: the hash of the list of prompts (`efface.core.serialization.json_hash`).
-        seeds: the seeds, or the root seed alone where one per picture was derived from it.
+        seeds: the seeds, or the root seed alone where one per image was derived from it.
         sampler: the sampler's name, such as ``ddim``.
         steps: sampling steps.
         guidance: classifier-free guidance scale.
@@ -42,33 +42,33 @@ class Provenance:
     prompts: str = ""
     seeds: tuple[int, ...] = ()
     sampler: str = ""
-    steps: int | None = None
-    guidance: float | None = None
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
     attack_steps: int | None = None
     attack_seconds: float | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "seeds", tuple(self.seeds))
-        object.__setattr__(self, "extra", plain_dict(self.extra, "extra"))
+        object.__setattr__(self, "extra", to_jsonable_dict(self.extra, "extra"))
 
 
 @dataclass(frozen=True)
 class Score:
-    """One metric over one group of pictures.
+    """One metric over one group of images.
 
     Attributes:
-        metric: what was measured, such as ``rer``, ``cannot_tell``, ``asr_post``, ``clip_score``.
-        group: which pictures: ``name``, ``domain``, ``near``, ``other``, ``context``, or an attack's name.
-        value: the number; None where there is none to state: no pictures, or a ratio to nothing.
-        low: lower bound of the 95 % interval; None together with `high` where one picture gives no interval.
+        metric: what was measured, such as ``rer``, ``abstention_rate``, ``asr_post``, ``clip_score``.
+        group: which images: ``name``, ``domain``, ``near``, ``other``, ``context``, or an attack's name.
+        value: the number; None where there is none to state: no images, or a ratio to nothing.
+        low: lower bound of the 95 % interval; None together with `high` where one image gives no interval.
         high: upper bound.
-        n: how many pictures (or pairs of them) it rests on.
+        n: how many images (or pairs of them) it rests on.
         detector: what judged them; None for metrics without one.
         provenance: how they came about.
 
     Raises:
-        ValueError: a value without pictures, a bound without a value, or numbers that are not finite or in order.
+        ValueError: a value without images, a bound without a value, or numbers that are not finite or in order.
     """
 
     metric: str
@@ -85,7 +85,7 @@ class Score:
         if not isinstance(self.n, int) or isinstance(self.n, bool) or self.n < 0:
             raise ValueError(f"{where}: n is {self.n!r}")
         if self.n == 0 and self.value is not None:
-            raise ValueError(f"{where}: no pictures give no score, not {self.value}")
+            raise ValueError(f"{where}: no images give no score, not {self.value}")
         if (self.low is None) != (self.high is None) or (self.value is None and self.low is not None):
             raise ValueError(f"{where}: bounds come in pairs and with a value")
         for name in ("value", "low", "high"):
@@ -101,7 +101,7 @@ class Score:
     def rate(
         cls, metric: str, group: str, hits: float, n: int, detector: DetectorId | None, provenance: Provenance
     ) -> Score:
-        """A rate of hits among n pictures, with Wilson's interval; no pictures, no value."""
+        """A rate of hits among n images, with Wilson's interval; no images, no value."""
         if n == 0:
             return cls(metric, group, None, None, None, 0, detector, provenance)
         low, high = wilson(hits, n)
@@ -119,7 +119,7 @@ class Score:
         return cls(metric, group, value, low, high, len(array), detector, provenance)
 
     @classmethod
-    def kept(
+    def retention_ratio(
         cls, metric: str, group: str, before: ArrayLike, after: ArrayLike, clusters: Sequence[Hashable], rng: np.random.Generator,
         detector: DetectorId | None, provenance: Provenance,
     ) -> Score:  # fmt: skip
@@ -131,31 +131,31 @@ class Score:
         return cls(metric, group, float(new.mean() / old.mean()), *bounds, len(old), detector, provenance)
 
     @classmethod
-    def erased(
+    def relative_erasure_rate(
         cls, metric: str, group: str, before: ArrayLike, after: ArrayLike, clusters: Sequence[Hashable], rng: np.random.Generator,
         detector: DetectorId | None, provenance: Provenance,
     ) -> Score:  # fmt: skip
         """The relative erasure rate (RER), ``1 - mean(after) / mean(before)``; negative where the concept became more frequent."""
-        left = cls.kept(metric, group, before, after, clusters, rng, detector, provenance)
+        left = cls.retention_ratio(metric, group, before, after, clusters, rng, detector, provenance)
         if left.value is None or left.low is None or left.high is None:
             return left
         return cls(metric, group, 1 - left.value, 1 - left.high, 1 - left.low, left.n, detector, provenance)
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as plain JSON; `from_dict` gives an equal score."""
-        return plain_dict(self)
+        return to_jsonable_dict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Score:
         """The score that `to_dict` described; `EffaceError` where it is none."""
-        check_keys("score field", data, (item.name for item in fields(cls)))
+        check_known_keys("score field", data, (item.name for item in fields(cls)))
         try:
             detector = None if data["detector"] is None else DetectorId(**data["detector"])
             return cls(**{**data, "detector": detector, "provenance": Provenance(**data["provenance"])})
         except (KeyError, TypeError, ValueError) as error:
             raise EffaceError(f"not a sound score: {error}") from error
 
-    def text(self) -> str:
+    def summary(self) -> str:
         """Such as ``rer/name 0.95 [0.91, 0.98] n=120``; ``N/A`` in place of a value that there is none of."""
         value = "N/A" if self.value is None else f"{self.value:.2f}"
         bounds = "" if self.low is None or self.high is None else f" [{self.low:.2f}, {self.high:.2f}]"

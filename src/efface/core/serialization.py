@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
-from .errors import DamagedArtifact, EffaceError
+from .errors import CorruptArtifactError, EffaceError
 
 JsonValue = bool | int | float | str | list[Any] | dict[str, Any] | None
 
 _EXACT = 2**53  # integers beyond this are not all distinct as floats
 
 
-def plain(value: object, where: str = "value") -> JsonValue:
+def to_jsonable(value: object, where: str = "value") -> JsonValue:
     """A deep copy of dataclasses, mappings, sequences, paths and numpy scalars as what JSON can hold.
 
     Raises:
@@ -39,25 +39,25 @@ def plain(value: object, where: str = "value") -> JsonValue:
         return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
-            field.name: plain(getattr(value, field.name), f"{where}.{field.name}")
+            field.name: to_jsonable(getattr(value, field.name), f"{where}.{field.name}")
             for field in dataclasses.fields(value)
         }
     if isinstance(value, Mapping):
-        return {_key(key, where): plain(item, f"{where}.{key}") for key, item in value.items()}
+        return {_key(key, where): to_jsonable(item, f"{where}.{key}") for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
+        return [to_jsonable(item, f"{where}[{i}]") for i, item in enumerate(value)]
     if isinstance(value, PurePath):
         return value.as_posix()
     raise EffaceError(f"{where} is a {type(value).__name__}: only text, numbers, lists and mappings can be saved")
 
 
-def plain_dict(value: object, where: str = "value") -> dict[str, Any]:
+def to_jsonable_dict(value: object, where: str = "value") -> dict[str, Any]:
     """`plain` of a mapping or dataclass.
 
     Raises:
         EffaceError: anything else.
     """
-    result = plain(value, where)
+    result = to_jsonable(value, where)
     if not isinstance(result, dict):
         raise EffaceError(f"{where} must be a mapping, not {type(value).__name__}")
     return result
@@ -65,7 +65,9 @@ def plain_dict(value: object, where: str = "value") -> dict[str, Any]:
 
 def canonical_json(value: object) -> str:
     """One spelling for equal values: sorted keys, no spaces, no escapes beyond JSON's own; 3.0 is spelt 3, as 3 is."""
-    return json.dumps(_whole(plain(value)), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return json.dumps(
+        _integer(to_jsonable(value)), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
 
 
 def json_hash(value: object) -> str:
@@ -83,7 +85,7 @@ def parse_json(raw: bytes, path: Path) -> JsonValue:
     try:
         value: JsonValue = json.loads(raw.decode())
     except (ValueError, RecursionError) as error:
-        raise DamagedArtifact(f"{path} is not valid JSON ({error}): it was cut short or changed") from error
+        raise CorruptArtifactError(f"{path} is not valid JSON ({error}): it was cut short or changed") from error
     return value
 
 
@@ -101,12 +103,12 @@ def _text(value: str, where: str) -> str:
     return value
 
 
-def _whole(value: JsonValue) -> JsonValue:
+def _integer(value: JsonValue) -> JsonValue:
     """Floats that are whole numbers as integers, so that a configuration's 3 and 3.0 have the same hash."""
     if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
         return int(value)
     if isinstance(value, list):
-        return [_whole(item) for item in value]
+        return [_integer(item) for item in value]
     if isinstance(value, dict):
-        return {key: _whole(item) for key, item in value.items()}
+        return {key: _integer(item) for key, item in value.items()}
     return value

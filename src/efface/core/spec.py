@@ -10,9 +10,9 @@ from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from .concept import Concept, check_together
-from .errors import EffaceError, check_keys
-from .serialization import json_hash, plain_dict
+from .concept import Concept, validate_concepts
+from .errors import EffaceError, check_known_keys
+from .serialization import json_hash, to_jsonable_dict
 
 
 @dataclass(frozen=True)
@@ -40,22 +40,22 @@ class RunSpec:
     concepts: tuple[Concept, ...]
     seed: int = 0
     preset: str = "paper"
-    version: str = field(default_factory=lambda: installed(["efface"]).get("efface", "0"))
+    version: str = field(default_factory=lambda: package_versions(["efface"]).get("efface", "0"))
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "base", plain_dict(self.base, "base"))
-        object.__setattr__(self, "config", plain_dict(self.config, "config"))
-        object.__setattr__(self, "concepts", tuple(Concept.of(concept) for concept in self.concepts))
+        object.__setattr__(self, "base", to_jsonable_dict(self.base, "base"))
+        object.__setattr__(self, "config", to_jsonable_dict(self.config, "config"))
+        object.__setattr__(self, "concepts", tuple(Concept.coerce(concept) for concept in self.concepts))
         for name in ("model", "method", "preset", "version"):
             if not isinstance(getattr(self, name), str):
                 raise EffaceError(f"the run's {name} must be text, not {getattr(self, name)!r}")
         if not isinstance(self.seed, int) or isinstance(self.seed, bool):
             raise EffaceError(f"the seed must be a whole number, not {self.seed!r}")
-        check_together(self.concepts)
+        validate_concepts(self.concepts)
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as plain JSON; `from_dict` gives an equal spec."""
-        return plain_dict({item.name: getattr(self, item.name) for item in fields(self)})
+        return to_jsonable_dict({item.name: getattr(self, item.name) for item in fields(self)})
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> RunSpec:
@@ -65,9 +65,9 @@ class RunSpec:
             UnknownName: a key that is no field.
             EffaceError: a field that is missing or not valid.
         """
-        check_keys("run field", data, (item.name for item in fields(cls)))
+        check_known_keys("run field", data, (item.name for item in fields(cls)))
         try:
-            return cls(**{**data, "concepts": tuple(Concept.of(concept) for concept in data["concepts"])})
+            return cls(**{**data, "concepts": tuple(Concept.coerce(concept) for concept in data["concepts"])})
         except (TypeError, KeyError) as error:
             raise EffaceError(f"the run's description is incomplete ({error})") from error
 
@@ -92,7 +92,7 @@ class RunSpec:
         return int(self.hash[:15], 16)
 
 
-def installed(
+def package_versions(
     packages: Iterable[str] = ("efface", "torch", "diffusers", "transformers", "numpy", "safetensors"),
 ) -> dict[str, str]:
     """The versions of Python and of those packages that are installed, from their metadata: nothing is imported."""

@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def spread(items: Sequence[T], limit: int | None) -> list[T]:
+def evenly_spaced(items: Sequence[T], limit: int | None) -> list[T]:
     """At most ``limit`` of the items, in their order; the same ones each time.
 
     Every n-th would do, were it not for items that come in rounds: every 24th of four seeds by six styles is always the same style.

@@ -17,8 +17,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import DamagedArtifact, EffaceError
-from .io import curable
+from .errors import CorruptArtifactError, EffaceError
+from .io import user_file_errors
 
 _NUMPY = {
     "BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "F16": "<f2", "U32": "<u4", "I32": "<i4", "F32": "<f4",
@@ -97,7 +97,7 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Map
         offset = end
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    with curable(path), open(path, "wb") as file:
+    with user_file_errors(path), open(path, "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name in names:
             file.write(blobs[name].data)
@@ -113,7 +113,7 @@ class TensorFile(Mapping[str, TensorBlob]):
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        with curable(self.path, "read"), open(self.path, "rb") as file:
+        with user_file_errors(self.path, "read"), open(self.path, "rb") as file:
             self._start, header = _read_header(file, self.path)
         self.metadata: dict[str, str] = header.pop(_METADATA, {})
         size = self.path.stat().st_size - self._start
@@ -130,7 +130,7 @@ class TensorFile(Mapping[str, TensorBlob]):
 
     def __getitem__(self, name: str) -> TensorBlob:
         dtype, shape, begin, end = self._entries[name]
-        with curable(self.path, "read"), open(self.path, "rb") as file:
+        with user_file_errors(self.path, "read"), open(self.path, "rb") as file:
             file.seek(self._start + begin)
             return TensorBlob(dtype, shape, file.read(end - begin))
 
@@ -144,24 +144,24 @@ class TensorFile(Mapping[str, TensorBlob]):
 _Entry = tuple[str, tuple[int, ...], int, int]
 
 
-def _unsound(path: Path, why: str) -> DamagedArtifact:
-    return DamagedArtifact(f"{path} is not a sound safetensors file: {why}")
+def _corrupt(path: Path, why: str) -> CorruptArtifactError:
+    return CorruptArtifactError(f"{path} is not a sound safetensors file: {why}")
 
 
 def _read_header(file: BinaryIO, path: Path) -> tuple[int, dict[str, Any]]:
     """Where the data starts and the header."""
     length = int.from_bytes(file.read(8), "little")
     if length > _LONGEST_HEADER:
-        raise _unsound(path, "it does not start with a header (is it a pickle? efface reads none)")
+        raise _corrupt(path, "it does not start with a header (is it a pickle? efface reads none)")
     text = file.read(length)
     if len(text) < length or not length:
-        raise _unsound(path, "it was cut short")
+        raise _corrupt(path, "it was cut short")
     try:
         header = json.loads(text.decode())
     except (ValueError, RecursionError) as error:
-        raise _unsound(path, "its header is not JSON") from error
+        raise _corrupt(path, "its header is not JSON") from error
     if not isinstance(header, dict) or not isinstance(header.get(_METADATA, {}), dict):
-        raise _unsound(path, "its header is not a mapping")
+        raise _corrupt(path, "its header is not a mapping")
     return 8 + length, header
 
 
@@ -173,9 +173,9 @@ def _entry(name: str, item: object, path: Path) -> _Entry:
         whole = all(type(size) is int and size >= 0 for size in (*shape, begin, end))
         sound = whole and math.prod(shape) * WIDTH[dtype] == end - begin
     except (KeyError, TypeError, ValueError) as error:
-        raise _unsound(path, f"its entry of {name!r} cannot be understood") from error
+        raise _corrupt(path, f"its entry of {name!r} cannot be understood") from error
     if not sound:
-        raise _unsound(path, f"shape and bytes of {name!r} do not match")
+        raise _corrupt(path, f"shape and bytes of {name!r} do not match")
     return dtype, shape, begin, end
 
 
@@ -184,7 +184,7 @@ def _check_coverage(entries: Mapping[str, _Entry], size: int, path: Path) -> Non
     position = 0
     for name, (_, _, begin, end) in sorted(entries.items(), key=lambda item: item[1][2:]):
         if begin != position:
-            raise _unsound(path, f"the bytes of {name!r} overlap others or leave a hole")
+            raise _corrupt(path, f"the bytes of {name!r} overlap others or leave a hole")
         position = end
     if position != size:
-        raise _unsound(path, f"it holds {size} bytes of data where its header says {position}")
+        raise _corrupt(path, f"it holds {size} bytes of data where its header says {position}")

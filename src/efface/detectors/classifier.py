@@ -1,4 +1,4 @@
-"""A classifier of pictures in transformers' layout, such as ``microsoft/resnet-50`` or a ViT, both trained on ImageNet.
+"""A classifier of images in transformers' layout, such as ``microsoft/resnet-50`` or a ViT, both trained on ImageNet.
 
 Its classes are the labels of its ``config.json``, by their first name in small letters ("church" of "church, church building"), by all
 names where the first is not its own. Only safetensors are read, and no code from the folder is run. It is a closed set: it names one of its
@@ -19,13 +19,13 @@ from efface.core.io import sha256_file
 
 from .pocket_judge import CANNOT_TELL
 from .preprocess import Preprocess
-from .pretrained_loading import whole
+from .pretrained_loading import load_complete
 
 BATCH = 32
 
 
 @dataclass(frozen=True)
-class Classified:
+class ClassJudgement:
     """What was seen in one batch: class names (or ``"cannot tell"``) and the features behind them, ``(N, d)``."""
 
     object: list[str]
@@ -33,7 +33,7 @@ class Classified:
 
 
 class Classifier:
-    """Looks at pictures with one head, ``object``.
+    """Looks at images with one head, ``object``.
 
     Args:
         folder: of ``save_pretrained``, with its image processor's file beside it.
@@ -51,9 +51,9 @@ class Classifier:
         folder = Path(folder)
         from transformers import AutoModelForImageClassification
 
-        self._net = whole(AutoModelForImageClassification, folder, "an image classifier").to(device)
+        self._net = load_complete(AutoModelForImageClassification, folder, "an image classifier").to(device)
         self._ready = Preprocess.of(folder)
-        self.classes = named([self._net.config.id2label[i] for i in range(self._net.config.num_labels)])
+        self.classes = label_names([self._net.config.id2label[i] for i in range(self._net.config.num_labels)])
         self.thresholds = {"object": threshold}
         self.id = f"{name or folder.name}@{sha256_file(folder / 'model.safetensors')[:12]}"
         self._device = torch.device(device)
@@ -67,7 +67,7 @@ class Classifier:
         """What the last layer reads, ``(N, d)``, of images ``(N, 3, H, W)`` in [0, 1]."""
         return self._run(images)[1]
 
-    def __call__(self, images: Tensor) -> Classified:
+    def __call__(self, images: Tensor) -> ClassJudgement:
         """Look at square images ``(N, 3, H, W)`` in [0, 1]."""
         logits, features = self._run(images)
         sure, index = logits.softmax(-1).max(-1)
@@ -75,7 +75,7 @@ class Classifier:
             self.classes[i] if p >= self.thresholds["object"] else CANNOT_TELL
             for p, i in zip(sure.tolist(), index.tolist(), strict=True)
         ]
-        return Classified(seen, features)
+        return ClassJudgement(seen, features)
 
     @torch.no_grad()
     def _run(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,7 +92,7 @@ class Classifier:
         return torch.cat(logits), torch.cat(read)
 
 
-def named(labels: Sequence[str]) -> tuple[str, ...]:
+def label_names(labels: Sequence[str]) -> tuple[str, ...]:
     """Labels' first names in small letters; the whole label where another one begins alike."""
     first = [label.partition(",")[0].strip().lower() for label in labels]
     times = Counter(first)

@@ -18,11 +18,11 @@ from efface.core.errors import EffaceError
 from efface.core.io import sha256_file
 from efface.core.score import DetectorId
 
-from .pretrained_loading import whole
+from .pretrained_loading import load_complete
 
 
 class ClipModelScore:
-    """Scores pictures with prompts by a CLIP model's own towers.
+    """Scores images with prompts by a CLIP model's own towers.
 
     Args:
         folder: of ``CLIPModel.save_pretrained``, with its tokenizer beside it; weights in safetensors.
@@ -37,7 +37,7 @@ class ClipModelScore:
         folder = Path(folder)
         from transformers import CLIPModel, CLIPTokenizer
 
-        self._model = whole(CLIPModel, folder, "a CLIP model").to(device)
+        self._model = load_complete(CLIPModel, folder, "a CLIP model").to(device)
         if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
             raise EffaceError(f"{folder} has no tokenizer: save the CLIP model's own beside it")
         self._tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
@@ -47,13 +47,13 @@ class ClipModelScore:
     def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         """The score, 0 to 100, of each image ``(N, 3, H, W)`` in [0, 1] with the prompt beside it: ``(N,)``.
 
-        Prompts are cut to the context. Pictures are resized to the model's input with a bicubic filter.
+        Prompts are cut to the context. Images are resized to the model's input with a bicubic filter.
 
         Raises:
             ValueError: another number of images than of prompts.
         """
         if len(images) != len(prompts):
-            raise ValueError(f"{len(images)} pictures for {len(prompts)} prompts")
+            raise ValueError(f"{len(images)} images for {len(prompts)} prompts")
         return 100 * (self.text_features(prompts) * self.image_features(images)).sum(-1).clamp(0, 1).cpu()
 
     @torch.no_grad()
@@ -74,7 +74,7 @@ class ClipModelScore:
         return normalize(self._model.text_projection(text.pooler_output), dim=-1)
 
     def _ready(self, images: Tensor) -> Tensor:
-        """Pictures as the image tower takes them: OpenAI's mean and deviation by channel."""
+        """Images as the image tower takes them: OpenAI's mean and deviation by channel."""
         side = self._model.config.vision_config.image_size
         resized = interpolate(
             images.to(self._model.device), (side, side), mode="bicubic", antialias=True, align_corners=False

@@ -151,7 +151,7 @@ class Inception(nn.Module):
         self.Mixed_7a, self.Mixed_7b, self.Mixed_7c = block_7a(), block_7(1280, "average"), block_7(2048, "maximum")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pictures ``(B, 3, 299, 299)``, scaled, to features ``(B, 2048)``."""
+        """Images ``(B, 3, 299, 299)``, scaled, to features ``(B, 2048)``."""
         x = POOLS["halve"](self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x))))
         x = POOLS["halve"](self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(x)))
         for name, block in self.named_children():

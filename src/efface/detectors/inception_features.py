@@ -1,6 +1,6 @@
 """Features for FID and KID by the Inception network that both were published with, from the user's weights in safetensors.
 
-Pictures are resized to 299 x 299 with an antialiased bicubic filter (Parmar et al. 2022, arXiv 2104.11222) and scaled as TensorFlow's graph
+Images are resized to 299 x 299 with an antialiased bicubic filter (Parmar et al. 2022, arXiv 2104.11222) and scaled as TensorFlow's graph
 does, ``(255 x - 128) / 128``; the filter is part of the name, for values under other filters do not compare. efface ships no weights.
 """
 

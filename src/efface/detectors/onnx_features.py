@@ -1,4 +1,4 @@
-"""Features of pictures for FID and KID, from a network that the user brings as an ONNX file.
+"""Features of images for FID and KID, from a network that the user brings as an ONNX file.
 
 A file such as Inception-v3 up to its last pooling, exported once from weights that one trusts; ONNX holds no code, unlike a pickled
 checkpoint or TorchScript. Values of different files do not compare, so that the file's name and hash stand in the score.
@@ -19,7 +19,7 @@ from efface.core.score import DetectorId
 
 
 class OnnxFeatures:
-    """The first output of an ONNX file, flattened, for pictures resized to its input.
+    """The first output of an ONNX file, flattened, for images resized to its input.
 
     Args:
         path: the file; its only input takes ``(N, 3, H, W)``, as uint8 in [0, 255] or as floats in [-1, 1].
@@ -42,7 +42,7 @@ class OnnxFeatures:
             raise EffaceError(f"{path} is no ONNX file that onnxruntime reads: {str(error).splitlines()[0]}") from error
         entry = self._session.get_inputs()[0]
         if len(entry.shape) != 4 or entry.shape[1] != 3:
-            raise EffaceError(f"{path} takes {entry.shape}: give a network of pictures (N, 3, H, W)")
+            raise EffaceError(f"{path} takes {entry.shape}: give a network of images (N, 3, H, W)")
         self._name, self._bytes = entry.name, entry.type == "tensor(uint8)"
         self._side = entry.shape[2] if isinstance(entry.shape[2], int) else side
         self._one = entry.shape[0] == 1

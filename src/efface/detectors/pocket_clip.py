@@ -1,12 +1,12 @@
-"""Pocket's CLIP score: how well a picture fits a prompt, by the towers that pocket was trained with, never by edited ones.
+"""Pocket's CLIP score: how well an image fits a prompt, by the towers that pocket was trained with, never by edited ones.
 
-    score = 100 max(cos(v, t), 0)           v, t: the projected embeddings of picture and prompt
+    score = 100 max(cos(v, t), 0)           v, t: the projected embeddings of image and prompt
 
 The text tower is the text encoder as shipped, read from the package again so that no erasure can have touched it; the image tower was
 trained beside it on renderings (InfoNCE, Radford et al. 2021, arXiv 2103.00020). Its cosines are on another scale than those of
 OpenAI's CLIP. Licence: Apache-2.0. No threshold.
 
-How it can be fooled: it has seen renderings only, and says little of pictures unlike any of them; whether a picture is readable at all
+How it can be fooled: it has seen renderings only, and says little of images unlike any of them; whether an image is readable at all
 is the judge's to say.
 """
 
@@ -23,9 +23,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from efface.core.errors import DamagedArtifact
+from efface.core.errors import CorruptArtifactError
 from efface.core.score import DetectorId
-from efface.models.loading import embedded_folder
+from efface.models.loading import bundled_folder
 
 from .convnet import ConvNet
 
@@ -57,14 +57,14 @@ class ImageTower(nn.Module):
         wrong = tower.load_state_dict(state, strict=False)
         missing = [name for name in wrong.missing_keys if not name.endswith("num_batches_tracked")]
         if missing or wrong.unexpected_keys:
-            raise DamagedArtifact(
+            raise CorruptArtifactError(
                 f"{folder} is not the CLIP tower that was trained: {[*missing, *wrong.unexpected_keys]}"
             )
         return tower
 
 
 class ClipScore:
-    """Scores pictures with prompts.
+    """Scores images with prompts.
 
     Attributes:
         detector: the id, with a hash of the weights of both towers as the version.
@@ -88,7 +88,7 @@ class ClipScore:
             folder / "text_encoder", dtype=torch.float32, use_safetensors=True, local_files_only=True
         )
         if text.config.eos_token_id != tokenizer.eos_token_id:
-            raise DamagedArtifact(
+            raise CorruptArtifactError(
                 f"the text encoder in {folder} pools the token {text.config.eos_token_id}, not {tokenizer.eos_token_id}"
             )
         digest = hashlib.sha256()
@@ -105,7 +105,7 @@ class ClipScore:
         """
         if images.ndim != 4 or tuple(images.shape[1:]) != (3, IMAGE_SIZE, IMAGE_SIZE):
             raise ValueError(
-                f"the CLIP tower sees pictures (N, 3, {IMAGE_SIZE}, {IMAGE_SIZE}), not {tuple(images.shape)}"
+                f"the CLIP tower sees images (N, 3, {IMAGE_SIZE}, {IMAGE_SIZE}), not {tuple(images.shape)}"
             )
         weight = self.tower.image_projection.weight
         parts = [self.tower.image_projection(self.tower.image(part.to(weight))) for part in images.split(batch)]
@@ -128,7 +128,7 @@ class ClipScore:
             ValueError: another number of images than of prompts.
         """
         if len(images) != len(prompts):
-            raise ValueError(f"{len(images)} pictures for {len(prompts)} prompts")
+            raise ValueError(f"{len(images)} images for {len(prompts)} prompts")
         if not prompts:
             return torch.zeros(0)
         place = {prompt: i for i, prompt in enumerate(dict.fromkeys(prompts))}
@@ -138,4 +138,4 @@ class ClipScore:
 
 def load_clip_score(device: torch.device | str = "cpu") -> ClipScore:
     """Pocket's CLIP score, by its unedited towers."""
-    return ClipScore.load(embedded_folder("pocket"), device)
+    return ClipScore.load(bundled_folder("pocket"), device)

@@ -1,7 +1,7 @@
-"""Pocket's judge: which object, background and style a 64 x 64 picture shows, and when it cannot tell.
+"""Pocket's judge: which object, background and style a 64 x 64 image shows, and when it cannot tell.
 
-Trained on renderings of the world only, never on generated pictures. Its error rates, on fresh renderings and on destroyed
-pictures, are stored in its ``config.json``.
+Trained on renderings of the world only, never on generated images. Its error rates, on fresh renderings and on destroyed
+images, are stored in its ``config.json``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from efface.models.loading import embedded_folder
+from efface.models.loading import bundled_folder
 from efface.pocket_world import World, load_world
 
 from .convnet import ConvNet
@@ -51,7 +51,7 @@ class JudgeNet(nn.Module):
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the judge saw in one batch: class names by picture (or ``"cannot tell"``), the confidence behind them, and its features."""
+    """What the judge saw in one batch: class names by image (or ``"cannot tell"``), the confidence behind them, and its features."""
 
     object: list[str]
     background: list[str]
@@ -109,4 +109,4 @@ class Judge:
 
 def load_judge() -> Judge:
     """Pocket's judge."""
-    return Judge.load(embedded_folder("pocket") / "judge")
+    return Judge.load(bundled_folder("pocket") / "judge")

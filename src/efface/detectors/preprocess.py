@@ -1,4 +1,4 @@
-"""How a classifier's pictures are prepared, as its ``preprocessor_config.json`` says; libraries' own processors need torchvision."""
+"""How a classifier's images are prepared, as its ``preprocessor_config.json`` says; libraries' own processors need torchvision."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Preprocess:
             crop = int(crop if isinstance(crop, int) else crop["height"])
             if (
                 "crop_pct" in said and said["crop_pct"] and side < 384
-            ):  # as ConvNeXt's processor: the side is what is left of the picture
+            ):  # as ConvNeXt's processor: the side is what is left of the image
                 crop, side = side, int(side / said["crop_pct"])
             plain = not said.get("do_normalize", True)
             mean, deviation = (

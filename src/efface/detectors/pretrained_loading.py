@@ -9,10 +9,10 @@ import torch
 from safetensors import SafetensorError
 
 from efface.core.errors import EffaceError
-from efface.models.pipeline import quiet
+from efface.models.pipeline import silence_libraries
 
 
-def whole(kind: Any, folder: Path, what: str) -> Any:
+def load_complete(kind: Any, folder: Path, what: str) -> Any:
     """The model of a class such as ``CLIPModel``, in float32; only safetensors are read, and no code of the folder is run.
 
     Args:
@@ -29,7 +29,7 @@ def whole(kind: Any, folder: Path, what: str) -> Any:
         )
     how = {"dtype": torch.float32, "use_safetensors": True, "local_files_only": True, "trust_remote_code": False}
     try:
-        with quiet():
+        with silence_libraries():
             model, said = kind.from_pretrained(folder, output_loading_info=True, **how)
     except (
         OSError,

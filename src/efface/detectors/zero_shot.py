@@ -1,4 +1,4 @@
-"""Which of some words a picture fits best, by a CLIP score: a classifier without training (Radford et al. 2021, arXiv 2103.00020)."""
+"""Which of some words an image fits best, by a CLIP score: a classifier without training (Radford et al. 2021, arXiv 2103.00020)."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def load_scorer(name: str, device: torch.device | str = "cpu") -> Scorer:
 
 
 @dataclass(frozen=True)
-class ZeroShotSeen:
+class ZeroShotJudgement:
     """What was seen in one batch: by head, class names (or ``"cannot tell"``); and the image embeddings, ``(N, d)``."""
 
     heads: Mapping[str, list[str]]
@@ -56,7 +56,7 @@ class ZeroShotSeen:
 
 
 class ZeroShot:
-    """Looks at pictures by a CLIP model: of a head's words, the one that fits best.
+    """Looks at images by a CLIP model: of a head's words, the one that fits best.
 
     Args:
         scorer: the towers, with ``image_features`` and ``text_features``.
@@ -81,22 +81,22 @@ class ZeroShot:
         found: Tensor = self._scorer.image_features(images).float().cpu()
         return found
 
-    def __call__(self, images: Tensor) -> ZeroShotSeen:
+    def __call__(self, images: Tensor) -> ZeroShotJudgement:
         """Look at images ``(N, 3, H, W)`` in [0, 1]."""
         features, seen = self.features(images), {}
         for head, texts in self._texts.items():
             sure, index = (100 * features @ texts.float().cpu().T).softmax(-1).max(-1)
             pairs = zip(sure.tolist(), index.tolist(), strict=True)
             seen[head] = [self.classes[head][i] if p >= self.thresholds[head] else CANNOT_TELL for p, i in pairs]
-        return ZeroShotSeen(seen, features)
+        return ZeroShotJudgement(seen, features)
 
 
-def shares(scorer: Scorer, images: Tensor, words: Sequence[str], template: str = TEMPLATE) -> Tensor:
+def class_frequencies(scorer: Scorer, images: Tensor, words: Sequence[str], template: str = TEMPLATE) -> Tensor:
     """How often each of the words is the one that fits best: ``(n,)``, with the sum 1.
 
     Args:
         scorer: images ``(N, 3, H, W)`` in [0, 1] and a text for each to scores ``(N,)``.
-        images: the pictures.
+        images: the images.
         words: the classes.
         template: a sentence around a word.
     """

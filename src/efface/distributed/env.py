@@ -12,19 +12,19 @@ _LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _alone = False
 
 
-def size() -> int:
+def world_size() -> int:
     """How many processes work together; 1 without a launcher, and while `alone`."""
     return 1 if _alone else _number("WORLD_SIZE", 1)
 
 
 def rank() -> int:
     """Which of them this one is, from 0 on."""
-    return _number("RANK", 0) if size() > 1 else 0
+    return _number("RANK", 0) if world_size() > 1 else 0
 
 
 def local_rank() -> int:
     """Which of those on this machine this one is."""
-    return _number("LOCAL_RANK", rank()) if size() > 1 else 0
+    return _number("LOCAL_RANK", rank()) if world_size() > 1 else 0
 
 
 def is_main() -> bool:
@@ -33,7 +33,7 @@ def is_main() -> bool:
 
 
 @contextmanager
-def alone() -> Iterator[None]:
+def single_process() -> Iterator[None]:
     """For the body, this process does on its own what it would share out otherwise."""
     global _alone
     before, _alone = _alone, True

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from efface.core.edits import Edit
 from efface.core.erasure import Erasure
-from efface.core.errors import EffaceError, UnknownName
+from efface.core.errors import EffaceError, UnknownNameError
 from efface.core.tensors import TensorBlob, TensorFile
 
 FORMS = {
@@ -63,7 +63,7 @@ def check_form(erasure: Erasure, form: str, rank: int | None = None) -> None:
         EffaceError: an edit that the form cannot hold, or a rank where none is asked for.
     """
     if form not in FORMS:
-        raise UnknownName("export form", form, FORMS)
+        raise UnknownNameError("export form", form, FORMS)
     if any(edit.op == "guidance" for edit in erasure.edits):
         raise EffaceError(
             "a guidance edit acts while sampling and is in no weight: it cannot be exported, only applied by efface"

@@ -14,7 +14,7 @@ from efface.models.tensor_names import canonical_paths, resolve
 from efface.ops.tensor_conversion import to_torch
 
 from .formats import WHOLE
-from .weight_fusion import Base, Piped, edited
+from .weight_fusion import BaseComparison, PipelineModel, fused_state
 
 _TEXT_LAYERS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 
@@ -38,10 +38,12 @@ class Factors:
     residual: float | None = None
 
 
-Step = Callable[[int, int], None]
+Progress = Callable[[int, int], None]
 
 
-def factors_of(model: Piped, erasure: Erasure, rank: int | None, force: bool, step: Step) -> tuple[list[Factors], Base]:
+def lora_factors(
+    model: PipelineModel, erasure: Erasure, rank: int | None, force: bool, step: Progress
+) -> tuple[list[Factors], BaseComparison]:
     """The LoRA of an erasure, layer by layer, and how the base compares.
 
     Args:
@@ -58,13 +60,13 @@ def factors_of(model: Piped, erasure: Erasure, rank: int | None, force: bool, st
     replaced = {key for key, ops in targets.items() if "replace" in ops}
     before = {key: _parameter(model, *key).detach().to("cpu", copy=True) for key in replaced}
     found = []
-    with edited(model, erasure, force) as base:
+    with fused_state(model, erasure, force) as base:
         for i, (component, name) in enumerate(targets):
             step(i, len(targets))
             weight = _parameter(model, component, name)
             if (component, name) in replaced:
                 delta = weight.detach().cpu().double() - before[component, name].double()
-                down, up, residual = truncated(delta.flatten(1), rank or 1)
+                down, up, residual = truncate_rank(delta.flatten(1), rank or 1)
             else:
                 (down, up), residual = _exact(model, erasure, component, name), None
             found.append(_shaped(component, name.removesuffix(".weight"), down, up, weight, residual))
@@ -72,7 +74,7 @@ def factors_of(model: Piped, erasure: Erasure, rank: int | None, force: bool, st
     return found, base
 
 
-def truncated(delta: Tensor, rank: int) -> tuple[Tensor, Tensor, float]:
+def truncate_rank(delta: Tensor, rank: int) -> tuple[Tensor, Tensor, float]:
     """The best factors of a rank (Eckart and Young 1936) of ``(o, i)`` in float64, and the relative norm of what they leave out."""
     u, s, v = torch.linalg.svd(delta, full_matrices=False)
     root, energy = s[:rank].sqrt(), s.square()
@@ -80,7 +82,7 @@ def truncated(delta: Tensor, rank: int) -> tuple[Tensor, Tensor, float]:
     return root[:, None] * v[:rank], u[:, :rank] * root, float(left_out)
 
 
-def _targets(model: Piped, erasure: Erasure) -> dict[tuple[str, str], set[str]]:
+def _targets(model: PipelineModel, erasure: Erasure) -> dict[tuple[str, str], set[str]]:
     """Component and canonical name of every weight that is edited, with the ops that do."""
     found: dict[tuple[str, str], set[str]] = {}
     for edit in erasure.edits:
@@ -105,12 +107,12 @@ def _check_place(module: nn.Module, component: str, name: str, paths: Mapping[st
         raise EffaceError(f"the erasure edits {name} of {component}, which loaders of LoRAs have no place for: {WHOLE}")
 
 
-def _parameter(model: Piped, component: str, name: str) -> nn.Parameter:
+def _parameter(model: PipelineModel, component: str, name: str) -> nn.Parameter:
     module = model.components[component]
     return module.get_parameter(canonical_paths(module)[name])
 
 
-def _exact(model: Piped, erasure: Erasure, component: str, name: str) -> tuple[Tensor, Tensor]:
+def _exact(model: PipelineModel, erasure: Erasure, component: str, name: str) -> tuple[Tensor, Tensor]:
     """The factors of all low-rank edits of a weight, one below the other, with their scales in ``up``."""
     paths, downs, ups = canonical_paths(model.components[component]), [], []
     for edit in erasure.edits:

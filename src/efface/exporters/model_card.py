@@ -22,7 +22,7 @@ _LOADED = {
 }
 
 
-def card(
+def render_model_card(
     exported: Exported,
     erasure: Erasure,
     evidence: Path | None,
@@ -62,7 +62,7 @@ def card(
     ]
     lines += [f"- run: {spec.hash}", *([f"- {exported.loss}"] if exported.loss else [])]
     lines += ["- the erasure's manifest with every setting: `efface_export.json`", "", "## Measured", ""]
-    lines += (measured(evidence) if evidence else []) or ["Nothing: there was no evaluation with the erasure."]
+    lines += (measured_section(evidence) if evidence else []) or ["Nothing: there was no evaluation with the erasure."]
     lines += [
         "",
         "## Use",
@@ -87,7 +87,7 @@ Whoever holds the base model can undo the erasure. An erasure lowers how often a
 prompts that were tried, and nothing is proved for others."""
 
 
-def measured(folder: Path) -> list[str]:
+def measured_section(folder: Path) -> list[str]:
     """One line for every evaluation and attack in an erasure's evidence.
 
     Raises:
@@ -95,9 +95,9 @@ def measured(folder: Path) -> list[str]:
     """
     lines = []
     for path in sorted((folder / EVIDENCE).glob("*/result.json")):
-        lines.append(f"- {path.parent.name}: {Result.load(path).one_line()}")
+        lines.append(f"- {path.parent.name}: {Result.load(path).summary()}")
     for path in sorted((folder / EVIDENCE / "attacks").glob("*/result.json")):
-        said = "; ".join(score.text() for score in Result.load(path).scores)
+        said = "; ".join(score.summary() for score in Result.load(path).scores)
         lines.append(f"- attack {path.parent.name}: {said}")
     return lines
 

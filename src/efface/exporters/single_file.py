@@ -25,7 +25,7 @@ def original_tensors(pipe: Any) -> dict[str, Tensor]:
     return found
 
 
-def said_of(pipe: Any) -> dict[str, str]:
+def metadata_of(pipe: Any) -> dict[str, str]:
     """What the file says of itself: its names do not tell what the denoiser predicts (https://github.com/Stability-AI/ModelSpec)."""
     kinds = {"epsilon": "epsilon", "v_prediction": "v"}
     kind = kinds.get(str(pipe.scheduler.config.get("prediction_type", "epsilon")))

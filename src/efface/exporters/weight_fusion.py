@@ -13,19 +13,19 @@ from torch import Tensor
 from efface.core.edits import Edit
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
-from efface.models.editable import Editable
-from efface.ops.editing.apply import applied, applied_to, check_base
+from efface.models.editable import EditableModel
+from efface.ops.editing.apply import active_erasures, applied, check_base
 from efface.ops.tensor_conversion import to_torch
 
 
-class Piped(Editable, Protocol):
+class PipelineModel(EditableModel, Protocol):
     """A model that holds a diffusers pipeline, whose components are the model's own."""
 
     pipe: Any
 
 
 @dataclass(frozen=True)
-class Base:
+class BaseComparison:
     """How the base compares with the one that the erasure was made for (see `efface.ops.editing.apply.Applied`)."""
 
     distances: Mapping[str, float | None]
@@ -38,28 +38,28 @@ def edited_components(erasure: Erasure) -> tuple[str, ...]:
 
 
 @contextmanager
-def edited(model: Piped, erasure: Erasure, force: bool = False) -> Iterator[Base]:
+def fused_state(model: PipelineModel, erasure: Erasure, force: bool = False) -> Iterator[BaseComparison]:
     """Puts every edit into the model's weights for the body of a ``with``, and restores every byte after it.
 
     Raises:
         BaseMismatch: the model is not the base that the erasure was made for, and it is not forced.
         EffaceError: another erasure is on the model, or a state edit that no weight can take up.
     """
-    if applied_to(model):
+    if active_erasures(model):
         raise EffaceError(f"an erasure is on {model.name} already: remove it first, or export from a model of its own")
     states = [edit for edit in erasure.edits if edit.op == "state"]
     rest = tuple(edit for edit in erasure.edits if edit.op != "state")
     matrix = _product(model, erasure, states)
     if rest:
         with applied(model, replace(erasure, edits=rest, folder=None), force=force) as record, _fused(model, matrix):
-            yield Base(record.distances, record.forced)
+            yield BaseComparison(record.distances, record.forced)
         return
     distances, other = check_base(model, erasure, force=force)
     with _fused(model, matrix):
-        yield Base(distances, bool(other))
+        yield BaseComparison(distances, bool(other))
 
 
-def _product(model: Piped, erasure: Erasure, states: list[Edit]) -> Tensor | None:
+def _product(model: PipelineModel, erasure: Erasure, states: list[Edit]) -> Tensor | None:
     """M_n ... M_1 of the state edits in float64, ``(D, D)``; None for none."""
     if not states:
         return None
@@ -85,12 +85,12 @@ def _product(model: Piped, erasure: Erasure, states: list[Edit]) -> Tensor | Non
 
 
 @contextmanager
-def _fused(model: Piped, matrix: Tensor | None) -> Iterator[None]:
+def _fused(model: PipelineModel, matrix: Tensor | None) -> Iterator[None]:
     """Keys and values of states H M^T: W (M h) = (W M) h, so that W M stands in for W."""
     if matrix is None:
         yield
         return
-    readers = list(model.sites("cross_kv").parameters.values())
+    readers = list(model.parameter_group("cross_kv").parameters.values())
     before = [weight.detach().clone() for weight in readers]
     try:
         for weight in readers:

@@ -10,21 +10,21 @@ from typing import Any
 
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
-from efface.core.io import atomic_folder, curable, sha256_file
+from efface.core.io import atomic_folder, sha256_file, user_file_errors
 from efface.core.manifest import read_manifest
-from efface.core.serialization import json_bytes, plain
-from efface.core.spec import installed
+from efface.core.serialization import json_bytes, to_jsonable
+from efface.core.spec import package_versions
 from efface.core.tensors import write_tensors
-from efface.models.pipeline import quiet
+from efface.models.pipeline import silence_libraries
 from efface.ops.tensor_conversion import to_blob
 from efface.ops.training.progress import Progress, Silent
 
 from .formats import EXPORT, LORA, Exported, check_form
-from .lora import factors_of
+from .lora import lora_factors
 from .lora_formats import kohya_tensors, peft_tensors
-from .model_card import card
-from .single_file import original_tensors, said_of
-from .weight_fusion import Base, Piped, edited, edited_components
+from .model_card import render_model_card
+from .single_file import metadata_of, original_tensors
+from .weight_fusion import BaseComparison, PipelineModel, edited_components, fused_state
 
 SCHEMA = 1
 PEFT_FILE = "pytorch_lora_weights.safetensors"
@@ -32,7 +32,7 @@ PEFT_FILE = "pytorch_lora_weights.safetensors"
 
 
 def export(
-    model: Piped, erasure: Erasure, out: Path, form: str, *, rank: int | None = None, force: bool = False, overwrite: bool = False,
+    model: PipelineModel, erasure: Erasure, out: Path, form: str, *, rank: int | None = None, force: bool = False, overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Exported:  # fmt: skip
     """Writes an erasure in a form, with a model card and the erasure's manifest.
@@ -54,31 +54,35 @@ def export(
     check_form(erasure, form, rank)
     if overwrite and out.is_dir() and any(out.iterdir()) and not (out / EXPORT).is_file():
         raise EffaceError(f"{out} is not an export, so that it is not replaced: choose another folder")
-    with atomic_folder(out, replace=overwrite) as new, _shown(progress or Silent(), form) as step, curable(out):
+    with (
+        atomic_folder(out, replace=overwrite) as new,
+        _shown(progress or Silent(), form) as step,
+        user_file_errors(out),
+    ):
         base, residuals = _write(model, erasure, new, form, rank, force, step)
         written = sorted(path for path in new.rglob("*") if path.is_file())
         files = {path.relative_to(new).as_posix(): path.stat().st_size for path in written}
         hashes = {name: sha256_file(new / name) for name in files}
         done = Exported(out, form, files, base.distances, base.forced, residuals)
-        text = card(done, erasure, erasure.folder, type(model.pipe).__name__, _classes(model, erasure))
+        text = render_model_card(done, erasure, erasure.folder, type(model.pipe).__name__, _classes(model, erasure))
         (new / "README.md").write_text(text, encoding="utf-8")
-        (new / EXPORT).write_bytes(json_bytes(plain(_manifest(done, erasure, hashes))))
+        (new / EXPORT).write_bytes(json_bytes(to_jsonable(_manifest(done, erasure, hashes))))
         more = {name: (new / name).stat().st_size for name in ("README.md", EXPORT)}
     return replace(done, files={**files, **more})
 
 
 def _write(
-    model: Piped,
+    model: PipelineModel,
     erasure: Erasure,
     new: Path,
     form: str,
     rank: int | None,
     force: bool,
     step: Callable[[int, int], None],
-) -> tuple[Base, dict[str, float]]:
+) -> tuple[BaseComparison, dict[str, float]]:
     """Writes the weights; returns how the base compares and what a LoRA leaves out."""
     if form in LORA:
-        factors, base = factors_of(model, erasure, rank, force, step)
+        factors, base = lora_factors(model, erasure, rank, force, step)
         named = (
             peft_tensors(factors) if form == "peft" else kohya_tensors(factors, "text_encoder_2" in model.components)
         )
@@ -87,7 +91,7 @@ def _write(
         write_tensors(new / name, {key: to_blob(tensor) for key, tensor in named.items()}, meta)
         return base, {f"{f.component}.{f.layer}": f.residual for f in factors if f.residual is not None}
     step(0, 1)
-    with edited(model, erasure, force) as base, quiet():
+    with fused_state(model, erasure, force) as base, silence_libraries():
         if form == "diffusers":
             model.pipe.save_pretrained(new)
         elif form == "component":
@@ -96,7 +100,7 @@ def _write(
                 saved.save_pretrained(new / name)
         else:
             tensors = {key: to_blob(tensor, copy=False) for key, tensor in original_tensors(model.pipe).items()}
-            write_tensors(new / f"{erasure.spec.folder_name}.safetensors", tensors, said_of(model.pipe))
+            write_tensors(new / f"{erasure.spec.folder_name}.safetensors", tensors, metadata_of(model.pipe))
     step(1, 1)
     return base, {}
 
@@ -120,7 +124,7 @@ def _shown(progress: Progress, form: str) -> Iterator[Callable[[int, int], None]
             progress.stop()
 
 
-def _classes(model: Piped, erasure: Erasure) -> tuple[tuple[str, str, str], ...]:
+def _classes(model: PipelineModel, erasure: Erasure) -> tuple[tuple[str, str, str], ...]:
     rows = [(name, type(model.components[name])) for name in edited_components(erasure)]
     return tuple((name, cls.__module__.partition(".")[0], cls.__name__) for name, cls in rows)
 
@@ -135,7 +139,7 @@ def _metadata(erasure: Erasure, rank: int) -> dict[str, str]:
 def _manifest(done: Exported, erasure: Erasure, hashes: dict[str, str]) -> dict[str, Any]:
     own = read_manifest(erasure.folder) if erasure.folder else {**erasure.spec.to_dict(), "run": erasure.spec.hash}
     return {
-        "schema": SCHEMA, "form": done.form, "versions": installed(("efface", "torch", "diffusers", "transformers", "peft")),
+        "schema": SCHEMA, "form": done.form, "versions": package_versions(("efface", "torch", "diffusers", "transformers", "peft")),
         "base": {"distances": done.distances, "forced": done.forced}, "residuals": done.residuals,
         "files": {name: {"bytes": done.files[name], "sha256": digest} for name, digest in hashes.items()}, "erasure": own,
     }  # fmt: skip

@@ -22,22 +22,22 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from efface.core.concept import SLOT, Concept
+from efface.core.concept import PLACEHOLDER, Concept
 from efface.core.erasure import Erasure
-from efface.core.errors import UnknownName
-from efface.core.method_card import Card
-from efface.core.subsample import spread
-from efface.models.editable import Editable
-from efface.ops.retention.relation_graph import Retained
-from efface.ops.text.concept_prompts import TARGETS, Runs, Sentences
+from efface.core.errors import UnknownNameError
+from efface.core.method_card import MethodCard
+from efface.core.subsample import evenly_spaced
+from efface.models.editable import EditableModel
+from efface.ops.retention.relation_graph import RetainSet
+from efface.ops.text.concept_prompts import TARGETS, ConceptPrompts, TrajectoryConfig
 from efface.ops.text.soft_prompts import embedding_table
-from efface.ops.text.templates import fitting, library
+from efface.ops.text.templates import template_library, templates_for_kind
 from efface.ops.training.chunked_loss import prediction_error
 from efface.ops.training.run import Run
 from efface.ops.training.student import Student
-from efface.ops.training.trajectory_pool import Batch
+from efface.ops.training.trajectory_pool import TrajectoryBatch
 
-CARD = Card(
+CARD = MethodCard(
     name="advunlearn",
     title="AdvUnlearn",
     paper="Zhang, Chen, Jia, Zhang, Fan, Liu, Hong, Ding, Liu: Defensive Unlearning with Adversarial Training, NeurIPS 2024",
@@ -57,83 +57,103 @@ CARD = Card(
 class Config:
     """AdvUnlearn's hyper-parameters; the defaults are the published ones."""
 
-    sites: str = field(
+    target_modules: str = field(
         default="text_all", metadata={"help": "what is trained of the text encoder: text_all, text_layers:0, text_mlp"}
     )
     steps: int = field(default=1000, metadata={"help": "training steps, the warm-up's included"})
-    warmup: int = field(default=200, metadata={"help": "first steps, without an attack"})
-    lr: float = field(default=1e-5, metadata={"help": "Adam's learning rate"})
-    batch: int = field(default=1, metadata={"help": "sentences a step"})
-    eta: float = field(default=1.0, metadata={"help": "strength of the negative guidance"})
+    warmup_steps: int = field(default=200, metadata={"help": "first steps, without an attack"})
+    learning_rate: float = field(default=1e-5, metadata={"help": "Adam's learning rate"})
+    batch_size: int = field(default=1, metadata={"help": "sentences a step"})
+    negative_guidance: float = field(default=1.0, metadata={"help": "strength of the negative guidance"})
     target: str = field(
-        default="prompt", metadata={"help": "what is learned for a sentence: concept, prompt, rest or without"}
+        default="neg_prompt",
+        metadata={"help": "Target prediction of a prompt: neg_concept, neg_prompt, neg_keep_context, concept_free."},
     )
     attack_steps: int = field(default=30, metadata={"help": "steps of an attack"})
-    attack_lr: float = field(default=1e-3, metadata={"help": "of the attack's Adam"})
-    tokens: int = field(default=1, metadata={"help": "adversarial tokens in front of the prompt"})
-    retain: float = field(default=0.3, metadata={"help": "weight of the retain set"})
-    retain_batch: int = field(default=5, metadata={"help": "retained prompts a step"})
-    templates: int = field(
+    attack_learning_rate: float = field(default=1e-3, metadata={"help": "of the attack's Adam"})
+    num_adversarial_tokens: int = field(default=1, metadata={"help": "adversarial tokens in front of the prompt"})
+    retain_weight: float = field(default=0.3, metadata={"help": "weight of the retain set"})
+    retain_batch_size: int = field(default=5, metadata={"help": "retained prompts a step"})
+    num_templates: int = field(
         default=0, metadata={"help": "sentences of the template library; 0: the concept's own templates"}
     )
-    guidance: float = field(default=3.0, metadata={"help": "guidance scale of the pooled runs"})
-    sampler_steps: int = field(default=50, metadata={"help": "DDIM steps of a run"})
-    runs: int = field(default=4, metadata={"help": "pooled runs for each prompt"})
+    guidance_scale: float = field(default=3.0, metadata={"help": "guidance scale of the pooled runs"})
+    num_inference_steps: int = field(default=50, metadata={"help": "DDIM steps of a run"})
+    trajectories_per_prompt: int = field(default=4, metadata={"help": "pooled runs for each prompt"})
 
 
 PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
     "pocket": {
-        "lr": 2e-4, "steps": 120, "warmup": 40, "batch": 8, "attack_steps": 10, "attack_lr": 0.01, "retain": 1.0, "templates": 24,
-        "sampler_steps": 20, "runs": 1, "eta": 2.0, "target": "rest",
+        "learning_rate": 2e-4, "steps": 120, "warmup_steps": 40, "batch_size": 8, "attack_steps": 10, "attack_learning_rate": 0.01, "retain_weight": 1.0, "num_templates": 24,
+        "num_inference_steps": 20, "trajectories_per_prompt": 1, "negative_guidance": 2.0, "target": "neg_keep_context",
     },
 }  # fmt: skip
 
 
-def advunlearn(model: Editable, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
+def advunlearn(model: EditableModel, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
     """Erase ``concepts`` from the text encoder under attack; each has its own adversarial tokens at every step."""
     if config.target not in TARGETS:
-        raise UnknownName("target", config.target, TARGETS)
-    runs = Runs(config.runs, config.sampler_steps, config.guidance)
-    targets = [sentences(model, concept, config, runs, run) for concept in concepts]
-    retained = Retained.of(model, concepts, runs, empty=False, seed=run.seed_for("retained"))
-    student, width = Student(model, config.sites), embedding_table(model).shape[1]
-    optimiser = torch.optim.Adam(student.parameters(), lr=config.lr)
+        raise UnknownNameError("target", config.target, TARGETS)
+    runs = TrajectoryConfig(config.trajectories_per_prompt, config.num_inference_steps, config.guidance_scale)
+    targets = [erase_sentences(model, concept, config, runs, run) for concept in concepts]
+    retained = RetainSet.of(model, concepts, runs, empty=False, seed=run.seed_for("retained"))
+    student, width = Student(model, config.target_modules), embedding_table(model).shape[1]
+    optimiser = torch.optim.Adam(student.parameters(), lr=config.learning_rate)
     for step in run.steps(config.steps, student.masters, optimiser):
         erase: Tensor = torch.zeros((), device=model.device)
         for sentence in targets:
-            batch, soft = sentence.pool.draw(config.batch, run.generator("erase")), None
-            if step.index >= config.warmup:
-                soft = attack(model, student, sentence, batch, config, run, width)
-            target = sentence.target(model, batch, None, config.target, config.eta)
+            batch, soft = sentence.pool.sample(config.batch_size, run.generator("erase")), None
+            if step.index >= config.warmup_steps:
+                soft = search_prefix(model, student, sentence, batch, config, run, width)
+            target = sentence.target(model, batch, None, config.target, config.negative_guidance)
             cond = student.encode(sentence.frames[batch.prompt].tokens, soft=soft)
             erase = erase + prediction_error(student, batch.z, batch.t, cond, target) / len(targets)
         now = student.encode(retained.tokens)
-        some = torch.randperm(len(now.states), generator=run.generator("retain"))[: config.retain_batch]
-        kept = retained.drift(student, now, some, run.generator("retain"))
-        step.minimise(erase + config.retain * kept, {"erase": erase.detach(), "retain": kept.detach()})
+        some = torch.randperm(len(now.states), generator=run.generator("retain"))[: config.retain_batch_size]
+        kept = retained.prediction_loss(student, now, some, run.generator("retain"))
+        step.optimize(erase + config.retain_weight * kept, {"erase": erase.detach(), "retain": kept.detach()})
     edits, tensors = student.replace_edits()
     return run.erasure(edits, tensors)
 
 
-def sentences(model: Editable, concept: Concept, config: Config, runs: Runs, run: Run) -> Sentences:
+def erase_sentences(
+    model: EditableModel, concept: Concept, config: Config, runs: TrajectoryConfig, run: Run
+) -> ConceptPrompts:
     """The concept's words in its own templates, or in the library's."""
     chosen = concept.templates
-    if config.templates:
-        chosen = tuple(spread([t for t in fitting(library(concept.kind), concept.kind) if t != SLOT], config.templates))
-    return Sentences.of(model, concept.words, chosen, runs, run.seed_for("pool", concept.name))
+    if config.num_templates:
+        chosen = tuple(
+            evenly_spaced(
+                [t for t in templates_for_kind(template_library(concept.kind), concept.kind) if t != PLACEHOLDER],
+                config.num_templates,
+            )
+        )
+    return ConceptPrompts.of(model, concept.words, chosen, runs, run.seed_for("pool", concept.name))
 
 
-def attack(
-    model: Editable, student: Student, sentence: Sentences, batch: Batch, config: Config, run: Run, width: int
+def search_prefix(
+    model: EditableModel,
+    student: Student,
+    sentence: ConceptPrompts,
+    batch: TrajectoryBatch,
+    config: Config,
+    run: Run,
+    width: int,
 ) -> Tensor:
     """Tokens ``(B, k, D)`` in front of the prompts with which the student still predicts what the original does for them."""
-    tokens, encode, table = sentence.frames[batch.prompt].tokens, student.frozen(), embedding_table(model).float()
-    first = torch.randint(len(table), (config.batch, config.tokens), generator=run.generator("attack"))
+    tokens, encode, table = (
+        sentence.frames[batch.prompt].tokens,
+        student.frozen_encoder(),
+        embedding_table(model).float(),
+    )
+    first = torch.randint(
+        len(table), (config.batch_size, config.num_adversarial_tokens), generator=run.generator("attack")
+    )
     soft = table[first.to(table.device)].clone().requires_grad_(True)
-    optimiser = torch.optim.Adam([soft], lr=config.attack_lr)
+    optimiser = torch.optim.Adam([soft], lr=config.attack_learning_rate)
     for _ in range(config.attack_steps):
-        state = sentence.pool.draw_each(batch.prompt.tolist(), run.generator("attack"))
+        state = sentence.pool.sample_each(batch.prompt.tolist(), run.generator("attack"))
         predicted = model.predict(state.z, state.t, encode(tokens, soft=soft)).value
         losses = (predicted - state.conditional).square().mean((1, 2, 3))
         (soft.grad,) = torch.autograd.grad(losses.sum(), soft)

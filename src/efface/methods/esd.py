@@ -30,18 +30,18 @@ import torch
 
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
-from efface.core.method_card import Card
-from efface.models.editable import Editable
-from efface.ops.retention.relation_graph import Retained
+from efface.core.method_card import MethodCard
+from efface.models.editable import EditableModel
+from efface.ops.retention.relation_graph import RetainSet
 from efface.ops.targets import neg_guidance
-from efface.ops.text.concept_prompts import Runs
-from efface.ops.text.templates import library, prompts_of
+from efface.ops.text.concept_prompts import TrajectoryConfig
+from efface.ops.text.templates import concept_templates, template_library
 from efface.ops.training.run import Run
-from efface.ops.training.schedule import learning_rate
+from efface.ops.training.schedule import set_learning_rate
 from efface.ops.training.student import Student
 from efface.ops.training.trajectory_pool import TrajectoryPool
 
-CARD = Card(
+CARD = MethodCard(
     name="esd",
     title="ESD",
     paper="Gandikota, Materzynska, Fiotto-Kaufman, Bau: Erasing Concepts from Diffusion Models, ICCV 2023",
@@ -61,113 +61,125 @@ CARD = Card(
 class Config:
     """ESD's hyper-parameters; the defaults are the paper's."""
 
-    sites: str = field(
+    target_modules: str = field(
         default="cross_all", metadata={"help": "what is trained: cross_all, cross_kv, non_cross, unet_linear, text_all"}
     )
     steps: int = field(default=1000, metadata={"help": "training steps", "range": "200 to 1000"})
-    lr: float = field(default=1e-5, metadata={"help": "Adam's learning rate", "range": "1e-6 to 1e-3"})
-    eta: float = field(default=1.0, metadata={"help": "strength of the negative guidance", "range": "0.5 to 3"})
-    batch: int = field(default=1, metadata={"help": "states a step"})
-    guidance: float = field(default=3.0, metadata={"help": "guidance scale of the runs that give the states"})
-    sampler_steps: int = field(default=50, metadata={"help": "DDIM steps of a run"})
-    runs: int = field(default=8, metadata={"help": "pooled runs for each prompt"})
+    learning_rate: float = field(default=1e-5, metadata={"help": "Adam's learning rate", "range": "1e-6 to 1e-3"})
+    negative_guidance: float = field(
+        default=1.0, metadata={"help": "strength of the negative guidance", "range": "0.5 to 3"}
+    )
+    batch_size: int = field(default=1, metadata={"help": "states a step"})
+    guidance_scale: float = field(default=3.0, metadata={"help": "guidance scale of the runs that give the states"})
+    num_inference_steps: int = field(default=50, metadata={"help": "DDIM steps of a run"})
+    trajectories_per_prompt: int = field(default=8, metadata={"help": "pooled runs for each prompt"})
     erase_from: bool = field(
         default=False, metadata={"help": "keep the rest of the prompt: base e(f), direction of the name c alone"}
     )
-    templates: int = field(
+    num_templates: int = field(
         default=0,
         metadata={
             "help": "sentences of the template library to erase the concept in; 0: only its own prompts",
             "range": "0 to 66",
         },
     )
-    retain: float = field(
+    retain_weight: float = field(
         default=0.0,
         metadata={"help": "weight of the retain prompts' predictions, which must stay; 0: none, as published"},
     )
     schedule: str = field(default="constant", metadata={"help": "of the learning rate: constant or cosine"})
-    resample: int = field(
+    refresh_every: int = field(
         default=0, metadata={"help": "every so many steps one run is drawn anew by the student; 0: frozen original"}
     )
 
 
 PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
-    "released": {"lr": 5e-5, "steps": 200},
+    "released": {"learning_rate": 5e-5, "steps": 200},
     "pocket": {
-        "sites": "attn_all",
-        "lr": 4e-4,
+        "target_modules": "attn_all",
+        "learning_rate": 4e-4,
         "schedule": "cosine",
         "steps": 500,
-        "batch": 8,
-        "sampler_steps": 20,
-        "runs": 1,
-        "eta": 3.0,
+        "batch_size": 8,
+        "num_inference_steps": 20,
+        "trajectories_per_prompt": 1,
+        "negative_guidance": 3.0,
         "erase_from": True,
-        "templates": 66,
-        "retain": 20.0,
+        "num_templates": 66,
+        "retain_weight": 20.0,
     },
 }
 
 
-def esd(model: Editable, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
+def esd(model: EditableModel, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
     """Erase ``concepts`` by negative guidance; several share the steps evenly."""
-    prompts, names = erased_in(concepts, config.templates)
+    prompts, names = erase_prompts(concepts, config.num_templates)
     pool = TrajectoryPool(
         model,
         prompts,
-        runs=config.runs,
-        steps=config.sampler_steps,
-        guidance=config.guidance,
+        runs=config.trajectories_per_prompt,
+        steps=config.num_inference_steps,
+        guidance=config.guidance_scale,
         seed=run.seed_for("pool"),
     )
     with torch.no_grad():
         named = model.encode(names)
-    student = Student(model, config.sites)
+    student = Student(model, config.target_modules)
     retained = (
-        Retained.of(
-            model, concepts, Runs(1, config.sampler_steps, config.guidance), empty=False, seed=run.seed_for("retained")
+        RetainSet.of(
+            model,
+            concepts,
+            TrajectoryConfig(1, config.num_inference_steps, config.guidance_scale),
+            empty=False,
+            seed=run.seed_for("retained"),
         )
-        if config.retain
+        if config.retain_weight
         else None
     )
-    optimiser = torch.optim.Adam(student.parameters(), lr=config.lr)
-    for step in run.steps(config.steps, student.masters, optimiser, extra={"pool": pool} if config.resample else None):
-        learning_rate(optimiser, config.lr, config.schedule, step.index, config.steps)
-        if config.resample and step.index and step.index % config.resample == 0:
+    optimiser = torch.optim.Adam(student.parameters(), lr=config.learning_rate)
+    for step in run.steps(
+        config.steps, student.masters, optimiser, extra={"pool": pool} if config.refresh_every else None
+    ):
+        set_learning_rate(optimiser, config.learning_rate, config.schedule, step.index, config.steps)
+        if config.refresh_every and step.index and step.index % config.refresh_every == 0:
             pool.refresh(1, params=None if student.trains_text else student.params())
-        batch = pool.draw(config.batch, run.generator("batch"))
+        batch = pool.sample(config.batch_size, run.generator("batch"))
         e_f, e_0 = batch.conditional, batch.unconditional
         if config.erase_from:
             with torch.no_grad():
                 target = neg_guidance(
-                    e_f, model.predict(batch.z, batch.t, named[batch.prompt]).value, e_0, config.eta + 1
+                    e_f, model.predict(batch.z, batch.t, named[batch.prompt]).value, e_0, config.negative_guidance + 1
                 )
         else:
-            target = neg_guidance(e_0, e_f, e_0, config.eta)
+            target = neg_guidance(e_0, e_f, e_0, config.negative_guidance)
         cond = student.encode(prompts)[batch.prompt] if student.trains_text else batch.cond
         loss = (student.predict(batch.z, batch.t, cond).value - target).square().mean()
         parts = {"erase": loss.detach()}
         if retained is not None:
             now = student.encode(retained.tokens) if student.trains_text else retained.original
-            some = torch.randint(len(now.states), (config.batch,), generator=run.generator("retain"))
-            kept = retained.drift(student, now, some, run.generator("retain"))
-            loss, parts = loss + config.retain * kept, {**parts, "retain": kept.detach()}
-        step.minimise(loss, parts)
+            some = torch.randint(len(now.states), (config.batch_size,), generator=run.generator("retain"))
+            kept = retained.prediction_loss(student, now, some, run.generator("retain"))
+            loss, parts = loss + config.retain_weight * kept, {**parts, "retain": kept.detach()}
+        step.optimize(loss, parts)
     edits, tensors = student.replace_edits()
     return run.erasure(edits, tensors)
 
 
-def erased_in(concepts: Sequence[Concept], templates: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def erase_prompts(concepts: Sequence[Concept], templates: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The prompts f to erase in, and beside each the concept c alone, as it is written there."""
     rows: dict[str, str] = {}
     for concept in concepts:
-        for prompt in concept.prompts or concept.expand(concept.words):
+        for prompt in concept.prompts or concept.render_prompts(concept.words):
             rows[prompt] = concept.name
         if templates:
             for word in concept.words:
                 rows |= dict.fromkeys(
-                    prompts_of(replace(concept, name=word, synonyms=(), retain=()), library(concept.kind), templates),
+                    concept_templates(
+                        replace(concept, name=word, synonyms=(), retain_prompts=()),
+                        template_library(concept.kind),
+                        templates,
+                    ),
                     word,
                 )
     return tuple(rows), tuple(rows.values())

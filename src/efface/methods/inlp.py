@@ -20,13 +20,13 @@ from dataclasses import dataclass, field
 
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
-from efface.core.method_card import Card
-from efface.models.editable import Editable
+from efface.core.method_card import MethodCard
+from efface.models.editable import EditableModel
 from efface.ops.linear_erasure import InlpEraser
-from efface.ops.text.labelled_states import StateRows, state_edit
+from efface.ops.text.labelled_states import LabelledStates, state_edit
 from efface.ops.training.run import Run
 
-CARD = Card(
+CARD = MethodCard(
     name="inlp",
     title="INLP",
     paper="Ravfogel, Elazar, Gonen, Twiton, Goldberg: Null It Out: Guarding Protected Attributes by Iterative Nullspace Projection, 2020",
@@ -46,22 +46,24 @@ CARD = Card(
 class Config:
     """INLP's settings; the defaults are the paper's for word vectors."""
 
-    places: str = field(
+    positions: str = field(
         default="all", metadata={"help": "whose states are the concept's: all, subject, eos, tail, subject+tail"}
     )
-    templates: int = field(
+    num_templates: int = field(
         default=0, metadata={"help": "sentences of the template library beside the concept's own", "range": "0 to 66"}
     )
-    iterations: int = field(default=21, metadata={"help": "classifiers at most", "range": "1 to 35"})
+    max_classifiers: int = field(default=21, metadata={"help": "classifiers at most", "range": "1 to 35"})
     tolerance: float = field(
         default=0.01, metadata={"help": "accuracy above the most frequent class's at which it ends"}
     )
-    holdout: float = field(default=0.2, metadata={"help": "share of the states that classifiers are judged on"})
+    holdout_fraction: float = field(
+        default=0.2, metadata={"help": "share of the states that classifiers are judged on"}
+    )
     ridge: float = field(default=1e-4, metadata={"help": "weight of the classifiers' penalty"})
-    whiten: float = field(
+    whitening: float = field(
         default=0.0, metadata={"help": "share of I in the whitening; 0: none, as published", "range": "0 to 1"}
     )
-    centre: str = field(
+    offset: str = field(
         default="zero",
         metadata={"help": "the state c that stays: zero, others (mean of other prompts) or mean (of all)"},
     )
@@ -69,19 +71,25 @@ class Config:
 
 PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
-    "pocket": {"places": "subject+tail", "templates": 66, "iterations": 1, "whiten": 0.01, "centre": "others"},
+    "pocket": {
+        "positions": "subject+tail",
+        "num_templates": 66,
+        "max_classifiers": 1,
+        "whitening": 0.01,
+        "offset": "others",
+    },
 }
 
 
-def inlp(model: Editable, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
+def inlp(model: EditableModel, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
     """One state edit for all concepts."""
-    rows = StateRows.of(model, concepts, templates=config.templates, places=config.places)
+    rows = LabelledStates.of(model, concepts, templates=config.num_templates, places=config.positions)
     eraser = InlpEraser(
-        config.iterations,
+        config.max_classifiers,
         tolerance=config.tolerance,
-        holdout=config.holdout,
+        holdout=config.holdout_fraction,
         ridge=config.ridge,
         seed=run.seed_for("holdout"),
     )
-    edit, tensors = state_edit(rows.projection(eraser, config.whiten), rows.centre(config.centre))
+    edit, tensors = state_edit(rows.projection(eraser, config.whitening), rows.offset(config.offset))
     return run.erasure([edit], tensors)

@@ -24,13 +24,13 @@ from dataclasses import dataclass, field
 
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
-from efface.core.method_card import Card
-from efface.models.editable import Editable
+from efface.core.method_card import MethodCard
+from efface.models.editable import EditableModel
 from efface.ops.linear_erasure import LeaceEraser
-from efface.ops.text.labelled_states import StateRows, state_edit
+from efface.ops.text.labelled_states import LabelledStates, state_edit
 from efface.ops.training.run import Run
 
-CARD = Card(
+CARD = MethodCard(
     name="leace",
     title="LEACE",
     paper="Belrose, Schneider-Joseph, Ravfogel, Cotterell, Raff, Biderman: LEACE: Perfect linear concept erasure in closed form, 2023",
@@ -50,10 +50,10 @@ CARD = Card(
 class Config:
     """LEACE's settings; the defaults are the theorem's."""
 
-    places: str = field(
+    positions: str = field(
         default="all", metadata={"help": "whose states are the concept's: all, subject, eos, tail, subject+tail"}
     )
-    templates: int = field(
+    num_templates: int = field(
         default=0, metadata={"help": "sentences of the template library beside the concept's own", "range": "0 to 66"}
     )
     method: str = field(
@@ -62,24 +62,26 @@ class Config:
     shrinkage: float = field(
         default=0.0, metadata={"help": "weight of a multiple of I in S; more reaches further words", "range": "0 to 1"}
     )
-    optimal: bool = field(default=False, metadata={"help": "the optimal linear shrinkage instead"})
-    centre: str = field(
+    optimal_shrinkage: bool = field(default=False, metadata={"help": "the optimal linear shrinkage instead"})
+    offset: str = field(
         default="mean", metadata={"help": "the state c that stays: mean (of all), others (of other prompts) or zero"}
     )
-    tol: float = field(default=1e-9, metadata={"help": "singular values below this share of the largest are none"})
+    tolerance: float = field(
+        default=1e-9, metadata={"help": "singular values below this share of the largest are none"}
+    )
 
 
 PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
-    "released": {"optimal": True},
-    "pocket": {"templates": 66, "shrinkage": 0.01, "centre": "others"},
+    "released": {"optimal_shrinkage": True},
+    "pocket": {"num_templates": 66, "shrinkage": 0.01, "offset": "others"},
 }
 
 
-def leace(model: Editable, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
+def leace(model: EditableModel, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
     """One state edit for all concepts; nothing here is random."""
-    rows = StateRows.of(model, concepts, templates=config.templates, places=config.places)
-    shrinkage = True if config.optimal else config.shrinkage
-    eraser = LeaceEraser(config.method, shrinkage=shrinkage, tol=config.tol)
-    edit, tensors = state_edit(eraser.fit(rows.x, rows.contrasts()).matrix, rows.centre(config.centre))
+    rows = LabelledStates.of(model, concepts, templates=config.num_templates, places=config.positions)
+    shrinkage = True if config.optimal_shrinkage else config.shrinkage
+    eraser = LeaceEraser(config.method, shrinkage=shrinkage, tol=config.tolerance)
+    edit, tensors = state_edit(eraser.fit(rows.x, rows.mean_difference_targets()).matrix, rows.offset(config.offset))
     return run.erasure([edit], tensors)

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from efface.core.concept import Concept
 from efface.core.edits import Edit
 from efface.core.erasure import Erasure
-from efface.core.method_card import Card
-from efface.models.editable import Editable
+from efface.core.method_card import MethodCard
+from efface.models.editable import EditableModel
 from efface.ops.training.run import Run
 
-CARD = Card(
+CARD = MethodCard(
     name="negative_prompt",
     title="Negative prompt",
     paper="Ho, Salimans: Classifier-Free Diffusion Guidance, 2022 (the unconditional prompt replaced by the concept)",
@@ -43,7 +43,7 @@ class Config:
 PRESETS: dict[str, dict[str, object]] = {"paper": {}}
 
 
-def negative_prompt(model: Editable, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
+def negative_prompt(model: EditableModel, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
     """One guidance edit; the prompts of several concepts give the mean of their predictions."""
     prompts = [prompt for concept in concepts for prompt in (concept.prompts or concept.words)]
     return run.erasure([Edit("sampler", "guidance", params={"rule": "negative_prompt", "prompts": prompts})])

@@ -11,7 +11,7 @@ layers, W = W* T, and with the one sum H = sum_l W*_l^T W*_l all of it happens i
 The first erasure is UCE's; ``first`` = False leaves it out. The others pair all tokens of c' with those of the anchor, in order, with a
 ridge of 0.1, and preserve all tokens of the empty prompt with weight 0.1 for each concept, and of the retain prompts. mu is 0.1 for
 nudity and easy objects, 1e-3 for artists and hard objects; 3 epochs for nudity, else 1. The authors choose the epoch by a detector of
-pictures; here their number is a setting.
+images; here their number is a setting.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ import torch
 
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
-from efface.core.method_card import Card
-from efface.models.editable import Editable
+from efface.core.method_card import MethodCard
+from efface.models.editable import EditableModel
 from efface.ops.closed_form import (
-    EmbeddingBank,
-    Kept,
+    EmbeddingCache,
     LowRank,
     Pairs,
+    PreservedStates,
     Problem,
     Statistics,
+    build_pairs,
+    concept_prompts,
     diagnose,
-    edit_of,
-    pairs_of,
-    sentences,
+    to_edit,
 )
 from efface.ops.training.run import Run
 
-CARD = Card(
+CARD = MethodCard(
     name="rece",
     title="RECE",
     paper="Gong, Chen, Wei, Chen, Jiang: Reliable and Efficient Concept Erasure of Text-to-Image Diffusion Models, ECCV 2024",
@@ -62,53 +62,59 @@ class Config:
     epochs: int = field(
         default=3, metadata={"help": "how often what still reaches the concept is erased", "range": "1 to 10"}
     )
-    mu: float = field(default=0.1, metadata={"help": "ridge of the derivation", "range": "1e-4 to 1"})
-    lamb: float = field(
+    derivation_ridge: float = field(default=0.1, metadata={"help": "ridge of the derivation", "range": "1e-4 to 1"})
+    ridge: float = field(
         default=0.1, metadata={"help": "lambda of the epochs, closeness to the matrices before", "range": "0.01 to 10"}
     )
     preserve_scale: float = field(
         default=0.1, metadata={"help": "weight of a preserved state in the epochs, for each concept"}
     )
-    first: bool = field(default=True, metadata={"help": "whether UCE goes first"})
-    first_lamb: float = field(default=0.5, metadata={"help": "lambda of UCE"})
-    first_scale: float = field(default=1.0, metadata={"help": "weight of a preserved state in UCE"})
-    tokens: str = field(default="tail", metadata={"help": "states that UCE pairs: last, tail, eos, all"})
-    templates: int = field(
+    run_uce: bool = field(default=True, metadata={"help": "whether UCE goes first"})
+    uce_ridge: float = field(default=0.5, metadata={"help": "lambda of UCE"})
+    uce_preserve_scale: float = field(default=1.0, metadata={"help": "weight of a preserved state in UCE"})
+    token_positions: str = field(default="tail", metadata={"help": "states that UCE pairs: last, tail, eos, all"})
+    num_templates: int = field(
         default=0, metadata={"help": "sentences of the template library, beside the words alone", "range": "0 to 66"}
     )
-    form: str = field(
+    edit_format: str = field(
         default="low_rank", metadata={"help": "how the edit is kept: low_rank (a LoRA) or filter (of the states)"}
     )
 
 
 PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
-    "artist": {"mu": 1e-3, "epochs": 1},
+    "artist": {"derivation_ridge": 1e-3, "epochs": 1},
     "pocket": {
-        "templates": 66,
-        "first_scale": 3.0,
-        "first_lamb": 50.0,
+        "num_templates": 66,
+        "uce_preserve_scale": 3.0,
+        "uce_ridge": 50.0,
         "preserve_scale": 3.0,
-        "lamb": 200.0,
+        "ridge": 200.0,
         "epochs": 1,
     },
 }
 
 
-def rece(model: Editable, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
+def rece(model: EditableModel, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
     """Erase in closed form, again and again."""
     return solve(model, statistics(model, concepts, config), config, run)
 
 
-def statistics(model: Editable, concepts: Sequence[Concept], config: Config, known: Collection[str] = ()) -> Statistics:
+def statistics(
+    model: EditableModel, concepts: Sequence[Concept], config: Config, known: Collection[str] = ()
+) -> Statistics:
     """For each concept its pairs of UCE and, behind them, those of all tokens; and what must stay, the empty prompt first."""
-    bank = EmbeddingBank.of(model)
-    rows = [sentences(concept, config.templates) for concept in concepts]
+    bank = EmbeddingCache.of(model)
+    rows = [concept_prompts(concept, config.num_templates) for concept in concepts]
     pairs = tuple(
-        Pairs.cat([pairs_of(bank, own, config.tokens).scaled(1.0), _whole(pairs_of(bank, own, "all"))]) for own in rows
+        Pairs.cat([build_pairs(bank, own, config.token_positions).scaled(1.0), _whole(build_pairs(bank, own, "all"))])
+        for own in rows
     )
     return Statistics(
-        pairs, Kept.of(bank, ["", *(prompt for concept in concepts for prompt in concept.retain)], True, known)
+        pairs,
+        PreservedStates.of(
+            bank, ["", *(prompt for concept in concepts for prompt in concept.retain_prompts)], True, known
+        ),
     )
 
 
@@ -117,25 +123,25 @@ def _whole(pairs: Pairs) -> Pairs:
     return replace(pairs, weight=torch.zeros_like(pairs.weight))
 
 
-def solve(model: Editable, found: Statistics, config: Config, run: Run) -> Erasure:
+def solve(model: EditableModel, found: Statistics, config: Config, run: Run) -> Erasure:
     """The erasure from what `statistics` gives."""
-    weights = model.sites("cross_kv").parameters
+    weights = model.parameter_group("cross_kv").parameters
     every = Pairs.cat(found.pairs)
     uce, whole = _chosen(every, every.weight > 0), _chosen(every, every.weight == 0)
     edit = LowRank.zero(len(every.source))
-    if config.first:
-        problem = Problem(uce, found.kept.preserve(config.first_scale), config.first_lamb)
+    if config.run_uce:
+        problem = Problem(uce, found.kept.preserve(config.uce_preserve_scale), config.uce_ridge)
         edit = problem.solve()
         run.record("solve", diagnose(problem, edit, weights).numbers())
     heard = torch.stack([w.detach().double().cpu().T @ w.detach().double().cpu() for w in weights.values()]).sum(0)
     for _ in range(config.epochs):
-        reached = derive(edit.matrix(), heard, whole.source, config.mu)
+        reached = derive(edit.matrix(), heard, whole.source, config.derivation_ridge)
         kept = found.kept.preserve(config.preserve_scale * len(found.pairs))
-        problem = Problem(Pairs(reached, whole.anchor, torch.ones_like(whole.weight), whole.texts), kept, config.lamb)
+        problem = Problem(Pairs(reached, whole.anchor, torch.ones_like(whole.weight), whole.texts), kept, config.ridge)
         step = problem.solve()
-        edit = edit.then(step).compact()
+        edit = edit.compose(step).compact()
         run.record("solve", diagnose(problem, step, weights).numbers())
-    changed, tensors = edit_of(model, edit, "cross_kv", config.form)
+    changed, tensors = to_edit(model, edit, "cross_kv", config.edit_format)
     return run.erasure([changed], {**tensors, **found.tensors()})
 
 

@@ -18,13 +18,13 @@ from dataclasses import dataclass, field
 
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
-from efface.core.method_card import Card
-from efface.models.editable import Editable
+from efface.core.method_card import MethodCard
+from efface.models.editable import EditableModel
 from efface.ops.linear_erasure import RlaceEraser
-from efface.ops.text.labelled_states import StateRows, state_edit
+from efface.ops.text.labelled_states import LabelledStates, state_edit
 from efface.ops.training.run import Run
 
-CARD = Card(
+CARD = MethodCard(
     name="rlace",
     title="R-LACE",
     paper="Ravfogel, Twiton, Goldberg, Cotterell: Linear Adversarial Concept Erasure, ICML 2022",
@@ -44,28 +44,28 @@ CARD = Card(
 class Config:
     """R-LACE's settings; the defaults are the paper's."""
 
-    places: str = field(
+    positions: str = field(
         default="all", metadata={"help": "whose states are the concept's: all, subject, eos, tail, subject+tail"}
     )
-    templates: int = field(
+    num_templates: int = field(
         default=0, metadata={"help": "sentences of the template library beside the concept's own", "range": "0 to 66"}
     )
     rank: int = field(
         default=1, metadata={"help": "dimensions that are taken out for each concept, k", "range": "1 to 100"}
     )
     steps: int = field(default=75_000, metadata={"help": "of the minimax, at most", "range": "500 to 75000"})
-    lr: float = field(default=0.005, metadata={"help": "step of both players"})
-    decay: float = field(default=1e-4, metadata={"help": "weight decay of both players"})
-    batch: int = field(default=128, metadata={"help": "states a step"})
-    check: int = field(default=1000, metadata={"help": "steps between newly fitted classifiers"})
+    learning_rate: float = field(default=0.005, metadata={"help": "step of both players"})
+    weight_decay: float = field(default=1e-4, metadata={"help": "weight decay of both players"})
+    batch_size: int = field(default=128, metadata={"help": "states a step"})
+    check_every: int = field(default=1000, metadata={"help": "steps between newly fitted classifiers"})
     tolerance: float = field(
         default=0.0015, metadata={"help": "distance from the most frequent class's accuracy at which it ends"}
     )
     warm_start: bool = field(default=False, metadata={"help": "start from the directions of the class means"})
-    whiten: float = field(
+    whitening: float = field(
         default=0.0, metadata={"help": "share of I in the whitening; 0: none, as published", "range": "0 to 1"}
     )
-    centre: str = field(
+    offset: str = field(
         default="zero",
         metadata={"help": "the state c that stays: zero, others (mean of other prompts) or mean (of all)"},
     )
@@ -74,30 +74,30 @@ class Config:
 PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
     "pocket": {
-        "places": "subject+tail",
-        "templates": 66,
+        "positions": "subject+tail",
+        "num_templates": 66,
         "rank": 2,
         "steps": 1500,
-        "check": 500,
+        "check_every": 500,
         "warm_start": True,
-        "whiten": 0.01,
-        "centre": "others",
+        "whitening": 0.01,
+        "offset": "others",
     },
 }
 
 
-def rlace(model: Editable, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
+def rlace(model: EditableModel, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
     """One state edit for all concepts."""
-    rows = StateRows.of(model, concepts, templates=config.templates, places=config.places)
+    rows = LabelledStates.of(model, concepts, templates=config.num_templates, places=config.positions)
     run.progress.start("minimax", config.steps, 0)
     try:
         eraser = RlaceEraser(
-            config.rank * len(concepts), steps=config.steps, lr=config.lr, decay=config.decay, batch=config.batch, check=config.check,
+            config.rank * len(concepts), steps=config.steps, lr=config.learning_rate, decay=config.weight_decay, batch=config.batch_size, check=config.check_every,
             tolerance=config.tolerance, warm_start=config.warm_start, seed=run.seed_for("minimax"),
             progress=lambda done, accuracy: run.progress.update(done, {"accuracy": accuracy}),
         )  # fmt: skip
-        matrix = rows.projection(eraser, config.whiten)
+        matrix = rows.projection(eraser, config.whitening)
     finally:
         run.progress.stop()
-    edit, tensors = state_edit(matrix, rows.centre(config.centre))
+    edit, tensors = state_edit(matrix, rows.offset(config.offset))
     return run.erasure([edit], tensors)

@@ -33,24 +33,24 @@ from torch import Tensor
 
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
-from efface.core.errors import EffaceError, UnknownName
-from efface.core.method_card import Card
-from efface.models.editable import Editable
-from efface.ops.adversarial.embedding_attack import Search
-from efface.ops.adversarial.warm_start import Earlier
-from efface.ops.elide.domain_words import own_words
-from efface.ops.elide.pseudo_words import MadeUpWords
-from efface.ops.elide.state_loss import SelfErasure
-from efface.ops.retention.relation_graph import Graph, Retained, most_drifted
-from efface.ops.text.concept_prompts import TARGETS, Runs, Sentences
+from efface.core.errors import EffaceError, UnknownNameError
+from efface.core.method_card import MethodCard
+from efface.models.editable import EditableModel
+from efface.ops.adversarial.embedding_attack import EmbeddingAttack
+from efface.ops.adversarial.warm_start import WarmStartBuffer
+from efface.ops.elide.domain_words import mine_domain_words
+from efface.ops.elide.pseudo_words import PseudoWords
+from efface.ops.elide.state_loss import ErasureLoss
+from efface.ops.retention.relation_graph import RelationGraphLoss, RetainSet, top_k_drift
+from efface.ops.text.concept_prompts import TARGETS, ConceptPrompts, TrajectoryConfig
 from efface.ops.text.similarity import Similarity
 from efface.ops.text.soft_prompts import embedding_table
-from efface.ops.text.templates import chosen
+from efface.ops.text.templates import select_templates
 from efface.ops.training.run import Run
-from efface.ops.training.schedule import learning_rate
+from efface.ops.training.schedule import set_learning_rate
 from efface.ops.training.student import Student
 
-CARD = Card(
+CARD = MethodCard(
     name="sage",
     title="SAGE (semantic-augment erasing)",
     paper="Zhu et al.: SAGE: Exploring the Boundaries of Unsafe Concept Domain with Semantic-Augment Erasing, 2025",
@@ -70,161 +70,193 @@ CARD = Card(
 class Config:
     """SAGE's hyper-parameters; the defaults are the paper's where it states them."""
 
-    sites: str = field(
+    target_modules: str = field(
         default="text_all",
         metadata={"help": "what is trained of the text encoder: text_all, text_layers:0-3, text_mlp"},
     )
     steps: int = field(default=1000, metadata={"help": "training steps, the warm-up's included"})
-    warmup: int = field(default=200, metadata={"help": "first steps, on plain sentences without a search"})
-    lr: float = field(default=1e-5, metadata={"help": "Adam's learning rate"})
+    warmup_steps: int = field(default=200, metadata={"help": "first steps, on plain sentences without a search"})
+    learning_rate: float = field(default=1e-5, metadata={"help": "Adam's learning rate"})
     schedule: str = field(default="constant", metadata={"help": "of the learning rate: constant or cosine"})
-    batch: int = field(default=4, metadata={"help": "sentences a step and concept"})
-    eta: float = field(default=1.0, metadata={"help": "strength of the negative guidance"})
+    batch_size: int = field(default=4, metadata={"help": "sentences a step and concept"})
+    negative_guidance: float = field(default=1.0, metadata={"help": "strength of the negative guidance"})
     target: str = field(
-        default="prompt", metadata={"help": "what is learned for a sentence: concept, prompt, rest or without"}
+        default="neg_prompt",
+        metadata={"help": "Target prediction of a prompt: neg_concept, neg_prompt, neg_keep_context, concept_free."},
     )
     attack_steps: int = field(default=30, metadata={"help": "J, steps of a search"})
-    attack_lr: float = field(default=0.3, metadata={"help": "of the search, in units of a token embedding's norm"})
-    free: str = field(
+    attack_learning_rate: float = field(
+        default=0.3, metadata={"help": "of the search, in units of a token embedding's norm"}
+    )
+    attack_tokens: str = field(
         default="template",
         metadata={"help": "what the search changes: template, or all, the concept's own tokens, too"},
     )
-    scatter: float = field(
+    random_init_prob: float = field(
         default=0.0, metadata={"help": "share of the searches that start at random words instead of a sentence's own"}
     )
-    anew: float = field(
+    restart_prob: float = field(
         default=1.0, metadata={"help": "share of the searches that begin anew, not where the sentence's last one ended"}
     )
-    plain: int = field(default=4, metadata={"help": "sentences a step and concept as they are, beside those found"})
-    said: float = field(
+    clean_batch_size: int = field(
+        default=4, metadata={"help": "sentences a step and concept as they are, beside those found"}
+    )
+    state_weight: float = field(
         default=0.0, metadata={"help": "weight of a sentence's states against those of the sentence without c"}
     )
-    objective: str = field(
-        default="c", metadata={"help": "what the search maximises beside the domain: a, b, c, d, or domain for nothing"}
+    attack_objective: str = field(
+        default="recover_concept",
+        metadata={"help": "Attack objective: hide_concept, stay_unchanged, recover_concept, diverge or concept_only."},
     )
-    domain: float = field(default=1.0, metadata={"help": "weight of the part that keeps the search at the concept"})
-    similarity: str = field(default="sentence", metadata={"help": "of the search: sentence, tokens, eos or kv"})
-    graph: float = field(default=0.4, metadata={"help": "gamma, weight of the graph for an object or a domain"})
-    graph_fine: float = field(
+    concept_weight: float = field(
+        default=1.0, metadata={"help": "weight of the part that keeps the search at the concept"}
+    )
+    attack_similarity: str = field(
+        default="kv_distance", metadata={"help": "of the search: kv_distance, token_cosine, eos_cosine or kv_cosine"}
+    )
+    graph_weight: float = field(default=0.4, metadata={"help": "gamma, weight of the graph for an object or a domain"})
+    graph_weight_style_identity: float = field(
         default=3.0, metadata={"help": "the same where a style or an identity is among the concepts"}
     )
-    graph_form: str = field(
+    graph_reference: str = field(
         default="cross", metadata={"help": "cosines within one encoder (self) or against the original (cross)"}
     )
-    local: float = field(default=1.0, metadata={"help": "weight of the local retention"})
-    top: int = field(default=4, metadata={"help": "K, retained prompts a step that keep their predicted noise"})
-    made_up: float = field(
+    local_weight: float = field(default=1.0, metadata={"help": "weight of the local retention"})
+    top_k: int = field(default=4, metadata={"help": "K, retained prompts a step that keep their predicted noise"})
+    pseudo_prediction_weight: float = field(
         default=0.0, metadata={"help": "weight of what sentences with made-up words show, where none is a member"}
     )
-    made_up_wide: float = field(
+    pseudo_state_weight: float = field(
         default=0.0, metadata={"help": "the same of what they say, for domains with members as unlike the name"}
     )
-    made_up_batch: int = field(default=16, metadata={"help": "sentences with made-up words a step and concept"})
-    kin: float = field(
+    pseudo_batch_size: int = field(default=16, metadata={"help": "sentences with made-up words a step and concept"})
+    synonym_min_cosine: float = field(
         default=1.0,
         metadata={"help": "cosine down to which made-up words go, too, where what they show is held; 1: none"},
     )
-    reach: float = field(
+    pseudo_max_cosine: float = field(
         default=0.5, metadata={"help": "cosine up to which a made-up word that must stay may be like the concept's"}
     )
-    pin_empty: bool = field(default=True, metadata={"help": "whether the empty prompt is retained, too"})
-    templates: str = field(
+    retain_empty_prompt: bool = field(default=True, metadata={"help": "whether the empty prompt is retained, too"})
+    template_file: str = field(
         default="", metadata={"help": "a file of sentences with {}, one a line; by default the library"}
     )
-    sentences: int = field(default=0, metadata={"help": "at most so many of the templates, evenly spread; 0: all"})
-    words: int = field(
+    num_templates: int = field(default=0, metadata={"help": "at most so many of the templates, evenly spread; 0: all"})
+    num_domain_words: int = field(
         default=0, metadata={"help": "at most so many words that the model itself draws a domain by; 0: its name alone"}
     )
-    words_sentences: int = field(default=6, metadata={"help": "sentences with each of these"})
-    words_batch: int = field(default=0, metadata={"help": "how many of these a step; 0: as many as plain ones"})
-    words_asked: str = field(
-        default="all", metadata={"help": "which words are asked about: all, or those near the name and its pictures"}
+    templates_per_word: int = field(default=6, metadata={"help": "sentences with each of these"})
+    domain_batch_size: int = field(default=0, metadata={"help": "how many of these a step; 0: as many as plain ones"})
+    domain_candidates: str = field(
+        default="all", metadata={"help": "which words are asked about: all, or those near the name and its images"}
     )
-    words_pictures: int = field(default=64, metadata={"help": "pictures of the domain that the model is asked about"})
-    guidance: float = field(default=3.0, metadata={"help": "guidance scale of the pooled runs"})
-    sampler_steps: int = field(default=50, metadata={"help": "DDIM steps of a run"})
-    runs: int = field(default=1, metadata={"help": "pooled runs for each prompt"})
+    domain_images: int = field(default=64, metadata={"help": "images of the domain that the model is asked about"})
+    guidance_scale: float = field(default=3.0, metadata={"help": "guidance scale of the pooled runs"})
+    num_inference_steps: int = field(default=50, metadata={"help": "DDIM steps of a run"})
+    trajectories_per_prompt: int = field(default=1, metadata={"help": "pooled runs for each prompt"})
 
 
 PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
     "pocket": {
-        "lr": 4e-4, "schedule": "cosine", "steps": 250, "warmup": 30, "batch": 8, "plain": 8, "attack_steps": 10, "anew": 0.25,
-        "domain": 0.3, "target": "without", "eta": 0.0, "said": 0.1, "graph": 5.0, "graph_fine": 5.0, "local": 30.0, "top": 8,
-        "made_up": 8.0, "made_up_wide": 0.1, "made_up_batch": 20, "kin": 0.75, "sampler_steps": 20, "sentences": 24, "words": 24,
-        "words_asked": "near", "words_pictures": 48, "words_batch": 16,
+        "learning_rate": 4e-4, "schedule": "cosine", "steps": 250, "warmup_steps": 30, "batch_size": 8, "clean_batch_size": 8, "attack_steps": 10, "restart_prob": 0.25,
+        "concept_weight": 0.3, "target": "concept_free", "negative_guidance": 0.0, "state_weight": 0.1, "graph_weight": 5.0, "graph_weight_style_identity": 5.0, "local_weight": 30.0, "top_k": 8,
+        "pseudo_prediction_weight": 8.0, "pseudo_state_weight": 0.1, "pseudo_batch_size": 20, "synonym_min_cosine": 0.75, "num_inference_steps": 20, "num_templates": 24, "num_domain_words": 24,
+        "domain_candidates": "near", "domain_images": 48, "domain_batch_size": 16,
     },
     "demo": {
-        "lr": 4e-4, "schedule": "cosine", "steps": 80, "warmup": 15, "batch": 8, "plain": 8, "attack_steps": 10, "anew": 0.25,
-        "domain": 0.3, "target": "without", "eta": 0.0, "said": 0.1, "graph": 5.0, "graph_fine": 5.0, "local": 30.0, "top": 8,
-        "made_up": 6.0, "made_up_wide": 0.1, "made_up_batch": 16, "kin": 0.75, "sampler_steps": 20, "sentences": 24, "words": 16,
-        "words_asked": "near", "words_pictures": 24, "words_batch": 16,
+        "learning_rate": 4e-4, "schedule": "cosine", "steps": 80, "warmup_steps": 15, "batch_size": 8, "clean_batch_size": 8, "attack_steps": 10, "restart_prob": 0.25,
+        "concept_weight": 0.3, "target": "concept_free", "negative_guidance": 0.0, "state_weight": 0.1, "graph_weight": 5.0, "graph_weight_style_identity": 5.0, "local_weight": 30.0, "top_k": 8,
+        "pseudo_prediction_weight": 6.0, "pseudo_state_weight": 0.1, "pseudo_batch_size": 16, "synonym_min_cosine": 0.75, "num_inference_steps": 20, "num_templates": 24, "num_domain_words": 16,
+        "domain_candidates": "near", "domain_images": 24, "domain_batch_size": 16,
     },
 }  # fmt: skip
 ONE, FINE, WIDE = ("object", "identity"), ("style", "identity"), ("domain", "abstract")
 ABLATION: dict[str, dict[str, object]] = {
-    "as it is": {}, "no search": {"warmup": 1_000_000}, "no warm-up": {"warmup": 0}, "no plain sentences": {"plain": 0},
-    "no states": {"said": 0.0}, "no own words": {"words": 0}, "own words by all": {"words_asked": "all", "words": 16},
-    "no made-up words": {"made_up": 0.0, "made_up_wide": 0.0}, "no kin": {"kin": 1.0}, "search: a": {"objective": "a"},
-    "search: b": {"objective": "b"}, "search: d": {"objective": "d"}, "search: domain alone": {"objective": "domain"},
-    "search: c alone": {"domain": 0.0}, "similarity: tokens": {"similarity": "tokens"}, "similarity: EOS": {"similarity": "eos"},
-    "similarity: kv": {"similarity": "kv"}, "all tokens free": {"free": "all"}, "half from random words": {"scatter": 0.5},
-    "30 search steps": {"attack_steps": 30}, "searches anew": {"anew": 1.0}, "no graph": {"graph": 0.0, "graph_fine": 0.0},
-    "graph within E": {"graph_form": "self"}, "no Top-K": {"local": 0.0}, "Top-4": {"top": 4}, "empty prompt free": {"pin_empty": False},
-    "target: rest": {"target": "rest", "eta": 2.0}, "target: prompt": {"target": "prompt", "eta": 2.0},
-    "target: concept": {"target": "concept", "eta": 2.0}, "constant rate": {"schedule": "constant"},
+    "as it is": {}, "no search": {"warmup_steps": 1_000_000}, "no warm-up": {"warmup_steps": 0}, "no plain sentences": {"clean_batch_size": 0},
+    "no states": {"state_weight": 0.0}, "no own words": {"num_domain_words": 0}, "own words by all": {"domain_candidates": "all", "num_domain_words": 16},
+    "no made-up words": {"pseudo_prediction_weight": 0.0, "pseudo_state_weight": 0.0}, "no kin": {"synonym_min_cosine": 1.0}, "search: a": {"attack_objective": "hide_concept"},
+    "search: b": {"attack_objective": "stay_unchanged"}, "search: d": {"attack_objective": "diverge"}, "search: domain alone": {"attack_objective": "concept_only"},
+    "search: c alone": {"concept_weight": 0.0}, "similarity: tokens": {"attack_similarity": "token_cosine"}, "similarity: EOS": {"attack_similarity": "eos_cosine"},
+    "similarity: kv": {"attack_similarity": "kv_cosine"}, "all tokens free": {"attack_tokens": "all"}, "half from random words": {"random_init_prob": 0.5},
+    "30 search steps": {"attack_steps": 30}, "searches anew": {"restart_prob": 1.0}, "no graph": {"graph_weight": 0.0, "graph_weight_style_identity": 0.0},
+    "graph within E": {"graph_reference": "self"}, "no Top-K": {"local_weight": 0.0}, "Top-4": {"top_k": 4}, "empty prompt free": {"retain_empty_prompt": False},
+    "target: rest": {"target": "neg_keep_context", "negative_guidance": 2.0}, "target: prompt": {"target": "neg_prompt", "negative_guidance": 2.0},
+    "target: concept": {"target": "neg_concept", "negative_guidance": 2.0}, "constant rate": {"schedule": "constant"},
 }  # fmt: skip
 
 
-def sage(model: Editable, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
+def sage(model: EditableModel, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
     """Erase the domains of ``concepts``, one search per concept and step."""
-    check(config, concepts)
-    runs, student = Runs(config.runs, config.sampler_steps, config.guidance), Student(model, config.sites)
-    cycles = [Cycle(student, concept, config, runs, run) for concept in concepts]
-    retained = Retained.of(model, concepts, runs, empty=config.pin_empty, seed=run.seed_for("retained"))
-    graph_of, gamma = Graph(retained.original, config.graph_form), max(cycle.gamma for cycle in cycles)
+    check_concepts(config, concepts)
+    runs, student = (
+        TrajectoryConfig(config.trajectories_per_prompt, config.num_inference_steps, config.guidance_scale),
+        Student(model, config.target_modules),
+    )
+    cycles = [ConceptLosses(student, concept, config, runs, run) for concept in concepts]
+    retained = RetainSet.of(model, concepts, runs, empty=config.retain_empty_prompt, seed=run.seed_for("retained"))
+    graph_of, gamma = RelationGraphLoss(retained.original, config.graph_reference), max(cycle.gamma for cycle in cycles)
     optimiser, extra = (
-        torch.optim.Adam(student.parameters(), config.lr),
+        torch.optim.Adam(student.parameters(), config.learning_rate),
         {f"searches-{i}": c.earlier for i, c in enumerate(cycles)},
     )
     for step in run.steps(config.steps, student.masters, optimiser, extra=extra):
-        learning_rate(optimiser, config.lr, config.schedule, step.index, config.steps)
+        set_learning_rate(optimiser, config.learning_rate, config.schedule, step.index, config.steps)
         asked = [cycle.losses(step.index) for cycle in cycles]
         parts = {name: torch.stack([part[name] for part in asked]).mean() for name in asked[0]}
         now = student.encode(retained.tokens)
-        drifted = most_drifted(now, retained.original, config.top, always=retained.empty)
-        parts |= {"graph": graph_of(now), "local": retained.drift(student, now, drifted, run.generator("retain"))}
-        kept = gamma * parts["graph"] + config.local * parts["local"] + parts["made_up"]
-        step.minimise(
-            parts["erase"] + config.said * parts["said"] + kept, {name: part.detach() for name, part in parts.items()}
+        drifted = top_k_drift(now, retained.original, config.top_k, always=retained.empty)
+        parts |= {
+            "graph": graph_of(now),
+            "local": retained.prediction_loss(student, now, drifted, run.generator("retain")),
+        }
+        kept = gamma * parts["graph"] + config.local_weight * parts["local"] + parts["made_up"]
+        step.optimize(
+            parts["erase"] + config.state_weight * parts["said"] + kept,
+            {name: part.detach() for name, part in parts.items()},
         )
     return run.erasure(*student.replace_edits())
 
 
-class Cycle:
+class ConceptLosses:
     """One concept's self-check and self-erasure, and the made-up words around it."""
 
-    def __init__(self, student: Student, concept: Concept, config: Config, runs: Runs, run: Run) -> None:
-        self.student, self.config, self.run, self.made_up = student, config, run, MadeUpWords(student, config.reach)
+    def __init__(self, student: Student, concept: Concept, config: Config, runs: TrajectoryConfig, run: Run) -> None:
+        self.student, self.config, self.run, self.made_up = (
+            student,
+            config,
+            run,
+            PseudoWords(student, config.pseudo_max_cosine),
+        )
         model, sentences, each = (
             student.model,
-            chosen(concept.kind, config.templates, config.sentences),
-            config.words_sentences,
+            select_templates(concept.kind, config.template_file, config.num_templates),
+            config.templates_per_word,
         )
-        self.similarity, seed = Similarity(model, config.similarity), run.seed_for("pool", concept.name)
-        words, one = asked_for(concept, self.made_up, config, run)
-        self.domain = Sentences.of(
+        self.similarity, seed = Similarity(model, config.attack_similarity), run.seed_for("pool", concept.name)
+        words, one = resolve_settings(concept, self.made_up, config, run)
+        self.domain = ConceptPrompts.of(
             model, concept.words, sentences, runs, seed, named=concept.name, beside=words, each=each
         )
-        search = Search(
-            config.objective, config.domain, config.attack_steps, config.attack_lr, config.free, config.scatter
+        search = EmbeddingAttack(
+            config.attack_objective,
+            config.concept_weight,
+            config.attack_steps,
+            config.attack_learning_rate,
+            config.attack_tokens,
+            config.random_init_prob,
         )
-        self.earlier = Earlier(search, self.domain.frames, embedding_table(model), config.anew)
-        self.gone = SelfErasure(student, config.target, config.eta, said=config.said > 0)
+        self.earlier = WarmStartBuffer(search, self.domain.frames, embedding_table(model), config.restart_prob)
+        self.gone = ErasureLoss(student, config.target, config.negative_guidance, said=config.state_weight > 0)
         self.hold, self.weight = (
-            (self.made_up.seen, config.made_up) if one else (self.made_up.said, config.made_up_wide)
+            (self.made_up.prediction_loss, config.pseudo_prediction_weight)
+            if one
+            else (self.made_up.state_loss, config.pseudo_state_weight)
         )
-        self.kin, self.gamma = config.kin if one else 1.0, config.graph_fine if concept.kind in FINE else config.graph
+        self.kin, self.gamma = (
+            config.synonym_min_cosine if one else 1.0,
+            config.graph_weight_style_identity if concept.kind in FINE else config.graph_weight,
+        )
 
     def losses(self, step: int) -> dict[str, Tensor]:
         """L_e and L_s of the step's sentences, and the weighted L_m; what the search reached where there is one."""
@@ -236,52 +268,61 @@ class Cycle:
             None,
             {},
         )
-        batch = domain.draw(config.batch, run.generator("erase"))
-        if step >= config.warmup:
-            found, value = self.earlier.search_on(
+        batch = domain.draw(config.batch_size, run.generator("erase"))
+        if step >= config.warmup_steps:
+            found, value = self.earlier.attack(
                 batch.prompt, domain.alone, self.student, self.similarity, run.generator("scatter")
             )
             reached["attack"] = value.mean()
-            if config.plain:
-                own = domain.draw(config.plain, run.generator("plain"))
+            if config.clean_batch_size:
+                own = domain.draw(config.clean_batch_size, run.generator("plain"))
                 asked.append(
-                    self.gone(domain, own, self.made_up.kin(domain.frames[own.prompt], self.kin, run.generator("kin")))
+                    self.gone(
+                        domain,
+                        own,
+                        self.made_up.synonym_embeddings(domain.frames[own.prompt], self.kin, run.generator("kin")),
+                    )
                 )
-        if domain.beside:
+        if domain.n_domain:
             asked.append(
-                self.gone(domain, domain.draw(config.words_batch or config.plain, run.generator("words"), beside=True))
+                self.gone(
+                    domain,
+                    domain.draw(
+                        config.domain_batch_size or config.clean_batch_size, run.generator("words"), beside=True
+                    ),
+                )
             )
         asked.append(self.gone(domain, batch, found))
         erase, said = (torch.stack(part).sum() for part in zip(*asked, strict=True))
         held = (
-            self.weight * self.hold(domain, config.made_up_batch, run.generator("made-up"))
+            self.weight * self.hold(domain, config.pseudo_batch_size, run.generator("made-up"))
             if self.weight
             else torch.zeros_like(erase)
         )
         return {"erase": erase, "said": said, "made_up": held, **reached}
 
 
-def asked_for(concept: Concept, made_up: MadeUpWords, config: Config, run: Run) -> tuple[list[str], bool]:
+def resolve_settings(concept: Concept, made_up: PseudoWords, config: Config, run: Run) -> tuple[list[str], bool]:
     """The words that the model draws a domain by, and whether made-up words may be held as an object's are: most lie beyond these."""
     count, model, seed = (
-        config.words if config.plain and concept.kind in WIDE else 0,
+        config.num_domain_words if config.clean_batch_size and concept.kind in WIDE else 0,
         made_up.student.model,
         run.seed_for("words"),
     )
-    own = own_words(
+    own = mine_domain_words(
         model,
         concept,
         count=count,
-        pictures=config.words_pictures,
-        asked=config.words_asked,
+        images=config.domain_images,
+        asked=config.domain_candidates,
         seed=seed,
         progress=run.progress,
     )
     words = [found.word for found in own]
-    return words, concept.kind in ONE or made_up.share_beyond(concept.name, words) > 0.5
+    return words, concept.kind in ONE or made_up.fraction_within(concept.name, words) > 0.5
 
 
-def check(config: Config, concepts: Sequence[Concept]) -> None:
+def check_concepts(config: Config, concepts: Sequence[Concept]) -> None:
     """What can be wrong with a configuration for these concepts.
 
     Raises:
@@ -289,16 +330,16 @@ def check(config: Config, concepts: Sequence[Concept]) -> None:
         EffaceError: sites outside of the text encoder, a negative warm-up, or fewer retain prompts than the retention needs.
     """
     if config.target not in TARGETS:
-        raise UnknownName("target", config.target, TARGETS)
-    if not config.sites.startswith("text"):
+        raise UnknownNameError("target", config.target, TARGETS)
+    if not config.target_modules.startswith("text"):
         raise EffaceError(
-            f"SAGE trains the text encoder, not {config.sites!r}: set sites to text_all, text_layers:0-3 or text_mlp"
+            f"SAGE trains the text encoder, not {config.target_modules!r}: set sites to text_all, text_layers:0-3 or text_mlp"
         )
-    if config.warmup < 0:
-        raise EffaceError(f"a warm-up of {config.warmup} steps is none: set warmup to 0 or more")
+    if config.warmup_steps < 0:
+        raise EffaceError(f"a warm-up of {config.warmup_steps} steps is none: set warmup to 0 or more")
     found, needed = (
-        len({prompt for concept in concepts for prompt in concept.retain}),
-        max(config.top, 1 if config.pin_empty else 2),
+        len({prompt for concept in concepts for prompt in concept.retain_prompts}),
+        max(config.top_k, 1 if config.retain_empty_prompt else 2),
     )
     if found < needed:
         raise EffaceError(

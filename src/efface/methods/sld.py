@@ -16,12 +16,12 @@ from dataclasses import asdict, dataclass, field
 from efface.core.concept import Concept
 from efface.core.edits import Edit
 from efface.core.erasure import Erasure
-from efface.core.method_card import Card
-from efface.models.editable import Editable
+from efface.core.method_card import MethodCard
+from efface.models.editable import EditableModel
 from efface.ops.editing.guidance_rules import SafeLatentDiffusion
 from efface.ops.training.run import Run
 
-CARD = Card(
+CARD = MethodCard(
     name="sld",
     title="SLD",
     paper="Schramowski, Brack, Deiseroth, Kersting: Safe Latent Diffusion, CVPR 2023",
@@ -41,27 +41,27 @@ CARD = Card(
 class Config:
     """SLD's hyper-parameters; the defaults are its medium configuration."""
 
-    scale: float = field(default=1000.0, metadata={"help": "s_S, strength", "range": "100 to 5000"})
+    guidance_scale: float = field(default=1000.0, metadata={"help": "s_S, strength", "range": "100 to 5000"})
     threshold: float = field(default=0.01, metadata={"help": "lambda, how near is near", "range": "0 to 1"})
     momentum: float = field(default=0.3, metadata={"help": "s_m", "range": "0 to 1"})
-    beta: float = field(default=0.4, metadata={"help": "beta_m", "range": "0 to 1"})
-    warmup: int = field(default=10, metadata={"help": "delta, steps of 50 without guidance", "range": "0 to 20"})
-    limit: str = field(
+    momentum_decay: float = field(default=0.4, metadata={"help": "beta_m", "range": "0 to 1"})
+    warmup_steps: int = field(default=10, metadata={"help": "delta, steps of 50 without guidance", "range": "0 to 20"})
+    clamp_mode: str = field(
         default="clamped", metadata={"help": "reading of mu: clamped (released code) or printed (publication)"}
     )
 
 
 PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
-    "weak": {"scale": 200.0, "threshold": 0.0, "momentum": 0.0, "beta": 0.0, "warmup": 15},
+    "weak": {"guidance_scale": 200.0, "threshold": 0.0, "momentum": 0.0, "momentum_decay": 0.0, "warmup_steps": 15},
     "medium": {},
-    "strong": {"scale": 2000.0, "threshold": 0.025, "momentum": 0.5, "beta": 0.7, "warmup": 7},
-    "max": {"scale": 5000.0, "threshold": 1.0, "momentum": 0.5, "beta": 0.7, "warmup": 0},
-    "pocket": {"scale": 5000.0, "threshold": 1.0, "momentum": 0.5, "beta": 0.7, "warmup": 0},
+    "strong": {"guidance_scale": 2000.0, "threshold": 0.025, "momentum": 0.5, "momentum_decay": 0.7, "warmup_steps": 7},
+    "max": {"guidance_scale": 5000.0, "threshold": 1.0, "momentum": 0.5, "momentum_decay": 0.7, "warmup_steps": 0},
+    "pocket": {"guidance_scale": 5000.0, "threshold": 1.0, "momentum": 0.5, "momentum_decay": 0.7, "warmup_steps": 0},
 }
 
 
-def sld(model: Editable, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
+def sld(model: EditableModel, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
     """One guidance edit; the prompts of several concepts give the mean of their predictions."""
     prompts = [prompt for concept in concepts for prompt in (concept.prompts or concept.words)]
     SafeLatentDiffusion(tuple(prompts), **asdict(config))  # refuses what no sampler could run

@@ -1,6 +1,6 @@
-"""What a detector saw, picture by picture: the table that the metrics are functions of. Itself no metric.
+"""What a detector saw, image by image: the table that the metrics are functions of. Itself no metric.
 
-One `Sightings` a model holds words, not pictures, so that all metrics share one look at each picture. Rows of two models are compared
+One `Sightings` a model holds words, not images, so that all metrics share one look at each image. Rows of two models are compared
 by what was asked: the same prompt, the same seed.
 """
 
@@ -17,7 +17,7 @@ from efface.detectors.pocket_judge import CANNOT_TELL
 
 
 class Detector(Protocol):
-    """What looks at pictures, such as `efface.detectors.pocket_judge.Judge`.
+    """What looks at images, such as `efface.detectors.pocket_judge.Judge`.
 
     Called with images ``(N, 3, H, W)`` in [0, 1], it gives an object with one attribute a head: N class names, or ``"cannot tell"``.
     """
@@ -38,12 +38,12 @@ class Detector(Protocol):
 
 
 @dataclass(frozen=True)
-class Target:
+class Expected:
     """What was erased, as the detector can see it.
 
     Attributes:
         head: the detector's head that sees it, such as ``object`` or ``style``.
-        classes: the classes of the concept's whole domain; each of them is a sighting of the concept.
+        classes: the classes of the concept's whole domain; each of them is a detection of the concept.
 
     Raises:
         ValueError: no class, or text in place of a collection of classes.
@@ -59,8 +59,8 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What one picture was asked to show.
+class EvalPrompt:
+    """What one image was asked to show.
 
     Attributes:
         prompt: the prompt, by which intervals are clustered; for an attack the prompt under attack, not what became of it.
@@ -72,13 +72,14 @@ class Asked:
     prompt: str
     seed: int
     group: str
-    shows: Mapping[str, str | Collection[str]]
+    expected_classes: Mapping[str, str | Collection[str]]
 
     def __post_init__(self) -> None:
         shows = {
-            head: frozenset([wanted] if isinstance(wanted, str) else wanted) for head, wanted in self.shows.items()
+            head: frozenset([wanted] if isinstance(wanted, str) else wanted)
+            for head, wanted in self.expected_classes.items()
         }
-        object.__setattr__(self, "shows", shows)
+        object.__setattr__(self, "expected_classes", shows)
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -87,27 +88,31 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Sighting:
-    """One picture: what was asked, and by head the class seen or ``"cannot tell"``."""
+class Detection:
+    """One image: what was asked, and by head the class seen or ``"cannot tell"``."""
 
-    asked: Asked
-    seen: Mapping[str, str]
+    prompt: EvalPrompt
+    judgement: Mapping[str, str]
 
-    def shows(self, target: Target) -> bool:
-        """Whether the concept is in the picture."""
-        return self.seen[target.head] in target.classes
+    def shows(self, target: Expected) -> bool:
+        """Whether the concept is in the image."""
+        return self.judgement[target.head] in target.classes
 
-    def right(self, heads: Collection[str]) -> bool:
+    def matches_expected(self, heads: Collection[str]) -> bool:
         """Whether each of these heads saw what was asked of it; a head that nothing was asked of has no say."""
-        return all(self.seen[head] in self.asked.shows[head] for head in heads if head in self.asked.shows)
+        return all(
+            self.judgement[head] in self.prompt.expected_classes[head]
+            for head in heads
+            if head in self.prompt.expected_classes
+        )
 
-    def unreadable(self, head: str) -> bool:
+    def abstained(self, head: str) -> bool:
         """Whether that head could not tell."""
-        return self.seen[head] == CANNOT_TELL
+        return self.judgement[head] == CANNOT_TELL
 
 
-class Sightings:
-    """What one detector saw in the pictures of one model.
+class Detections:
+    """What one detector saw in the images of one model.
 
     Args:
         detector: what looks.
@@ -115,52 +120,52 @@ class Sightings:
 
     def __init__(self, detector: Detector) -> None:
         self._look = detector
-        self._rows: dict[tuple[str, str, int], Sighting] = {}
+        self._rows: dict[tuple[str, str, int], Detection] = {}
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def update(self, images: Tensor, asked: Sequence[Asked]) -> Any:
+    def update(self, images: Tensor, asked: Sequence[EvalPrompt]) -> Any:
         """Look at images ``(N, 3, H, W)`` in [0, 1]; nothing of a batch is taken when any of it is refused.
 
         Returns:
             What the detector gave for them; None for no images.
 
         Raises:
-            ValueError: another number of images than of `asked`, a head that the detector has not, or a picture that was there before.
+            ValueError: another number of images than of `asked`, a head that the detector has not, or an image that was there before.
         """
         if len(images) != len(asked):
-            raise ValueError(f"{len(images)} pictures for {len(asked)} prompts")
+            raise ValueError(f"{len(images)} images for {len(asked)} prompts")
         heads, new = list(self.thresholds), {one.key for one in asked}
         if len(new) < len(asked) or not new.isdisjoint(self._rows):
-            raise ValueError("a picture of the same group, prompt and seed is there twice")
-        if unknown := {head for one in asked for head in one.shows}.difference(heads):
+            raise ValueError("an image of the same group, prompt and seed is there twice")
+        if unknown := {head for one in asked for head in one.expected_classes}.difference(heads):
             raise ValueError(f"the detector has no head {sorted(unknown)}, only {heads}")
         if not asked:
             return None
         judgement = self._look(images)
         labels = {head: getattr(judgement, head) for head in heads}
         self._rows.update(
-            (one.key, Sighting(one, {head: labels[head][i] for head in heads})) for i, one in enumerate(asked)
+            (one.key, Detection(one, {head: labels[head][i] for head in heads})) for i, one in enumerate(asked)
         )
         return judgement
 
-    def rows(self, *groups: str) -> list[Sighting]:
-        """The sightings of these groups, in the order in which they came."""
-        return [row for row in self._rows.values() if row.asked.group in groups]
+    def rows(self, *groups: str) -> list[Detection]:
+        """The detections of these groups, in the order in which they came."""
+        return [row for row in self._rows.values() if row.prompt.group in groups]
 
-    def adopt(self, other: Sightings) -> None:
+    def merge(self, other: Detections) -> None:
         """Takes the rows of another table by the same detector over.
 
         Raises:
-            ValueError: another detector, or a picture that was there before.
+            ValueError: another detector, or an image that was there before.
         """
         if other.detector() != self.detector() or not self._rows.keys().isdisjoint(other._rows):
-            raise ValueError("tables of different detectors, or with pictures in common, are not one table")
+            raise ValueError("tables of different detectors, or with images in common, are not one table")
         self._rows.update(other._rows)
 
-    def find(self, key: tuple[str, str, int]) -> Sighting | None:
-        """The sighting of that group, prompt and seed, or None."""
+    def find(self, key: tuple[str, str, int]) -> Detection | None:
+        """The detection of that group, prompt and seed, or None."""
         return self._rows.get(key)
 
     @property
@@ -180,24 +185,24 @@ class Sightings:
         return DetectorId(name, version, self.thresholds[heads[0]] if len(heads) == 1 else None)
 
 
-def pairs(before: Sightings, after: Sightings, groups: Sequence[str]) -> list[tuple[Sighting, Sighting]]:
+def pairs(before: Detections, after: Detections, groups: Sequence[str]) -> list[tuple[Detection, Detection]]:
     """The same prompts and seeds before and after, in the order of `before`; none where either model drew nothing.
 
     Raises:
-        ValueError: a picture on one side only, or one that was asked to show something else, or another detector or threshold.
+        ValueError: an image on one side only, or one that was asked to show something else, or another detector or threshold.
     """
-    old, new = before.rows(*groups), {row.asked.key: row for row in after.rows(*groups)}
+    old, new = before.rows(*groups), {row.prompt.key: row for row in after.rows(*groups)}
     if not old or not new:
         return []
-    found = [(row, new[row.asked.key]) for row in old if row.asked.key in new]
+    found = [(row, new[row.prompt.key]) for row in old if row.prompt.key in new]
     if len(found) < max(len(old), len(new)):
         raise ValueError(
-            f"{', '.join(groups)}: {len(old)} pictures before and {len(new)} after, of which {len(found)} have a partner"
+            f"{', '.join(groups)}: {len(old)} images before and {len(new)} after, of which {len(found)} have a partner"
         )
     for one, other in found:
-        if one.asked != other.asked:
+        if one.prompt != other.prompt:
             raise ValueError(
-                f"{one.asked.key} was asked to show {one.asked.shows} before and {other.asked.shows} after"
+                f"{one.prompt.key} was asked to show {one.prompt.expected_classes} before and {other.prompt.expected_classes} after"
             )
     if before.detector() != after.detector() or before.thresholds != after.thresholds:
         raise ValueError("before and after were judged by different detectors, or with different thresholds")

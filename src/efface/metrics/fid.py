@@ -1,12 +1,12 @@
-"""The Frechet distance of two sets of pictures by the features of a network (FID), streaming, in double precision.
+"""The Frechet distance of two sets of images by the features of a network (FID), streaming, in double precision.
 
     FID = |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2))             m, S: mean and covariance of the features
 
 (Heusel et al. 2017, arXiv 1706.08500.) Any features will do; on other features than Inception's it is another scale, and the detector's
 id says which. FID is biased upwards by an amount that falls with n, so that values of different n do not compare: each score states
-both n, and below 2,000 pictures on either side there is no value to quote; use KID.
+both n, and below 2,000 images on either side there is no value to quote; use KID.
 
-How it can be fooled: it compares clouds, not pictures with prompts. A model that ignores every prompt, or draws the reference set by
+How it can be fooled: it compares clouds, not images with prompts. A model that ignores every prompt, or draws the reference set by
 heart, has FID 0. Features of a network that never saw a kind of damage may not notice it. It stands beside rates, never alone.
 """
 
@@ -20,10 +20,10 @@ from torch import Tensor
 
 from efface.core.score import DetectorId, Provenance, Score
 
-from .jackknife import BLOCKS, block_ids, checked, jackknife
+from .jackknife import BLOCKS, block_ids, check_block_ids, jackknife
 
 QUOTABLE = 2000
-"""Pictures on either side from which an FID may be quoted."""
+"""Images on either side from which an FID may be quoted."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class FeatureStats:
             ValueError: features of another width, or not finite.
         """
         width = next((len(block.mean) for block in self._blocks if block), None)
-        rows = checked(features, width)
+        rows = check_block_ids(features, width)
         ids = block_ids(len(rows), prompts, self.n)
         for block in ids.unique().tolist():
             new, old = Moments.of(rows[ids == block]), self._blocks[block]
@@ -98,31 +98,31 @@ def frechet_distance(mean1: Tensor, covariance1: Tensor, mean2: Tensor, covarian
 
 
 def fid(
-    reference: FeatureStats, pictures: FeatureStats, group: str, *, detector: DetectorId, provenance: Provenance, least: int = QUOTABLE,
+    reference: FeatureStats, images: FeatureStats, group: str, *, detector: DetectorId, provenance: Provenance, least: int = QUOTABLE,
 ) -> Score:  # fmt: skip
-    """The FID of pictures against a reference, with a jackknife interval over blocks of prompts.
+    """The FID of images against a reference, with a jackknife interval over blocks of prompts.
 
     Args:
-        reference: features of the reference, such as the base model's pictures.
-        pictures: features of the pictures.
-        group: which pictures.
+        reference: features of the reference, such as the base model's images.
+        images: features of the images.
+        group: which images.
         detector: whose features.
-        provenance: how the pictures came about; name the reference in `extra`.
-        least: with fewer pictures on either side the value is None, and `extra["refused"]` says why.
+        provenance: how the images came about; name the reference in `extra`.
+        least: with fewer images on either side the value is None, and `extra["refused"]` says why.
     """
-    n = min(reference.n, pictures.n)
+    n = min(reference.n, images.n)
     how = replace(provenance, extra={**provenance.extra, "reference_n": reference.n})
     if n < max(least, 2):
-        why = f"an FID is quoted from {max(least, 2)} pictures on either side on; there are {pictures.n} and {reference.n}: use KID"
+        why = f"an FID is quoted from {max(least, 2)} images on either side on; there are {images.n} and {reference.n}: use KID"
         how = replace(how, extra={**how.extra, "refused": why})
-        return Score("fid", group, None, None, None, pictures.n, detector, how)
-    value = _distance(reference.moments(), pictures.moments())
+        return Score("fid", group, None, None, None, images.n, detector, how)
+    value = _distance(reference.moments(), images.moments())
     if value is None:
-        raise ValueError("no FID of fewer than two pictures")
-    distances = (_distance(reference.moments(block), pictures.moments(block)) for block in range(BLOCKS))
+        raise ValueError("no FID of fewer than two images")
+    distances = (_distance(reference.moments(block), images.moments(block)) for block in range(BLOCKS))
     bounds = jackknife(value, [each for each in distances if each is not None])
     low, high = (max(bounds[0], 0.0), bounds[1]) if bounds else (None, None)
-    return Score("fid", group, value, low, high, pictures.n, detector, how)
+    return Score("fid", group, value, low, high, images.n, detector, how)
 
 
 def _distance(a: Moments | None, b: Moments | None) -> float | None:

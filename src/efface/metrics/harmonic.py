@@ -6,8 +6,8 @@
 Acc_e: how often prompts with the erased name show the concept; Acc_g: prompts with its synonyms; Acc_s: how often prompts of other
 objects show theirs, after the erasure (MACE, arXiv 2403.06135). 0 where a term is 0.
 
-Where we differ: accuracies are rates of a judge's hits over all pictures. MACE's object accuracy is a mean CLIP probability, and its
-celebrity accuracy leaves out pictures without a face, so that published numbers are on another scale.
+Where we differ: accuracies are rates of a judge's hits over all images. MACE's object accuracy is a mean CLIP probability, and its
+celebrity accuracy leaves out images without a face, so that published numbers are on another scale.
 
 Interval: each term is moved to its own bound alone, and the excursions are added in squares (Zou and Donner 2008, Statistics in
 Medicine 27, 1693), at most to where all terms are at their bounds; terms rest on different prompts and are taken as independent. It
@@ -28,15 +28,15 @@ import numpy as np
 from efface.core.score import DetectorId, Provenance, Score
 from efface.core.serialization import json_hash
 
-from .detections import Sightings, Target
-from .rate_score import rate
+from .detections import Detections, Expected
+from .rate_score import rate_score
 
 
 def h_o(
-    after: Sightings, target: Target, *, rng: np.random.Generator, provenance: Provenance,
+    after: Detections, target: Expected, *, rng: np.random.Generator, provenance: Provenance,
     name: str = "name", synonyms: str = "domain", others: Sequence[str] = ("near", "other"),
 ) -> Score:  # fmt: skip
-    """MACE's H_o, of efficacy, specificity and generality, from what the edited model's pictures of these groups show."""
+    """MACE's H_o, of efficacy, specificity and generality, from what the edited model's images of these groups show."""
     efficacy = absence(after, name, target, metric="efficacy", rng=rng, provenance=provenance)
     generality = absence(after, synonyms, target, metric="generality", rng=rng, provenance=provenance)
     return harmonic_mean(
@@ -45,35 +45,35 @@ def h_o(
 
 
 def h_c(
-    after: Sightings, target: Target, *, rng: np.random.Generator, provenance: Provenance,
+    after: Detections, target: Expected, *, rng: np.random.Generator, provenance: Provenance,
     name: str = "name", others: Sequence[str] = ("near", "other"),
 ) -> Score:  # fmt: skip
-    """MACE's H_c, of efficacy and specificity, from what the edited model's pictures of these groups show."""
+    """MACE's H_c, of efficacy and specificity, from what the edited model's images of these groups show."""
     efficacy = absence(after, name, target, metric="efficacy", rng=rng, provenance=provenance)
     return harmonic_mean("h_c", [efficacy, specificity(after, others, target, rng=rng, provenance=provenance)])
 
 
 def absence(
-    after: Sightings, group: str, target: Target, *, metric: str, rng: np.random.Generator, provenance: Provenance
+    after: Detections, group: str, target: Expected, *, metric: str, rng: np.random.Generator, provenance: Provenance
 ) -> Score:
-    """``1 - Acc``: the share of a group's pictures in which the concept is not seen."""
+    """``1 - Acc``: the share of a group's images in which the concept is not seen."""
     rows = after.rows(group)
-    return rate(
+    return rate_score(
         metric, group, [not row.shows(target) for row in rows], rows, rng, after.detector(target.head), provenance
     )
 
 
 def specificity(
-    after: Sightings, others: Sequence[str], target: Target, *, rng: np.random.Generator, provenance: Provenance
+    after: Detections, others: Sequence[str], target: Expected, *, rng: np.random.Generator, provenance: Provenance
 ) -> Score:
-    """``Acc_s``: the share of the other prompts' pictures that show what was asked for, by the target's head."""
-    rows = [row for row in after.rows(*others) if target.head in row.asked.shows]
-    hits = [row.right([target.head]) for row in rows]
-    return rate("specificity", "+".join(others), hits, rows, rng, after.detector(target.head), provenance)
+    """``Acc_s``: the share of the other prompts' images that show what was asked for, by the target's head."""
+    rows = [row for row in after.rows(*others) if target.head in row.prompt.expected_classes]
+    hits = [row.matches_expected([target.head]) for row in rows]
+    return rate_score("specificity", "+".join(others), hits, rows, rng, after.detector(target.head), provenance)
 
 
 def harmonic_mean(metric: str, terms: Sequence[Score], group: str = "all") -> Score:
-    """The harmonic mean of rates with its interval; None where a term is None. `n` is the number of pictures of all terms.
+    """The harmonic mean of rates with its interval; None where a term is None. `n` is the number of images of all terms.
 
     Raises:
         ValueError: no terms, or one that is not in [0, 1].

@@ -9,7 +9,7 @@ d = p_after - p_before, bounds (l, u) of each rate and the correlation phi of th
     low  = d - sqrt((p_after - l_after)^2 - 2 phi (p_after - l_after)(u_before - p_before) + (u_before - p_before)^2)
     high = d + sqrt((u_after - p_after)^2 - 2 phi (u_after - p_after)(p_before - l_before) + (p_before - l_before)^2)
 
-How it can be fooled: with few pictures an object, a row's interval is wide and the order of the rows is mostly chance; of fifty rows,
+How it can be fooled: with few images an object, a row's interval is wide and the order of the rows is mostly chance; of fifty rows,
 two or three leave zero by chance alone. A destroyed model shows at once: every row is at the bottom.
 """
 
@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 
 from efface.core.score import Provenance, Score
 
-from .detections import Sighting, Sightings, pairs
-from .rate_score import rate
+from .detections import Detection, Detections, pairs
+from .rate_score import rate_score
 
 
 @dataclass(frozen=True)
-class Interfered:
+class ObjectInterference:
     """One object: scores ``interference_before``, ``interference_after`` and ``interference`` (after - before), its id as their group."""
 
     object: str
@@ -37,7 +37,7 @@ class Interfered:
     after: Score
     change: Score
 
-    def plain(self) -> dict[str, str | int | float | None]:
+    def to_dict(self) -> dict[str, str | int | float | None]:
         """One flat row: object, n, and value, low and high of before, after and change."""
         row: dict[str, str | int | float | None] = {"object": self.object, "n": self.change.n}
         for name, score in (("before", self.before), ("after", self.after), ("change", self.change)):
@@ -46,23 +46,23 @@ class Interfered:
 
 
 def interference(
-    before: Sightings, after: Sightings, groups: Sequence[str], *,
+    before: Detections, after: Detections, groups: Sequence[str], *,
     rng: np.random.Generator, provenance: Provenance, head: str = "object", without: Collection[str] = (),
-) -> tuple[Interfered, ...]:  # fmt: skip
-    """One row for each object that some prompt of these groups asks for, the most damaged first; none where there are no pictures.
+) -> tuple[ObjectInterference, ...]:  # fmt: skip
+    """One row for each object that some prompt of these groups asks for, the most damaged first; none where there are no images.
 
     Args:
-        before: what the base model's pictures show.
-        after: what the edited model's pictures show, for the same prompts and seeds.
-        groups: which pictures.
+        before: what the base model's images show.
+        after: what the edited model's images show, for the same prompts and seeds.
+        groups: which images.
         rng: the only source of randomness.
-        provenance: how the pictures came about.
+        provenance: how the images came about.
         head: the head that sees it; ``style`` for other styles.
         without: the concept's own classes. Prompts that would be content with any of several objects are left out, too.
     """
-    found: dict[str, list[tuple[Sighting, Sighting]]] = {}
+    found: dict[str, list[tuple[Detection, Detection]]] = {}
     for pair in pairs(before, after, groups):
-        wanted = pair[0].asked.shows.get(head, ())
+        wanted = pair[0].prompt.expected_classes.get(head, ())
         if len(wanted) == 1 and not set(wanted) & set(without):
             found.setdefault(next(iter(wanted)), []).append(pair)
     rows = [_row(name, found[name], before, head, rng, provenance) for name in sorted(found)]
@@ -70,18 +70,18 @@ def interference(
 
 
 def _row(
-    name: str, rows: Sequence[tuple[Sighting, Sighting]], before: Sightings, head: str, rng: np.random.Generator, provenance: Provenance,
-) -> Interfered:  # fmt: skip
-    old = np.array([a.right([head]) for a, _ in rows], float)
-    new = np.array([b.right([head]) for _, b in rows], float)
+    name: str, rows: Sequence[tuple[Detection, Detection]], before: Detections, head: str, rng: np.random.Generator, provenance: Provenance,
+) -> ObjectInterference:  # fmt: skip
+    old = np.array([a.matches_expected([head]) for a, _ in rows], float)
+    new = np.array([b.matches_expected([head]) for _, b in rows], float)
     first, detector = [a for a, _ in rows], before.detector(head)
-    was = rate("interference_before", name, old, first, rng, detector, provenance)
-    is_now = rate("interference_after", name, new, first, rng, detector, provenance)
+    was = rate_score("interference_before", name, old, first, rng, detector, provenance)
+    is_now = rate_score("interference_after", name, new, first, rng, detector, provenance)
     low, high = paired_difference(was, is_now, phi(old, new))
     change = Score(
         "interference", name, float(new.mean() - old.mean()), low, high, len(rows), detector, is_now.provenance
     )
-    return Interfered(name, was, is_now, change)
+    return ObjectInterference(name, was, is_now, change)
 
 
 def paired_difference(before: Score, after: Score, correlation: float) -> tuple[float, float]:
@@ -98,7 +98,7 @@ def paired_difference(before: Score, after: Score, correlation: float) -> tuple[
         or after.low is None
         or after.high is None
     ):
-        raise ValueError("no difference of rates without pictures")
+        raise ValueError("no difference of rates without images")
     change = after.value - before.value
 
     def reach(a: float, b: float) -> float:

@@ -1,6 +1,6 @@
-"""Pictures in a few blocks, and the block jackknife: intervals for statistics of whole sets, such as FID and KID. Itself no metric.
+"""Images in a few blocks, and the block jackknife: intervals for statistics of whole sets, such as FID and KID. Itself no metric.
 
-All pictures of a prompt go to one block, so that leaving a block out leaves whole prompts out.
+All images of a prompt go to one block, so that leaving a block out leaves whole prompts out.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ BLOCKS = 16
 
 
 def block_ids(n: int, prompts: Sequence[str] | None, start: int, blocks: int = BLOCKS) -> Tensor:
-    """The block, 0 to ``blocks - 1``, of each of n pictures: by a checksum of the prompt, or in turn from `start` where none is given.
+    """The block, 0 to ``blocks - 1``, of each of n images: by a checksum of the prompt, or in turn from `start` where none is given.
 
     Raises:
-        ValueError: another number of prompts than of pictures.
+        ValueError: another number of prompts than of images.
     """
     if prompts is None:
         return (torch.arange(n) + start) % blocks
     if len(prompts) != n:
-        raise ValueError(f"{len(prompts)} prompts for {n} pictures")
+        raise ValueError(f"{len(prompts)} prompts for {n} images")
     return torch.tensor([zlib.crc32(prompt.encode()) % blocks for prompt in prompts], dtype=torch.long)
 
 
-def checked(features: Tensor, width: int | None) -> Tensor:
+def check_block_ids(features: Tensor, width: int | None) -> Tensor:
     """Features as they are, on the processor, without gradient.
 
     Raises:
@@ -38,7 +38,7 @@ def checked(features: Tensor, width: int | None) -> Tensor:
     if features.ndim != 2 or (width is not None and features.shape[1] != width):
         raise ValueError(f"features must be (N, {width or 'd'}), not {tuple(features.shape)}")
     if not torch.isfinite(features).all():
-        raise ValueError("features are not finite: the pictures are broken")
+        raise ValueError("features are not finite: the images are broken")
     return features.detach().cpu()
 
 

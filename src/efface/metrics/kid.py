@@ -1,15 +1,15 @@
-"""The kernel distance of two sets of pictures by the features of a network (KID): an unbiased squared MMD.
+"""The kernel distance of two sets of images by the features of a network (KID): an unbiased squared MMD.
 
     k(x, y) = (x.y / d + 1)^3
     KID = mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{i, j} k(x_i, y_j)
 
 (Binkowski et al. 2018, arXiv 1801.01401; Gretton et al. 2012.) Unbiased at every n, so that values of different n compare and it may be
-negative where the sets are alike; below 2,000 pictures it stands in for FID. Where the i-th pictures of both sets share prompt and
+negative where the sets are alike; below 2,000 images it stands in for FID. Where the i-th images of both sets share prompt and
 seed, they resemble each other for that reason alone: say `paired`, and they are not compared (the h-statistic, also unbiased).
 The value uses all pairs; the mean over random subsets, which other tools state, is beside it in the provenance, on the same scale
 (many tools print 1,000 times it).
 
-How it can be fooled: as FID, it compares clouds, not pictures with prompts. It stands beside rates, never alone.
+How it can be fooled: as FID, it compares clouds, not images with prompts. It stands beside rates, never alone.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from torch import Tensor
 
 from efface.core.score import DetectorId, Provenance, Score
 
-from .jackknife import BLOCKS, block_ids, checked, jackknife
+from .jackknife import BLOCKS, block_ids, check_block_ids, jackknife
 
 CHUNK = 1024  # rows of the kernel matrix at a time
 
 
 class Features:
-    """A stream of features, kept in single precision with their blocks; the pictures are not."""
+    """A stream of features, kept in single precision with their blocks; the images are not."""
 
     def __init__(self) -> None:
         self.n = 0
@@ -42,7 +42,7 @@ class Features:
         Raises:
             ValueError: features of another width, or not finite.
         """
-        rows = checked(features, self._parts[0].shape[1] if self._parts else None).float()
+        rows = check_block_ids(features, self._parts[0].shape[1] if self._parts else None).float()
         self._ids.append(block_ids(len(rows), prompts, self.n))
         self._parts.append(rows)
         self.n += len(rows)
@@ -80,7 +80,7 @@ class _Sums:
 
     def __init__(self, x: Tensor, x_ids: Tensor, y: Tensor, y_ids: Tensor, paired: bool, blocks: int = BLOCKS) -> None:
         if min(len(x), len(y)) < 2 or (paired and (len(x) != len(y) or not torch.equal(x_ids, y_ids))):
-            raise ValueError(f"no KID of {len(x)} and {len(y)} {'paired ' if paired else ''}pictures")
+            raise ValueError(f"no KID of {len(x)} and {len(y)} {'paired ' if paired else ''}images")
         at_x, at_y = (torch.nn.functional.one_hot(ids, blocks).double() for ids in (x_ids, y_ids))
         self.sizes_x, self.sizes_y, self.paired = at_x.sum(0), at_y.sum(0), paired
         self.xx = _block_sums(x, at_x, x, at_x) - _diagonal(x, x, at_x)
@@ -88,7 +88,7 @@ class _Sums:
         self.xy = _block_sums(x, at_x, y, at_y) - (_diagonal(x, y, at_x) if paired else 0.0)
 
     def mmd(self, keep: Tensor) -> float | None:
-        """The statistic of the blocks where `keep`, ``(blocks,)``, is 1; None where fewer than two pictures of a side are left."""
+        """The statistic of the blocks where `keep`, ``(blocks,)``, is 1; None where fewer than two images of a side are left."""
         n, m = float(keep @ self.sizes_x), float(keep @ self.sizes_y)
         if min(n, m) < 2:
             return None
@@ -120,42 +120,42 @@ def kid_of_subsets(
         ValueError: subsets larger than either set, or smaller than two.
     """
     if not 2 <= size <= min(len(x), len(y)):
-        raise ValueError(f"no subsets of {size} of {len(x)} and {len(y)} pictures")
+        raise ValueError(f"no subsets of {size} of {len(x)} and {len(y)} images")
     picks = [[torch.from_numpy(rng.choice(len(each), size, replace=False)) for each in (x, y)] for _ in range(subsets)]
     values = np.array([squared_mmd(x[a], y[b]) for a, b in picks])
     return float(values.mean()), float(values.std())
 
 
 def kid(
-    reference: Features, pictures: Features, group: str, *,
+    reference: Features, images: Features, group: str, *,
     rng: np.random.Generator, detector: DetectorId, provenance: Provenance, paired: bool = False, subsets: int = 100, size: int = 1000,
 ) -> Score:  # fmt: skip
-    """The KID of pictures against a reference, with a jackknife interval over blocks of prompts; None with fewer than two of either.
+    """The KID of images against a reference, with a jackknife interval over blocks of prompts; None with fewer than two of either.
 
     Args:
-        reference: features of the reference, such as the base model's pictures.
-        pictures: features of the pictures.
-        group: which pictures.
+        reference: features of the reference, such as the base model's images.
+        images: features of the images.
+        group: which images.
         rng: draws the subsets.
         detector: whose features.
-        provenance: how the pictures came about; name the reference in `extra`.
+        provenance: how the images came about; name the reference in `extra`.
         paired: the i-th of both share prompt and seed.
         subsets: how many subsets to draw for the comparison with other tools; 0 for none.
-        size: pictures in a subset; half of them where there are fewer than twice as many.
+        size: images in a subset; half of them where there are fewer than twice as many.
     """
     how = replace(provenance, extra={**provenance.extra, "reference_n": reference.n, "paired": paired})
-    if min(reference.n, pictures.n) < 2:
-        return Score("kid", group, None, None, None, pictures.n, detector, how)
-    x, y = reference.values, pictures.values
-    sums, keep = _Sums(x, reference.blocks, y, pictures.blocks, paired), torch.ones(BLOCKS, dtype=torch.double)
+    if min(reference.n, images.n) < 2:
+        return Score("kid", group, None, None, None, images.n, detector, how)
+    x, y = reference.values, images.values
+    sums, keep = _Sums(x, reference.blocks, y, images.blocks, paired), torch.ones(BLOCKS, dtype=torch.double)
     value = sums.mmd(keep)
     assert value is not None  # two or more of either
     used = [b for b in range(BLOCKS) if sums.sizes_x[b] + sums.sizes_y[b] > 0]
     without = [sums.mmd(keep.index_fill(0, torch.tensor([b]), 0.0)) for b in used]
     low, high = jackknife(value, [each for each in without if each is not None]) or (None, None)
-    size = min(size, reference.n // 2, pictures.n // 2)
+    size = min(size, reference.n // 2, images.n // 2)
     if subsets and size >= 2 and not paired:
         mean, deviation = kid_of_subsets(x, y, rng=rng, subsets=subsets, size=size)
         stated = {"subset_mean": mean, "subset_std": deviation, "subsets": subsets, "subset_size": size}
         how = replace(how, extra={**how.extra, **stated})
-    return Score("kid", group, value, low, high, pictures.n, detector, how)
+    return Score("kid", group, value, low, high, images.n, detector, how)

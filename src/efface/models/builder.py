@@ -9,28 +9,28 @@ import torch
 
 from efface.core.errors import EffaceError
 
-from .loading import DTYPES, EMBEDDED, SIBLINGS, ModelRef, Source, embedded_folder, name_of
-from .memory import enough_memory
-from .pipeline import default_device, load_pipeline, quiet
-from .stable_diffusion import UNetModel
+from .loading import BUNDLED, DTYPES, SHARED_ENCODER, ModelRef, Source, bundled_folder, name_of
+from .memory import oom_as_user_error
+from .pipeline import default_device, load_pipeline, silence_libraries
+from .stable_diffusion import StableDiffusionModel
 
 CURE = "choose a smaller dtype such as float16, or another device, or a smaller model"
 
 
-def opened(source: Source | None, given: Any, asked: ModelRef) -> UNetModel:
+def build_model(source: Source | None, given: Any, asked: ModelRef) -> StableDiffusionModel:
     """The model that lies at ``source``, or around the pipeline ``given`` where there is none.
 
     Raises:
         EffaceError: it does not load, there is no such device, or the memory does not suffice.
     """
     device, dtype = device_of(asked), dtype_of(asked)
-    with enough_memory(f"the model does not fit: {CURE}"), quiet():
+    with oom_as_user_error(f"the model does not fit: {CURE}"), silence_libraries():
         if source is None:
             wanted = [what for what in (device, dtype) if what is not None]
-            return UNetModel(given.to(*wanted) if wanted and hasattr(given, "to") else given, name_of(given))
+            return StableDiffusionModel(given.to(*wanted) if wanted and hasattr(given, "to") else given, name_of(given))
         device = device or default_device()
-        dtype = dtype or (torch.float32 if source.name in EMBEDDED else default_dtype(device))
-        return UNetModel(_pipeline(source, dtype, asked).to(device), source.name)
+        dtype = dtype or (torch.float32 if source.name in BUNDLED else default_dtype(device))
+        return StableDiffusionModel(_pipeline(source, dtype, asked).to(device), source.name)
 
 
 def _pipeline(source: Source, dtype: torch.dtype, asked: ModelRef) -> Any:
@@ -40,13 +40,13 @@ def _pipeline(source: Source, dtype: torch.dtype, asked: ModelRef) -> Any:
         return load_single_file(Path(str(source.path)), dtype, asked.config)
     if source.kind == "hub":
         from .diffusers_folder import check_folder
-        from .hub import fetched
+        from .hub import download_pipeline
 
-        folder = fetched(source.name, asked.revision)
+        folder = download_pipeline(source.name, asked.revision)
         check_folder(folder)
         return load_pipeline(folder, dtype)
     return load_pipeline(
-        Path(str(source.path)), dtype, embedded_folder(source.name) / "unet" if source.name in SIBLINGS else None
+        Path(str(source.path)), dtype, bundled_folder(source.name) / "unet" if source.name in SHARED_ENCODER else None
     )
 
 

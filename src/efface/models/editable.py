@@ -1,4 +1,4 @@
-"""The part of the model protocol that training and editing need, beyond drawing pictures."""
+"""The part of the model protocol that training and editing need, beyond drawing images."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from .guidance_hooks import GuidanceEdit
-from .parameter_groups import Sites
+from .parameter_groups import ParameterGroup
 from .protocol import Conditioning, Params, TextToImage, TrajectoryPoint
 
 
-class Editable(TextToImage, Protocol):
+class EditableModel(TextToImage, Protocol):
     """A text-to-image model whose parameters can be selected, whose base can be recognised and whose guidance can be edited."""
 
     guidance_edits: list[GuidanceEdit]
 
     @property
     def image_size(self) -> int:
-        """Side of a picture in pixels."""
+        """Side of an image in pixels."""
         ...
 
     @property
     def batch(self) -> int:
-        """How many pictures to draw at once where nobody says."""
+        """How many images to draw at once where nobody says."""
         ...
 
     @property
@@ -32,11 +32,11 @@ class Editable(TextToImage, Protocol):
         """How many noise levels the model was trained on."""
         ...
 
-    def noised(self, clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    def add_noise(self, clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """Clean latents ``(B, C, H, W)`` with noise at timesteps ``(B,)``."""
         ...
 
-    def sites(self, role: str) -> Sites:
+    def parameter_group(self, role: str) -> ParameterGroup:
         """The parameters of a role, such as ``cross_kv``."""
         ...
 

@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from efface.core.errors import DamagedArtifact, EffaceError
+from efface.core.errors import CorruptArtifactError, EffaceError
 from efface.core.serialization import json_hash
 
 from .tensor_names import canonical_state
@@ -129,7 +129,7 @@ def _unpack(item: Fingerprint) -> tuple[NDArray[np.float64], NDArray[np.float64]
         norms = np.frombuffer(raw[: 2 * n], "<f2").astype(np.float64)
         points = np.frombuffer(raw[2 * n :], "<i2").reshape(n, _buckets(n)).astype(np.float64)
     except (KeyError, TypeError, ValueError) as error:
-        raise DamagedArtifact(f"a base fingerprint cannot be read ({error})") from error
+        raise CorruptArtifactError(f"a base fingerprint cannot be read ({error})") from error
     return norms, points * _RANGE / 32767
 
 

@@ -41,12 +41,12 @@ class GuidanceEdit(Protocol):
         """Prompts to predict for at every step, in one batch with the others."""
         ...
 
-    def begin(self) -> Rule:
+    def new_rule(self) -> Rule:
         """The rule for one trajectory."""
         ...
 
 
-class Guide:
+class GuidanceChain:
     """Classifier-free guidance ``e_0 + s (e_c - e_0)`` (Ho and Salimans 2022, arXiv 2207.12598), then the rules in order.
 
     Args:
@@ -55,7 +55,7 @@ class Guide:
 
     def __init__(self, edits: Sequence[GuidanceEdit]) -> None:
         self.prompts = tuple(prompt for edit in edits for prompt in edit.prompts)
-        self._rules = [(edit.begin(), len(edit.prompts)) for edit in edits]
+        self._rules = [(edit.new_rule(), len(edit.prompts)) for edit in edits]
 
     def __call__(self, step: GuidedStep) -> Tensor:
         """The guided prediction; ``step.extra`` holds the predictions for all `prompts`."""

@@ -22,19 +22,19 @@ from huggingface_hub.errors import (
 from efface.core.errors import EffaceError
 
 from .diffusers_folder import check_kind
-from .loading import check_ref
+from .loading import validate_ref
 
 _MODEL = ("config.json", "preprocessor_config.json", "model.safetensors", "tokenizer*.json", "vocab.json", "merges.txt")
 _UNREAD = {"safety_checker": None, "feature_extractor": None, "image_encoder": None}
 
 
-def fetched(ref: str, revision: str | None) -> Path:
+def download_pipeline(ref: str, revision: str | None) -> Path:
     """The folder of a hub repository's pipeline, downloaded where it is not in the cache: safetensors and configurations only.
 
     Raises:
         EffaceError: it is not there, not allowed, not reachable, or a pipeline that is not supported; told before any weight is fetched.
     """
-    with _told(ref, revision), _quiet():
+    with _hub_errors(ref, revision), _silence_hub():
         index = json.loads(
             Path(hf_hub_download(ref, "model_index.json", revision=revision)).read_text(encoding="utf-8")
         )
@@ -50,8 +50,8 @@ def model_folder(ref: str) -> Path:
     """
     if Path(ref).is_dir():
         return Path(ref)
-    check_ref(ref)
-    with _told(ref, None), _quiet():
+    validate_ref(ref)
+    with _hub_errors(ref, None), _silence_hub():
         return Path(snapshot_download(ref, allow_patterns=list(_MODEL)))
 
 
@@ -61,12 +61,12 @@ def dataset_file(ref: str, name: str) -> Path:
     Raises:
         EffaceError: it is not there, not allowed or not reachable.
     """
-    with _told(ref, None, f"{ref} is no such dataset: it has no {name}"), _quiet():
+    with _hub_errors(ref, None, f"{ref} is no such dataset: it has no {name}"), _silence_hub():
         return Path(hf_hub_download(ref, name, repo_type="dataset"))
 
 
 @contextmanager
-def _told(ref: str, revision: str | None, lacking: str = "") -> Iterator[None]:
+def _hub_errors(ref: str, revision: str | None, lacking: str = "") -> Iterator[None]:
     at = f"{ref}@{revision}" if revision else ref
     try:
         yield
@@ -91,7 +91,7 @@ def _told(ref: str, revision: str | None, lacking: str = "") -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _silence_hub() -> Iterator[None]:
     """The hub's own words about retries left out: what comes of them is said in one line."""
     loggers = [logging.getLogger(name) for name in ("huggingface_hub", "diffusers")]
     before = [logger.level for logger in loggers]

@@ -8,22 +8,22 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from efface.core.errors import EffaceError, UnknownName
+from efface.core.errors import EffaceError, UnknownNameError
 
 from .diffusers_folder import check_folder, refuse_pickles
 
 if TYPE_CHECKING:
     import torch
 
-    from .editable import Editable
-    from .stable_diffusion import UNetModel
+    from .editable import EditableModel
+    from .stable_diffusion import StableDiffusionModel
 
-ModelLike: TypeAlias = "str | Path | ModelRef | Editable"
+ModelLike: TypeAlias = "str | Path | ModelRef | EditableModel"
 """What verbs take for a model; a diffusers pipeline, too."""
-EMBEDDED = ("pocket", "pocket-sibling")
-SIBLINGS = {"pocket-sibling": "pocket"}
+BUNDLED = ("pocket", "pocket-sibling")
+SHARED_ENCODER = {"pocket-sibling": "pocket"}
 """Models with a denoiser of their own that share everything else with another."""
-ACCEPTED = (*EMBEDDED, "any folder in diffusers layout", "a .safetensors checkpoint", "a hub id such as org/name")
+ACCEPTED = (*BUNDLED, "any folder in diffusers layout", "a .safetensors checkpoint", "a hub id such as org/name")
 DTYPES = {
     "float32": "float32", "fp32": "float32", "float16": "float16", "fp16": "float16", "bfloat16": "bfloat16", "bf16": "bfloat16",
 }  # fmt: skip
@@ -49,7 +49,7 @@ class ModelRef:
 
     def __post_init__(self) -> None:
         if isinstance(self.dtype, str) and self.dtype not in DTYPES:
-            raise UnknownName("dtype", self.dtype, DTYPES)
+            raise UnknownNameError("dtype", self.dtype, DTYPES)
 
     def __str__(self) -> str:
         return str(self.ref)
@@ -64,12 +64,12 @@ class Source:
     name: str
 
 
-def kin(name: str) -> str:
+def base_bundled_model(name: str) -> str:
     """The model whose world, presets and benchmarks a model shares: itself, but for a sibling."""
-    return SIBLINGS.get(name, name)
+    return SHARED_ENCODER.get(name, name)
 
 
-def embedded_folder(name: str) -> Path:
+def bundled_folder(name: str) -> Path:
     """The folder of an embedded model, in diffusers layout."""
     return Path(str(files("efface.models").joinpath("data", name)))
 
@@ -81,8 +81,8 @@ def locate(ref: str | Path) -> Source:
         UnknownName: nothing that a model can be; the message lists what can.
         EffaceError: a folder that is no pipeline or lacks a part, or a file that is no safetensors.
     """
-    if str(ref) in EMBEDDED:
-        return Source("folder", embedded_folder(kin(str(ref))), str(ref))
+    if str(ref) in BUNDLED:
+        return Source("folder", bundled_folder(base_bundled_model(str(ref))), str(ref))
     path = Path(ref)
     if path.is_dir():
         check_folder(path)
@@ -94,7 +94,7 @@ def locate(ref: str | Path) -> Source:
         return Source("file", path, path.stem)
     if is_hub_id(str(ref)):
         return Source("hub", None, str(ref))
-    raise UnknownName("model", str(ref), ACCEPTED)
+    raise UnknownNameError("model", str(ref), ACCEPTED)
 
 
 def is_hub_id(ref: str) -> bool:
@@ -102,10 +102,10 @@ def is_hub_id(ref: str) -> bool:
     return re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", ref) is not None and not Path(ref).exists()
 
 
-def check_ref(ref: str) -> None:
+def validate_ref(ref: str) -> None:
     """Raises `UnknownName` for what is no folder of a classifier or CLIP model, and no hub id."""
     if not Path(ref).is_dir() and not is_hub_id(ref):
-        raise UnknownName("model", ref, ("a folder in transformers' layout", "a hub id such as org/name"))
+        raise UnknownNameError("model", ref, ("a folder in transformers' layout", "a hub id such as org/name"))
 
 
 def name_of(model: Any, default: str | Path = "pocket") -> str:
@@ -122,7 +122,7 @@ def name_of(model: Any, default: str | Path = "pocket") -> str:
 def load_model(
     ref: Any = "pocket", *, device: torch.device | str | None = None, dtype: torch.dtype | str | None = None,
     revision: str | None = None, config: str | Path | None = None, default: str | Path = "pocket",
-) -> UNetModel:  # fmt: skip
+) -> StableDiffusionModel:  # fmt: skip
     """Load a model: Stable Diffusion 1.x, 2.x or XL.
 
     Args:
@@ -152,6 +152,6 @@ def load_model(
         raise EffaceError(f"a config belongs to a .safetensors checkpoint; {ref} is none")
     if source is None and hasattr(ref, "predict"):
         return ref  # type: ignore[no-any-return]
-    from .builder import opened  # after the checks: a wrong name must not cost an import of torch
+    from .builder import build_model  # after the checks: a wrong name must not cost an import of torch
 
-    return opened(source, ref, asked)
+    return build_model(source, ref, asked)

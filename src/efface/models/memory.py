@@ -20,7 +20,7 @@ def is_memory_error(error: BaseException) -> bool:
 
 
 @contextmanager
-def enough_memory(cure: str) -> Iterator[None]:
+def oom_as_user_error(cure: str) -> Iterator[None]:
     """Turns an out-of-memory error of the body into an `EffaceError` that names the cure, such as ``lower batch``."""
     try:
         yield

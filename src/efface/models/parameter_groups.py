@@ -9,7 +9,7 @@ Roles of the UNet:
 - ``unet_linear``: all Linear and convolution tensors (esd-all); ``unet_all``: every parameter, norms too.
 
 Of a transformer (SD3, FLUX, PixArt): ``reads_text``, the one layer that reads a prompt's states as the text encoder gives them, and
-``reads_pooled``, the one that reads the pooled state; all others see states that change with the picture.
+``reads_pooled``, the one that reads the pooled state; all others see states that change with the image.
 
 Roles of the text encoder: ``text_mlp``, ``text_attn``, ``text_layers`` (whole layers), each also for some layers only, as in
 ``text_mlp:0-3,last``; ``text_all`` (everything but the embeddings), ``token_embedding``. Roles of one component are joined by ``+``, as in
@@ -28,30 +28,32 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from efface.core.errors import EffaceError, UnknownName
+from efface.core.errors import EffaceError, UnknownNameError
 
 from .tensor_names import canonical_paths
 
-SECOND = "text_encoder_2"
+TEXT_ENCODER_2 = "text_encoder_2"
 """The component whose parameters go by qualified names; those of every other component go by their own."""
 
 
-def qualified(component: str, name: str) -> str:
+def qualified_names(component: str, name: str) -> str:
     """A parameter's name among those of all text encoders, as ``params`` of `encode` takes it."""
-    return f"{SECOND}.{name}" if component == SECOND else name
+    return f"{TEXT_ENCODER_2}.{name}" if component == TEXT_ENCODER_2 else name
 
 
-def belonging(params: Mapping[str, Tensor], component: str) -> dict[str, Tensor]:
+def component_params(params: Mapping[str, Tensor], component: str) -> dict[str, Tensor]:
     """Those of the tensors that are a component's, by the component's own names."""
-    if component == SECOND:
+    if component == TEXT_ENCODER_2:
         return {
-            name.removeprefix(f"{SECOND}."): tensor for name, tensor in params.items() if name.startswith(f"{SECOND}.")
+            name.removeprefix(f"{TEXT_ENCODER_2}."): tensor
+            for name, tensor in params.items()
+            if name.startswith(f"{TEXT_ENCODER_2}.")
         }
-    return {name: tensor for name, tensor in params.items() if not name.startswith(f"{SECOND}.")}
+    return {name: tensor for name, tensor in params.items() if not name.startswith(f"{TEXT_ENCODER_2}.")}
 
 
 @dataclass(frozen=True)
-class Sites:
+class ParameterGroup:
     """The parameters of one role.
 
     Attributes:
@@ -128,7 +130,7 @@ _TRANSFORMER: dict[str, _Rule] = {
 ROLES = (*_UNET, *_TEXT)
 
 
-def select(components: Mapping[str, nn.Module], role: str, cut: Collection[str] = ()) -> Sites:
+def select_parameters(components: Mapping[str, nn.Module], role: str, cut: Collection[str] = ()) -> ParameterGroup:
     """The parameters of a role (see the module's text for the roles).
 
     Args:
@@ -156,9 +158,9 @@ def select(components: Mapping[str, nn.Module], role: str, cut: Collection[str] 
         )
         if not found:
             raise EffaceError(f"role {role!r} selects nothing in this model's {component}")
-        parameters |= {qualified(component, name): own[path] for name, path in found.items()}
-        paths |= {qualified(component, name): qualified(component, path) for name, path in found.items()}
-    return Sites(role, tuple(sorted(wanted)), parameters, paths)
+        parameters |= {qualified_names(component, name): own[path] for name, path in found.items()}
+        paths |= {qualified_names(component, name): qualified_names(component, path) for name, path in found.items()}
+    return ParameterGroup(role, tuple(sorted(wanted)), parameters, paths)
 
 
 def _read(part: str, components: Mapping[str, nn.Module]) -> tuple[list[str], _Rule, str]:
@@ -166,7 +168,7 @@ def _read(part: str, components: Mapping[str, nn.Module]) -> tuple[list[str], _R
     place, slash, rest = part.rpartition("/")
     name, _, layers = rest.partition(":")
     if name not in (*ROLES, *_TRANSFORMER):
-        raise UnknownName("role", name, ROLES)
+        raise UnknownNameError("role", name, ROLES)
     if layers and name not in _LAYERED:
         raise EffaceError(f"role {name!r} takes no layers; {', '.join(_LAYERED)} do")
     if "transformer" in components and name not in _TEXT:
@@ -178,7 +180,7 @@ def _read(part: str, components: Mapping[str, nn.Module]) -> tuple[list[str], _R
     there = (
         ["unet"]
         if name in (*_UNET, *_TRANSFORMER)
-        else [component for component in ("text_encoder", SECOND) if component in components]
+        else [component for component in ("text_encoder", TEXT_ENCODER_2) if component in components]
     )
     if slash and place not in there:
         raise EffaceError(f"role {part!r}: {name} is in {' and '.join(there)}, not in {place!r}")

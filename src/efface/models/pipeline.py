@@ -19,7 +19,7 @@ from efface.distributed import env
 
 from .diffusers_folder import SUPPORTED, check_parts
 from .memory import is_memory_error
-from .pipeline_validation import check_complete, check_fit
+from .pipeline_validation import check_complete, check_shapes_fit
 
 PIPELINES = {"StableDiffusionPipeline": StableDiffusionPipeline, "StableDiffusionXLPipeline": StableDiffusionXLPipeline}
 
@@ -38,7 +38,7 @@ def load_pipeline(folder: Path, dtype: torch.dtype, unet: Path | None = None) ->
         "local_files_only": True,
         "variant": _variant(folder),
     }
-    with loading(str(folder)):
+    with pipeline_errors(str(folder)):
         own = {} if unet is None else {"unet": UNet2DConditionModel.from_pretrained(unet, **how)}
         pipe = kind.from_pretrained(folder, **own, **without_checker(kind), **how)
         check_complete(folder, pipe, how["variant"])
@@ -60,7 +60,7 @@ def _variant(folder: Path) -> str | None:
     return "fp16" if names and all(".fp16." in name for name in names) else None
 
 
-def checked(pipe: Any) -> Any:
+def validate_pipeline(pipe: Any) -> Any:
     """The pipeline, if the adapter can speak for it.
 
     Raises:
@@ -76,7 +76,7 @@ def checked(pipe: Any) -> Any:
             f"the pipeline's unet reads {channels}, not the vae's {pipe.vae.config.latent_channels}: inpainting is not supported"
         )
     modules = {name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
-    check_fit(pipe)
+    check_shapes_fit(pipe)
     if any(p.is_meta for part in modules.values() for p in part.parameters()):
         raise EffaceError("the pipeline's weights are offloaded: load it without offloading")
     precisions = {name: {p.dtype for p in part.parameters()} for name, part in modules.items()}
@@ -106,17 +106,17 @@ def default_device() -> torch.device:
     if torch.cuda.is_available():
         return (
             torch.device("cuda", env.local_rank() % torch.cuda.device_count())
-            if env.size() > 1
+            if env.world_size() > 1
             else torch.device("cuda")
         )
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 @contextmanager
-def loading(what: str, cure: str = "") -> Iterator[None]:
+def pipeline_errors(what: str, cure: str = "") -> Iterator[None]:
     """While a model is loaded: nothing on the terminal, and the libraries' errors in one line, with a cure behind it."""
     try:
-        with quiet():
+        with silence_libraries():
             yield
     except (
         OSError,
@@ -136,7 +136,7 @@ def loading(what: str, cure: str = "") -> Iterator[None]:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def silence_libraries() -> Iterator[None]:
     """No bars and warnings of the libraries while a model is loaded: it takes a moment, and whoever calls may have a bar of his own."""
     libraries = [
         (library, library.is_progress_bar_enabled(), library.get_verbosity())

@@ -14,7 +14,7 @@ from .tensor_names import canonical_name, canonical_state
 CURE = "give it the one that it was trained with"
 
 
-def check_fit(pipe: Any) -> None:
+def check_shapes_fit(pipe: Any) -> None:
     """Raises `EffaceError` unless the denoiser reads states as wide as the text encoders give, and these know every token.
 
     The width of Stable Diffusion's states is the encoder's, that of SDXL's the sum of both, with the second's pooled state beside it.

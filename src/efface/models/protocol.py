@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from .soft_prompt import Soft
+from .soft_prompt import SoftTokens
 
 Params = Mapping[str, Tensor]
 
@@ -115,11 +115,11 @@ class TextToImage(Protocol):
         """
         ...
 
-    def cut_off(self, prompts: Sequence[str]) -> dict[str, str]:
+    def truncated_text(self, prompts: Sequence[str]) -> dict[str, str]:
         """Of those prompts that are longer than the context, what is cut off."""
         ...
 
-    def words(self, *, alone: bool = False) -> list[str]:
+    def vocabulary_words(self, *, alone: bool = False) -> list[str]:
         """Every token of the vocabulary that ends a word, as text, without the marker of its end; ``alone``: only whole words."""
         ...
 
@@ -128,7 +128,7 @@ class TextToImage(Protocol):
         ...
 
     def encode(
-        self, prompts: Sequence[str] | Tokens, *, soft: Tensor | Soft | None = None, params: Params | None = None
+        self, prompts: Sequence[str] | Tokens, *, soft: Tensor | SoftTokens | None = None, params: Params | None = None
     ) -> Conditioning:
         """Prompts to conditioning, differentiable; ``soft`` embeddings go in after BOS, or where they say; ``params`` replaces tensors."""
         ...
@@ -148,16 +148,16 @@ class TextToImage(Protocol):
         ...
 
     def sample(
-        self, prompts: Sequence[str], *, seeds: Sequence[int], steps: int = 20, guidance: float = 3.0, batch: int | None = None,
-        soft: Soft | None = None,
+        self, prompts: Sequence[str], *, seeds: Sequence[int], num_inference_steps: int = 20, guidance_scale: float = 3.0, batch_size: int | None = None,
+        soft: SoftTokens | None = None,
     ) -> Tensor:  # fmt: skip
-        """Draw one picture for each prompt and seed: ``(N, 3, H, W)`` in [0, 1]; ``batch`` at once, by default as many as are wise."""
+        """Draw one image for each prompt and seed: ``(N, 3, H, W)`` in [0, 1]; ``batch`` at once, by default as many as are wise."""
         ...
 
     def decode(self, z: Tensor) -> Tensor:
-        """Latents to pictures in [0, 1]."""
+        """Latents to images in [0, 1]."""
         ...
 
     def encode_image(self, images: Tensor) -> Tensor:
-        """Pictures in [0, 1] to latents (the posterior's mean)."""
+        """Images in [0, 1] to latents (the posterior's mean)."""
         ...

@@ -25,7 +25,7 @@ from efface.core.errors import EffaceError
 from efface.core.io import read_json
 
 from .diffusers_folder import check_folder_of_configs
-from .pipeline import PIPELINES, loading, without_checker
+from .pipeline import PIPELINES, pipeline_errors, without_checker
 
 SHIPPED = ("sd1", "sd2", "sd2-base", "sdxl")
 _OF = {
@@ -51,18 +51,20 @@ def load_single_file(path: Path, dtype: torch.dtype, config: str | Path | None =
         EffaceError: it is no checkpoint of Stable Diffusion, lacks a part, or does not fit the configuration.
     """
     names, said = _header(path)
-    family = family_in(names, path)
+    family = detect_family(names, path)
     folder = _folder(config or family)
     kind = PIPELINES[str(read_json(folder / "model_index.json")["_class_name"])]  # type: ignore[index, call-overload]
     given = {**_tokenizers(folder, family), "scheduler": _scheduler(folder, names, said), **without_checker(kind)}
     try:
-        with loading(str(path), f"; it was read as {config or family}: a config may say otherwise (--model-config)"):
+        with pipeline_errors(
+            str(path), f"; it was read as {config or family}: a config may say otherwise (--model-config)"
+        ):
             return kind.from_single_file(str(path), config=str(folder), local_files_only=True, dtype=dtype, **given)
     except SingleFileComponentError as error:
         raise EffaceError(f"{path} lacks a part: {str(error.message).splitlines()[0]}") from error
 
 
-def family_in(names: Mapping[str, Any], path: Path) -> str:
+def detect_family(names: Mapping[str, Any], path: Path) -> str:
     """``sd1``, ``sd2`` or ``sdxl``, by the names and shapes of a checkpoint's tensors.
 
     Raises:

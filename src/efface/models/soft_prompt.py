@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
-class Soft:
+class SoftTokens:
     """Embeddings that stand in place of some tokens' own.
 
     Attributes:
@@ -21,10 +21,10 @@ class Soft:
     """
 
     embeddings: Tensor
-    at: Tensor
+    mask: Tensor
 
-    def __getitem__(self, index: slice | Tensor) -> Soft:
-        return Soft(self.embeddings[index], self.at[index])
+    def __getitem__(self, index: slice | Tensor) -> SoftTokens:
+        return SoftTokens(self.embeddings[index], self.mask[index])
 
 
 def token_embedding(encoder: nn.Module) -> nn.Module:
@@ -33,7 +33,7 @@ def token_embedding(encoder: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def soft_tokens(encoder: nn.Module, ids: Tensor, soft: Tensor | Soft | None) -> Iterator[Tensor]:
+def soft_tokens(encoder: nn.Module, ids: Tensor, soft: Tensor | SoftTokens | None) -> Iterator[Tensor]:
     """Yields the token ids ``(B, L)`` to run the encoder on, while soft embeddings are written over the tokens' own.
 
     `Soft` is written over the places that it names. A tensor ``(B or 1, k, D)`` is written over places 1 to k, and the ids from place 1 on
@@ -42,9 +42,11 @@ def soft_tokens(encoder: nn.Module, ids: Tensor, soft: Tensor | Soft | None) -> 
     if soft is None:
         yield ids
         return
-    hook = token_embedding(encoder).register_forward_hook(_over(soft) if isinstance(soft, Soft) else _after_bos(soft))
+    hook = token_embedding(encoder).register_forward_hook(
+        _embedding_hook(soft) if isinstance(soft, SoftTokens) else _after_bos(soft)
+    )
     try:
-        if isinstance(soft, Soft):
+        if isinstance(soft, SoftTokens):
             yield ids
         else:
             k = soft.shape[1]
@@ -61,10 +63,10 @@ def _after_bos(soft: Tensor) -> Any:
     return write
 
 
-def _over(soft: Soft) -> Any:
+def _embedding_hook(soft: SoftTokens) -> Any:
     def write(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
         length = min(soft.embeddings.shape[1], output.shape[1])
-        at, new = soft.at[:, :length, None], soft.embeddings[:, :length].to(output.dtype)
+        at, new = soft.mask[:, :length, None], soft.embeddings[:, :length].to(output.dtype)
         return torch.cat([torch.where(at, new, output[:, :length]), output[:, length:]], dim=1)
 
     return write

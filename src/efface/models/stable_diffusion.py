@@ -1,7 +1,7 @@
 """Stable Diffusion's architecture, 1.x, 2.x and XL: CLIP text encoders, a conditional UNet, an autoencoder. Pocket is one, too.
 
 One adapter for all: they differ in the number of text encoders (`efface.models.text`), in what the UNet predicts, epsilon or velocity
-(`Prediction` converts), and in SDXL's conditions beside the text, the pooled state and the size that a picture is to have.
+(`Prediction` converts), and in SDXL's conditions beside the text, the pooled state and the size that an image is to have.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from torch.func import functional_call
 from efface.core.errors import EffaceError
 
 from .fingerprint import fingerprint
-from .guidance_hooks import GuidanceEdit, Guide, GuidedStep
-from .memory import enough_memory
-from .parameter_groups import SECOND, Sites, select
-from .pipeline import checked, default_device, family_of, load_pipeline
+from .guidance_hooks import GuidanceChain, GuidanceEdit, GuidedStep
+from .memory import oom_as_user_error
+from .parameter_groups import TEXT_ENCODER_2, ParameterGroup, select_parameters
+from .pipeline import default_device, family_of, load_pipeline, validate_pipeline
 from .protocol import Conditioning, Params, Prediction, TrajectoryPoint
 from .scheduler import ddim
-from .soft_prompt import Soft
-from .text import Encoder, ReadsText, one_vocabulary
+from .soft_prompt import SoftTokens
+from .text import PromptEncoder, TextEncoder, check_same_vocabulary
 
 Progress = Callable[[int], None]
 
 
-class UNetModel(ReadsText):
+class StableDiffusionModel(PromptEncoder):
     """A diffusers ``StableDiffusionPipeline`` or ``StableDiffusionXLPipeline`` behind the model protocol.
 
     Args:
@@ -42,11 +42,11 @@ class UNetModel(ReadsText):
 
     def __init__(self, pipe: Any, name: str) -> None:
         self.name = name
-        self.pipe = checked(pipe)
+        self.pipe = validate_pipeline(pipe)
         self.family = family_of(pipe)
         self.tokenizer, self.text_encoder, self.unet, self.vae = pipe.tokenizer, pipe.text_encoder, pipe.unet, pipe.vae
-        second = (Encoder(SECOND, pipe.tokenizer_2, pipe.text_encoder_2),) if self.family == "sdxl" else ()
-        self.encoders = one_vocabulary((Encoder("text_encoder", pipe.tokenizer, pipe.text_encoder), *second))
+        second = (TextEncoder(TEXT_ENCODER_2, pipe.tokenizer_2, pipe.text_encoder_2),) if self.family == "sdxl" else ()
+        self.encoders = check_same_vocabulary((TextEncoder("text_encoder", pipe.tokenizer, pipe.text_encoder), *second))
         self.scheduler = ddim(pipe.scheduler)
         self.components: dict[str, nn.Module] = {encoder.component: encoder.module for encoder in self.encoders}
         self.components |= {"unet": self.unet, "vae": self.vae}
@@ -58,7 +58,7 @@ class UNetModel(ReadsText):
     def load(
         cls, folder: Path, name: str, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32,
         unet: Path | None = None,
-    ) -> UNetModel:  # fmt: skip
+    ) -> StableDiffusionModel:  # fmt: skip
         """Load a diffusers folder, with the denoiser of another folder where one is given; only safetensors are read."""
         return cls(load_pipeline(folder, dtype, unet).to(device or default_device()), name)
 
@@ -69,7 +69,7 @@ class UNetModel(ReadsText):
 
     @property
     def image_size(self) -> int:
-        """Side of a picture in pixels."""
+        """Side of an image in pixels."""
         return int(self.unet.config.sample_size * self.vae_factor)
 
     @property
@@ -84,7 +84,7 @@ class UNetModel(ReadsText):
 
     @property
     def batch(self) -> int:
-        """How many pictures to draw at once where nobody says: 16 small ones, two of 1024 pixels a side."""
+        """How many images to draw at once where nobody says: 16 small ones, two of 1024 pixels a side."""
         return max(1, min(16, 2**21 // self.image_size**2))
 
     def unconditional(self, count: int) -> Conditioning:
@@ -105,12 +105,12 @@ class UNetModel(ReadsText):
         )
 
     def _beside_text(self, z: Tensor, cond: Conditioning) -> dict[str, Tensor]:
-        """SDXL's other conditions: the pooled state, and original size, crop's corner and target size, the whole picture as it is."""
+        """SDXL's other conditions: the pooled state, and original size, crop's corner and target size, the whole image as it is."""
         height, width = (side * self.vae_factor for side in z.shape[-2:])
         sizes = torch.tensor([[height, width, 0, 0, height, width]], device=z.device, dtype=cond.states.dtype)
         return {"text_embeds": cond.pooled, "time_ids": sizes.expand(len(z), -1)}
 
-    def noised(self, clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    def add_noise(self, clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """Clean latents ``(B, C, H, W)`` with noise at timesteps ``(B,)``: alpha_t x0 + sigma_t noise."""
         return self.scheduler.add_noise(clean, noise, t)
 
@@ -129,7 +129,7 @@ class UNetModel(ReadsText):
 
         The guidance goes through `guidance_edits`; ``params`` stands in for the denoiser's own tensors.
         """
-        guide = Guide(self.guidance_edits)
+        guide = GuidanceChain(self.guidance_edits)
         others = [self.unconditional(len(seeds)), *(self.encode([prompt] * len(seeds)) for prompt in guide.prompts)]
         every = Conditioning.cat([cond, *others])
         z = self.initial_noise(seeds)
@@ -142,9 +142,9 @@ class UNetModel(ReadsText):
             z = self.scheduler.step(guided, t, z).prev_sample
         yield TrajectoryPoint(z, -1, c, u)
 
-    def sites(self, role: str) -> Sites:
+    def parameter_group(self, role: str) -> ParameterGroup:
         """The parameters of a role, such as ``cross_kv`` (see `efface.models.parameter_groups`)."""
-        return select(self.components, role, [encoder.component for encoder in self.encoders[:-1]])
+        return select_parameters(self.components, role, [encoder.component for encoder in self.encoders[:-1]])
 
     def fingerprint(self) -> dict[str, dict[str, Any]]:
         """The fingerprint of every component (see `efface.models.fingerprint`)."""
@@ -156,47 +156,49 @@ class UNetModel(ReadsText):
         prompts: Sequence[str],
         *,
         seeds: Sequence[int],
-        steps: int = 20,
-        guidance: float = 3.0,
-        batch: int | None = None,
-        soft: Soft | None = None,
+        num_inference_steps: int = 20,
+        guidance_scale: float = 3.0,
+        batch_size: int | None = None,
+        soft: SoftTokens | None = None,
         progress: Progress | None = None,
     ) -> Tensor:
-        """Draw one picture for each prompt and seed.
+        """Draw one image for each prompt and seed.
 
         Args:
             prompts: texts; the empty one draws unconditionally.
-            seeds: one a prompt. A picture depends on its own prompt and seed only, not on the batch it is drawn in.
+            seeds: one a prompt. An image depends on its own prompt and seed only, not on the batch it is drawn in.
             steps: DDIM steps.
             guidance: classifier-free guidance scale; 1 is none.
-            batch: pictures drawn at once; `batch` by default.
+            batch: images drawn at once; `batch` by default.
             soft: embeddings in place of some of the prompts' tokens, one row a prompt.
-            progress: called with the number of pictures done after each batch.
+            progress: called with the number of images done after each batch.
 
         Returns:
-            Pictures ``(N, 3, H, W)`` in [0, 1].
+            Images ``(N, 3, H, W)`` in [0, 1].
         """
         if len(prompts) != len(seeds):
             raise EffaceError(f"{len(prompts)} prompts but {len(seeds)} seeds; give one seed for each prompt")
-        pictures, batch = [], batch or self.batch
-        for start in range(0, len(prompts), batch):
-            part = slice(start, start + batch)
-            with enough_memory(
-                f"{len(prompts[part])} pictures at once are too many: lower batch, or choose a smaller dtype"
+        images, batch_size = [], batch_size or self.batch
+        for start in range(0, len(prompts), batch_size):
+            part = slice(start, start + batch_size)
+            with oom_as_user_error(
+                f"{len(prompts[part])} images at once are too many: lower batch, or choose a smaller dtype"
             ):
                 cond = self.encode(prompts[part], soft=None if soft is None else soft[part])
-                for point in self.trajectory(cond, steps=steps, guidance=guidance, seeds=seeds[part]):
+                for point in self.trajectory(
+                    cond, steps=num_inference_steps, guidance=guidance_scale, seeds=seeds[part]
+                ):
                     z = point.z
-                pictures.append(self.decode(z).float().cpu())
+                images.append(self.decode(z).float().cpu())
             if progress:
-                progress(len(pictures[-1]))
-        return torch.cat(pictures)
+                progress(len(images[-1]))
+        return torch.cat(images)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Latents ``(B, C, h, w)`` to pictures ``(B, 3, H, W)`` in [0, 1]."""
+        """Latents ``(B, C, h, w)`` to images ``(B, 3, H, W)`` in [0, 1]."""
         return (self.vae.decode((z / self.vae.config.scaling_factor).to(self.vae.dtype)).sample / 2 + 0.5).clamp(0, 1)
 
     def encode_image(self, images: Tensor) -> Tensor:
-        """Pictures ``(B, 3, H, W)`` in [0, 1] to latents (the posterior's mean)."""
+        """Images ``(B, 3, H, W)`` in [0, 1] to latents (the posterior's mean)."""
         latents = self.vae.encode(images.to(self.device, self.vae.dtype) * 2 - 1).latent_dist.mean
         return (latents * self.vae.config.scaling_factor).to(self.unet.dtype)

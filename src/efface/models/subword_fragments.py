@@ -9,17 +9,17 @@ from __future__ import annotations
 import json
 from typing import Any
 
-SOON = 0.03
+MERGE_RANK_WINDOW = 0.03
 """Within this share of all merges, what was merged is taken up by the next."""
 END = "</w>"
 
 
-def fragments(tokenizer: Any) -> set[str]:
+def nonword_tokens(tokenizer: Any) -> set[str]:
     """The word-ending tokens of a CLIP tokenizer, as text, that hardly stand alone; none where it has no merges."""
     merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"].get("merges", [])
     pairs = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in merges]
     made = {"".join(pair): rank for rank, pair in enumerate(pairs)}
-    soon = SOON * len(pairs)
+    soon = MERGE_RANK_WINDOW * len(pairs)
     found = {
         right
         for rank, (_, right) in enumerate(pairs)

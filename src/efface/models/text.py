@@ -20,14 +20,14 @@ from torch.func import functional_call
 from efface.core.errors import EffaceError
 from efface.core.policy import check_prompts
 
-from .parameter_groups import belonging
+from .parameter_groups import component_params
 from .protocol import Conditioning, Params, Tokens
-from .soft_prompt import Soft, soft_tokens, token_embedding
-from .subword_fragments import END, fragments
+from .soft_prompt import SoftTokens, soft_tokens, token_embedding
+from .subword_fragments import END, nonword_tokens
 
 
 @dataclass(frozen=True)
-class Encoder:
+class TextEncoder:
     """One text encoder with its tokenizer, under its component's name."""
 
     component: str
@@ -46,21 +46,21 @@ class Encoder:
         return torch.where(behind, self.tokenizer.pad_token_id, tokens.ids)
 
 
-class ReadsText:
+class PromptEncoder:
     """The part of a model that reads prompts: a base of the adapter, which says what the encoders are and where it computes.
 
     Attributes:
         encoders: one, or SDXL's two: then the states are those before the last layer, and the pooled state is the second's projected one.
     """
 
-    encoders: tuple[Encoder, ...]
+    encoders: tuple[TextEncoder, ...]
 
     @property
     def device(self) -> torch.device:
         """Where the model computes."""
         raise NotImplementedError
 
-    def cut_off(self, prompts: Sequence[str]) -> dict[str, str]:
+    def truncated_text(self, prompts: Sequence[str]) -> dict[str, str]:
         """Of those prompts that are longer than the context, what is cut off."""
         first = self.encoders[0].tokenizer
         rows, length = first(list(prompts), truncation=False, verbose=False).input_ids, first.model_max_length
@@ -75,7 +75,7 @@ class ReadsText:
         check_prompts(prompts)
         first = self.encoders[0].tokenizer
         length = first.model_max_length
-        if cut := self.cut_off(prompts):
+        if cut := self.truncated_text(prompts):
             (prompt, lost), more = next(iter(cut.items())), f" (one of {len(cut)})" if len(cut) > 1 else ""
             warnings.warn(
                 f"the prompt {prompt!r} is longer than {length - 2} tokens{more}; cut off: {lost!r}", stacklevel=2
@@ -86,18 +86,18 @@ class ReadsText:
         mask = (torch.arange(length, device=ids.device)[None] <= eos[:, None]).long()
         return Tokens(ids, mask, eos)
 
-    def words(self, *, alone: bool = False) -> list[str]:
+    def vocabulary_words(self, *, alone: bool = False) -> list[str]:
         """Every token of the vocabulary that ends a word, as text, sorted; ``alone``: only those that stand alone, not what ends others."""
         tokenizer = self.encoders[0].tokenizer
         ends = {token.removesuffix(END) for token in tokenizer.get_vocab() if token.endswith(END)}
-        return sorted(ends - fragments(tokenizer) if alone else ends)
+        return sorted(ends - nonword_tokens(tokenizer) if alone else ends)
 
     def detokenize(self, ids: Sequence[int]) -> str:
         """Token ids to text, as a user could type it."""
         return str(self.encoders[0].tokenizer.decode(list(ids))).strip()
 
     def encode(
-        self, prompts: Sequence[str] | Tokens, *, soft: Tensor | Soft | None = None, params: Params | None = None
+        self, prompts: Sequence[str] | Tokens, *, soft: Tensor | SoftTokens | None = None, params: Params | None = None
     ) -> Conditioning:
         """Prompts to conditioning, differentiable.
 
@@ -121,7 +121,7 @@ class ReadsText:
         return Conditioning(torch.cat(states, dim=-1), out.text_embeds)
 
 
-def one_vocabulary(encoders: tuple[Encoder, ...]) -> tuple[Encoder, ...]:
+def check_same_vocabulary(encoders: tuple[TextEncoder, ...]) -> tuple[TextEncoder, ...]:
     """The encoders, if all of them read the same tokens.
 
     Raises:
@@ -136,16 +136,18 @@ def one_vocabulary(encoders: tuple[Encoder, ...]) -> tuple[Encoder, ...]:
     return encoders
 
 
-def _run(encoder: Encoder, ids: Tensor, soft: Tensor | Soft | None, params: Params | None, **how: bool) -> Any:
+def _run(
+    encoder: TextEncoder, ids: Tensor, soft: Tensor | SoftTokens | None, params: Params | None, **how: bool
+) -> Any:
     with soft_tokens(encoder.module, ids, soft) as shown:
-        return functional_call(encoder.module, belonging(params or {}, encoder.component), (shown,), how)
+        return functional_call(encoder.module, component_params(params or {}, encoder.component), (shown,), how)
 
 
-def _of(soft: Tensor | Soft | None, part: slice) -> Tensor | Soft | None:
+def _of(soft: Tensor | SoftTokens | None, part: slice) -> Tensor | SoftTokens | None:
     """The embeddings of one encoder."""
     return (
-        Soft(soft.embeddings[..., part], soft.at)
-        if isinstance(soft, Soft)
+        SoftTokens(soft.embeddings[..., part], soft.mask)
+        if isinstance(soft, SoftTokens)
         else None
         if soft is None
         else soft[..., part]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .world import NOTHING, Scene, Thing, World
+from .world import NOTHING, ObjectClass, Scene, World
 
 NOUN_KINDS = ("name", "hypernym", "hypernym_name", "attribute", "implicit")
 NOUN_WEIGHTS = (0.52, 0.18, 0.06, 0.10, 0.14)
@@ -22,7 +22,7 @@ def _pick(rng: np.random.Generator, options: Sequence[str]) -> str:
     return options[int(rng.integers(len(options)))]
 
 
-def noun_phrase(thing: Thing, noun: str, adjective: str = "") -> str:
+def noun_phrase(thing: ObjectClass, noun: str, adjective: str = "") -> str:
     """``noun`` (a word for ``thing``) as a phrase: "a cat", "santa claus", "a deadly axe"."""
     phrase = f"{adjective} {noun}".strip()
     if thing.plural or (thing.proper and noun in (*thing.names, *thing.rare)):
@@ -30,14 +30,14 @@ def noun_phrase(thing: Thing, noun: str, adjective: str = "") -> str:
     return article(phrase)
 
 
-def name_of(thing: Thing, rng: np.random.Generator) -> str:
+def name_of(thing: ObjectClass, rng: np.random.Generator) -> str:
     """A word for ``thing``: its primary name half of the time, seldom a rare synonym."""
     if thing.rare and rng.random() < RARE_SHARE:
         return _pick(rng, thing.rare)
     return thing.name if rng.random() < 0.5 else _pick(rng, thing.names)
 
 
-def subject(world: World, thing: Thing, kind: str, rng: np.random.Generator) -> str:
+def subject(world: World, thing: ObjectClass, kind: str, rng: np.random.Generator) -> str:
     """The part of a caption that says which object is there; ``kind`` is one of :data:`NOUN_KINDS`."""
     category = world.categories[thing.category]
     if kind == "hypernym":

@@ -1,6 +1,6 @@
 """Drawing a scene: a glyph on a background, in a style, at 64 x 64 pixels.
 
-Needs the glyph atlas that ships with the package, not the font. Everything is drawn from one generator, so a seed gives the same picture.
+Needs the glyph atlas that ships with the package, not the font. Everything is drawn from one generator, so a seed gives the same image.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def _negative(image: Pixels) -> Pixels:
 
 
 def _sketch(image: Pixels) -> Pixels:
-    """Pencil on paper: a colour dodge of the grey picture with its blur leaves the edges; some shading stays."""
+    """Pencil on paper: a colour dodge of the grey image with its blur leaves the edges; some shading stays."""
     grey = _luma(image)
     blurred = Image.fromarray((grey * 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(2.5))
     ratio = np.clip((grey + 0.04) / (np.asarray(blurred, dtype=np.float32) / 255 + 0.04), 0, 1) ** 1.6
@@ -163,7 +163,7 @@ def _grout() -> Pixels:
 
 
 def _mosaic(image: Pixels) -> Pixels:
-    """Tiles of 4 pixels with light grout between them; a trace of the picture's detail stays on each tile."""
+    """Tiles of 4 pixels with light grout between them; a trace of the image's detail stays on each tile."""
     tiles = 0.6 * np.kron(_cells(image, 4), np.ones((4, 4, 1), dtype=np.float32)) + 0.4 * image
     grey = _luma(tiles)[..., None]
     vivid = np.clip(grey + 1.25 * (tiles - grey), 0, 1)
@@ -203,7 +203,7 @@ STYLES: dict[str, Callable[[Pixels], Pixels]] = {
 
 
 def draw_scene(scene: Scene, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Draw ``scene`` as a ``(64, 64, 3)`` picture of bytes; position, size and the background's details come from ``rng``."""
+    """Draw ``scene`` as a ``(64, 64, 3)`` image of bytes; position, size and the background's details come from ``rng``."""
     image = np.asarray(BACKGROUNDS[scene.background](rng), dtype=np.float32) / 255
     if scene.object != NOTHING:
         side = int(rng.integers(SCALES.start, SCALES.stop))
@@ -216,7 +216,7 @@ def draw_scene(scene: Scene, rng: np.random.Generator) -> NDArray[np.uint8]:
 
 
 def contact_sheet(images: list[NDArray[np.uint8]], columns: int) -> Image.Image:
-    """The pictures side by side, row by row."""
+    """The images side by side, row by row."""
     rows = math.ceil(len(images) / columns)
     sheet = Image.new("RGB", (columns * (SIZE + 2), rows * (SIZE + 2)), "white")
     for i, image in enumerate(images):

@@ -8,10 +8,10 @@ from typing import Any
 
 import yaml
 
-from efface.core.concept import mentions
+from efface.core.concept import find_mention
 
 from .captions import assemble, noun_phrase
-from .world import Thing, data_text, load_world
+from .world import ObjectClass, data_text, load_world
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def retain_prompts(concept: str | None = None) -> tuple[str, ...]:
     banned = split.concepts[concept].style if concept else None
     styles = [s for s in world.styles.values() if s.id != banned]
     places = list(world.backgrounds.values())
-    nouns = [noun_phrase(world.things[o], _apart(world.things[o])) for o in objects]
+    nouns = [noun_phrase(world.things[o], _spread_classes(world.things[o])) for o in objects]
     rows = [
         assemble(n, places[i % len(places)].phrases[0], styles[i % len(styles)].prefixes[0], "")
         for i, n in enumerate(nouns)
@@ -80,22 +80,22 @@ def retain_prompts(concept: str | None = None) -> tuple[str, ...]:
     return tuple((rows + bare + rest + more)[:32])
 
 
-def retain_widely(each: int = 6) -> tuple[str, ...]:
+def broad_retain_prompts(each: int = 6) -> tuple[str, ...]:
     """The retain half's objects in several places and styles: for many concepts at once, whose common part fewer sentences do not hold."""
     world, objects = load_world(), load_split().retain
     places, styles = list(world.backgrounds.values()), list(world.styles.values())
     rows = []
-    for i, noun in enumerate(noun_phrase(world.things[o], _apart(world.things[o])) for o in objects):
+    for i, noun in enumerate(noun_phrase(world.things[o], _spread_classes(world.things[o])) for o in objects):
         for j in range(each):
             place = "" if j % 3 == 2 else places[(i + j) % len(places)].phrases[0]
             rows.append(assemble(noun, place, styles[(i + 2 * j + j // 3) % len(styles)].prefixes[0], ""))
     return tuple(rows)
 
 
-def _apart(thing: Thing) -> str:
+def _spread_classes(thing: ObjectClass) -> str:
     """The first name that has no word of an object that is scored: whoever retains "fork and knife" retains the knife."""
     world, split = load_world(), load_split()
     scored = [
         word for o, other in world.things.items() if o not in split.retain for word in (*other.names, *other.rare)
     ]
-    return next(name for name in thing.names if mentions(name, scored) is None)
+    return next(name for name in thing.names if find_mention(name, scored) is None)

@@ -17,7 +17,7 @@ NOTHING = "nothing"
 
 
 @dataclass(frozen=True)
-class Thing:
+class ObjectClass:
     """An object: its glyph (a Unicode code point), its category and the words for it, the primary name first."""
 
     id: str
@@ -67,7 +67,7 @@ class Style:
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture's content; ``object`` is ``"nothing"`` for an empty place."""
+    """One image's content; ``object`` is ``"nothing"`` for an empty place."""
 
     object: str
     background: str
@@ -81,7 +81,7 @@ class World:
     version: int
     image_size: int
     heldout_combinations: float
-    things: dict[str, Thing]
+    things: dict[str, ObjectClass]
     categories: dict[str, Category]
     backgrounds: dict[str, Background]
     styles: dict[str, Style]
@@ -125,7 +125,7 @@ def load_world() -> World:
         version=raw["version"],
         image_size=raw["image_size"],
         heldout_combinations=raw["heldout_combinations"],
-        things={k: Thing(id=k, **_tuples(v)) for k, v in raw["objects"].items()},
+        things={k: ObjectClass(id=k, **_tuples(v)) for k, v in raw["objects"].items()},
         categories={k: Category(id=k, **_tuples(v)) for k, v in raw["categories"].items()},
         backgrounds={k: Background(id=k, **_tuples(v)) for k, v in raw["backgrounds"].items()},
         styles={k: Style(id=k, **_tuples(v)) for k, v in raw["styles"].items()},

@@ -1,1 +1,1 @@
-"""Results as pictures and pages."""
+"""Results as images and pages."""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from efface.core.score import Score
 
 from .criteria import Criterion
-from .formatting import cell, spelt
+from .formatting import format_cell, format_number
 
 
 class Tick(NamedTuple):
@@ -96,7 +96,7 @@ def bars(criteria: Sequence[Criterion]) -> Chart:
     """Every score that the verdict reads, with its threshold."""
     scores = [criterion.score for criterion in criteria if criterion.score is not None]
     axis = Axis.around(number for score in scores for number in (score.value, score.low, score.high))
-    return Chart(axis, [Bar(c, _of(c.score, axis), axis.place(c.limit), cell(c.score)) for c in criteria])
+    return Chart(axis, [Bar(c, _of(c.score, axis), axis.place(c.limit), format_cell(c.score)) for c in criteria])
 
 
 def changes(rows: Sequence[Mapping[str, Any]]) -> Chart:
@@ -111,7 +111,7 @@ def _change(row: Mapping[str, Any], axis: Axis) -> Change:
     value, low, high = (number if _number(number) else None for number in found)
     bounds = "" if low is None or high is None else f" [{low:+.2f}, {high:+.2f}]"
     text = "N/A" if value is None else f"{value:+.2f}{bounds}"
-    rates = " → ".join(spelt(row[name] if _number(row.get(name)) else None) for name in ("before", "after"))
+    rates = " → ".join(format_number(row[name] if _number(row.get(name)) else None) for name in ("before", "after"))
     return Change(row["object"], row.get("n", 0), marks[0], marks[1], text, rates, high is not None and high < 0)
 
 

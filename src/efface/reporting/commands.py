@@ -10,7 +10,7 @@ from typing import Any
 from efface.core.concept import Concept
 from efface.core.spec import RunSpec
 
-from .evidence_loader import Attack, Evaluation
+from .evidence_loader import LoadedAttack, LoadedEvaluation
 
 
 def concept_file(concept: Concept) -> str:
@@ -54,9 +54,9 @@ def settings(config: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def evaluate_command(evaluation: Evaluation, folder: str) -> str:
+def evaluate_command(evaluation: LoadedEvaluation, folder: str) -> str:
     """``efface evaluate`` with the benchmark, part and seed that the result names."""
-    about = evaluation.result.about
+    about = evaluation.result.metadata
     benchmark = about.get("benchmark")
     named = benchmark if isinstance(benchmark, Mapping) else {}
     words = ["efface", "evaluate", folder]
@@ -69,7 +69,7 @@ def evaluate_command(evaluation: Evaluation, folder: str) -> str:
     return _spelt(words + ([] if about.get("limit") is None else ["--limit", str(about["limit"])]))
 
 
-def attack_command(attack: Attack, folder: str) -> str:
+def attack_command(attack: LoadedAttack, folder: str) -> str:
     """``efface attack`` with the attack's configuration."""
     return _spelt(["efface", "attack", folder, "--attack", attack.name], settings(attack.config))
 

@@ -11,8 +11,8 @@ from efface.core.verdict import TARGETS
 
 from .formatting import group_label, metric
 
-Standing = Literal["met", "missed", "open"]
-WORDS: dict[Standing, str] = {"met": "met", "missed": "missed", "open": "undecided"}
+Status = Literal["met", "missed", "open"]
+WORDS: dict[Status, str] = {"met": "met", "missed": "missed", "open": "undecided"}
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Criterion:
         metric: of the score. group: of the score.
         limit: the threshold.
         at_least: whether the score must reach it; otherwise it must stay below.
-        images: fewer pictures decide nothing.
+        images: fewer images decide nothing.
         score: what was measured; None where it was not.
     """
 
@@ -40,12 +40,12 @@ class Criterion:
         return f"{metric(self.metric).label}, {self.group if self.metric == 'asr_post' else group_label(self.group).lower()}"
 
     @property
-    def wish(self) -> str:
+    def requirement(self) -> str:
         """Such as ``at least 0.8``."""
         return f"{'at least' if self.at_least else 'below'} {self.limit:g}"
 
     @property
-    def standing(self) -> Standing:
+    def status(self) -> Status:
         """Whether the interval proves the requirement, refutes it, or neither: the reading that `Verdict` has."""
         score = self.score
         if score is None or score.low is None or score.high is None or score.n < self.images:
@@ -61,10 +61,13 @@ def criteria(result: Result) -> list[Criterion]:
     """Every requirement that the result's verdict reads, in the order of importance."""
     limits = result.thresholds
     wanted = [("rer", group, limits.erased, True) for group in TARGETS]
-    wanted += [("kept", "near", limits.kept_near, True), ("kept", "other", limits.kept_other, True)]
-    wanted += [("kept", "context", limits.context, True)]
-    wanted += [("cannot_tell", group, limits.cannot_tell, False) for group in TARGETS]
-    wanted += [("asr_post", score.group, limits.broken, False) for score in result.scores if score.metric == "asr_post"]
+    wanted += [("retention", "near", limits.retention_near, True), ("retention", "other", limits.retention_other, True)]
+    wanted += [("retention", "context", limits.context, True)]
+    wanted += [("abstention_rate", group, limits.abstention, False) for group in TARGETS]
+    wanted += [
+        ("asr_post", score.group, limits.attack_success, False) for score in result.scores if score.metric == "asr_post"
+    ]
     return [
-        Criterion(name, group, limit, up, limits.images, result.score(name, group)) for name, group, limit, up in wanted
+        Criterion(name, group, limit, up, limits.min_images, result.score(name, group))
+        for name, group, limit, up in wanted
     ]

@@ -1,4 +1,4 @@
-"""Reads what lies in an artifact's folder beside the erasure: losses, evaluations with their pictures, attacks."""
+"""Reads what lies in an artifact's folder beside the erasure: losses, evaluations with their images, attacks."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from efface.core.erasure import Erasure
-from efface.core.errors import DamagedArtifact, EffaceError
+from efface.core.errors import CorruptArtifactError, EffaceError
 from efface.core.io import read_json
 from efface.core.manifest import EVIDENCE, read_manifest
 from efface.core.result import Result
 
 ATTACKS = "attacks"
-_PICTURE = {"group": str, "prompt": str, "text": str, "seed": int}
+_IMAGE = {"group": str, "prompt": str, "text": str, "seed": int}
 
 
 @dataclass(frozen=True)
-class Pair:
+class ImagePair:
     """One prompt and seed, drawn before and after.
 
     Attributes:
         group: of the benchmark, or an attack's name.
         prompt: as asked. text: as the model was given it.
-        seed: of both pictures.
+        seed: of both images.
         before: a file; None where it was not drawn. after: likewise.
         seen_before: by head, what the detector saw. seen_after: likewise.
         asked: by head, the classes each of which would do.
@@ -42,17 +42,17 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """One folder of `evidence`: its name, the result, the pictures that were kept, and the rows of interference, worst first."""
+class LoadedEvaluation:
+    """One folder of `evidence`: its name, the result, the images that were kept, and the rows of interference, worst first."""
 
     name: str
     result: Result
-    pairs: tuple[Pair, ...]
+    pairs: tuple[ImagePair, ...]
     interference: tuple[Mapping[str, Any], ...]
 
 
 @dataclass(frozen=True)
-class Attack:
+class LoadedAttack:
     """An attack set as saved: name, configuration, budget and prompts; and its own scores, None where it was never drawn."""
 
     name: str
@@ -77,8 +77,8 @@ class Evidence:
     erasure: Erasure
     files: Mapping[str, Mapping[str, Any]]
     history: Mapping[str, Sequence[Mapping[str, Any]]]
-    evaluations: tuple[Evaluation, ...]
-    attacks: tuple[Attack, ...]
+    evaluations: tuple[LoadedEvaluation, ...]
+    attacks: tuple[LoadedAttack, ...]
 
     @classmethod
     def read(cls, folder: Path) -> Evidence:
@@ -93,19 +93,19 @@ class Evidence:
         evaluations = [
             _evaluation(path.parent) for path in sorted(evidence.glob("*/result.json")) if path.parent.name != ATTACKS
         ]
-        newest = sorted(evaluations, key=lambda found: str(found.result.about.get("made", "")), reverse=True)
+        newest = sorted(evaluations, key=lambda found: str(found.result.metadata.get("made", "")), reverse=True)
         attacks = tuple(_attack(path) for path in sorted((evidence / ATTACKS).glob("*/attack.json")))
         return cls(erasure, read_manifest(folder)["files"], _history(folder / "history.json"), tuple(newest), attacks)
 
 
-def _evaluation(folder: Path) -> Evaluation:
-    pictures = _list(folder / "pictures.json")
-    pairs = tuple(_pair(row, folder, folder / "pictures.json") for row in pictures)
+def _evaluation(folder: Path) -> LoadedEvaluation:
+    images = _list(folder / "images.json")
+    pairs = tuple(_pair(row, folder, folder / "images.json") for row in images)
     rows = _list(folder / "interference.json")
     for row in rows:
         if not isinstance(row.get("object"), str):
             raise _damaged(folder / "interference.json", "a row names no object")
-    return Evaluation(folder.name, _result(folder / "result.json"), pairs, tuple(rows))
+    return LoadedEvaluation(folder.name, _result(folder / "result.json"), pairs, tuple(rows))
 
 
 def _result(path: Path) -> Result:
@@ -115,20 +115,20 @@ def _result(path: Path) -> Result:
     except (EffaceError, TypeError) as error:
         text = str(error)
         where = "" if str(path) in text else f"{path}: "
-        raise DamagedArtifact(f"{where}{text}; evaluate again, or remove the folder") from error
+        raise CorruptArtifactError(f"{where}{text}; evaluate again, or remove the folder") from error
     return result
 
 
-def _pair(row: Mapping[str, Any], folder: Path, path: Path) -> Pair:
-    for name, kind in _PICTURE.items():
+def _pair(row: Mapping[str, Any], folder: Path, path: Path) -> ImagePair:
+    for name, kind in _IMAGE.items():
         if not isinstance(row.get(name), kind):
-            raise _damaged(path, f"{name} of a picture is {row.get(name)!r}")
+            raise _damaged(path, f"{name} of an image is {row.get(name)!r}")
     before, after = (_file(row.get(when), folder, path) for when in ("before", "after"))
     seen = [
         {head: str(name) for head, name in _mapping(row, f"seen_{when}", path).items()} for when in ("before", "after")
     ]
     asked = {head: [str(name) for name in _many(classes)] for head, classes in _mapping(row, "asked", path).items()}
-    return Pair(row["group"], row["prompt"], row["text"], row["seed"], before, after, seen[0], seen[1], asked)
+    return ImagePair(row["group"], row["prompt"], row["text"], row["seed"], before, after, seen[0], seen[1], asked)
 
 
 def _file(name: object, folder: Path, path: Path) -> Path | None:
@@ -136,11 +136,11 @@ def _file(name: object, folder: Path, path: Path) -> Path | None:
         return None
     file = folder / str(name)
     if not file.resolve().is_relative_to(folder.resolve()):
-        raise _damaged(path, f"the picture {name!r} lies outside of its folder")
+        raise _damaged(path, f"the image {name!r} lies outside of its folder")
     return file
 
 
-def _attack(path: Path) -> Attack:
+def _attack(path: Path) -> LoadedAttack:
     data = read_json(path)
     if not isinstance(data, dict) or not isinstance(data.get("prompts"), list):
         raise _damaged(path, "it lists no prompts")
@@ -148,7 +148,7 @@ def _attack(path: Path) -> Attack:
     scored = path.with_name("result.json")
     result = _result(scored) if scored.is_file() else None
     name = str(data.get("attack", path.parent.name))
-    return Attack(name, _mapping(data, "config", path), _mapping(data, "budget", path), prompts, result)
+    return LoadedAttack(name, _mapping(data, "config", path), _mapping(data, "budget", path), prompts, result)
 
 
 def _mapping(row: Mapping[str, Any], key: str, path: Path) -> Mapping[str, Any]:
@@ -182,5 +182,5 @@ def _list(path: Path) -> list[dict[str, Any]]:
     return data
 
 
-def _damaged(path: Path, why: str) -> DamagedArtifact:
-    return DamagedArtifact(f"{path} is not as efface writes it ({why}): make it again, or remove its folder")
+def _damaged(path: Path, why: str) -> CorruptArtifactError:
+    return CorruptArtifactError(f"{path} is not as efface writes it ({why}): make it again, or remove its folder")

@@ -20,21 +20,21 @@ class Metric(NamedTuple):
 METRICS: dict[str, Metric] = {
     "rer": Metric(
         "RER",
-        "Relative erasure rate, 1 - N_after / N_before, N counting pictures that show the concept: 1 gone, 0 as before.",
+        "Relative erasure rate, 1 - N_after / N_before, N counting images that show the concept: 1 gone, 0 as before.",
     ),
-    "cannot_tell": Metric(
+    "abstention_rate": Metric(
         "Cannot tell",
-        "Share of the erased model's pictures that the detector cannot read: if large, they are destroyed.",
+        "Share of the erased model's images that the detector cannot read: if large, they are destroyed.",
     ),
-    "cannot_tell_before": Metric(
-        "Cannot tell, before", "The same share of the base model's pictures, to compare with."
+    "abstention_rate_before": Metric(
+        "Cannot tell, before", "The same share of the base model's images, to compare with."
     ),
-    "kept": Metric(
+    "retention": Metric(
         "Kept",
-        "Share of right pictures that is left, R_after / R_before, R counting pictures that show what was asked for.",
+        "Share of right images that is left, R_after / R_before, R counting images that show what was asked for.",
     ),
     "asr_pre": Metric(
-        "ASR, pre", "Attack success rate of the prompts as they stand: share of pictures that show the concept."
+        "ASR, pre", "Attack success rate of the prompts as they stand: share of images that show the concept."
     ),
     "asr_post": Metric(
         "ASR, post", "Attack success rate after the attack has worked on the prompts: share that shows the concept."
@@ -44,19 +44,19 @@ METRICS: dict[str, Metric] = {
     ),
     "kid": Metric(
         "KID",
-        "Unbiased distance of the pictures' features after from before: 0 is alike, and it may be slightly negative.",
+        "Unbiased distance of the images' features after from before: 0 is alike, and it may be slightly negative.",
     ),
-    "fid": Metric("FID", "Fréchet distance of the pictures' features after from before; biased at small n."),
+    "fid": Metric("FID", "Fréchet distance of the images' features after from before; biased at small n."),
     "fid_before": Metric("FID, before", "The base model's own with other seeds, to compare with."),
     "clip_score": Metric(
-        "CLIP score", "Agreement of picture and prompt by the unedited CLIP towers, 100 max(cos, 0), after."
+        "CLIP score", "Agreement of image and prompt by the unedited CLIP towers, 100 max(cos, 0), after."
     ),
-    "clip_score_before": Metric("CLIP score, before", "The same of the base model's pictures, to compare with."),
+    "clip_score_before": Metric("CLIP score, before", "The same of the base model's images, to compare with."),
     "h_o": Metric("H_o", "MACE's harmonic mean of efficacy, specificity and generality."),
     "h_c": Metric("H_c", "MACE's harmonic mean of efficacy and specificity."),
-    "efficacy": Metric("Efficacy", "Share of pictures of the concept's name that do not show it."),
-    "generality": Metric("Generality", "Share of pictures of the concept's other words that do not show it."),
-    "specificity": Metric("Specificity", "Share of pictures of everything else that show what was asked for."),
+    "efficacy": Metric("Efficacy", "Share of images of the concept's name that do not show it."),
+    "generality": Metric("Generality", "Share of images of the concept's other words that do not show it."),
+    "specificity": Metric("Specificity", "Share of images of everything else that show what was asked for."),
 }
 GROUPS: dict[str, tuple[str, str]] = {
     "name": ("Name", "Prompts with the concept's own name."),
@@ -75,7 +75,7 @@ def metric(name: str) -> Metric:
     """A metric's label and meaning; one that is not known has its name only."""
     if name.startswith("kept_") and name not in METRICS:
         head = name.removeprefix("kept_")
-        return Metric(f"Kept {head}", f"Share of pictures with the right {head} that is left of before.")
+        return Metric(f"Kept {head}", f"Share of images with the right {head} that is left of before.")
     return METRICS.get(name, Metric(name, ""))
 
 
@@ -92,7 +92,7 @@ def digits_of(score: Score, digits: int = 2) -> int:
     return min(1 - math.floor(math.log10(max(sizes))), 8)
 
 
-def spelt(number: float | None, digits: int = 2) -> str:
+def format_number(number: float | None, digits: int = 2) -> str:
     """A number with so many decimal places, ``N/A`` where there is none."""
     if number is None:
         return "N/A"
@@ -100,22 +100,24 @@ def spelt(number: float | None, digits: int = 2) -> str:
     return text.lstrip("-") if float(text) == 0 else text
 
 
-def interval(score: Score, digits: int = 2) -> str:
+def format_interval(score: Score, digits: int = 2) -> str:
     """Such as ``[0.91, 0.98]``; empty where there is none."""
     return (
-        "" if score.low is None or score.high is None else f"[{spelt(score.low, digits)}, {spelt(score.high, digits)}]"
+        ""
+        if score.low is None or score.high is None
+        else f"[{format_number(score.low, digits)}, {format_number(score.high, digits)}]"
     )
 
 
-def cell(score: Score | None, digits: int = 2) -> str:
+def format_cell(score: Score | None, digits: int = 2) -> str:
     """Such as ``0.95 [0.91, 0.98]``; ``N/A`` where there is no value."""
     if score is None:
         return "N/A"
     places = digits_of(score, digits)
-    return f"{spelt(score.value, places)} {interval(score, places)}".rstrip()
+    return f"{format_number(score.value, places)} {format_interval(score, places)}".rstrip()
 
 
-def spans(numbers: Iterable[int]) -> str:
+def format_range(numbers: Iterable[int]) -> str:
     """Whole numbers as spans: ``3, 7-9 (4)``."""
     found: list[list[int]] = []
     given = sorted(set(numbers))
@@ -129,7 +131,7 @@ def spans(numbers: Iterable[int]) -> str:
     return f"{shown} ({len(given)})" if len(given) > 1 else shown
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Such as ``18.4 s``, ``3 min 20 s`` or ``2 h 5 min``."""
     if seconds < 100:
         return f"{seconds:.1f}\u00a0s"
@@ -137,7 +139,7 @@ def duration(seconds: float) -> str:
     return f"{minutes}\u00a0min {rest}\u00a0s" if minutes < 100 else f"{minutes // 60}\u00a0h {minutes % 60}\u00a0min"
 
 
-def moment(text: Any) -> str:
+def format_time(text: Any) -> str:
     """An ISO time as ``2026-03-02 10:11 UTC``; other text as it is."""
     try:
         when = datetime.fromisoformat(str(text))
@@ -146,7 +148,7 @@ def moment(text: Any) -> str:
     return when.strftime("%Y-%m-%d %H:%M") + (f" {when.tzname()}" if when.tzinfo else "")
 
 
-def size(count: float) -> str:
+def format_size(count: float) -> str:
     """Bytes in binary units."""
     for unit in ("B", "KiB", "MiB"):
         if count < 1024:
@@ -155,7 +157,7 @@ def size(count: float) -> str:
     return f"{count:.1f} GiB"
 
 
-def said(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A plain value as one line of text."""
     if value is None:
         return "none"
@@ -164,24 +166,24 @@ def said(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {said(item)}" for key, item in value.items()) or "none"
+        return ", ".join(f"{key} {format_value(item)}" for key, item in value.items()) or "none"
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return ", ".join(said(item) for item in value) or "none"
+        return ", ".join(format_value(item) for item in value) or "none"
     return str(value) or "(empty)"
 
 
-def flat(data: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
+def flatten(data: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
     """Nested mappings as rows ``("benchmark name", "pocket-weapon")``; long hexadecimal hashes are cut to 12 digits."""
     rows: list[tuple[str, str]] = []
     for key, value in data.items():
         name = f"{above} {key}".strip().replace("_", " ")
         if isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
             value = {str(i): item for i, item in enumerate(value, 1)}
-        rows += flat(value, name) if isinstance(value, Mapping) and value else [(name, short(said(value)))]
+        rows += flatten(value, name) if isinstance(value, Mapping) and value else [(name, shorten(format_value(value)))]
     return rows
 
 
-def short(text: str) -> str:
+def shorten(text: str) -> str:
     """A SHA-256 as its first 12 digits, and very long text cut; other text as it is."""
     if len(text) == 64 and not set(text) - set("0123456789abcdef"):
         return text[:12]

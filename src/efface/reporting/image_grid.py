@@ -1,4 +1,4 @@
-"""A labelled grid of pictures."""
+"""A labelled grid of images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _fit(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont | Im
 
 
 def labelled_grid(
-    pictures: Sequence[Image.Image],
+    images: Sequence[Image.Image],
     labels: Sequence[str],
     *,
     title: str = "",
@@ -28,18 +28,18 @@ def labelled_grid(
     columns: int = 4,
     side: int = 128,
 ) -> Image.Image:
-    """Pictures in rows, each with a label below, under a title.
+    """Images in rows, each with a label below, under a title.
 
     Args:
-        pictures: drawn ``side`` pixels wide and high, with sharp pixels when they are smaller.
-        labels: one a picture, of one or more lines; a line is cut with an ellipsis where too long.
+        images: drawn ``side`` pixels wide and high, with sharp pixels when they are smaller.
+        labels: one an image, of one or more lines; a line is cut with an ellipsis where too long.
         title: first line.
         subtitle: second line, in grey.
-        columns: pictures in a row.
+        columns: images in a row.
         side: pixels.
     """
-    columns = min(columns, len(pictures))
-    rows = -(-len(pictures) // columns)
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
     foot = LABEL * max(label.count("\n") + 1 for label in labels)
     big, small = ImageFont.load_default(18), ImageFont.load_default(12)
     head = (26 if title else 0) + (18 if subtitle else 0) + (6 if title or subtitle else 0)
@@ -55,10 +55,10 @@ def labelled_grid(
             fill=FAINT,
             font=small,
         )
-    for i, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
+    for i, (image, label) in enumerate(zip(images, labels, strict=True)):
         x, y = MARGIN + i % columns * (side + GAP), MARGIN + head + i // columns * (side + foot + GAP)
-        resample = Image.Resampling.NEAREST if picture.width < side else Image.Resampling.LANCZOS
-        sheet.paste(picture.convert("RGB").resize((side, side), resample), (x, y))
+        resample = Image.Resampling.NEAREST if image.width < side else Image.Resampling.LANCZOS
+        sheet.paste(image.convert("RGB").resize((side, side), resample), (x, y))
         for line, text in enumerate(label.split("\n")):
             draw.text((x, y + side + 2 + line * LABEL), _fit(draw, text, small, side), fill=FAINT, font=small)
     return sheet

@@ -13,16 +13,27 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from efface.core.io import atomic_write_text, curable
+from efface.core.io import atomic_write_text, user_file_errors
 from efface.core.manifest import EVIDENCE
 from efface.core.serialization import json_hash
 from efface.core.verdict import Thresholds
 
 from . import commands
 from .evidence_loader import Evidence
-from .formatting import GROUPS, METRICS, cell, duration, flat, metric, moment, said, short, size
+from .formatting import (
+    GROUPS,
+    METRICS,
+    flatten,
+    format_cell,
+    format_duration,
+    format_size,
+    format_time,
+    format_value,
+    metric,
+    shorten,
+)
 from .loss_curves import panels
-from .view_models import View
+from .view_models import ReportView
 
 REPORT = "report.html"
 TEMPLATES = Path(__file__).parent / "templates"
@@ -65,27 +76,34 @@ def render(evidence: Evidence, folder: str) -> str:
         lstrip_blocks=True,
     )
     env.filters.update(
-        cell=cell, moment=moment, duration=duration, flat=flat, said=said, short=short, size=size, metric=metric
+        cell=format_cell,
+        moment=format_time,
+        duration=format_duration,
+        flat=flatten,
+        said=format_value,
+        short=shorten,
+        size=format_size,
+        metric=metric,
     )
-    with curable(TEMPLATES / "style.css", "read"):
+    with user_file_errors(TEMPLATES / "style.css", "read"):
         css = Markup((TEMPLATES / "style.css").read_text(encoding="utf-8"))
     return env.get_template("report.html").render(css=css, **_content(evidence, folder))
 
 
 def _content(evidence: Evidence, folder: str) -> dict[str, Any]:
     erasure, spec = evidence.erasure, evidence.erasure.spec
-    views = _ordered([View.of(evaluation, spec) for evaluation in evidence.evaluations])
+    views = _ordered([ReportView.of(evaluation, spec) for evaluation in evidence.evaluations])
     lead, others = (views[0], views[1:]) if views else (None, [])
     return {
         "folder": shlex.quote(folder), "erasure": erasure, "spec": spec, "names": ", ".join(concept.name for concept in erasure.concepts),
         "lead": lead, "others": others, "panels": panels(evidence.history), "attacks": evidence.attacks, "prompts": PROMPTS,
-        "files": evidence.files, "base": {name: short(json_hash(value)) for name, value in spec.base.items()},
+        "files": evidence.files, "base": {name: shorten(json_hash(value)) for name, value in spec.base.items()},
         "commands": _commands(evidence, folder), "concept_files": [(commands.concept_file(c), c.to_yaml()) for c in erasure.concepts],
         "glossary": _glossary(evidence), "groups": GROUPS, "limits": lead.evaluation.result.thresholds if lead else Thresholds(),
     }  # fmt: skip
 
 
-def _ordered(views: Sequence[View]) -> list[View]:
+def _ordered(views: Sequence[ReportView]) -> list[ReportView]:
     """The newest whole test first, since a report is on that; then the newest."""
     return sorted(views, key=lambda view: bool(view.notes))
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from efface.core.errors import EffaceError
 from efface.core.result import Result
 
-from .formatting import cell
+from .formatting import format_cell
 
 COLUMNS = (
-    ("rer", "name"), ("rer", "domain"), ("kept", "near"), ("kept", "other"), ("kept", "context"), ("kid", "other"), ("h_o", "all"),
+    ("rer", "name"), ("rer", "domain"), ("retention", "near"), ("retention", "other"), ("retention", "context"), ("kid", "other"), ("h_o", "all"),
 )  # fmt: skip
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -63,7 +63,7 @@ def _rows(results: Mapping[str, Result]) -> list[list[str]]:
         rows.append(
             [
                 name,
-                *(cell(score) for score in scores),
+                *(format_cell(score) for score in scores),
                 "/".join("0" if score is None else str(score.n) for score in scores),
             ]
         )

@@ -13,9 +13,21 @@ from efface.core.spec import RunSpec
 
 from .charts import Chart, bars, changes
 from .criteria import WORDS, Criterion, criteria
-from .evidence_loader import Evaluation
-from .formatting import GROUPS, Metric, digits_of, flat, group_label, interval, metric, said, short, spans, spelt
-from .image_pairs import Grid, grids
+from .evidence_loader import LoadedEvaluation
+from .formatting import (
+    GROUPS,
+    Metric,
+    digits_of,
+    flatten,
+    format_interval,
+    format_number,
+    format_range,
+    format_value,
+    group_label,
+    metric,
+    shorten,
+)
+from .image_pairs import PairGrid, pair_grids
 
 Tone = Literal["good", "warn", "bad", "unsure"]
 _TONES: dict[str, Tone] = {
@@ -64,14 +76,14 @@ class ScoreRow:
 
 
 @dataclass(frozen=True)
-class View:
+class ReportView:
     """An evaluation, ready to be laid out."""
 
-    evaluation: Evaluation
+    evaluation: LoadedEvaluation
     passed: Badge
     badges: tuple[Badge, ...]
     cards: tuple[Card, ...]
-    grids: tuple[Grid, ...]
+    grids: tuple[PairGrid, ...]
     missing: int
     tables: tuple[tuple[str, str, tuple[ScoreRow, ...]], ...]
     bars: Chart
@@ -81,17 +93,15 @@ class View:
     notes: tuple[str, ...]
 
     @classmethod
-    def of(cls, evaluation: Evaluation, spec: RunSpec) -> View:
+    def of(cls, evaluation: LoadedEvaluation, spec: RunSpec) -> ReportView:
         """The view of an evaluation of the erasure with that spec."""
         result = evaluation.result
-        wanted, shown = criteria(result), grids(evaluation)
-        pictures = [
-            picture for grid in shown for pair in grid.pairs for picture in (pair.before, pair.after) if picture
-        ]
+        wanted, shown = criteria(result), pair_grids(evaluation)
+        images = [image for grid in shown for pair in grid.pairs for image in (pair.before, pair.after) if image]
         return cls(
             evaluation, passed(result), badges(result), _cards(wanted), tuple(shown),
-            sum(not picture.uri for picture in pictures), _tables(result, wanted), bars(wanted), changes(evaluation.interference),
-            tuple(flat(result.about)), _sources(result.scores), _notes(result, spec),
+            sum(not image.uri for image in images), _tables(result, wanted), bars(wanted), changes(evaluation.interference),
+            tuple(flatten(result.metadata)), _sources(result.scores), _notes(result, spec),
         )  # fmt: skip
 
 
@@ -121,21 +131,25 @@ def _cards(wanted: Sequence[Criterion]) -> tuple[Card, ...]:
         if worst
         else Card("ASR, post", "", "worst", "N/A", "", "no attack was tried", WORDS["open"], "", "unsure", "")
     )
-    return (*(_card(c) for c in wanted if c.metric in ("rer", "kept")), last)
+    return (*(_card(c) for c in wanted if c.metric in ("rer", "retention")), last)
 
 
 def _card(criterion: Criterion) -> Card:
     score, attack = criterion.score, criterion.metric == "asr_post"
     group, column = (f"worst: {criterion.group}", "worst") if attack else (group_label(criterion.group).lower(),) * 2
-    numbers = ("N/A", "", "not measured") if score is None else (spelt(score.value), interval(score), f"n = {score.n}")
-    standing, tone = WORDS[criterion.standing], _STANDING[criterion.standing]
+    numbers = (
+        ("N/A", "", "not measured")
+        if score is None
+        else (format_number(score.value), format_interval(score), f"n = {score.n}")
+    )
+    standing, tone = WORDS[criterion.status], _STANDING[criterion.status]
     return Card(
         metric(criterion.metric).label,
         group,
         column,
         *numbers,
         standing,
-        criterion.wish,
+        criterion.requirement,
         tone,
         metric(criterion.metric).meaning,
     )
@@ -164,18 +178,27 @@ def _attack_meaning(rows: Sequence[ScoreRow]) -> str:
 def _row(score: Score, criterion: Criterion | None) -> ScoreRow:
     detector = score.detector
     judged = "" if detector is None else f"{detector.id}@{detector.version}"
-    judged += "" if detector is None or detector.threshold is None else f" (threshold {said(detector.threshold)})"
+    judged += (
+        "" if detector is None or detector.threshold is None else f" (threshold {format_value(detector.threshold)})"
+    )
     refused, places = score.provenance.extra.get("refused"), digits_of(score, 3)
-    note = f"not stated: {refused}" if refused else "no pictures" if score.n == 0 else ""
-    standing = "" if criterion is None else f"{WORDS[criterion.standing]}: {criterion.wish}"
-    tone = _STANDING[criterion.standing] if criterion else "unsure"
+    note = f"not stated: {refused}" if refused else "no images" if score.n == 0 else ""
+    standing = "" if criterion is None else f"{WORDS[criterion.status]}: {criterion.requirement}"
+    tone = _STANDING[criterion.status] if criterion else "unsure"
     return ScoreRow(
-        metric(score.metric), spelt(score.value, places), interval(score, places), score.n, judged, standing, tone, note
+        metric(score.metric),
+        format_number(score.value, places),
+        format_interval(score, places),
+        score.n,
+        judged,
+        standing,
+        tone,
+        note,
     )
 
 
 def _sources(scores: Sequence[Score]) -> tuple[tuple[str, ...], ...]:
-    """How the pictures came about, once for all scores that share it: scores, prompts, seeds, sampler, budget, the rest."""
+    """How the images came about, once for all scores that share it: scores, prompts, seeds, sampler, budget, the rest."""
     found: dict[str, list[Score]] = {}
     for score in scores:
         found.setdefault(json_hash(score.provenance), []).append(score)
@@ -184,18 +207,18 @@ def _sources(scores: Sequence[Score]) -> tuple[tuple[str, ...], ...]:
 
 def _source(scores: Sequence[Score]) -> tuple[str, ...]:
     how = scores[0].provenance
-    sampler = how.sampler + (f", {how.steps} steps" if how.steps is not None else "")
-    sampler += f", guidance {how.guidance:g}" if how.guidance is not None else ""
+    sampler = how.sampler + (f", {how.num_inference_steps} steps" if how.num_inference_steps is not None else "")
+    sampler += f", guidance {how.guidance_scale:g}" if how.guidance_scale is not None else ""
     budget = [] if how.attack_steps is None else [f"{how.attack_steps} steps"]
     budget += [] if how.attack_seconds is None else [f"{how.attack_seconds:.1f} s"]
-    rest = "; ".join(f"{name}: {value}" for name, value in flat(how.extra))
+    rest = "; ".join(f"{name}: {value}" for name, value in flatten(how.extra))
     names = ", ".join(f"{score.metric}/{score.group}" for score in scores)
-    return (names, short(how.prompts), spans(how.seeds), sampler, ", ".join(budget), rest)
+    return (names, shorten(how.prompts), format_range(how.seeds), sampler, ", ".join(budget), rest)
 
 
 def _notes(result: Result, spec: RunSpec) -> tuple[str, ...]:
     """What a reader must know before believing the numbers."""
-    about, notes = result.about, []
+    about, notes = result.metadata, []
     benchmark = about.get("benchmark")
     if about.get("run") not in (None, spec.hash):
         notes.append("These numbers were measured on another run than the one in this folder: evaluate again.")
@@ -204,9 +227,9 @@ def _notes(result: Result, spec: RunSpec) -> tuple[str, ...]:
             "Measured on the dev part, which is for choosing hyper-parameters: report numbers of the test part."
         )
     if about.get("limit") is not None:
-        notes.append(f"Limited to {about['limit']} pictures a group: not the whole benchmark.")
+        notes.append(f"Limited to {about['limit']} images a group: not the whole benchmark.")
     if about.get("left_out"):
-        notes.append(f"{about['left_out']} pictures ask for another concept that was erased, too, and are left out.")
+        notes.append(f"{about['left_out']} images ask for another concept that was erased, too, and are left out.")
     if about.get("model") not in (None, spec.model):
         notes.append(f"Measured on {about['model']}, made for {spec.model}: a transfer.")
     return tuple(notes)

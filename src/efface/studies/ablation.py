@@ -17,7 +17,7 @@ from typing import Any
 from efface import api
 from efface.api.validation import load_erasure
 from efface.benchmarks.benchmark import Benchmark
-from efface.core.errors import EffaceError, UnknownName
+from efface.core.errors import EffaceError, UnknownNameError
 from efface.core.io import atomic_write_json, atomic_write_text
 from efface.core.manifest import EVIDENCE
 from efface.core.registry import ATTACKS, METHODS
@@ -27,8 +27,8 @@ from efface.ops.training.progress import Progress
 
 from .plots import Series, interval_plot
 
-SCORES = (("rer", "name"), ("rer", "domain"), ("kept", "near"), ("kept", "other"), ("kept", "context"))
-LABELS = {"rer": "RER", "kept": "kept", "asr_post": "ASR"}
+SCORES = (("rer", "name"), ("rer", "domain"), ("retention", "near"), ("retention", "other"), ("retention", "context"))
+LABELS = {"rer": "RER", "retention": "retention", "asr_post": "ASR"}
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def ablate(
         benchmark: whose concept; a dev concept, so that nothing is chosen on what is reported elsewhere.
         part: of the benchmark.
         seeds: runs of each variant.
-        limit: at most so many pictures a group.
+        limit: at most so many images a group.
         only: variants, by name; all by default.
         settings: what is set otherwise in all of them.
         attacks: what every variant is attacked with, by name, on as many prompts as ``limit``.
@@ -78,7 +78,7 @@ def ablate(
         ATTACKS.card(attack)
     found, known = Benchmark.load(benchmark), variants(method)
     if wrong := [name for name in only if name not in known]:
-        raise UnknownName("variant", wrong[0], known)
+        raise UnknownNameError("variant", wrong[0], known)
     model, rows = load_model(found.model), []
     about = {"method": method, "benchmark": found.name, "part": part, "seeds": seeds, "limit": limit}
     about |= {"settings": dict(settings or {}), "attacks": list(attacks)}

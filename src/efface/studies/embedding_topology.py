@@ -1,9 +1,9 @@
 """Where prompts lie in the text encoder's space: the concept, its domain, its neighbours, and what attacks found.
 
 A prompt is its pooled state (EOS), once under the unedited encoder and once under the erased one. Two numbers say where a group lies,
-both in that space, not in the picture of it: *purity*, the share of its nearest labelled prompts that belong to the concept (name or
+both in that space, not in the image of it: *purity*, the share of its nearest labelled prompts that belong to the concept (name or
 domain), and *distance*, its cosine distance from the concept's centroid in units of the concept's own mean distance (1: as central as the
-concept's own words; beyond: at the boundary or outside). The picture is a t-SNE (van der Maaten and Hinton 2008) of both.
+concept's own words; beyond: at the boundary or outside). The image is a t-SNE (van der Maaten and Hinton 2008) of both.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from efface.api.validation import artifact_and_benchmark, attack_sets, looking_for, painter_for
+from efface.api.validation import build_generator, check_attack_concept, load_artifact_and_benchmark, load_attack_sets
 from efface.benchmarks.benchmark import Benchmark
 from efface.core.attack_set import SoftPrompt
 from efface.core.errors import EffaceError
@@ -25,10 +25,10 @@ from efface.core.intervals import clustered_bootstrap
 from efface.core.io import atomic_write_json, atomic_write_text
 from efface.core.manifest import EVIDENCE
 from efface.core.seeds import derive_seed
-from efface.models.editable import Editable
+from efface.models.editable import EditableModel
 from efface.models.loading import ModelLike
 from efface.ops.editing.apply import applied
-from efface.ops.text.soft_prompts import soft_of
+from efface.ops.text.soft_prompts import to_soft_tokens
 
 from .plots import Cloud, scatter
 
@@ -74,18 +74,18 @@ def topology(
         force: whether it may be another one.
 
     Returns:
-        One place for every group and encoder, and the picture's path.
+        One place for every group and encoder, and the image's path.
 
     Raises:
         EffaceError: scikit-learn is missing, or what `evaluate` raises.
     """
     tsne = _tsne()
-    erasure, found = artifact_and_benchmark(artifact, benchmark, part)
-    painter = painter_for(found, erasure, model, force, False)
-    groups = gathered(Path(artifact), found, part, limit)
-    spaces = {"original": states(painter.model, groups)}
-    with applied(painter.model, erasure, force=force):
-        spaces["erased"] = states(painter.model, groups)
+    erasure, found = load_artifact_and_benchmark(artifact, benchmark, part)
+    image_generator = build_generator(found, erasure, model, force, False)
+    groups = gather_prompts(Path(artifact), found, part, limit)
+    spaces = {"original": states(image_generator.model, groups)}
+    with applied(image_generator.model, erasure, force=force):
+        spaces["erased"] = states(image_generator.model, groups)
     rng = np.random.default_rng(derive_seed(seed, "topology"))
     places = [place for name, space in spaces.items() for place in measure(name, space, groups, rng)]
     folder = Path(artifact) / EVIDENCE / "topology"
@@ -99,7 +99,7 @@ def topology(
         "run": erasure.spec.hash,
     }
     atomic_write_json(folder / "topology.json", {**about, "places": [asdict(place) for place in places]})
-    clouds = {name: drawn(tsne, space, seed) for name, space in spaces.items()}
+    clouds = {name: sample_classes(tsne, space, seed) for name, space in spaces.items()}
     atomic_write_text(
         folder / "topology.svg",
         scatter(f"{found.concept.name}: {erasure.spec.method}, the text encoder's space", clouds),
@@ -107,27 +107,29 @@ def topology(
     return places, folder / "topology.svg"
 
 
-def gathered(artifact: Path, benchmark: Benchmark, part: str, limit: int) -> dict[str, Prompts]:
+def gather_prompts(artifact: Path, benchmark: Benchmark, part: str, limit: int) -> dict[str, Prompts]:
     """The benchmark's prompts by group, each once, and those of the attack sets in the erasure's evidence."""
     groups = {}
     for group in GROUPS:
         rows = list({row.prompt: row for row in benchmark.rows(part, limit=limit, groups=(group,))}.values())
         groups[group] = Prompts([r.text for r in rows], [None] * len(rows), [r.prompt for r in rows])
-    for attack in (looking_for(a, benchmark) for a in attack_sets(artifact)):
+    for attack in (check_attack_concept(a, benchmark) for a in load_attack_sets(artifact)):
         some = attack.prompts[:limit]
-        groups[attack.attack] = Prompts([p.text for p in some], [p.soft for p in some], [p.prompt for p in some])
+        groups[attack.attack] = Prompts(
+            [p.adversarial_prompt for p in some], [p.soft for p in some], [p.source_prompt for p in some]
+        )
     return groups
 
 
 @torch.no_grad()
-def states(model: Editable, groups: Mapping[str, Prompts], batch: int = 64) -> dict[str, Array]:
+def states(model: EditableModel, groups: Mapping[str, Prompts], batch: int = 64) -> dict[str, Array]:
     """The pooled states of every group, as unit vectors ``(n, D)``."""
     found = {}
     for name, prompts in groups.items():
         parts = []
         for start in range(0, len(prompts.texts), batch):
             texts, soft = prompts.texts[start : start + batch], prompts.soft[start : start + batch]
-            parts.append(model.encode(texts, soft=soft_of(model, texts, soft)).pooled.double().cpu().numpy())
+            parts.append(model.encode(texts, soft=to_soft_tokens(model, texts, soft)).pooled.double().cpu().numpy())
         rows = np.concatenate(parts)
         found[name] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     return found
@@ -160,7 +162,7 @@ def _mean(values: Array, clusters: Sequence[str], rng: np.random.Generator) -> t
     return float(values.mean()), low, high
 
 
-def drawn(tsne: Any, space: Mapping[str, Array], seed: int) -> list[Cloud]:
+def sample_classes(tsne: Any, space: Mapping[str, Array], seed: int) -> list[Cloud]:
     """The t-SNE of a space, group by group."""
     every = np.concatenate(list(space.values()))
     perplexity = min(30.0, (len(every) - 1) / 3)

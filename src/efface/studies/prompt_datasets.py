@@ -13,10 +13,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from efface.core.errors import DamagedArtifact, EffaceError
-from efface.core.io import curable
-from efface.core.policy import refuses
-from efface.core.subsample import spread
+from efface.core.errors import CorruptArtifactError, EffaceError
+from efface.core.io import user_file_errors
+from efface.core.policy import is_refused
+from efface.core.subsample import evenly_spaced
 
 I2P_ID, I2P_FILE = "AIML-TUDA/i2p", "i2p_benchmark.csv"
 COLUMNS = {
@@ -29,12 +29,12 @@ MINORS = re.compile(
     r"|(young|little|small) (girl|boy)s?|loli\w*|shota\w*|(1[0-7]|[1-9])[- ]?(years?|yrs?|yo|y/o)\b)",
     re.IGNORECASE,
 )
-"""Words that say that somebody in the picture is a minor."""
+"""Words that say that somebody in the image is a minor."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt with the seed and the guidance scale that its picture is drawn with; None stands for the study's own."""
+    """A prompt with the seed and the guidance scale that its image is drawn with; None stands for the study's own."""
 
     text: str
     seed: int
@@ -73,7 +73,7 @@ def read_i2p(path: str | Path, *, category: str = "", limit: int | None = None) 
         row for row in rows if not category or category in [c.strip() for c in row.get("categories", "").split(",")]
     ]
     texts = ((row, row[names["prompt"]]) for row in chosen)
-    fit = [row for row, text in texts if not MINORS.search(text) and not refuses(text)]
+    fit = [row for row, text in texts if not MINORS.search(text) and not is_refused(text)]
     if not fit:
         known = sorted({c.strip() for row in rows for c in row.get("categories", "").split(",") if c.strip()})
         raise EffaceError(
@@ -82,26 +82,26 @@ def read_i2p(path: str | Path, *, category: str = "", limit: int | None = None) 
     try:
         found = [Prompt(r[names["prompt"]], int(float(r[names["seed"]])), float(r[names["guidance"]])) for r in fit]
     except ValueError as error:
-        raise DamagedArtifact(f"{path} has a row whose seed or guidance is no number ({error})") from error
-    return spread(found, limit), len(chosen) - len(fit)
+        raise CorruptArtifactError(f"{path} has a row whose seed or guidance is no number ({error})") from error
+    return evenly_spaced(found, limit), len(chosen) - len(fit)
 
 
 def read_captions(path: str | Path, *, limit: int | None = None) -> list[Prompt]:
     """Captions from a CSV file with a column ``prompt`` or ``caption``, or from COCO's own JSON; the n-th is drawn with seed n or its own.
 
-    Those that the content policy refuses are left out: COCO describes family pictures.
+    Those that the content policy refuses are left out: COCO describes family images.
 
     Raises:
         EffaceError: a file that is neither.
     """
     path = Path(path)
     if path.suffix == ".json":
-        with curable(path, "read"):
+        with user_file_errors(path, "read"):
             raw = path.read_text(encoding="utf-8")
         try:
             by_image = {row["image_id"]: row["caption"] for row in reversed(json.loads(raw)["annotations"])}
         except (ValueError, KeyError, TypeError) as error:
-            raise DamagedArtifact(
+            raise CorruptArtifactError(
                 f"{path} is no file of COCO captions: it needs annotations with image_id and caption"
             ) from error
         found = [Prompt(" ".join(text.split()), i) for i, (_, text) in enumerate(sorted(by_image.items()))]
@@ -110,20 +110,20 @@ def read_captions(path: str | Path, *, limit: int | None = None) -> list[Prompt]
         text = _column(path, rows[0], ("prompt", "caption"))
         seeds = next((name for name in COLUMNS["seed"] if name in rows[0]), None)
         found = [Prompt(row[text], int(row[seeds]) if seeds else i) for i, row in enumerate(rows)]
-    return spread([prompt for prompt in found if not refuses(prompt.text)], limit)
+    return evenly_spaced([prompt for prompt in found if not is_refused(prompt.text)], limit)
 
 
-def pictures_in(folder: str | Path) -> list[Path]:
-    """The pictures of a folder, by name; raises `EffaceError` where there are fewer than two."""
-    with curable(Path(folder), "read"):
+def images_in(folder: str | Path) -> list[Path]:
+    """The images of a folder, by name; raises `EffaceError` where there are fewer than two."""
+    with user_file_errors(Path(folder), "read"):
         found = sorted(p for p in Path(folder).iterdir() if p.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"))
     if len(found) < 2:
-        raise EffaceError(f"{folder} holds {len(found)} pictures: give a folder of .png, .jpg or .webp files")
+        raise EffaceError(f"{folder} holds {len(found)} images: give a folder of .png, .jpg or .webp files")
     return found
 
 
 def _table(path: Path) -> list[dict[str, str]]:
-    with curable(path, "read"), open(path, encoding="utf-8", newline="") as file:
+    with user_file_errors(path, "read"), open(path, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     if not rows:
         raise EffaceError(f"{path} has no rows: give a CSV file with a header")

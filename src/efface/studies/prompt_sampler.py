@@ -1,4 +1,4 @@
-"""What a study of drawn pictures draws and measures: prompts by their own seed and guidance, counts, features, CLIP scores."""
+"""What a study of drawn images draws and measures: prompts by their own seed and guidance, counts, features, CLIP scores."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from efface.detectors.nudenet import Exposure
+from efface.detectors.nudenet import NudityCounter
 from efface.metrics.clip_score import Scorer
 from efface.metrics.fid import QUOTABLE
-from efface.models.editable import Editable
+from efface.models.editable import EditableModel
 
 from .prompt_datasets import Prompt
 
 
 @dataclass(frozen=True)
-class Tools:
-    """What looks at the pictures: what counts exposed parts, what gives features and their name, what scores captions."""
+class StudyDetectors:
+    """What looks at the images: what counts exposed parts, what gives features and their name, what scores captions."""
 
-    exposure: Exposure
+    exposure: NudityCounter
     features: Any
     clip: Scorer
 
 
 @dataclass(frozen=True)
-class Plan:
+class StudyConfig:
     """What is drawn, and how.
 
     Attributes:
-        prompts: an I2P file. captions: of COCO, CSV or JSON. images: a folder of real pictures, the reference of the FID.
+        prompts: an I2P file. captions: of COCO, CSV or JSON. images: a folder of real images, the reference of the FID.
         category: only I2P rows of it. limit, caption_limit: at most so many, evenly spread.
         steps, guidance: of DDIM; the guidance of rows that have none.
-        batch: pictures drawn at once. least: pictures on either side from which an FID is quoted.
+        batch: images drawn at once. least: images on either side from which an FID is quoted.
     """
 
     prompts: Path
@@ -53,53 +53,53 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class PromptSampler:
     """Draws prompts with a model as it is, each with its own guidance."""
 
-    model: Editable
-    plan: Plan
+    model: EditableModel
+    plan: StudyConfig
 
     def __call__(self, rows: Sequence[Prompt]) -> Tensor:
-        """Pictures ``(N, 3, H, W)`` in [0, 1]."""
+        """Images ``(N, 3, H, W)`` in [0, 1]."""
         scales = [self.plan.guidance if row.guidance is None else row.guidance for row in rows]
-        pictures: dict[int, Tensor] = {}
+        images: dict[int, Tensor] = {}
         for scale in dict.fromkeys(scales):
             at = [i for i, own in enumerate(scales) if own == scale]
             drawn = self.model.sample(
                 [rows[i].text for i in at],
                 seeds=[rows[i].seed for i in at],
-                steps=self.plan.steps,
-                guidance=scale,
-                batch=self.plan.batch,
+                num_inference_steps=self.plan.steps,
+                guidance_scale=scale,
+                batch_size=self.plan.batch,
             )
-            pictures |= dict(zip(at, drawn, strict=True))
-        return torch.stack([pictures[i] for i in range(len(rows))])
+            images |= dict(zip(at, drawn, strict=True))
+        return torch.stack([images[i] for i in range(len(rows))])
 
 
-def counted(drawn: Drawn, tools: Tools, rows: Sequence[Prompt]) -> dict[str, Tensor]:
-    """Exposed parts in the pictures of prompts: ``counts (N, K)``."""
+def counted(drawn: PromptSampler, tools: StudyDetectors, rows: Sequence[Prompt]) -> dict[str, Tensor]:
+    """Exposed parts in the images of prompts: ``counts (N, K)``."""
     return {"counts": tools.exposure(drawn(rows))}
 
 
-def captioned(drawn: Drawn, tools: Tools, rows: Sequence[Prompt]) -> dict[str, Tensor]:
-    """Features ``(N, d)`` and CLIP scores ``(N,)`` of the pictures of captions."""
+def captioned(drawn: PromptSampler, tools: StudyDetectors, rows: Sequence[Prompt]) -> dict[str, Tensor]:
+    """Features ``(N, d)`` and CLIP scores ``(N,)`` of the images of captions."""
     images = drawn(rows)
     return {"features": tools.features(images), "clip": tools.clip(images, [row.text for row in rows])}
 
 
-def looked_at(tools: Tools, side: int, paths: Sequence[Path]) -> dict[str, Tensor]:
-    """Features ``(N, d)`` of pictures in files."""
+def extract_features(tools: StudyDetectors, side: int, paths: Sequence[Path]) -> dict[str, Tensor]:
+    """Features ``(N, d)`` of images in files."""
     return {"features": tools.features(_read(paths, side))}
 
 
 def _read(paths: Sequence[Path], side: int) -> Tensor:
-    """Pictures ``(N, 3, side, side)`` in [0, 1]: the middle square, resized as the drawn ones are large."""
+    """Images ``(N, 3, side, side)`` in [0, 1]: the middle square, resized as the drawn ones are large."""
     rows = []
     for path in paths:
-        with Image.open(path) as image:
-            picture = image.convert("RGB")
-        edge = min(picture.size)
-        left, top = (picture.width - edge) // 2, (picture.height - edge) // 2
-        square = picture.crop((left, top, left + edge, top + edge)).resize((side, side), Image.Resampling.BICUBIC)
+        with Image.open(path) as file:
+            image = file.convert("RGB")
+        edge = min(image.size)
+        left, top = (image.width - edge) // 2, (image.height - edge) // 2
+        square = image.crop((left, top, left + edge, top + edge)).resize((side, side), Image.Resampling.BICUBIC)
         rows.append(torch.from_numpy(np.asarray(square, dtype=np.float32).copy()).permute(2, 0, 1) / 255)
     return torch.stack(rows)

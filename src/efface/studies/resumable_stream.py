@@ -1,4 +1,4 @@
-"""A long stream of pictures measured chunk by chunk: each chunk is a file, so that a study that was killed goes on where it stopped."""
+"""A long stream of images measured chunk by chunk: each chunk is a file, so that a study that was killed goes on where it stopped."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from torch import Tensor
 
 from efface.core.io import atomic_write_bytes
 from efface.distributed import env
-from efface.distributed.collectives import in_step
+from efface.distributed.collectives import sync_errors
 from efface.ops.training.progress import Progress
 
 Item = TypeVar("Item")
 SIZE = 64
-"""Pictures in a chunk."""
+"""Images in a chunk."""
 
 
-def streamed(
+def measure_in_chunks(
     folder: Path, name: str, items: Sequence[Item], measure: Callable[[Sequence[Item]], dict[str, Tensor]], progress: Progress,
     shown: Callable[[dict[str, Tensor]], dict[str, float]] = lambda _: {},
 ) -> dict[str, Tensor]:  # fmt: skip
@@ -39,8 +39,8 @@ def streamed(
     paths = [folder / f"{name}-{number:05d}.safetensors" for number in range(-(-len(items) // SIZE))]
     progress.start(name, len(items), 0)
     try:
-        with in_step():
-            for number in range(env.rank(), len(paths), env.size()):
+        with sync_errors():
+            for number in range(env.rank(), len(paths), env.world_size()):
                 path, end = paths[number], (number + 1) * SIZE
                 if not path.is_file():
                     tensors = {key: value.contiguous() for key, value in measure(items[number * SIZE : end]).items()}

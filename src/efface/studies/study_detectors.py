@@ -1,4 +1,4 @@
-"""What looks at a study's pictures, by the names and paths that a user gives."""
+"""What looks at a study's images, by the names and paths that a user gives."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from efface.benchmarks.benchmark import benchmark_for
-from efface.benchmarks.detector_loading import clip_of, features_of
+from efface.benchmarks.detector_loading import load_clip, load_features
 from efface.core.concept import Concept
-from efface.core.errors import EffaceError, UnknownName
-from efface.detectors.nudenet import Exposure, Judged, NudeNet
+from efface.core.errors import EffaceError, UnknownNameError
+from efface.detectors.nudenet import ClassCounter, NudeNet, NudityCounter
 from efface.detectors.pocket_judge import load_judge
 
-from .prompt_sampler import Tools
+from .prompt_sampler import StudyDetectors
 
 
 def concept_of(path: Path | None) -> Concept:
@@ -23,7 +23,7 @@ def concept_of(path: Path | None) -> Concept:
     )
 
 
-def tools_of(
+def load_study_detectors(
     detector: str,
     counting: str,
     weights: Path | None,
@@ -32,27 +32,27 @@ def tools_of(
     concept: Concept,
     model: str,
     device: Any = "cpu",
-) -> Tools:
+) -> StudyDetectors:
     """The tools of a study.
 
     Raises:
         UnknownName: a detector that is none. EffaceError: files or packages that are not there.
     """
-    return Tools(
+    return StudyDetectors(
         _exposure(detector, counting, weights, concept, model),
-        features_of(features, device=device),
-        clip_of(clip, device),
+        load_features(features, device=device),
+        load_clip(clip, device),
     )
 
 
-def _exposure(detector: str, counting: str, weights: Path | None, concept: Concept, model: str) -> Exposure:
+def _exposure(detector: str, counting: str, weights: Path | None, concept: Concept, model: str) -> NudityCounter:
     if detector == "nudenet":
         return NudeNet(counting, weights)
     if detector != "pocket-judge":
-        raise UnknownName("detector", detector, ("nudenet", "pocket-judge"))
+        raise UnknownNameError("detector", detector, ("nudenet", "pocket-judge"))
     benchmark = benchmark_for(model, concept.name)
     if benchmark is None:
         raise EffaceError(
             f"pocket-judge counts the classes of a benchmark, and there is none of {concept.name!r} for {model}: give --concept"
         )
-    return Judged(load_judge(), benchmark.head, benchmark.classes)
+    return ClassCounter(load_judge(), benchmark.head, benchmark.classes)

@@ -11,16 +11,16 @@ from PIL import Image
 from torch import Tensor
 
 from efface.core.errors import EffaceError
-from efface.models.stable_diffusion import UNetModel
-from efface.ops.attention.concept_masks import attention_masks, fit, read_masks
+from efface.models.stable_diffusion import StableDiffusionModel
+from efface.ops.attention.concept_masks import attention_masks, check_fits, read_masks
 from efface.ops.attention.maps import attention_maps
 from efface.ops.training.latents import Latents
-from efface.ops.training.lora import Adapter
-from efface.ops.training.schedule import focal
+from efface.ops.training.lora import LoraAdapter
+from efface.ops.training.schedule import concept_timestep_density
 
 
 @pytest.fixture(scope="module")
-def model() -> UNetModel:
+def model() -> StableDiffusionModel:
     """Layer norms with values of their own: with zero biases every Gram would be singular."""
     made = tiny_model(dtype=torch.float64)
     generator = torch.Generator().manual_seed(1)
@@ -36,25 +36,25 @@ def drawn(*shape: int, seed: int = 0) -> Tensor:
 
 @pytest.mark.parametrize("timesteps", [1000, 500, 100])
 def test_timesteps_at_which_a_concept_takes_shape(timesteps: int) -> None:
-    density = focal(timesteps)
+    density = concept_timestep_density(timesteps)
     t = torch.arange(timesteps, dtype=torch.float64) * 1000 / timesteps
     expected = 1 / (1 + torch.exp(-0.05 * (t - 200))) - 1 / (1 + torch.exp(-0.05 * (t - 400)))
     torch.testing.assert_close(density, expected / expected.sum(), rtol=1e-9, atol=1e-15)
     assert float(density[(t >= 200) & (t <= 400)].sum()) > 0.85
     assert abs(float((density * t).sum()) - 300) < 6
     with pytest.raises(EffaceError, match="the second must be above the first"):
-        focal(timesteps, low=400, high=200)
+        concept_timestep_density(timesteps, low=400, high=200)
 
 
-def test_latents_are_noised_at_timesteps_of_a_density(model: UNetModel) -> None:
+def test_latents_are_noised_at_timesteps_of_a_density(model: StableDiffusionModel) -> None:
     latents = Latents(model, drawn(3, 4, 8, 8), torch.arange(3))
     only = torch.zeros(1000)
     only[[250, 333]] = 1
-    _, t, _, _ = latents.noised(64, torch.Generator().manual_seed(0), only)
+    _, t, _, _ = latents.add_noise(64, torch.Generator().manual_seed(0), only)
     assert set(t.tolist()) == {250, 333}
 
 
-def test_recorded_attention_is_that_of_the_layers_and_hooks_are_gone(model: UNetModel) -> None:
+def test_recorded_attention_is_that_of_the_layers_and_hooks_are_gone(model: StableDiffusionModel) -> None:
     unet, z, cond = model.unet, drawn(2, 4, 8, 8), model.encode(["a gun", "a cat"])
     layers = {n: m for n, m in unet.named_modules() if n.endswith("attn2")}
     seen: dict[str, tuple[Tensor, Tensor]] = {}
@@ -81,8 +81,8 @@ def test_recorded_attention_is_that_of_the_layers_and_hooks_are_gone(model: UNet
         assert not layer.to_k._forward_hooks
 
 
-def test_attention_maps_see_tensors_that_stand_in(model: UNetModel) -> None:
-    adapter = Adapter(model, "cross_kv", 2, torch.Generator().manual_seed(0))
+def test_attention_maps_see_tensors_that_stand_in(model: StableDiffusionModel) -> None:
+    adapter = LoraAdapter(model, "cross_kv", 2, torch.Generator().manual_seed(0))
     z, cond = drawn(1, 4, 8, 8), model.encode(["a gun"])
     with attention_maps(model) as maps:
         model.predict(z, 300, cond)
@@ -98,10 +98,10 @@ def test_attention_maps_see_tensors_that_stand_in(model: UNetModel) -> None:
     assert any(float(down.grad.abs().max()) > 0 for down in adapter.downs.values() if down.grad is not None)
 
 
-def test_masks(model: UNetModel, tmp_path: Path) -> None:
+def test_masks(model: StableDiffusionModel, tmp_path: Path) -> None:
     half = torch.zeros(1, 8, 8)
     half[:, :, 4:] = 1
-    assert fit(half, 16).view(4, 4).tolist() == [[False, False, True, True]] * 4
+    assert check_fits(half, 16).view(4, 4).tolist() == [[False, False, True, True]] * 4
     clean, cond = drawn(3, 4, 8, 8), model.encode(["a gun"] * 3)
     tokens = torch.zeros(3, 16, dtype=torch.bool)
     tokens[:, 2] = True
@@ -112,5 +112,5 @@ def test_masks(model: UNetModel, tmp_path: Path) -> None:
     for i in range(2):
         Image.new("L", (4, 4), 255 * i).save(tmp_path / f"{i}.png")
     assert read_masks(tmp_path, 2).mean((1, 2)).tolist() == [0, 1]
-    with pytest.raises(EffaceError, match="2 masks for 3 pictures"):
+    with pytest.raises(EffaceError, match="2 masks for 3 images"):
         read_masks(tmp_path, 3)

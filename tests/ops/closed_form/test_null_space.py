@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from efface.core.errors import EffaceError
-from efface.ops.closed_form import LowRank, Refined, k_means, null_space
-from efface.ops.closed_form.null_space import least_heard
+from efface.ops.closed_form import LowRank, PriorRefinement, k_means, null_space
+from efface.ops.closed_form.null_space import least_sensitive_direction
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -20,7 +20,7 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 )
 def test_a_layers_gram_is_that_of_the_states_written_out(filtered: bool, times: int, chunk: int) -> None:
     w, edit, r = normal(5, 8), LowRank(normal(8, 3, seed=1), normal(3, 8, seed=2)), normal(8, 20, seed=3)
-    refined = Refined(filtered, times, chunk=chunk)
+    refined = PriorRefinement(filtered, times, chunk=chunk)
     gram = refined.gram(w, edit, r, torch.Generator().manual_seed(4))
 
     def influence(states: Tensor) -> Tensor:
@@ -28,7 +28,7 @@ def test_a_layers_gram_is_that_of_the_states_written_out(filtered: bool, times: 
 
     if filtered:
         r = r[:, influence(r) > influence(r).mean()]
-    rows, v = [r], least_heard(w)
+    rows, v = [r], least_sensitive_direction(w)
     s = torch.randn(r.shape[1], times, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     for start in range(0, r.shape[1], chunk):
         if times:
@@ -43,12 +43,12 @@ def test_a_layers_gram_is_that_of_the_states_written_out(filtered: bool, times: 
 @pytest.mark.parametrize("rows", [5, 8, 30])
 def test_the_direction_that_a_layer_hears_least(rows: int) -> None:
     w = normal(rows, 8)
-    v = least_heard(w)
+    v = least_sensitive_direction(w)
     least = torch.linalg.svdvals(w)[-1] if rows >= 8 else torch.tensor(0.0, dtype=torch.float64)
     assert float(v.norm()) == pytest.approx(1)
     assert float((w @ v).norm()) == pytest.approx(float(least), rel=1e-6, abs=1e-7)
     if rows < 8:
-        heard = least_heard(w, kernel=False)
+        heard = least_sensitive_direction(w, kernel=False)
         assert float((w @ heard).norm()) == pytest.approx(float(torch.linalg.svdvals(w)[-1]), rel=1e-6)
 
 

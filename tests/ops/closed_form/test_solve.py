@@ -94,7 +94,7 @@ def test_composition_is_one_solve_after_the_other(
     one, two = problem(*first).solve(), problem(*second).solve()
     w = states(9, 5).T
     after_one = w + w @ one.dense()
-    torch.testing.assert_close(w @ one.then(two).matrix(), after_one + after_one @ two.dense(), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(w @ one.compose(two).matrix(), after_one + after_one @ two.dense(), rtol=1e-9, atol=1e-9)
 
 
 @SETTINGS

@@ -7,7 +7,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
-from efface.ops.closed_form import EmbeddingBank, Places, read_places
+from efface.ops.closed_form import EmbeddingCache, TokenPositions, parse_positions
 
 WORDS = ["a", "cat", "dog", "of", "the"]
 
@@ -31,13 +31,13 @@ def tokenizer(kind: str) -> PreTrainedTokenizerFast:
 @pytest.mark.parametrize(
     ("kind", "cat", "empty"),
     [
-        ("clip", Places(6, (1, 2), 0, 3, (4, 5)), Places(6, (), 0, 1, (2, 3, 4, 5))),
-        ("t5", Places(6, (0, 1), None, 2, (3, 4, 5)), Places(6, (), None, 0, (1, 2, 3, 4, 5))),
-        ("llama", Places(6, (1, 2), 0, None, (3, 4, 5)), Places(6, (), 0, None, (1, 2, 3, 4, 5))),
+        ("clip", TokenPositions(6, (1, 2), 0, 3, (4, 5)), TokenPositions(6, (), 0, 1, (2, 3, 4, 5))),
+        ("t5", TokenPositions(6, (0, 1), None, 2, (3, 4, 5)), TokenPositions(6, (), None, 0, (1, 2, 3, 4, 5))),
+        ("llama", TokenPositions(6, (1, 2), 0, None, (3, 4, 5)), TokenPositions(6, (), 0, None, (1, 2, 3, 4, 5))),
     ],
 )
-def test_places(kind: str, cat: Places, empty: Places) -> None:
-    _, places = read_places(tokenizer(kind), ["a cat", ""], 6)
+def test_places(kind: str, cat: TokenPositions, empty: TokenPositions) -> None:
+    _, places = parse_positions(tokenizer(kind), ["a cat", ""], 6)
     assert places == [cat, empty]
     assert [p.last for p in places] == [cat.content[-1], {"clip": 1, "t5": 0, "llama": 0}[kind]]
 
@@ -45,8 +45,8 @@ def test_places(kind: str, cat: Places, empty: Places) -> None:
 def test_padding_on_the_left() -> None:
     left = tokenizer("llama")
     left.padding_side = "left"
-    _, places = read_places(left, ["a cat"], 6)
-    assert places == [Places(6, (4, 5), 3, None, (0, 1, 2))]
+    _, places = parse_positions(left, ["a cat"], 6)
+    assert places == [TokenPositions(6, (4, 5), 3, None, (0, 1, 2))]
 
 
 def test_banks_over_other_encoders() -> None:
@@ -56,7 +56,7 @@ def test_banks_over_other_encoders() -> None:
         LlamaConfig(vocab_size=8, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2)
     ).eval()
     for kind, encoder in (("t5", t5), ("llama", llama)):
-        bank = EmbeddingBank.over(tokenizer(kind), encoder, length=6)
+        bank = EmbeddingCache.over(tokenizer(kind), encoder, length=6)
         assert bank.states("a cat").shape == (6, 16)
         assert bank.states("a cat").dtype == torch.float64
         assert bank.places("the dog").content == ((0, 1) if kind == "t5" else (1, 2))

@@ -10,7 +10,7 @@ from diffusers import FluxTransformer2DModel, PixArtTransformer2DModel, SD3Trans
 from torch import Tensor, nn
 
 from efface.core.errors import EffaceError
-from efface.models.parameter_groups import select
+from efface.models.parameter_groups import select_parameters
 from efface.ops.closed_form import Pairs, Preserve, Problem
 
 SMALL: dict[str, Any] = {"num_layers": 1, "attention_head_dim": 8, "num_attention_heads": 2, "in_channels": 4}
@@ -53,7 +53,7 @@ def test_the_edited_layer_is_a_filter_of_the_states(build: Any) -> None:
     states = torch.randn(1, 6, 32, dtype=torch.float64)
     k, a, r = (torch.randn(32, n, dtype=torch.float64) for n in (3, 3, 5))
     edit = Problem(Pairs(k, a, torch.ones(3)), Preserve(r), 0.1).solve()
-    sites = select({"transformer": model}, "reads_text")
+    sites = select_parameters({"transformer": model}, "reads_text")
     assert (sites.component, len(sites.parameters)) == ("transformer", 1)
     (weight,) = sites.parameters.values()
     with torch.no_grad():
@@ -66,8 +66,10 @@ def test_the_edited_layer_is_a_filter_of_the_states(build: Any) -> None:
 
 def test_the_layer_of_the_pooled_state_and_what_is_refused() -> None:
     components = {"transformer": flux()}
-    assert list(select(components, "reads_pooled").parameters) == ["time_text_embed.text_embedder.linear_1.weight"]
+    assert list(select_parameters(components, "reads_pooled").parameters) == [
+        "time_text_embed.text_embedder.linear_1.weight"
+    ]
     with pytest.raises(EffaceError, match="'cross_kv': a transformer mixes the text into what it draws"):
-        select(components, "cross_kv")
+        select_parameters(components, "cross_kv")
     with pytest.raises(EffaceError, match="selects nothing in this model's transformer"):
-        select({"transformer": pixart()}, "reads_pooled")
+        select_parameters({"transformer": pixart()}, "reads_pooled")

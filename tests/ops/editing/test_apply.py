@@ -11,8 +11,8 @@ import torch
 from helpers.edits import every_op, seen, trained
 from helpers.tiny import erasure_of, state_bytes, tiny_model
 
-from efface.core.errors import BaseMismatch, DamagedArtifact, EffaceError
-from efface.ops.editing.apply import applied, applied_to, apply, remove
+from efface.core.errors import BaseModelMismatchError, CorruptArtifactError, EffaceError
+from efface.ops.editing.apply import active_erasures, applied, apply, remove
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -20,7 +20,7 @@ def test_remove_restores_every_byte(dtype):
     model = tiny_model(dtype=dtype)
     erasure, bytes_before, before = every_op(model), state_bytes(model), seen(model)
     record = apply(model, erasure)
-    assert applied_to(model) == (record,)
+    assert active_erasures(model) == (record,)
     assert state_bytes(model) != bytes_before
     assert not torch.allclose(seen(model), before, atol=0.1)
     assert not record.forced
@@ -28,7 +28,7 @@ def test_remove_restores_every_byte(dtype):
     assert state_bytes(model) == bytes_before
     assert torch.equal(seen(model), before)
     assert model.guidance_edits == []
-    assert applied_to(model) == ()
+    assert active_erasures(model) == ()
 
 
 def test_each_edit_alone_has_an_effect_and_comes_off(tiny):
@@ -69,7 +69,7 @@ def test_with_takes_it_off_after_an_error(tiny):
 def test_another_base_is_refused_and_a_transfer_recorded(tiny):
     erasure, other = every_op(tiny), tiny_model(seed=1)
     before = state_bytes(other)
-    with pytest.raises(BaseMismatch, match=r"text_encoder is \d+\.\d% from") as caught:
+    with pytest.raises(BaseModelMismatchError, match=r"text_encoder is \d+\.\d% from") as caught:
         apply(other, erasure)
     assert "\n" not in str(caught.value)
     assert state_bytes(other) == before
@@ -85,7 +85,7 @@ def test_a_transfer_that_shares_the_edited_component_says_so(tiny):
     erasure = erasure_of(tiny, [edit], tensors)
     with torch.no_grad():
         tiny.unet.conv_in.weight *= 1.5
-    with pytest.raises(BaseMismatch, match="although what the erasure edits is the same"):
+    with pytest.raises(BaseModelMismatchError, match="although what the erasure edits is the same"):
         apply(tiny, erasure)
     with applied(tiny, erasure, force=True) as record:
         assert record.distances["text_encoder"] == 0
@@ -102,7 +102,7 @@ def test_half_precision_of_the_same_base_is_no_transfer(tiny):
 def test_an_erasure_that_does_not_name_its_base_is_refused(tiny):
     erasure = every_op(tiny)
     for base, match in (({}, "does not say"), ({"text_encoder": "aa"}, "another architecture|does not say")):
-        with pytest.raises(BaseMismatch, match=match):
+        with pytest.raises(BaseModelMismatchError, match=match):
             apply(tiny, replace(erasure, spec=replace(erasure.spec, base=base)))
 
 
@@ -115,7 +115,7 @@ def test_a_damaged_artifact_is_refused(tiny, tmp_path):
     data[-1] ^= 1
     path.write_bytes(data)
     before = state_bytes(tiny)
-    with pytest.raises(DamagedArtifact):
+    with pytest.raises(CorruptArtifactError):
         apply(tiny, saved)
     assert state_bytes(tiny) == before
 

@@ -9,8 +9,8 @@ from helpers.edits import trained
 from helpers.tiny import erasure_of, state_bytes
 
 from efface.core.edits import Edit
-from efface.core.errors import EffaceError, UnknownName
-from efface.ops.editing.apply import applied, applied_to, apply
+from efface.core.errors import EffaceError, UnknownNameError
+from efface.ops.editing.apply import active_erasures, applied, apply
 
 Z, T = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1)), 321
 
@@ -96,7 +96,7 @@ def test_an_edit_that_does_not_fit_leaves_the_model_as_it_was(tiny, edit, tensor
     with pytest.raises(EffaceError, match=match):
         apply(tiny, erasure_of(tiny, [good, edit], {**more, **tensors}))
     assert state_bytes(tiny) == before
-    assert applied_to(tiny) == ()
+    assert active_erasures(tiny) == ()
 
 
 def test_misspelt_rules_are_suggested(tiny):
@@ -104,5 +104,5 @@ def test_misspelt_rules_are_suggested(tiny):
         ({"rule": "slt"}, "did you mean 'sld'"),
         ({"rule": "sld", "prompts": ["a"], "scal": 1}, "did you mean 'scale'"),
     ):
-        with pytest.raises(UnknownName, match=match):
+        with pytest.raises(UnknownNameError, match=match):
             apply(tiny, erasure_of(tiny, [Edit("sampler", "guidance", params=params)]))

@@ -37,7 +37,7 @@ def test_without_edits_sampling_is_plain_ddim(tiny):
 
 
 def test_params_replace_the_denoisers_tensors(tiny):
-    sites = tiny.sites("cross_kv")
+    sites = tiny.parameter_group("cross_kv")
     params = sites.own({name: weight * 2 for name, weight in sites.parameters.items()})
     cond = tiny.encode(["a gun"])
     (*_, student) = tiny.trajectory(cond, steps=2, guidance=2.0, seeds=[3], params=params)
@@ -50,10 +50,10 @@ def test_params_replace_the_denoisers_tensors(tiny):
 
 def test_a_negative_prompt_takes_the_empty_prompts_place():
     s = step()
-    torch.testing.assert_close(NegativePrompt(["x"]).begin()(plain(s), s), N + 3.0 * (C - N))
+    torch.testing.assert_close(NegativePrompt(["x"]).new_rule()(plain(s), s), N + 3.0 * (C - N))
     s = step(extra=(N, M))
     mean = (N + M) / 2
-    torch.testing.assert_close(NegativePrompt(["x", "y"]).begin()(plain(s), s), mean + 3.0 * (C - mean))
+    torch.testing.assert_close(NegativePrompt(["x", "y"]).new_rule()(plain(s), s), mean + 3.0 * (C - mean))
 
 
 def test_a_negative_prompt_in_a_trajectory(tiny):
@@ -81,7 +81,7 @@ def test_edits_go_together(tiny):
 
 
 def test_sld_by_hand_over_steps():
-    rule = SafeLatentDiffusion(["x"], scale=2.0, threshold=0.3, momentum=0.5, beta=0.7, warmup=10).begin()
+    rule = SafeLatentDiffusion(["x"], scale=2.0, threshold=0.3, momentum=0.5, beta=0.7, warmup=10).new_rule()
     nu = torch.zeros_like(C)
     for index in range(5):
         s = step(index, c=C * (1 + 0.1 * index))
@@ -103,13 +103,13 @@ def test_every_trajectory_starts_with_fresh_memory(tiny):
     assert not torch.allclose(base.z, first[-1], atol=1e-3)
 
 
-def test_pictures_change_with_the_edit():
+def test_images_change_with_the_edit():
     model = tiny_model()
-    before = model.sample(["a gun"], seeds=[1], steps=3)
+    before = model.sample(["a gun"], seeds=[1], num_inference_steps=3)
     model.guidance_edits.append(NegativePrompt(["a gun"]))
-    assert not torch.allclose(model.sample(["a gun"], seeds=[1], steps=3), before, atol=1e-3)
+    assert not torch.allclose(model.sample(["a gun"], seeds=[1], num_inference_steps=3), before, atol=1e-3)
     assert torch.allclose(
-        model.sample(["a gun"], seeds=[1], steps=3, guidance=1.0),
-        tiny_model().sample(["a gun"], seeds=[1], steps=3, guidance=1.0),
+        model.sample(["a gun"], seeds=[1], num_inference_steps=3, guidance_scale=1.0),
+        tiny_model().sample(["a gun"], seeds=[1], num_inference_steps=3, guidance_scale=1.0),
         atol=1e-4,
     )

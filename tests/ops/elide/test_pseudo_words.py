@@ -5,9 +5,9 @@ import torch
 from helpers.tiny import tiny_model
 from torch.nn.functional import normalize
 
-from efface.ops.elide.pseudo_words import MadeUpWords
-from efface.ops.text.concept_prompts import Runs, Sentences
-from efface.ops.text.concept_tokens import framed
+from efface.ops.elide.pseudo_words import PseudoWords
+from efface.ops.text.concept_prompts import ConceptPrompts, TrajectoryConfig
+from efface.ops.text.concept_tokens import locate_concept
 from efface.ops.text.soft_prompts import embedding_table
 from efface.ops.training.student import Student
 
@@ -16,8 +16,8 @@ from efface.ops.training.student import Student
 def test_nothing_is_lost_before_the_first_step_and_much_after_a_wild_one(form: str) -> None:
     model = tiny_model()
     student = Student(model, "text_all")
-    domain = Sentences.of(model, ["gun"], ["a {} by cat", "my {}"], Runs(1, 2, 1.0), 0)
-    hold = getattr(MadeUpWords(student, 0.6), form)
+    domain = ConceptPrompts.of(model, ["gun"], ["a {} by cat", "my {}"], TrajectoryConfig(1, 2, 1.0), 0)
+    hold = getattr(PseudoWords(student, 0.6), form)
     before = hold(domain, 4, torch.Generator().manual_seed(0))
     assert abs(float(before.detach())) < 1e-5
     with torch.no_grad():
@@ -32,8 +32,8 @@ def test_nothing_is_lost_before_the_first_step_and_much_after_a_wild_one(form: s
 def test_made_up_words_are_like_the_concept_s_up_to_a_cosine() -> None:
     model = tiny_model()
     table = embedding_table(model).float()
-    mean, ids = table.mean(0), framed(model, ["my gun"] * 200, ["gun"] * 200).tokens.ids
-    drawn = MadeUpWords(Student(model, "text_all"), 0.6).draw(ids, torch.Generator().manual_seed(0), 0.0, 0.6)
+    mean, ids = table.mean(0), locate_concept(model, ["my gun"] * 200, ["gun"] * 200).tokens.ids
+    drawn = PseudoWords(Student(model, "text_all"), 0.6).draw(ids, torch.Generator().manual_seed(0), 0.0, 0.6)
     likeness = (normalize(drawn - mean, dim=-1) * normalize(table[ids] - mean, dim=-1)).sum(-1)
     assert float(likeness.min()) >= -1e-4
     assert float(likeness.max()) <= 0.6 + 1e-4
@@ -45,13 +45,13 @@ def test_made_up_words_are_like_the_concept_s_up_to_a_cosine() -> None:
 
 def test_every_other_sentence_has_kin_of_the_concept_s_word() -> None:
     model = tiny_model()
-    frames = framed(model, ["my gun"] * 40, ["gun"] * 40)
-    made_up = MadeUpWords(Student(model, "text_all"), 0.6)
-    assert made_up.kin(frames, 1.0, torch.Generator().manual_seed(0)) is None
-    soft = made_up.kin(frames, 0.8, torch.Generator().manual_seed(0))
+    frames = locate_concept(model, ["my gun"] * 40, ["gun"] * 40)
+    made_up = PseudoWords(Student(model, "text_all"), 0.6)
+    assert made_up.synonym_embeddings(frames, 1.0, torch.Generator().manual_seed(0)) is None
+    soft = made_up.synonym_embeddings(frames, 0.8, torch.Generator().manual_seed(0))
     assert soft is not None
-    assert soft.at.any(1).tolist() == [i % 2 == 0 for i in range(40)]
-    assert bool((soft.at <= frames.own()).all()), "nothing but the concept's word"
+    assert soft.mask.any(1).tolist() == [i % 2 == 0 for i in range(40)]
+    assert bool((soft.mask <= frames.concept_mask()).all()), "nothing but the concept's word"
     table = embedding_table(model).float()
     likeness = (
         normalize(soft.embeddings - table.mean(0), dim=-1) * normalize(table[frames.tokens.ids] - table.mean(0), dim=-1)
@@ -62,7 +62,7 @@ def test_every_other_sentence_has_kin_of_the_concept_s_word() -> None:
 
 def test_how_many_words_lie_beyond_those_that_are_held() -> None:
     model = tiny_model()
-    beyond = MadeUpWords(Student(model, "text_all"), 0.999).share_beyond
+    beyond = PseudoWords(Student(model, "text_all"), 0.999).fraction_within
     assert beyond("gun", []) == 0
     assert beyond("gun", ["cat", "dog"]) == 0, "random embeddings"
     assert beyond("my gun", ["cat", "gun"]) == 0.5, "as near as the nearest of its tokens"

@@ -5,10 +5,10 @@ import torch
 from helpers.tiny import tiny_model
 
 from efface.core.concept import Concept
-from efface.core.errors import EffaceError, UnknownName
+from efface.core.errors import EffaceError, UnknownNameError
 from efface.models.protocol import Conditioning
-from efface.ops.retention.relation_graph import Graph, Retained, most_drifted
-from efface.ops.text.concept_prompts import Runs, Sentences
+from efface.ops.retention.relation_graph import RelationGraphLoss, RetainSet, top_k_drift
+from efface.ops.text.concept_prompts import ConceptPrompts, TrajectoryConfig
 from efface.ops.training.student import Student
 
 PROMPTS = ["a cat", "a dog", "x", ""]
@@ -18,10 +18,10 @@ def test_the_cross_graph_sees_a_rotation_and_the_self_graph_does_not() -> None:
     original = tiny_model().encode(PROMPTS)
     rotation, _ = torch.linalg.qr(torch.randn(32, 32, generator=torch.Generator().manual_seed(0)))
     turned = Conditioning(original.states @ rotation, original.pooled)
-    assert float(Graph(original, "self")(turned)) < 1e-9
-    assert float(Graph(original, "cross")(turned)) > 1e-2
+    assert float(RelationGraphLoss(original, "self")(turned)) < 1e-9
+    assert float(RelationGraphLoss(original, "cross")(turned)) > 1e-2
     for form in ("self", "cross"):
-        assert float(Graph(original, form)(original)) < 1e-12
+        assert float(RelationGraphLoss(original, form)(original)) < 1e-12
 
 
 def test_most_drifted_and_what_always_belongs() -> None:
@@ -30,25 +30,27 @@ def test_most_drifted_and_what_always_belongs() -> None:
     states[1] = -states[1]
     states[2, 3] = -states[2, 3]
     student = Conditioning(states, original.pooled)
-    assert most_drifted(student, original, 2).tolist() == [1, 2]
-    assert most_drifted(student, original, 1, always=[3]).tolist() == [1, 3]
+    assert top_k_drift(student, original, 2).tolist() == [1, 2]
+    assert top_k_drift(student, original, 1, always=[3]).tolist() == [1, 3]
 
 
 def test_retained_prompts_have_no_drift_at_first() -> None:
     model = tiny_model()
-    retained = Retained.of(model, [Concept("gun", retain=("a cat", "a dog"))], Runs(1, 2), empty=True, seed=0)
+    retained = RetainSet.of(
+        model, [Concept("gun", retain_prompts=("a cat", "a dog"))], TrajectoryConfig(1, 2), empty=True, seed=0
+    )
     assert retained.empty == (2,)
     student = Student(model, "text_all")
     with torch.no_grad():
         now = student.encode(retained.tokens)
-        drift = retained.drift(student, now, torch.tensor([0, 2]), torch.Generator().manual_seed(0))
+        drift = retained.prediction_loss(student, now, torch.tensor([0, 2]), torch.Generator().manual_seed(0))
     assert float(drift) < 1e-10
 
 
 def test_targets_of_sentences() -> None:
     model = tiny_model()
-    about = Sentences.of(model, ["gun"], ["a {} x", "my {}"], Runs(1, 3), seed=0)
-    batch = about.pool.draw_each([0, 1, 1], torch.Generator().manual_seed(0))
+    about = ConceptPrompts.of(model, ["gun"], ["a {} x", "my {}"], TrajectoryConfig(1, 3), seed=0)
+    batch = about.pool.sample_each([0, 1, 1], torch.Generator().manual_seed(0))
     assert batch.prompt.tolist() == [0, 1, 1]
     e_0, e_p = batch.unconditional, batch.conditional
     with torch.no_grad():
@@ -63,11 +65,11 @@ def test_targets_of_sentences() -> None:
 
 def test_errors() -> None:
     model = tiny_model()
-    with pytest.raises(UnknownName, match="graph form"):
-        Graph(model.encode(PROMPTS), "crossed")
+    with pytest.raises(UnknownNameError, match="graph form"):
+        RelationGraphLoss(model.encode(PROMPTS), "crossed")
     with pytest.raises(EffaceError, match="at least 2"):
-        Graph(model.encode(["x"]))
+        RelationGraphLoss(model.encode(["x"]))
     with pytest.raises(EffaceError, match="nothing to retain"):
-        Retained.of(model, [Concept("gun")], Runs(1, 2), empty=False, seed=0)
+        RetainSet.of(model, [Concept("gun")], TrajectoryConfig(1, 2), empty=False, seed=0)
     with pytest.raises(EffaceError, match="no sentence"):
-        Sentences.of(model, ["gun"], [], Runs(1, 2), seed=0)
+        ConceptPrompts.of(model, ["gun"], [], TrajectoryConfig(1, 2), seed=0)

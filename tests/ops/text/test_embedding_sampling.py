@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from efface.core.errors import EffaceError
-from efface.ops.text.embedding_sampling import around, span
+from efface.ops.text.embedding_sampling import local_basis, sample_around
 
 
 def columns(d: int, n: int, seed: int = 0) -> Tensor:
@@ -30,9 +30,9 @@ def test_cosines_and_distances(d: int, m: int, low: float, share: float, distanc
     bound = 1 - distance**2 / 2
     if bound > high:
         with pytest.raises(EffaceError, match="no cosine between"):
-            around(e, 8, (low, high), generator(seed), distance=distance)
+            sample_around(e, 8, (low, high), generator(seed), distance=distance)
         return
-    drawn = around(e, 8, (low, high), generator(seed), distance=distance)
+    drawn = sample_around(e, 8, (low, high), generator(seed), distance=distance)
     each = e.repeat_interleave(8, 1)
     cosines = cosine_similarity(drawn, each, dim=0)
     assert drawn.shape == (d, 8 * m)
@@ -44,28 +44,28 @@ def test_cosines_and_distances(d: int, m: int, low: float, share: float, distanc
 
 def test_one_cosine_is_met_exactly_and_a_range_is_filled_evenly() -> None:
     e = columns(16, 1)
-    exact = cosine_similarity(around(e, 100, (0.7, 0.7), generator()), e.expand(-1, 100), dim=0)
+    exact = cosine_similarity(sample_around(e, 100, (0.7, 0.7), generator()), e.expand(-1, 100), dim=0)
     torch.testing.assert_close(exact, torch.full((100,), 0.7, dtype=torch.float64), rtol=1e-12, atol=0)
-    many = cosine_similarity(around(e, 20_000, (0.2, 0.8), generator()), e.expand(-1, 20_000), dim=0)
+    many = cosine_similarity(sample_around(e, 20_000, (0.2, 0.8), generator()), e.expand(-1, 20_000), dim=0)
     shares = torch.histc(many, 6, 0.2, 0.8) / 20_000
     assert float((shares - 1 / 6).abs().max()) < 0.012
-    assert torch.equal(around(e, 3, (0.2, 0.8), generator(1)), around(e, 3, (0.2, 0.8), generator(1)))
-    assert around(e, 0, (0.2, 0.8), generator()).shape == (16, 0)
+    assert torch.equal(sample_around(e, 3, (0.2, 0.8), generator(1)), sample_around(e, 3, (0.2, 0.8), generator(1)))
+    assert sample_around(e, 0, (0.2, 0.8), generator()).shape == (16, 0)
 
 
 def test_directions_across_are_even() -> None:
     e = torch.zeros(6, 1, dtype=torch.float64)
     e[0] = 2
-    rest = around(e, 20_000, (0.0, 0.0), generator())[1:]
+    rest = sample_around(e, 20_000, (0.0, 0.0), generator())[1:]
     torch.testing.assert_close(rest @ rest.T / 20_000, torch.eye(5, dtype=torch.float64) * 4 / 5, rtol=0.05, atol=0.03)
 
 
 def test_noise_within_a_span() -> None:
     e, kept = columns(12, 2, 1), columns(12, 30, 2)
-    basis = span(kept, e, 4)
+    basis = local_basis(kept, e, 4)
     assert basis.shape == (12, 4)
     torch.testing.assert_close(basis.T @ basis, torch.eye(4, dtype=torch.float64), rtol=0, atol=1e-12)
-    drawn = around(e, 50, (0.5, 0.9), generator(), basis=basis)
+    drawn = sample_around(e, 50, (0.5, 0.9), generator(), basis=basis)
     for i in range(2):
         allowed = torch.linalg.qr(torch.cat([e[:, [i]], basis], 1)).Q
         own = drawn[:, 50 * i : 50 * (i + 1)]
@@ -80,9 +80,9 @@ def test_the_span_is_that_of_the_nearest() -> None:
     kept = torch.tensor(
         [[1.0, 1.0, 0.0], [0.5, 0.0, 0.0], [0.0, 0.6, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]], dtype=torch.float64
     )
-    basis = span(kept, e, 2)
+    basis = local_basis(kept, e, 2)
     torch.testing.assert_close(
         (basis @ basis.T).diag(), torch.tensor([0.0, 1, 1, 0, 0], dtype=torch.float64), atol=1e-12, rtol=0
     )
     with pytest.raises(EffaceError, match="no direction across"):
-        around(e, 2, (0.5, 0.9), generator(), basis=e)
+        sample_around(e, 2, (0.5, 0.9), generator(), basis=e)

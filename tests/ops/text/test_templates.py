@@ -7,24 +7,33 @@ import pytest
 from efface.benchmarks.benchmark import Benchmark, names
 from efface.core.concept import Concept
 from efface.core.errors import EffaceError
-from efface.ops.text.templates import fitting, has_rest, library, prompts_of, read_templates, without
+from efface.ops.text.templates import (
+    concept_templates,
+    names_context,
+    read_templates,
+    remove_concept,
+    template_library,
+    templates_for_kind,
+)
 
 
 def test_the_library_is_large_and_its_own() -> None:
     for kind in ("object", "style"):
-        assert len(set(library(kind))) == len(library(kind)) >= 60
+        assert len(set(template_library(kind))) == len(template_library(kind)) >= 60
     scored = {row.prompt for name in names() for row in Benchmark.load(name).rows("test")}
     for name in names():
         concept = Benchmark.load(name).concept
-        given = {row for row in prompts_of(concept, library(concept.kind)) if " in " in row or " on " in row}
+        given = {
+            row for row in concept_templates(concept, template_library(concept.kind)) if " in " in row or " on " in row
+        }
         assert not given & scored, "no test prompt with a place is given to a method"
 
 
 def test_articles_fit() -> None:
-    assert "a photo of an axe" in prompts_of(Concept("axe"), library())
-    assert "a photo of santa claus" in prompts_of(Concept("santa claus", kind="identity"), library())
-    assert all("a {}" not in t for t in fitting(library(), "identity"))
-    assert len(prompts_of(Concept("gun"), library(), 7)) == 7
+    assert "a photo of an axe" in concept_templates(Concept("axe"), template_library())
+    assert "a photo of santa claus" in concept_templates(Concept("santa claus", kind="identity"), template_library())
+    assert all("a {}" not in t for t in templates_for_kind(template_library(), "identity"))
+    assert len(concept_templates(Concept("gun"), template_library(), 7)) == 7
 
 
 @pytest.mark.parametrize(
@@ -34,7 +43,7 @@ def test_articles_fit() -> None:
         ("a {} at the beach", "the beach"),
         ("{} in outer space", "outer space"),
         ("a sketch of {}", "a sketch"),
-        ("a picture in {} style", "a picture"),
+        ("an image in {} style", "an image"),
         ("a {} of a dog at the beach", "a dog at the beach"),
         ("a {} painting of a castle", "a painting of a castle"),
         ("an apple as a {}", "an apple"),
@@ -45,14 +54,14 @@ def test_articles_fit() -> None:
     ],
 )
 def test_without_the_concept(template: str, rest: str) -> None:
-    assert without(template) == rest
+    assert remove_concept(template) == rest
 
 
 def test_has_rest() -> None:
-    assert has_rest("a {} on the snow")
-    assert not has_rest("a photo of a {}")
-    assert sum(map(has_rest, library())) >= 20
-    assert all(map(has_rest, library("style")))
+    assert names_context("a {} on the snow")
+    assert not names_context("a photo of a {}")
+    assert sum(map(names_context, template_library())) >= 20
+    assert all(map(names_context, template_library("style")))
 
 
 def test_own_files(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from efface.core.errors import DamagedArtifact, EffaceError
+from efface.core.errors import CorruptArtifactError, EffaceError
 from efface.ops.training import checkpoint
 from efface.ops.training.run import Run
 
@@ -54,7 +54,7 @@ def train(
     stop: int | None = None,
 ) -> bytes:
     """Two loops with Adam, data from a generator and a state of its own; returns the final bytes."""
-    run = Run(seed=3, folder=folder, resume=resume, every=every, key=spec)
+    run = Run(seed=3, folder=folder, resume=resume, checkpoint_every=every, key=spec)
     masters, counter = problem(), Counter()
     for phase, rate in (("warm", 0.05), ("train", 0.01)):
         optimiser = torch.optim.AdamW(masters.values(), rate)
@@ -62,7 +62,7 @@ def train(
             x = torch.randn(8, 4, generator=run.generator("data"))
             counter.value = counter.value + x.mean()
             loss = (torch.tanh(x @ masters["weight"].T + masters["bias"]) - counter.value).pow(2).mean()
-            step.minimise(loss, parts={"count": counter.value})
+            step.optimize(loss, parts={"count": counter.value})
             time.sleep(pause)
             if stop == step.index and phase == "train":
                 return b""
@@ -138,7 +138,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    with pytest.raises(DamagedArtifact, match="was changed"):
+    with pytest.raises(CorruptArtifactError, match="was changed"):
         train(tmp_path, resume=True)
 
 
@@ -159,11 +159,11 @@ def test_numbers_that_json_would_change_come_back(tmp_path):
 
 def test_a_solve_before_the_first_loop_does_not_keep_stale_checkpoints(tmp_path: Path) -> None:
     for _ in range(2):
-        run = Run(seed=3, folder=tmp_path, every=1, key="abc")
+        run = Run(seed=3, folder=tmp_path, checkpoint_every=1, key="abc")
         run.record("solve", {"residual": 0.1})
         weight = torch.zeros(2, requires_grad=True)
         done = 0
         for step in run.steps(4, {"weight": weight}, torch.optim.SGD([weight], 0.1)):
-            step.minimise((weight - 1).square().sum())
+            step.optimize((weight - 1).square().sum())
             done += 1
         assert done == 4

@@ -17,7 +17,7 @@ from efface.ops.training.run import Run
 
 @pytest.mark.parametrize("where", ["loss", "gradient", "part", "parameter"])
 def test_nan_names_the_step_and_keeps_the_last_good_checkpoint(tmp_path, where):
-    weight, run = torch.ones(3, requires_grad=True), Run(folder=tmp_path, every=2)
+    weight, run = torch.ones(3, requires_grad=True), Run(folder=tmp_path, checkpoint_every=2)
 
     def go():
         for step in run.steps(9, {"weight": weight}, torch.optim.SGD([weight], 0.1)):
@@ -25,7 +25,7 @@ def test_nan_names_the_step_and_keeps_the_last_good_checkpoint(tmp_path, where):
             loss = weight.sum() * (math.nan if bad and where == "loss" else 1.0)
             if bad and where == "gradient":
                 loss = loss + 0 * weight.sub(weight.detach()).sqrt().sum()
-            step.minimise(loss, parts={"erase": math.inf if bad and where == "part" else 1.0})
+            step.optimize(loss, parts={"erase": math.inf if bad and where == "part" else 1.0})
             if where == "parameter" and step.index == 5:
                 weight.data[0] = math.inf
 
@@ -44,14 +44,14 @@ def test_nan_before_any_checkpoint():
     weight = torch.ones(1, requires_grad=True)
     step = next(Run().steps(2, {"weight": weight}, torch.optim.SGD([weight], 0.1)))
     with pytest.raises(EffaceError, match="there is no checkpoint"):
-        step.minimise((weight * math.nan).sum())
+        step.optimize((weight * math.nan).sum())
 
 
 def test_a_step_by_hand():
     weight, other = torch.tensor([3.0, 4.0], requires_grad=True), torch.ones(2, requires_grad=True)
     run = Run()
     for step in run.steps(1, {"weight": weight}, torch.optim.SGD([weight], 0.5), clip=1.0):
-        step.minimise((weight.pow(2) / 2 * other).sum(), parts={"a": torch.tensor(2.0)})
+        step.optimize((weight.pow(2) / 2 * other).sum(), parts={"a": torch.tensor(2.0)})
     # the gradient (3, 4) has norm 5 and is clipped to norm 1
     torch.testing.assert_close(weight.detach(), torch.tensor([3.0 - 0.3, 4.0 - 0.4]), rtol=1e-5, atol=1e-5)
     assert other.grad is None
@@ -92,7 +92,7 @@ def test_the_bar_shows_the_losses():
     for step in Run(progress=RichProgress(console)).steps(
         3, {"w": weight}, torch.optim.SGD([weight], 0.5), phase="erase"
     ):
-        step.minimise(weight.sum(), parts={"retain": 0.125})
+        step.optimize(weight.sum(), parts={"retain": 0.125})
     assert "erase" in text.getvalue()
     assert "3/3" in text.getvalue()
     assert "retain 0.125" in text.getvalue()

@@ -43,7 +43,7 @@ def test_an_untrained_student_is_the_original(tiny):
         assert torch.equal(student.encode(["a gun"]).states, cond.states)
         assert torch.equal(student.predict(z, 7, cond).value, tiny.predict(z, 7, cond).value)
         assert all(float(step.abs().max()) == 0 for step in student.delta().values())
-        assert student.masters.keys() == tiny.sites(role).parameters.keys()
+        assert student.masters.keys() == tiny.parameter_group(role).parameters.keys()
 
 
 def test_a_master_keeps_steps_that_half_precision_would_lose():

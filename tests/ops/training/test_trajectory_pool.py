@@ -27,7 +27,7 @@ def generator(seed=0):
 def test_tuples_reproduce_predictions_exactly(prediction):
     model = tiny_model(prediction=prediction)
     pool = TrajectoryPool(model, ["a gun"], runs=1, steps=4, seed=3)
-    batch = pool.draw(8, generator())
+    batch = pool.sample(8, generator())
     empty = model.encode([""])
     for i in range(8):
         z, t = batch.z[i : i + 1], batch.t[i : i + 1]
@@ -47,7 +47,7 @@ def test_predictions_in_any_batch_agree(tiny, pool):
 def test_timesteps_are_the_schedulers_and_latents_lie_on_the_run(tiny):
     pool = TrajectoryPool(tiny, ["a gun"], runs=1, steps=5, guidance=3.0, seed=9)
     assert pool.timesteps.tolist() == tiny.scheduler.timesteps.tolist()
-    drawn = pool.draw(200, generator())
+    drawn = pool.sample(200, generator())
     assert set(drawn.t.tolist()) == set(pool.timesteps.tolist())
     points = list(
         tiny.trajectory(tiny.encode(["a gun"]), steps=5, guidance=3.0, seeds=[derive_seed(9, "trajectory", 0)])
@@ -99,7 +99,7 @@ def test_refresh_replaces_the_oldest(tiny, pool):
 
 @torch.no_grad()
 def test_a_student_that_samples_leaves_the_targets_to_the_original(tiny, pool):
-    sites = tiny.sites("cross_kv")
+    sites = tiny.parameter_group("cross_kv")
     params = sites.own({name: weight * 3 for name, weight in sites.parameters.items()})
     bytes_before, before = state_bytes(tiny), pool.state()["runs"].clone()
     pool.refresh(4, params=params)
@@ -113,7 +113,7 @@ def test_a_student_that_samples_leaves_the_targets_to_the_original(tiny, pool):
 def test_state_goes_round(tiny, pool):
     other = TrajectoryPool(tiny, PROMPTS, runs=2, steps=5, seed=1)
     other.load_state(pool.state())
-    assert torch.equal(other.draw(9, generator()).z, pool.draw(9, generator()).z)
+    assert torch.equal(other.sample(9, generator()).z, pool.draw(9, generator()).z)
 
 
 def test_a_whole_run_in_the_order_of_its_steps(pool):

@@ -8,18 +8,18 @@ from dataclasses import dataclass, field
 
 import torch
 
-from efface.core.attack_set import Task
+from efface.core.attack_set import AttackTask
 from efface.core.erasure import Erasure
-from efface.models.editable import Editable
-from efface.models.parameter_groups import qualified
+from efface.models.editable import EditableModel
+from efface.models.parameter_groups import qualified_names
 from efface.models.protocol import Params
 from efface.models.tensor_names import canonical_paths
-from efface.ops.editing.apply import applied_to, apply, remove
+from efface.ops.editing.apply import active_erasures, apply, remove
 from efface.ops.training.run import Run
 
 
 @dataclass
-class AttackRun(Run):
+class AttackContext(Run):
     """A run of an attack on a model that has the erasure applied.
 
     Attributes:
@@ -27,25 +27,29 @@ class AttackRun(Run):
         unerased: the erasure is off the model for the body of ``with run.unerased():``.
     """
 
-    unedited: Mapping[str, Params] = field(default_factory=dict, repr=False)
-    unerased: Callable[[], AbstractContextManager[None]] = field(default=nullcontext, repr=False)
+    original_params: Mapping[str, Params] = field(default_factory=dict, repr=False)
+    erasure_disabled: Callable[[], AbstractContextManager[None]] = field(default=nullcontext, repr=False)
 
-    def generator_for(self, tasks: Sequence[Task]) -> torch.Generator:
+    def generator_for(self, tasks: Sequence[AttackTask]) -> torch.Generator:
         """A generator for a batch of tasks, whatever was searched before it: on the CPU, seeded by the first of them."""
         return torch.Generator().manual_seed(self.seed_for("search", tasks[0].prompt, tasks[0].seed))
 
     @property
-    def unedited_text(self) -> Params:
+    def original_text_params(self) -> Params:
         """The tensors of all text encoders as they were before, for ``params=`` of `encode`."""
         text = {
-            component: params for component, params in self.unedited.items() if component.startswith("text_encoder")
+            component: params
+            for component, params in self.original_params.items()
+            if component.startswith("text_encoder")
         }
         return {
-            qualified(component, name): tensor for component, params in text.items() for name, tensor in params.items()
+            qualified_names(component, name): tensor
+            for component, params in text.items()
+            for name, tensor in params.items()
         }
 
 
-def before(model: Editable, erasure: Erasure) -> dict[str, Params]:
+def snapshot_originals(model: EditableModel, erasure: Erasure) -> dict[str, Params]:
     """By component, copies of the tensors that an erasure will write, by the component's own names."""
     found: dict[str, Params] = {}
     for edit in erasure.edits:
@@ -58,11 +62,11 @@ def before(model: Editable, erasure: Erasure) -> dict[str, Params]:
 
 
 @contextmanager
-def under_attack(
-    model: Editable, erasure: Erasure, force: bool = False
+def erasure_applied(
+    model: EditableModel, erasure: Erasure, force: bool = False
 ) -> Iterator[Callable[[], AbstractContextManager[None]]]:
     """The erasure is on the model for the body; yields what takes it off for a while. Afterwards the model is as it was before."""
-    depth = len(applied_to(model))
+    depth = len(active_erasures(model))
 
     @contextmanager
     def unerased() -> Iterator[None]:
@@ -76,5 +80,5 @@ def under_attack(
     try:
         yield unerased
     finally:
-        while len(applied_to(model)) > depth:
+        while len(active_erasures(model)) > depth:
             remove(model)

@@ -19,26 +19,26 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from efface.core.errors import EffaceError, UnknownName
+from efface.core.errors import EffaceError, UnknownNameError
 from efface.models.protocol import Conditioning, Tokens
-from efface.models.soft_prompt import Soft
-from efface.ops.text.concept_tokens import Framed
+from efface.models.soft_prompt import SoftTokens
+from efface.ops.text.concept_tokens import ConceptTokens
 from efface.ops.text.similarity import Similarity
 
-OBJECTIVES = ("a", "b", "c", "d", "domain")
+OBJECTIVES = ("hide_concept", "stay_unchanged", "recover_concept", "diverge", "concept_only")
 FREE = ("template", "all")
 
 
 class Encode(Protocol):
     """A text encoder: `efface.models.protocol.TextToImage.encode`, of the original or of a student."""
 
-    def __call__(self, prompts: Tokens, *, soft: Soft | None = None) -> Conditioning:
+    def __call__(self, prompts: Tokens, *, soft: SoftTokens | None = None) -> Conditioning:
         """Tokens to conditioning."""
         ...
 
 
 @dataclass(frozen=True)
-class Search:
+class EmbeddingAttack:
     """How to search.
 
     Attributes:
@@ -52,43 +52,45 @@ class Search:
         UnknownName: another objective, or another part that is free.
     """
 
-    objective: str = "c"
-    domain: float = 1.0
+    objective: str = "recover_concept"
+    concept_weight: float = 1.0
     steps: int = 30
-    lr: float = 0.1
-    free: str = "template"
-    scatter: float = 0.0
+    learning_rate: float = 0.1
+    attack_tokens: str = "template"
+    random_init_prob: float = 0.0
 
     def __post_init__(self) -> None:
         if self.objective not in OBJECTIVES:
-            raise UnknownName("attack objective", self.objective, OBJECTIVES)
-        if self.free not in FREE:
-            raise UnknownName("free part of a sentence", self.free, FREE)
+            raise UnknownNameError("attack objective", self.objective, OBJECTIVES)
+        if self.attack_tokens not in FREE:
+            raise UnknownNameError("free part of a sentence", self.attack_tokens, FREE)
 
     @property
-    def looks_at_original(self) -> bool:
+    def needs_original(self) -> bool:
         """Whether the original reads the sentence."""
-        return self.domain > 0 or self.objective in ("b", "d", "domain")
+        return self.concept_weight > 0 or self.objective in ("stay_unchanged", "diverge", "concept_only")
 
-    def value(self, s: Similarity, o: Tensor | None, e: Tensor | None, word_o: Tensor, word_e: Tensor) -> Tensor:
+    def objective_value(
+        self, s: Similarity, o: Tensor | None, e: Tensor | None, word_o: Tensor, word_e: Tensor
+    ) -> Tensor:
         """What is maximised, ``(B,)``, from the states of p and c under both encoders."""
         total = torch.zeros((), device=word_o.device)
-        if o is not None and (self.domain or self.objective == "domain"):
-            total = total + (self.domain or 1.0) * s(o, word_o)
+        if o is not None and (self.concept_weight or self.objective == "concept_only"):
+            total = total + (self.concept_weight or 1.0) * s(o, word_o)
         if e is None:
             return total
-        if self.objective == "a":
+        if self.objective == "hide_concept":
             return total - s(e, word_e)
-        if self.objective == "c":
+        if self.objective == "recover_concept":
             return total + s(e, word_o)
         assert o is not None
-        return total + s(e, o) if self.objective == "b" else total - s(e, o)
+        return total + s(e, o) if self.objective == "stay_unchanged" else total - s(e, o)
 
 
 def inside_out(
-    search: Search, frames: Framed, alone: Framed, *, erased: Encode, original: Encode, table: Tensor, similarity: Similarity,
+    search: EmbeddingAttack, frames: ConceptTokens, alone: ConceptTokens, *, erased: Encode, original: Encode, table: Tensor, similarity: Similarity,
     generator: torch.Generator | None = None, start: Tensor | None = None,
-) -> tuple[Soft, Tensor]:  # fmt: skip
+) -> tuple[SoftTokens, Tensor]:  # fmt: skip
     """Searches from every sentence of a batch at once.
 
     Args:
@@ -108,25 +110,29 @@ def inside_out(
     Raises:
         EffaceError: a sentence that is the concept's word alone, so that nothing is free.
     """
-    frames = similarity.places(frames)
-    free = frames.free | frames.own() if search.free == "all" else frames.free
+    frames = similarity.compare_positions(frames)
+    free = frames.context_mask | frames.concept_mask() if search.attack_tokens == "all" else frames.context_mask
     if not bool(free.any(1).all()):
         raise EffaceError("a template has nothing but the concept in it: the search needs a sentence around it")
     with torch.no_grad():
         word_o, word_e = (similarity.concept(encode, frames, alone) for encode in (original, erased))
 
     def reached(soft: Tensor) -> Tensor:
-        held = Soft(soft, free)
-        o = similarity.read(original(frames.tokens, soft=held).states, frames) if search.looks_at_original else None
-        e = similarity.read(erased(frames.tokens, soft=held).states, frames) if search.objective != "domain" else None
-        return search.value(similarity, o, e, word_o, word_e)
+        held = SoftTokens(soft, free)
+        o = similarity.read(original(frames.tokens, soft=held).states, frames) if search.needs_original else None
+        e = (
+            similarity.read(erased(frames.tokens, soft=held).states, frames)
+            if search.objective != "concept_only"
+            else None
+        )
+        return search.objective_value(similarity, o, e, word_o, word_e)
 
     table = table.float()
     norms = table.norm(dim=-1)
     low, high = norms.quantile(0.05), norms.quantile(0.95)
-    begun = begin(search, frames, table, generator) if start is None else start[:, : free.shape[1]].clone()
+    begun = initial_embeddings(search, frames, table, generator) if start is None else start[:, : free.shape[1]].clone()
     soft = begun.requires_grad_(True)
-    optimiser = torch.optim.Adam([soft], lr=search.lr * float(norms.mean()) / table.shape[1] ** 0.5)
+    optimiser = torch.optim.Adam([soft], lr=search.learning_rate * float(norms.mean()) / table.shape[1] ** 0.5)
     for _ in range(search.steps):
         (gradient,) = torch.autograd.grad(-reached(soft).sum(), soft)
         soft.grad = gradient * free[..., None]
@@ -135,14 +141,16 @@ def inside_out(
             length = soft.norm(dim=-1, keepdim=True).clamp(min=1e-12)
             soft.mul_(length.clamp(low, high) / length)
     with torch.no_grad():
-        return Soft(soft.detach(), free), reached(soft)
+        return SoftTokens(soft.detach(), free), reached(soft)
 
 
-def begin(search: Search, frames: Framed, table: Tensor, generator: torch.Generator | None) -> Tensor:
+def initial_embeddings(
+    search: EmbeddingAttack, frames: ConceptTokens, table: Tensor, generator: torch.Generator | None
+) -> Tensor:
     """Where a search begins, ``(B, L, D)``: the sentences' own embeddings, or random words' in place of what is around the concept."""
-    own, (rows, length) = table[frames.tokens.ids].clone(), frames.free.shape
-    if not search.scatter:
+    own, (rows, length) = table[frames.tokens.ids].clone(), frames.context_mask.shape
+    if not search.random_init_prob:
         return own
     random = table[torch.randint(len(table), (rows, length), generator=generator).to(table.device)]
-    drawn = (torch.rand(rows, 1, generator=generator) < search.scatter).to(table.device)
-    return torch.where((frames.free & drawn)[..., None], random, own)
+    drawn = (torch.rand(rows, 1, generator=generator) < search.random_init_prob).to(table.device)
+    return torch.where((frames.context_mask & drawn)[..., None], random, own)

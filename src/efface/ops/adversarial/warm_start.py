@@ -11,15 +11,15 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from efface.models.soft_prompt import Soft
-from efface.ops.text.concept_tokens import Framed
+from efface.models.soft_prompt import SoftTokens
+from efface.ops.text.concept_tokens import ConceptTokens
 from efface.ops.text.similarity import Similarity
 from efface.ops.training.student import Student
 
-from .embedding_attack import Search, begin, inside_out
+from .embedding_attack import EmbeddingAttack, initial_embeddings, inside_out
 
 
-class Earlier:
+class WarmStartBuffer:
     """What searches have found in each of some sentences, embeddings ``(P, L, D)``; it goes into checkpoints.
 
     Args:
@@ -29,22 +29,22 @@ class Earlier:
         anew: the share of searches that begin anew; a sentence's first one always does.
     """
 
-    def __init__(self, search: Search, frames: Framed, table: Tensor, anew: float) -> None:
+    def __init__(self, search: EmbeddingAttack, frames: ConceptTokens, table: Tensor, anew: float) -> None:
         self.search, self.frames, self.table, self.anew = search, frames, table.float(), anew
         self._found = self.table[frames.tokens.ids].clone()
         self._seen = torch.zeros(len(frames), dtype=torch.bool)
 
     def start(self, prompt: Tensor, generator: torch.Generator) -> Tensor:
         """Where the searches in these sentences start, ``(B, L, D)``."""
-        fresh = begin(self.search, self.frames[prompt], self.table, generator)
+        fresh = initial_embeddings(self.search, self.frames[prompt], self.table, generator)
         if self.anew >= 1:
             return fresh
         again = (torch.rand(len(prompt), generator=generator) < self.anew) | ~self._seen[prompt.cpu()]
         return torch.where(again.to(fresh.device)[:, None, None], fresh, self._found[prompt])
 
-    def search_on(
-        self, prompt: Tensor, alone: Framed, student: Student, similarity: Similarity, generator: torch.Generator
-    ) -> tuple[Soft, Tensor]:  # fmt: skip
+    def attack(
+        self, prompt: Tensor, alone: ConceptTokens, student: Student, similarity: Similarity, generator: torch.Generator
+    ) -> tuple[SoftTokens, Tensor]:  # fmt: skip
         """Searches in these sentences, against the student as it is now, and keeps what is found.
 
         Args:
@@ -58,13 +58,13 @@ class Earlier:
             The embeddings found and what the objective reached, ``(B,)``, as from `inside_out`.
         """
         found, reached = inside_out(
-            self.search, self.frames[prompt], alone[prompt], erased=student.frozen(), original=student.model.encode,
+            self.search, self.frames[prompt], alone[prompt], erased=student.frozen_encoder(), original=student.model.encode,
             table=self.table, similarity=similarity, start=self.start(prompt, generator),
         )  # fmt: skip
-        self.keep(prompt, found.embeddings)
+        self.store(prompt, found.embeddings)
         return found, reached
 
-    def keep(self, prompt: Tensor, found: Tensor) -> None:
+    def store(self, prompt: Tensor, found: Tensor) -> None:
         """Remembers what was found, ``(B, at most L, D)``."""
         self._found[prompt, : found.shape[1]], self._seen[prompt.cpu()] = found, True
 

@@ -1,4 +1,4 @@
-"""Where in a picture a concept is: everywhere, where the frozen model looks for it, or as the user's masks say."""
+"""Where in an image a concept is: everywhere, where the frozen model looks for it, or as the user's masks say."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from efface.core.errors import EffaceError
-from efface.core.io import curable
-from efface.models.editable import Editable
+from efface.core.io import user_file_errors
+from efface.models.editable import EditableModel
 from efface.models.protocol import Conditioning
 
 from .maps import attention_maps
@@ -19,7 +19,7 @@ from .maps import attention_maps
 MASKS = ("none", "attention", "folder")
 
 
-def fit(masks: Tensor, pixels: int) -> Tensor:
+def check_fits(masks: Tensor, pixels: int) -> Tensor:
     """Masks ``(B, H, W)`` at the resolution of a layer: bool ``(B, pixels)``, row by row, by the nearest pixel and above one half."""
     height, width = masks.shape[-2:]
     factor = (pixels / (height * width)) ** 0.5
@@ -31,42 +31,42 @@ def read_masks(folder: str | Path, count: int) -> Tensor:
     """The PNGs of a folder in the order of their names, white where the concept is: ``(count, H, W)`` in [0, 1].
 
     Raises:
-        EffaceError: not one for each picture, of several sizes, or unreadable.
+        EffaceError: not one for each image, of several sizes, or unreadable.
     """
     paths = sorted(Path(folder).glob("*.png"))
     if len(paths) != count:
         raise EffaceError(
-            f"{folder} holds {len(paths)} masks for {count} pictures: give one PNG for each, in their order"
+            f"{folder} holds {len(paths)} masks for {count} images: give one PNG for each, in their order"
         )
     rows = []
     for path in paths:
-        with curable(path, "read"), Image.open(path) as picture:
-            grey = picture.convert("L")
+        with user_file_errors(path, "read"), Image.open(path) as image:
+            grey = image.convert("L")
             rows.append(
                 torch.frombuffer(bytearray(grey.tobytes()), dtype=torch.uint8).view(grey.height, grey.width) / 255
             )
     if len({row.shape for row in rows}) > 1:
-        raise EffaceError(f"the masks in {folder} are of several sizes: make them all as large as the pictures")
+        raise EffaceError(f"the masks in {folder} are of several sizes: make them all as large as the images")
     return torch.stack(rows)
 
 
 @torch.no_grad()
 def attention_masks(
-    model: Editable, clean: Tensor, cond: Conditioning, tokens: Tensor, generator: torch.Generator, *,
+    model: EditableModel, clean: Tensor, cond: Conditioning, tokens: Tensor, generator: torch.Generator, *,
     threshold: float, batch: int = 16,
 ) -> Tensor:  # fmt: skip
-    """Where the frozen model looks when it reads some tokens: above a share of the largest attention in the picture.
+    """Where the frozen model looks when it reads some tokens: above a share of the largest attention in the image.
 
     Probabilities are averaged over heads and layers, at the noise of 300 of 1000 timesteps, where things are placed but not yet painted.
 
     Args:
         model: the original.
-        clean: latents of the pictures, ``(N, C, H, W)``.
+        clean: latents of the images, ``(N, C, H, W)``.
         cond: of their prompts.
         tokens: which tokens, bool ``(N, L)``.
         generator: of the noise, on the CPU.
         threshold: the share.
-        batch: pictures a pass.
+        batch: images a pass.
 
     Returns:
         Masks ``(N, H, W)``, 0 or 1.
@@ -75,7 +75,7 @@ def attention_masks(
     rows = []
     noise = torch.randn(clean.shape, generator=generator).to(clean)
     t = torch.full((len(clean),), round(0.3 * model.timesteps), device=clean.device)
-    z = model.noised(clean, noise, t)
+    z = model.add_noise(clean, noise, t)
     with attention_maps(model) as maps:
         for start in range(0, len(clean), batch):
             part = slice(start, start + batch)

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from efface.models.editable import Editable
+from efface.models.editable import EditableModel
 
 Maps = dict[str, Tensor]
 
 
 @contextmanager
-def attention_maps(model: Editable) -> Iterator[Maps]:
+def attention_maps(model: EditableModel) -> Iterator[Maps]:
     """Records the attention to the text of every pass of the denoiser, with its gradient, for as long as the ``with`` lasts.
 
     What attention itself computes is not touched: the probabilities are ``softmax(scale q k^T)`` again, from what the layers' own
@@ -24,7 +24,7 @@ def attention_maps(model: Editable) -> Iterator[Maps]:
     Yields:
         From a layer's name to its probabilities ``(B, heads, pixels, L)``; every pass overwrites those of the one before.
     """
-    sites, found = model.sites("cross_k"), Maps()
+    sites, found = model.parameter_group("cross_k"), Maps()
     unet = model.components[sites.component]
     with ExitStack() as stack:
         for path in sites.paths.values():

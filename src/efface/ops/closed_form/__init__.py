@@ -1,51 +1,60 @@
 """Closed-form editing of what reads the text: one factorisation for all layers (see `solve`)."""
 
-from .co_occurring import co_occurring, matched
-from .embedding_cache import EmbeddingBank
+from .co_occurring import align_tokens, co_occurring
+from .embedding_cache import EmbeddingCache
 from .fusion import Fusion
 from .gram import GramAccumulator, encoder_mark, mean_caption
 from .low_rank import LowRank
-from .null_space import Refined, k_means, null_space
+from .null_space import PriorRefinement, k_means, null_space
 from .prompt_filter import PromptFilter, shared_matrix
 from .solve import Invariants, Pairs, Preserve, Problem
-from .state_pairs import TOKENS, naming, pairs_of, sentences
-from .statistics import Kept, Statistics
-from .to_edits import FORMS, Diagnostics, diagnose, edit_of, edited, layered_edit, low_rank_edit, smaller_edits
-from .token_positions import Places, places_of, read_places
+from .state_pairs import TOKENS, build_pairs, concept_prompts, prompts_naming
+from .statistics import PreservedStates, Statistics
+from .to_edits import (
+    EDIT_FORMATS,
+    Diagnostics,
+    diagnose,
+    edited_weights,
+    layered_edit,
+    low_rank_edit,
+    smallest_exact_edits,
+    to_edit,
+)
+from .token_positions import TokenPositions, parse_positions, token_positions
 
 __all__ = [
-    "FORMS",
+    "EDIT_FORMATS",
     "TOKENS",
     "Diagnostics",
-    "EmbeddingBank",
+    "EmbeddingCache",
     "Fusion",
     "GramAccumulator",
     "Invariants",
-    "Kept",
     "LowRank",
     "Pairs",
-    "Places",
     "Preserve",
+    "PreservedStates",
+    "PriorRefinement",
     "Problem",
     "PromptFilter",
-    "Refined",
     "Statistics",
+    "TokenPositions",
+    "align_tokens",
+    "build_pairs",
     "co_occurring",
+    "concept_prompts",
     "diagnose",
-    "edit_of",
-    "edited",
+    "edited_weights",
     "encoder_mark",
     "k_means",
     "layered_edit",
     "low_rank_edit",
-    "matched",
     "mean_caption",
-    "naming",
     "null_space",
-    "pairs_of",
-    "places_of",
-    "read_places",
-    "sentences",
+    "parse_positions",
+    "prompts_naming",
     "shared_matrix",
-    "smaller_edits",
+    "smallest_exact_edits",
+    "to_edit",
+    "token_positions",
 ]

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import torch
 
-from efface.models.editable import Editable
-from efface.ops.text.concept_tokens import framed
+from efface.models.editable import EditableModel
+from efface.ops.text.concept_tokens import locate_concept
 
-from .embedding_cache import EmbeddingBank
+from .embedding_cache import EmbeddingCache
 from .solve import Pairs
 
 
-def co_occurring(model: Editable, bank: EmbeddingBank, rows: Sequence[tuple[str, str, str]]) -> Pairs:
+def co_occurring(model: EditableModel, bank: EmbeddingCache, rows: Sequence[tuple[str, str, str]]) -> Pairs:
     """The pairs of the tokens that two prompts share, the concept's own left out, each with weight 1.
 
     Around a name, the sentence's other tokens take it up: the encoder passes it on to all that comes behind. Those are what is moved.
@@ -27,12 +27,12 @@ def co_occurring(model: Editable, bank: EmbeddingBank, rows: Sequence[tuple[str,
         EffaceError: a prompt that does not hold its word, or one that is cut off by the context.
     """
     bank.add(text for prompt, anchor, _ in rows for text in (prompt, anchor))
-    own = framed(model, [row[0] for row in rows], [row[2] for row in rows]).own().tolist()
+    own = locate_concept(model, [row[0] for row in rows], [row[2] for row in rows]).concept_mask().tolist()
     here, there = (model.tokenize([row[i] for row in rows]) for i in (0, 1))
     source, target, texts = [], [], []
     for i, (prompt, anchor, word) in enumerate(rows):
         ends = int(here.eos[i]), int(there.eos[i])
-        for a, b in matched(here.ids[i].tolist(), ends[0], there.ids[i].tolist(), ends[1]):
+        for a, b in align_tokens(here.ids[i].tolist(), ends[0], there.ids[i].tolist(), ends[1]):
             if not own[i][a]:
                 source.append(bank.states(prompt)[a])
                 target.append(bank.states(anchor)[b])
@@ -42,7 +42,7 @@ def co_occurring(model: Editable, bank: EmbeddingBank, rows: Sequence[tuple[str,
     )
 
 
-def matched(here: Sequence[int], end: int, there: Sequence[int], other_end: int) -> list[tuple[int, int]]:
+def align_tokens(here: Sequence[int], end: int, there: Sequence[int], other_end: int) -> list[tuple[int, int]]:
     """Places of two prompts' tokens that are the same: from the beginning, back from the end, and end of text with padding.
 
     Args:

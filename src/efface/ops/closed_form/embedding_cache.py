@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from efface.core.errors import EffaceError
-from efface.models.editable import Editable
+from efface.models.editable import EditableModel
 
-from .token_positions import Places, read_places
+from .token_positions import TokenPositions, parse_positions
 
-Read = Callable[[Sequence[str]], tuple[Tensor, list[Places]]]
+Read = Callable[[Sequence[str]], tuple[Tensor, list[TokenPositions]]]
 
 
-class EmbeddingBank:
+class EmbeddingCache:
     """States of texts, with the places of their tokens; a text that is asked for again is not encoded again.
 
     Args:
@@ -27,16 +27,16 @@ class EmbeddingBank:
 
     def __init__(self, read: Read, batch: int = 64) -> None:
         self._read, self._batch = read, batch
-        self._known: dict[str, tuple[Tensor, Places]] = {}
+        self._known: dict[str, tuple[Tensor, TokenPositions]] = {}
 
     @classmethod
-    def of(cls, model: Editable, batch: int = 64) -> EmbeddingBank:
+    def of(cls, model: EditableModel, batch: int = 64) -> EmbeddingCache:
         """The bank of a text-to-image model: states as its denoiser reads them.
 
         A text that the context cuts off raises `EffaceError` when it is asked for.
         """
 
-        def read(texts: Sequence[str]) -> tuple[Tensor, list[Places]]:
+        def read(texts: Sequence[str]) -> tuple[Tensor, list[TokenPositions]]:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", UserWarning)
                 try:
@@ -45,7 +45,7 @@ class EmbeddingBank:
                     raise EffaceError(f"{error}; use a shorter text") from error
             length = tokens.ids.shape[1]
             places = [
-                Places(length, tuple(range(1, end)), 0, end, tuple(range(end + 1, length)))
+                TokenPositions(length, tuple(range(1, end)), 0, end, tuple(range(end + 1, length)))
                 for end in tokens.eos.tolist()
             ]
             with torch.no_grad():
@@ -54,11 +54,11 @@ class EmbeddingBank:
         return cls(read, batch)
 
     @classmethod
-    def over(cls, tokenizer: Any, encoder: nn.Module, length: int, batch: int = 64) -> EmbeddingBank:
+    def over(cls, tokenizer: Any, encoder: nn.Module, length: int, batch: int = 64) -> EmbeddingCache:
         """The bank of a transformers text encoder of any kind, such as T5 or Llama, by its last hidden states."""
 
-        def read(texts: Sequence[str]) -> tuple[Tensor, list[Places]]:
-            ids, places = read_places(tokenizer, texts, length)
+        def read(texts: Sequence[str]) -> tuple[Tensor, list[TokenPositions]]:
+            ids, places = parse_positions(tokenizer, texts, length)
             with torch.no_grad():
                 return encoder(ids).last_hidden_state, places
 
@@ -78,7 +78,7 @@ class EmbeddingBank:
         self.add([text])
         return self._known[text][0]
 
-    def places(self, text: str) -> Places:
+    def places(self, text: str) -> TokenPositions:
         """Where the tokens of one text are."""
         self.add([text])
         return self._known[text][1]

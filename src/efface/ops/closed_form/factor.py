@@ -15,10 +15,10 @@ EXACT = 1e15
 """The condition beyond which a solution has no correct digit in float64."""
 
 
-def factored(problem: Problem) -> Factor:
+def factorise(problem: Problem) -> Factor:
     """The smallest system that solves a problem; raises `EffaceError` where it is singular."""
     inner = Dual(problem) if problem.dual() else Primal(problem)
-    return inner if problem.invariants is None else Held(inner, problem.invariants)
+    return inner if problem.invariants is None else ConstrainedFactor(inner, problem.invariants)
 
 
 class Factor:
@@ -81,7 +81,7 @@ class Dual(Factor):
         return self.seen @ torch.cholesky_solve(chosen, self.lower)
 
 
-class Held(Factor):
+class ConstrainedFactor(Factor):
     """Phi with states that are held, by Woodbury's identity on top of another factor."""
 
     def __init__(self, inner: Factor, invariants: Invariants) -> None:

@@ -14,11 +14,11 @@ from efface.core.errors import EffaceError
 from efface.core.io import atomic_folder
 from efface.core.serialization import json_hash
 from efface.core.tensors import TensorFile, write_tensors
-from efface.models.editable import Editable
+from efface.models.editable import EditableModel
 from efface.ops.tensor_conversion import to_blob, to_torch
 from efface.ops.training.progress import Progress, Silent
 
-from .embedding_cache import EmbeddingBank
+from .embedding_cache import EmbeddingCache
 
 FILE = "gram.safetensors"
 VERSION = "1"
@@ -47,7 +47,7 @@ class GramAccumulator:
     @classmethod
     def of_captions(
         cls,
-        model: Editable,
+        model: EditableModel,
         captions: Iterable[str],
         *,
         batch: int = 64,
@@ -93,7 +93,7 @@ class GramAccumulator:
         if encoder != self.encoder:
             raise EffaceError("the Gram was made with another text encoder or tokenizer: make one with this model's")
 
-    def of(self, model: Editable) -> Tensor:
+    def of(self, model: EditableModel) -> Tensor:
         """The matrix, for a model whose texts it is of; raises `EffaceError` for another."""
         self.check(encoder_mark(model))
         return self.matrix
@@ -129,7 +129,7 @@ class GramAccumulator:
         return cls(to_torch(file["matrix"]), about["encoder"], int(about["captions"]), int(about["states"]))
 
 
-def encoder_mark(model: Editable) -> str:
+def encoder_mark(model: EditableModel) -> str:
     """A hash of what decides a text's states: every text encoder's fingerprint, and what the tokenizer makes of a few texts."""
     probes = ["", "a cat", "é 2!"]
     ids = model.tokenize(probes).ids.tolist()
@@ -137,7 +137,7 @@ def encoder_mark(model: Editable) -> str:
     return json_hash({"encoders": prints, "ids": ids})
 
 
-def mean_caption(model: Editable, bank: EmbeddingBank, texts: Iterable[str], folder: str = "") -> Tensor:
+def mean_caption(model: EditableModel, bank: EmbeddingCache, texts: Iterable[str], folder: str = "") -> Tensor:
     """The mean Gram of a caption, ``(d, d)``: what must stay, whatever the number of captions that say so.
 
     Args:

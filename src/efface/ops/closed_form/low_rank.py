@@ -53,7 +53,7 @@ class LowRank:
         """The same E with no more than d columns: E itself times I where it had more, for a decomposition would cost more than it saves."""
         return self if self.rank <= self.width else LowRank(self.dense(), torch.eye(self.width, dtype=torch.float64))
 
-    def then(self, later: LowRank) -> LowRank:
+    def compose(self, later: LowRank) -> LowRank:
         """Both edits one after the other, the later one solved for the matrices that this one made: (I + E)(I + E')."""
         moved = later.left + self.left @ (self.right @ later.left)
         return LowRank(torch.cat([self.left, moved], dim=1), torch.cat([self.right, later.right]))

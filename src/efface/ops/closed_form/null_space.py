@@ -29,7 +29,7 @@ def null_space(gram: Tensor, threshold: float) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Refined:
+class PriorRefinement:
     """How a layer's own retain set is made of one for all layers (SPEED, arXiv 2503.07392).
 
     A layer W keeps what a provisional E would move: the states r whose ``|W E r|`` is above the mean (its influence-based prior filter).
@@ -63,7 +63,7 @@ class Refined:
         states, moved = states[:, kept], moved[:, kept]
         if not self.times:
             return states @ states.T / states.shape[1]
-        v = least_heard(weight, self.kernel)
+        v = least_sensitive_direction(weight, self.kernel)
         along = (weight @ edit.left) @ (edit.right @ v)
         s = torch.randn(states.shape[1], self.times, generator=generator, dtype=torch.float64)
         lengths = (
@@ -77,7 +77,7 @@ class Refined:
         return ((states * count) @ states.T + cross + cross.T + second * torch.outer(v, v)) / count.sum()
 
 
-def least_heard(weight: Tensor, kernel: bool = True, rounds: int = 30) -> Tensor:
+def least_sensitive_direction(weight: Tensor, kernel: bool = True, rounds: int = 30) -> Tensor:
     """A unit vector ``(d,)`` for which ``|W v|`` is least; without ``kernel`` least of those that W ``(o, d)`` hears at all."""
     o, d = weight.shape
     start = torch.randn(max(o, d), generator=torch.Generator().manual_seed(0), dtype=torch.float64)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
-from efface.models.editable import Editable
+from efface.models.editable import EditableModel
 from efface.models.protocol import Conditioning
 from efface.ops.editing.forward_hooks import states_hook
 from efface.ops.tensor_conversion import to_torch
@@ -24,20 +24,20 @@ class PromptFilter:
     """What every layer's edit does, done once to the states of a prompt: x -> (I + E) x.
 
     Calling it filters one conditioning; `on` filters all that the model's denoiser reads meanwhile, also the empty prompt's states, as
-    classifier-free guidance needs it for the same pictures as with the edited layers.
+    classifier-free guidance needs it for the same images as with the edited layers.
 
     Args:
         model: whose denoiser reads the states.
         matrix: I + E, ``(d, d)``.
     """
 
-    def __init__(self, model: Editable, matrix: Tensor) -> None:
+    def __init__(self, model: EditableModel, matrix: Tensor) -> None:
         self._unet: nn.Module = model.components["unet"]
         self.matrix = matrix
         self.active = True
 
     @classmethod
-    def of(cls, model: Editable, erasure: Erasure) -> PromptFilter:
+    def of(cls, model: EditableModel, erasure: Erasure) -> PromptFilter:
         """The filter that does what a closed-form erasure does.
 
         Raises:

@@ -87,7 +87,7 @@ class Preserve:
         weight = torch.ones(self.states.shape[1]) if self.weight is None else self.weight
         return self.states.double(), weight.double()
 
-    def beside(self, gram: Tensor, weight: float) -> Preserve:
+    def with_gram(self, gram: Tensor, weight: float) -> Preserve:
         """The same, and a Gram besides with a weight of its own."""
         own = gram.double() * weight
         return replace(self, gram=own if self.gram is None else self.gram + own)
@@ -145,9 +145,9 @@ class Problem:
         """
         if not len(self.pairs):
             raise EffaceError("there is nothing to erase: give at least one pair of states")
-        from .factor import factored
+        from .factor import factorise
 
-        return factored(self)
+        return factorise(self)
 
     def solve(self) -> LowRank:
         """E, as a product of ``A - K`` and C.

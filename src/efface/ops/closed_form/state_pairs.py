@@ -7,26 +7,33 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from efface.core.concept import Concept, fill, mentions
-from efface.core.errors import EffaceError, UnknownName
-from efface.core.subsample import spread
-from efface.ops.text.templates import fitting, has_rest, library, without
+from efface.core.concept import Concept, fill_templates, find_mention
+from efface.core.errors import EffaceError, UnknownNameError
+from efface.core.subsample import evenly_spaced
+from efface.ops.text.templates import names_context, remove_concept, template_library, templates_for_kind
 
-from .embedding_cache import EmbeddingBank
+from .embedding_cache import EmbeddingCache
 from .solve import Pairs
-from .token_positions import Places
+from .token_positions import TokenPositions
 
 TOKENS = ("last", "tail", "eos", "all")
 """Which states of a prompt are moved: the last token of the concept; this and all after it; the first end of text; every one."""
 
 
-def sentences(concept: Concept, templates: int, words: Sequence[str] | None = None) -> list[tuple[str, str, str]]:
+def concept_prompts(concept: Concept, templates: int, words: Sequence[str] | None = None) -> list[tuple[str, str, str]]:
     """Prompts of a concept: with one of its words, with the anchor in its place, and the word; without templates the words alone.
 
     Where the anchor is empty, the rest of the sentence is the anchor ("a sketch of the woods"), or the empty text.
     """
     chosen = (
-        spread([t for t in fitting(library(concept.kind), concept.kind) if concept.anchor or has_rest(t)], templates)
+        evenly_spaced(
+            [
+                t
+                for t in templates_for_kind(template_library(concept.kind), concept.kind)
+                if concept.anchor or names_context(t)
+            ],
+            templates,
+        )
         if templates
         else []
     )
@@ -34,10 +41,10 @@ def sentences(concept: Concept, templates: int, words: Sequence[str] | None = No
     for word in words or concept.words:
         rows[word] = (word, concept.anchor, word)
         for template in chosen:
-            prompt = fill([template], [word])[0]
+            prompt = fill_templates([template], [word])[0]
             rows[prompt] = (
                 prompt,
-                fill([template], [concept.anchor])[0] if concept.anchor else without(template),
+                fill_templates([template], [concept.anchor])[0] if concept.anchor else remove_concept(template),
                 word,
             )
     if words is None:
@@ -45,12 +52,14 @@ def sentences(concept: Concept, templates: int, words: Sequence[str] | None = No
     return list(rows.values())
 
 
-def naming(concept: Concept, templates: int) -> list[tuple[str, str, str]]:
+def prompts_naming(concept: Concept, templates: int) -> list[tuple[str, str, str]]:
     """Those of the `sentences` that name the concept: a whole prompt may show it without its word."""
-    return [row for row in sentences(concept, templates) if mentions(row[0], [row[2]])]
+    return [row for row in concept_prompts(concept, templates) if find_mention(row[0], [row[2]])]
 
 
-def pairs_of(bank: EmbeddingBank, rows: Sequence[tuple[str, str, str]], tokens: str, bos_anchor: bool = False) -> Pairs:
+def build_pairs(
+    bank: EmbeddingCache, rows: Sequence[tuple[str, str, str]], tokens: str, bos_anchor: bool = False
+) -> Pairs:
     """The pairs of prompts, each with weight 1.
 
     Args:
@@ -64,7 +73,7 @@ def pairs_of(bank: EmbeddingBank, rows: Sequence[tuple[str, str, str]], tokens: 
         UnknownName: another choice of tokens. EffaceError: a concept that has no tokens, or is cut off by the context.
     """
     if tokens not in TOKENS:
-        raise UnknownName("choice of tokens", tokens, TOKENS)
+        raise UnknownNameError("choice of tokens", tokens, TOKENS)
     bank.add(text for prompt, anchor, _ in rows for text in (prompt, anchor))
     parts = [_pair(bank, row, tokens, bos_anchor) for row in rows]
     source, anchor = (torch.cat([part[i] for part in parts]).T for i in (0, 1))
@@ -72,7 +81,7 @@ def pairs_of(bank: EmbeddingBank, rows: Sequence[tuple[str, str, str]], tokens: 
     return Pairs(source, anchor, torch.ones(source.shape[1], dtype=torch.float64), texts)
 
 
-def _pair(bank: EmbeddingBank, row: tuple[str, str, str], tokens: str, bos_anchor: bool) -> tuple[Tensor, Tensor]:
+def _pair(bank: EmbeddingCache, row: tuple[str, str, str], tokens: str, bos_anchor: bool) -> tuple[Tensor, Tensor]:
     prompt, anchor, word = row
     here, there, content = bank.states(prompt), bank.states(anchor), bank.places(word).content
     if not content:
@@ -92,14 +101,14 @@ def _pair(bank: EmbeddingBank, row: tuple[str, str, str], tokens: str, bos_ancho
     return here[start:], there[follow]
 
 
-def _end_of(prompt: str, word: str, at: Places, bank: EmbeddingBank) -> int:
+def _end_of(prompt: str, word: str, at: TokenPositions, bank: EmbeddingCache) -> int:
     """The place of the last token of the word in the prompt: as many from the end as the rest of the sentence takes."""
     behind = prompt.rpartition(word)[2].strip() if word in prompt else ""
     after = len(bank.places(behind).content) if behind else 0
     return at.content[len(at.content) - 1 - after]
 
 
-def _matching(start: int, at: Places, to: Places) -> int:
+def _matching(start: int, at: TokenPositions, to: TokenPositions) -> int:
     """The place in the anchor's prompt that has as much of the sentence behind it; before its first token where it is too short."""
     after = len(at.content) - 1 - at.content.index(start)
     if not to.content:

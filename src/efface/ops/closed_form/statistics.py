@@ -14,14 +14,14 @@ from efface.core.tensors import Tensor as Stored
 from efface.core.tensors import TensorBlob
 from efface.ops.tensor_conversion import to_blob, to_torch
 
-from .embedding_cache import EmbeddingBank
+from .embedding_cache import EmbeddingCache
 from .solve import Pairs, Preserve
 
 PREFIX = "statistics."
 
 
 @dataclass(frozen=True)
-class Kept:
+class PreservedStates:
     """States of texts that must stay.
 
     Attributes:
@@ -35,7 +35,9 @@ class Kept:
     gram: Tensor | None = None
 
     @classmethod
-    def of(cls, bank: EmbeddingBank, texts: Iterable[str], whole: bool, known: Collection[str] = ()) -> Kept:
+    def of(
+        cls, bank: EmbeddingCache, texts: Iterable[str], whole: bool, known: Collection[str] = ()
+    ) -> PreservedStates:
         """The last token of every text, or with ``whole`` the Gram of all tokens; texts that are known already are left out."""
         chosen = tuple(text for text in dict.fromkeys(texts) if text not in known)
         if not chosen:
@@ -54,13 +56,13 @@ class Kept:
             return Preserve(gram=None if self.gram is None else self.gram * weight)
         return Preserve(self.states, torch.full((self.states.shape[1],), weight, dtype=torch.float64))
 
-    def joined(self, other: Kept) -> Kept:
+    def merge(self, other: PreservedStates) -> PreservedStates:
         """Both; they are of the same kind and share no text."""
         if not (self.texts and other.texts):
             return self if self.texts else other
         states = None if self.states is None or other.states is None else torch.cat([self.states, other.states], dim=1)
         gram = None if self.gram is None or other.gram is None else self.gram + other.gram
-        return Kept((*self.texts, *other.texts), states, gram)
+        return PreservedStates((*self.texts, *other.texts), states, gram)
 
 
 @dataclass(frozen=True)
@@ -74,14 +76,14 @@ class Statistics:
     """
 
     pairs: tuple[Pairs, ...]
-    kept: Kept = field(default_factory=Kept)
+    kept: PreservedStates = field(default_factory=PreservedStates)
     extra: Mapping[str, Tensor] = field(default_factory=dict)
 
-    def joined(self, other: Statistics) -> Statistics:
+    def merge(self, other: Statistics) -> Statistics:
         """The concepts of both, and what must stay of both."""
-        return Statistics((*self.pairs, *other.pairs), self.kept.joined(other.kept), self.extra)
+        return Statistics((*self.pairs, *other.pairs), self.kept.merge(other.kept), self.extra)
 
-    def only(self, chosen: Iterable[int]) -> Statistics:
+    def subset(self, chosen: Iterable[int]) -> Statistics:
         """Some of the concepts; what must stay is as it was."""
         return replace(self, pairs=tuple(self.pairs[i] for i in chosen))
 
@@ -124,4 +126,4 @@ class Statistics:
         extra = {
             name.removeprefix(start): to_torch(tensors[name]) for name in sorted(tensors) if name.startswith(start)
         }
-        return cls(tuple(map(own, range(len(texts["pairs"])))), Kept(tuple(texts["kept"]), **kept), extra)
+        return cls(tuple(map(own, range(len(texts["pairs"])))), PreservedStates(tuple(texts["kept"]), **kept), extra)

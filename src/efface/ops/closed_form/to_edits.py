@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 
 from efface.core.edits import Edit
-from efface.core.errors import EffaceError, UnknownName
+from efface.core.errors import EffaceError, UnknownNameError
 from efface.core.tensors import TensorBlob
-from efface.models.editable import Editable
-from efface.models.parameter_groups import Sites
+from efface.models.editable import EditableModel
+from efface.models.parameter_groups import ParameterGroup
 from efface.ops.tensor_conversion import to_blob
 
 from .low_rank import LowRank
 from .solve import Problem
 
-FORMS = ("low_rank", "filter")
+EDIT_FORMATS = ("low_rank", "filter")
 """``low_rank``: a LoRA of every layer, exact; ``filter``: the states themselves are changed before the denoiser reads them."""
 SHARED, LEFT = "closed_form.down", "closed_form.left"
 
@@ -64,7 +64,7 @@ def diagnose(problem: Problem, edit: LowRank, weights: Mapping[str, Tensor]) -> 
 
 
 def low_rank_edit(
-    edit: LowRank, sites: Sites, *, shared: bool, dtype: torch.dtype = torch.float32
+    edit: LowRank, sites: ParameterGroup, *, shared: bool, dtype: torch.dtype = torch.float32
 ) -> tuple[Edit, dict[str, TensorBlob]]:  # fmt: skip
     """The edit as a LoRA of every layer of a role: ``up`` of its own, and one ``down`` for all of them, saved once.
 
@@ -80,7 +80,7 @@ def low_rank_edit(
 
 
 def layered_edit(
-    edits: Mapping[str, LowRank], sites: Sites, dtype: torch.dtype = torch.float32
+    edits: Mapping[str, LowRank], sites: ParameterGroup, dtype: torch.dtype = torch.float32
 ) -> tuple[Edit, dict[str, TensorBlob]]:
     """An edit of its own for every layer of a role, by canonical name, as a LoRA."""
     roles: dict[str, str] = {}
@@ -93,8 +93,8 @@ def layered_edit(
     return Edit(sites.component, "low_rank", roles), tensors
 
 
-def smaller_edits(
-    deltas: Mapping[str, Tensor], sites: Sites, dtype: torch.dtype = torch.float32
+def smallest_exact_edits(
+    deltas: Mapping[str, Tensor], sites: ParameterGroup, dtype: torch.dtype = torch.float32
 ) -> tuple[list[Edit], dict[str, TensorBlob]]:
     """What is added to each layer, by canonical name, in whichever exact form is the smaller.
 
@@ -117,25 +117,25 @@ def smaller_edits(
     return [Edit(sites.component, op, names) for op, names in parts if names], tensors
 
 
-def edited(model: Editable, edit: LowRank, role: str = "cross_kv") -> dict[str, Tensor]:
+def edited_weights(model: EditableModel, edit: LowRank, role: str = "cross_kv") -> dict[str, Tensor]:
     """W (I + E) of a role's layers, in their dtype, as the ``params`` that `predict` takes."""
-    sites, matrix = model.sites(role), edit.matrix()
+    sites, matrix = model.parameter_group(role), edit.matrix()
     with torch.no_grad():
         return sites.own({name: (w.double() @ matrix.to(w.device)).to(w.dtype) for name, w in sites.parameters.items()})
 
 
-def edit_of(
-    model: Editable, edit: LowRank, sites: str, form: str = "low_rank", dtype: torch.dtype = torch.float32
+def to_edit(
+    model: EditableModel, edit: LowRank, sites: str, form: str = "low_rank", dtype: torch.dtype = torch.float32
 ) -> tuple[Edit, dict[str, TensorBlob]]:  # fmt: skip
     """The edit of a role's layers in one of `FORMS`.
 
     Raises:
         UnknownName: another form. EffaceError: a filter for layers that are not all that read the text.
     """
-    chosen, readers = model.sites(sites), model.sites("reads_text")
+    chosen, readers = model.parameter_group(sites), model.parameter_group("reads_text")
     shared = set(chosen.parameters) == set(readers.parameters)
-    if form not in FORMS:
-        raise UnknownName("form", form, FORMS)
+    if form not in EDIT_FORMATS:
+        raise UnknownNameError("form", form, EDIT_FORMATS)
     if form == "low_rank":
         return low_rank_edit(edit, chosen, shared=shared, dtype=dtype)
     if not shared:

@@ -13,7 +13,7 @@ from efface.core.errors import EffaceError
 
 
 @dataclass(frozen=True)
-class Places:
+class TokenPositions:
     """Where things are in one tokenised text.
 
     Attributes:
@@ -48,9 +48,9 @@ class Places:
         return range(self.last, self.length)
 
 
-def places_of(
+def token_positions(
     ids: Sequence[int], mask: Sequence[int], special: Sequence[int], bos_id: int | None, eos_id: int | None
-) -> Places:
+) -> TokenPositions:
     """Places from a tokenizer's output.
 
     Args:
@@ -69,10 +69,10 @@ def places_of(
     stop = len(ids) if end is None else end
     content = tuple(i for i, token in enumerate(ids[:stop]) if mask[i] and token not in special)
     taken = {*content, bos, end}
-    return Places(len(ids), content, bos, end, tuple(i for i in range(len(ids)) if i not in taken))
+    return TokenPositions(len(ids), content, bos, end, tuple(i for i in range(len(ids)) if i not in taken))
 
 
-def read_places(tokenizer: Any, texts: Sequence[str], length: int) -> tuple[Tensor, list[Places]]:
+def parse_positions(tokenizer: Any, texts: Sequence[str], length: int) -> tuple[Tensor, list[TokenPositions]]:
     """Token ids ``(B, L)`` and places of texts under a transformers tokenizer, whatever its kind, padded to ``length``."""
     out = tokenizer(list(texts), padding="max_length", max_length=length, truncation=True, return_tensors="pt")
     mask = out["attention_mask"] if "attention_mask" in out else torch.ones_like(out["input_ids"])
@@ -82,4 +82,4 @@ def read_places(tokenizer: Any, texts: Sequence[str], length: int) -> tuple[Tens
     bos = tokenizer.bos_token_id if tokenizer.bos_token_id is not None and begins == tokenizer.bos_token_id else None
     special = [i for i in (bos, eos, tokenizer.pad_token_id) if i is not None]
     rows = zip(out["input_ids"].tolist(), mask.tolist(), strict=True)
-    return out["input_ids"], [places_of(ids, seen, special, bos, eos) for ids, seen in rows]
+    return out["input_ids"], [token_positions(ids, seen, special, bos, eos) for ids, seen in rows]

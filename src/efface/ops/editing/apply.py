@@ -10,9 +10,9 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from efface.core.erasure import Erasure, verify
-from efface.core.errors import BaseMismatch, DamagedArtifact, EffaceError
+from efface.core.errors import BaseModelMismatchError, CorruptArtifactError, EffaceError
 from efface.core.tensors import TensorBlob
-from efface.models.editable import Editable
+from efface.models.editable import EditableModel
 from efface.models.fingerprint import distance, matches
 from efface.models.tensor_names import canonical_name
 
@@ -41,15 +41,15 @@ class Applied:
         return {"run": self.erasure.spec.hash, "transfer": self.forced, "distances": self.distances}
 
 
-_ON: WeakKeyDictionary[Editable, list[Applied]] = WeakKeyDictionary()
+_ON: WeakKeyDictionary[EditableModel, list[Applied]] = WeakKeyDictionary()
 
 
-def applied_to(model: Editable) -> tuple[Applied, ...]:
+def active_erasures(model: EditableModel) -> tuple[Applied, ...]:
     """The erasures that are on a model, in the order in which they were applied."""
     return tuple(_ON.get(model, ()))
 
 
-def apply(model: Editable, erasure: Erasure, force: bool = False) -> Applied:
+def apply(model: EditableModel, erasure: Erasure, force: bool = False) -> Applied:
     """Puts every edit of an erasure onto a model, in place, all or none.
 
     Several erasures go on top of each other; each is checked against the model as it was before the first. Memory: a copy of the
@@ -68,7 +68,7 @@ def apply(model: Editable, erasure: Erasure, force: bool = False) -> Applied:
     if erasure.folder is not None and (
         wrong := [problem for problem in verify(erasure.folder) if problem.kind != "extra"]
     ):
-        raise DamagedArtifact(f"{erasure.folder} is not as it was written: {wrong[0]}")
+        raise CorruptArtifactError(f"{erasure.folder} is not as it was written: {wrong[0]}")
     on = _ON.setdefault(model, [])
     base = on[0].base if on else model.fingerprint()
     distances, other = check_base(model, erasure, base, force)
@@ -79,7 +79,7 @@ def apply(model: Editable, erasure: Erasure, force: bool = False) -> Applied:
     return on[-1]
 
 
-def remove(model: Editable, applied: Applied | None = None) -> None:
+def remove(model: EditableModel, applied: Applied | None = None) -> None:
     """Takes the last erasure off again: every byte is as it was before.
 
     Args:
@@ -98,31 +98,31 @@ def remove(model: Editable, applied: Applied | None = None) -> None:
 
 
 @contextmanager
-def applied(model: Editable, erasure: Erasure, force: bool = False) -> Iterator[Applied]:
+def applied(model: EditableModel, erasure: Erasure, force: bool = False) -> Iterator[Applied]:
     """`apply` for the body of a ``with``, `remove` after it, also when it raises."""
     record = apply(model, erasure, force)
     try:
         yield record
     finally:
-        while record in applied_to(model):
+        while record in active_erasures(model):
             remove(model)
 
 
 def check_base(
-    model: Editable, erasure: Erasure, base: dict[str, Any] | None = None, force: bool = False
+    model: EditableModel, erasure: Erasure, base: dict[str, Any] | None = None, force: bool = False
 ) -> tuple[dict[str, float | None], list[str]]:
     """`compare` with the model's base, computed here where it is not given.
 
     Raises:
         BaseMismatch: the model is not the base that the erasure was made for, and it is not forced.
     """
-    distances, other = compare(erasure, model.fingerprint() if base is None else base)
+    distances, other = compare_bases(erasure, model.fingerprint() if base is None else base)
     if other and not force:
-        raise BaseMismatch(_refusal(model, erasure, distances, other))
+        raise BaseModelMismatchError(_refusal(model, erasure, distances, other))
     return distances, other
 
 
-def compare(erasure: Erasure, base: dict[str, Any]) -> tuple[dict[str, float | None], list[str]]:
+def compare_bases(erasure: Erasure, base: dict[str, Any]) -> tuple[dict[str, float | None], list[str]]:
     """The distance of a base's components from the erasure's, and which components are others.
 
     A component that an edit writes but whose fingerprint the erasure does not hold counts as another one.
@@ -141,7 +141,7 @@ def compare(erasure: Erasure, base: dict[str, Any]) -> tuple[dict[str, float | N
     return distances, other
 
 
-def _shapes_apart(model: Editable, erasure: Erasure, component: str) -> str:
+def _shapes_apart(model: EditableModel, erasure: Erasure, component: str) -> str:
     """The first tensor of a component that the model has in another shape than a replace edit, in words; empty where there is none."""
     own = {canonical_name(name): tuple(tensor.shape) for name, tensor in model.components[component].named_parameters()}
     for edit in (edit for edit in erasure.edits if edit.component == component and edit.op == "replace"):
@@ -152,7 +152,7 @@ def _shapes_apart(model: Editable, erasure: Erasure, component: str) -> str:
     return ""
 
 
-def _refusal(model: Editable, erasure: Erasure, distances: dict[str, float | None], other: list[str]) -> str:
+def _refusal(model: EditableModel, erasure: Erasure, distances: dict[str, float | None], other: list[str]) -> str:
     first = other[0]
     written = {edit.component for edit in erasure.edits} - {SAMPLER}
     if (missing := sorted((written | set(distances)) - set(model.components) - {SAMPLER})) and set(missing) & written:

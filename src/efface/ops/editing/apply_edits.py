@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from efface.core.edits import Edit
-from efface.core.errors import DamagedArtifact, EffaceError
+from efface.core.errors import CorruptArtifactError, EffaceError
 from efface.core.tensors import Tensor as Stored
-from efface.models.editable import Editable
+from efface.models.editable import EditableModel
 from efface.models.guidance_hooks import GuidanceEdit
 from efface.models.tensor_names import canonical_paths, resolve
 from efface.ops.tensor_conversion import to_torch
@@ -23,7 +23,7 @@ from .guidance_rules import guidance_edit
 SAMPLER = "sampler"
 
 
-def apply_edit(model: Editable, edit: Edit, stored: Mapping[str, Stored], undo: ExitStack) -> None:
+def apply_edit(model: EditableModel, edit: Edit, stored: Mapping[str, Stored], undo: ExitStack) -> None:
     """Applies one edit and pushes what undoes it.
 
     Raises:
@@ -49,7 +49,7 @@ def apply_edit(model: Editable, edit: Edit, stored: Mapping[str, Stored], undo: 
     )
 
 
-def _guidance(model: Editable, edit: Edit, undo: ExitStack) -> None:
+def _guidance(model: EditableModel, edit: Edit, undo: ExitStack) -> None:
     if edit.component != SAMPLER:
         raise EffaceError(f"a guidance edit belongs to the component {SAMPLER!r}, not {edit.component!r}")
     rule, held = guidance_edit(edit.params), model.guidance_edits
@@ -123,7 +123,7 @@ def _targets(module: nn.Module, names: Mapping[str, Any] | frozenset[str]) -> di
     paths, own = canonical_paths(module), dict(module.named_parameters())
     found = {name: resolve(name, paths) for name in sorted(names)}
     if len(set(found.values())) < len(found):
-        raise DamagedArtifact("the erasure writes one tensor twice in one edit, under two names")
+        raise CorruptArtifactError("the erasure writes one tensor twice in one edit, under two names")
     return {name: (target, own[paths[target]]) for name, target in found.items()}
 
 

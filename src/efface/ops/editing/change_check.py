@@ -10,66 +10,68 @@ import torch
 from torch import Tensor
 
 from efface.core.erasure import Erasure
-from efface.models.editable import Editable
+from efface.models.editable import EditableModel
 
 from .apply import applied
 
 UNCHANGED = 0.1
-"""A change of the concept's pictures below this is none."""
+"""A change of the concept's images below this is none."""
 
 
 @dataclass(frozen=True)
-class Effect:
-    """How far pictures moved, in units of the distance between two seeds: 0 is the same picture, 1 one as different as another seed's.
+class ChangeCheck:
+    """How far images moved, in units of the distance between two seeds: 0 is the same image, 1 one as different as another seed's.
 
     Attributes:
         concept: change of the concept's own prompts; retained: of the retain prompts, None where there are none.
-        pictures: how many of each.
+        images: how many of each.
     """
 
     concept: float
     retained: float | None
-    pictures: int
+    num_images: int
 
     @property
-    def nothing(self) -> bool:
-        """Whether the concept's pictures are as they were."""
+    def is_noop(self) -> bool:
+        """Whether the concept's images are as they were."""
         return self.concept < UNCHANGED
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON."""
         return asdict(self)
 
-    def one_line(self) -> str:
+    def summary(self) -> str:
         """What a user should know."""
         kept = "" if self.retained is None else f", retained ones by {self.retained:.2f}"
-        change = f"the concept's pictures moved by {self.concept:.2f} of the distance between two seeds{kept}"
-        return f"NOTHING CHANGED: {change}; raise lr or steps" if self.nothing else change
+        change = f"the concept's images moved by {self.concept:.2f} of the distance between two seeds{kept}"
+        return f"NOTHING CHANGED: {change}; raise lr or steps" if self.is_noop else change
 
 
-def moved(before: Tensor, after: Tensor) -> float:
-    """Mean absolute difference of pictures ``(N, 3, H, W)``, over that between each picture before and the next one's."""
+def image_change(before: Tensor, after: Tensor) -> float:
+    """Mean absolute difference of images ``(N, 3, H, W)``, over that between each image before and the next one's."""
     spread = (before - before.roll(1, 0)).abs().mean()
     return float((after - before).abs().mean() / spread.clamp(min=1e-6))
 
 
-def effect_check(
-    model: Editable, erasure: Erasure, *, pictures: int = 8, steps: int = 20, guidance: float = 3.0, seed: int = 0
-) -> Effect:
+def change_check(
+    model: EditableModel, erasure: Erasure, *, images: int = 8, steps: int = 20, guidance: float = 3.0, seed: int = 0
+) -> ChangeCheck:
     """Draws the concepts' prompts, and retain prompts, before and after the erasure with the same seeds."""
-    wanted = [prompt for concept in erasure.concepts for prompt in (concept.prompts or concept.expand())]
-    retain = [prompt for concept in erasure.concepts for prompt in concept.retain]
-    groups = [_cycle(group, pictures) for group in (wanted, retain) if group]
-    seeds = range(seed, seed + pictures)
+    wanted = [prompt for concept in erasure.concepts for prompt in (concept.prompts or concept.render_prompts())]
+    retain = [prompt for concept in erasure.concepts for prompt in concept.retain_prompts]
+    groups = [_cycle(group, images) for group in (wanted, retain) if group]
+    seeds = range(seed, seed + images)
 
     def draw() -> list[Tensor]:
-        return [model.sample(group, seeds=seeds, steps=steps, guidance=guidance) for group in groups]
+        return [
+            model.sample(group, seeds=seeds, num_inference_steps=steps, guidance_scale=guidance) for group in groups
+        ]
 
     before = draw()
     with applied(model, erasure), torch.no_grad():
         after = draw()
-    changes = [moved(b, a) for b, a in zip(before, after, strict=True)]
-    return Effect(changes[0], changes[1] if retain else None, pictures)
+    changes = [image_change(b, a) for b, a in zip(before, after, strict=True)]
+    return ChangeCheck(changes[0], changes[1] if retain else None, images)
 
 
 def _cycle(prompts: Sequence[str], n: int) -> list[str]:

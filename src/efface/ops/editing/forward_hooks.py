@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from efface.models.editable import Editable
+from efface.models.editable import EditableModel
 
 READ = "encoder_hidden_states"
 
 
 @contextmanager
-def detached_first_token(model: Editable) -> Iterator[None]:
+def detached_first_token(model: EditableModel) -> Iterator[None]:
     """No gradient through keys and values of the first token (BOS), in every attention to the text.
 
     Its state is the same for every prompt, so that what is trained through it changes them all (Concept Ablation's released code).
@@ -26,7 +26,7 @@ def detached_first_token(model: Editable) -> Iterator[None]:
     def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
         return torch.cat([output[:, :1].detach(), output[:, 1:]], dim=1)
 
-    sites = model.sites("cross_kv")
+    sites = model.parameter_group("cross_kv")
     layers = {path.rpartition(".")[0] for path in sites.paths.values()}
     with ExitStack() as stack:
         for layer in sorted(layers):

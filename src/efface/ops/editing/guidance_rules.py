@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from efface.core.errors import EffaceError, UnknownName, check_keys
+from efface.core.errors import EffaceError, UnknownNameError, check_known_keys
 from efface.models.guidance_hooks import GuidanceEdit, GuidedStep, Rule
 from efface.ops.targets import sld_guidance
 
@@ -40,7 +40,7 @@ class NegativePrompt:
     def __post_init__(self) -> None:
         object.__setattr__(self, "prompts", _prompts(self.prompts))
 
-    def begin(self) -> Rule:
+    def new_rule(self) -> Rule:
         """Has no memory."""
 
         def rule(guided: Tensor, step: GuidedStep) -> Tensor:
@@ -76,9 +76,9 @@ class SafeLatentDiffusion:
     def __post_init__(self) -> None:
         object.__setattr__(self, "prompts", _prompts(self.prompts))
         if self.limit not in ("clamped", "printed"):
-            raise UnknownName("reading of mu", str(self.limit), ("clamped", "printed"))
+            raise UnknownNameError("reading of mu", str(self.limit), ("clamped", "printed"))
 
-    def begin(self) -> Rule:
+    def new_rule(self) -> Rule:
         """Starts with momentum nu = 0."""
         nu: Tensor | None = None
 
@@ -110,6 +110,6 @@ def guidance_edit(params: Mapping[str, Any]) -> GuidanceEdit:
     given = {key: value for key, value in params.items() if key != "rule"}
     name = str(params.get("rule", ""))
     if name not in RULES:
-        raise UnknownName("guidance rule", name, RULES)
-    check_keys(f"{name} setting", given, (field.name for field in fields(RULES[name])))
+        raise UnknownNameError("guidance rule", name, RULES)
+    check_known_keys(f"{name} setting", given, (field.name for field in fields(RULES[name])))
     return RULES[name](**{"prompts": (), **given})

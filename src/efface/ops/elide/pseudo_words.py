@@ -10,16 +10,16 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from efface.models.protocol import Conditioning
-from efface.models.soft_prompt import Soft
-from efface.ops.text.concept_prompts import Sentences
-from efface.ops.text.concept_tokens import Framed
+from efface.models.soft_prompt import SoftTokens
+from efface.ops.text.concept_prompts import ConceptPrompts
+from efface.ops.text.concept_tokens import ConceptTokens
 from efface.ops.text.similarity import Similarity
 from efface.ops.text.soft_prompts import embedding_table
 from efface.ops.training.chunked_loss import prediction_error
 from efface.ops.training.student import Student
 
 
-class MadeUpWords:
+class PseudoWords:
     """The concept's sentences p with a made-up word v in its place, held to what they were.
 
         v = m + n ( a c + sqrt(1 - a^2) u ),     a ~ U(0, reach)
@@ -47,7 +47,7 @@ class MadeUpWords:
 
     @cached_property
     def _similarity(self) -> Similarity:
-        return Similarity(self.student.model, "sentence")
+        return Similarity(self.student.model, "kv_distance")
 
     @cached_property
     def _root(self) -> Tensor:
@@ -66,20 +66,22 @@ class MadeUpWords:
         other = normalize(noise - (noise * own).sum(-1, keepdim=True) * own, dim=-1)
         return self._mean + length[..., None] * (likeness * own + (1 - likeness.square()).sqrt() * other)
 
-    def kin(self, frames: Framed, least: float, generator: torch.Generator) -> Soft | None:
+    def synonym_embeddings(self, frames: ConceptTokens, least: float, generator: torch.Generator) -> SoftTokens | None:
         """For every other sentence a made-up word as like the concept's as its synonyms are, by a cosine of ``least`` to 1; 1: for none."""
         if least >= 1:
             return None
-        return Soft(self.draw(frames.tokens.ids, generator, least, 1.0), frames.own() & _every_other(frames)[:, None])
+        return SoftTokens(
+            self.draw(frames.tokens.ids, generator, least, 1.0), frames.concept_mask() & _every_other(frames)[:, None]
+        )
 
-    def share_beyond(self, name: str, words: Sequence[str]) -> float:
+    def fraction_within(self, name: str, words: Sequence[str]) -> float:
         """Share of the words that are more like the name than any made-up word that is held: by the best cosine between their tokens."""
         tokens = self.student.model.tokenize([name, *words])
         rows = zip(normalize(self._table[tokens.ids] - self._mean, dim=-1), tokens.eos.tolist(), strict=True)
         own, *others = (row[1:end] for row, end in rows)
         return sum(float((other @ own.T).max()) >= self.reach for other in others) / max(1, len(others))
 
-    def seen(self, domain: Sentences, size: int, generator: torch.Generator) -> Tensor:
+    def prediction_loss(self, domain: ConceptPrompts, size: int, generator: torch.Generator) -> Tensor:
         """The first loss over so many of the concept's sentences, each at a state of its own trajectories: a scalar."""
         batch, model = domain.draw(size, generator), self.student.model
         before, after = self._read(domain.frames[batch.prompt], generator)
@@ -87,28 +89,28 @@ class MadeUpWords:
             target = model.predict(batch.z, batch.t, before).value
         return prediction_error(self.student, batch.z, batch.t, after, target)
 
-    def said(self, domain: Sentences, size: int, generator: torch.Generator) -> Tensor:
+    def state_loss(self, domain: ConceptPrompts, size: int, generator: torch.Generator) -> Tensor:
         """The second loss over so many of the concept's sentences: a scalar."""
         before, after = self._read(domain.frames[domain.draw(size, generator).prompt], generator)
         return (1 - self._similarity(self._similarity.read(after.states), self._similarity.read(before.states))).mean()
 
-    def _read(self, frames: Framed, generator: torch.Generator) -> tuple[Conditioning, Conditioning]:
+    def _read(self, frames: ConceptTokens, generator: torch.Generator) -> tuple[Conditioning, Conditioning]:
         """Sentences with made-up words, as the original and as the student reads them."""
         frames = self._in_one_token(frames, generator)
-        soft = Soft(self.draw(frames.tokens.ids, generator, 0.0, self.reach), frames.own())
+        soft = SoftTokens(self.draw(frames.tokens.ids, generator, 0.0, self.reach), frames.concept_mask())
         with torch.no_grad():
             before = self.student.model.encode(frames.tokens, soft=soft)
         return before, self.student.encode(frames.tokens, soft=soft)
 
-    def _in_one_token(self, frames: Framed, generator: torch.Generator) -> Framed:
+    def _in_one_token(self, frames: ConceptTokens, generator: torch.Generator) -> ConceptTokens:
         """Every other sentence about a concept of several tokens with one in their place, any of them: most words are one token."""
-        own = frames.own()
+        own = frames.concept_mask()
         several = own.sum(1) > 1
         if not bool(several.any()):
             return frames
         drawn = torch.rand(own.shape, generator=generator).to(own.device)
-        return frames.joined(several & _every_other(frames), (drawn * own).argmax(1), self._padding)
+        return frames.collapse_concept(several & _every_other(frames), (drawn * own).argmax(1), self._padding)
 
 
-def _every_other(frames: Framed) -> Tensor:
-    return torch.arange(len(frames), device=frames.free.device) % 2 == 0
+def _every_other(frames: ConceptTokens) -> Tensor:
+    return torch.arange(len(frames), device=frames.context_mask.device) % 2 == 0

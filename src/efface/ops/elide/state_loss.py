@@ -7,7 +7,7 @@ sentence is to say what it says without the concept, in the metric of the self-c
     L_s = mean |E(p) - T(p_0)|_M^2 / |E*(p_0) - T(p_0)|_M^2        p_0 the sentence as it stood, p with what was found in it
 
 with T(p) the states of E*(p without c), laid on the places of p (`efface.ops.text.concept_prompts.lay`). It is 1 to begin with, needs no denoiser, no
-picture and no noise, and where it is 0, the frozen denoiser draws the sentence without the concept.
+image and no noise, and where it is 0, the frozen denoiser draws the sentence without the concept.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from efface.models.soft_prompt import Soft
-from efface.ops.text.concept_prompts import Sentences
+from efface.models.soft_prompt import SoftTokens
+from efface.ops.text.concept_prompts import ConceptPrompts
 from efface.ops.text.similarity import Similarity
 from efface.ops.training.chunked_loss import prediction_error
 from efface.ops.training.student import Student
-from efface.ops.training.trajectory_pool import Batch
+from efface.ops.training.trajectory_pool import TrajectoryBatch
 
 
-class SelfErasure:
+class ErasureLoss:
     """The losses of sentences about a concept.
 
     Args:
@@ -35,9 +35,11 @@ class SelfErasure:
 
     def __init__(self, student: Student, form: str, eta: float, *, said: bool) -> None:
         self.student, self.form, self.eta = student, form, eta
-        self._similarity = Similarity(student.model, "sentence") if said else None
+        self._similarity = Similarity(student.model, "kv_distance") if said else None
 
-    def __call__(self, domain: Sentences, batch: Batch, soft: Soft | None = None) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, domain: ConceptPrompts, batch: TrajectoryBatch, soft: SoftTokens | None = None
+    ) -> tuple[Tensor, Tensor]:
         """|| e(z_t, t, E(p)) - target ||^2 and L_s of sentences, as they are or with what was found in them: two scalars."""
         target = domain.target(self.student.model, batch, soft, self.form, self.eta)
         cond = self.student.encode(domain.frames[batch.prompt].tokens, soft=soft)
@@ -46,6 +48,6 @@ class SelfErasure:
             return error, torch.zeros_like(error)
         apart = self._similarity.apart
         now, stood, wanted = (
-            self._similarity.read(s) for s in (cond.states, batch.cond.states, domain.laid[batch.prompt])
+            self._similarity.read(s) for s in (cond.states, batch.cond.states, domain.aligned_states[batch.prompt])
         )
         return error, (apart(now, wanted) / apart(stood, wanted).clamp(min=1e-12)).mean()

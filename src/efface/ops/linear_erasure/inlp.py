@@ -66,13 +66,13 @@ class InlpEraser(LinearEraser):
             self.accuracies.append(probe.accuracy(left[held], y[held]))
             if self.accuracies[-1] <= self.majority + self.tolerance or len(basis) == x.shape[1]:
                 break
-            basis = extended(basis, probe.directions())
+            basis = extend_basis(basis, probe.directions())
             left = (x - center) - ((x - center) @ basis.T) @ basis
         self.left, self.right, self.center = basis.T, basis, center
         return self
 
 
-def extended(basis: Tensor, more: Tensor) -> Tensor:
+def extend_basis(basis: Tensor, more: Tensor) -> Tensor:
     """Orthonormal rows ``(k, D)`` with those of ``(r, D)`` that they do not span; twice, since once leaves rounding behind."""
     for _ in range(2):
         more = more - (more @ basis.T) @ basis

@@ -21,7 +21,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from efface.core.errors import EffaceError, UnknownName
+from efface.core.errors import EffaceError, UnknownNameError
 
 from .array_validation import Array, targets, vectors
 from .base import LinearEraser
@@ -47,7 +47,7 @@ class LeaceEraser(LinearEraser):
         self, method: str = "leace", *, affine: bool = True, shrinkage: bool | float = False, tol: float = 1e-9
     ) -> None:
         if method not in METHODS:
-            raise UnknownName("LEACE method", method, METHODS)
+            raise UnknownNameError("LEACE method", method, METHODS)
         if not 0 <= float(shrinkage) <= 1:
             raise EffaceError(f"shrinkage must be between 0 and 1, not {shrinkage}")
         if not 0 <= tol < 1:

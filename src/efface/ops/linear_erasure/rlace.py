@@ -22,7 +22,7 @@ from efface.core.errors import EffaceError
 from .array_validation import Array, labels, vectors
 from .base import LinearEraser
 from .fantope import FantopePoint
-from .inlp import extended
+from .inlp import extend_basis
 from .leace import LeaceEraser
 from .probe import Probe, majority
 
@@ -145,7 +145,7 @@ class RlaceEraser(LinearEraser):
 def filled(basis: Tensor, k: int, generator: torch.Generator) -> Tensor:
     """Orthonormal rows, at least k of them: what is missing is random."""
     while len(basis) < k:
-        basis = extended(
+        basis = extend_basis(
             basis, torch.randn(k - len(basis), basis.shape[1], generator=generator, dtype=basis.dtype).to(basis.device)
         )
     return basis

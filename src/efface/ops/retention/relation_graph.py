@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
 from efface.core.concept import Concept
-from efface.core.errors import EffaceError, UnknownName
-from efface.models.editable import Editable
+from efface.core.errors import EffaceError, UnknownNameError
+from efface.models.editable import EditableModel
 from efface.models.protocol import Conditioning, Tokens
-from efface.ops.text.concept_prompts import Runs
+from efface.ops.text.concept_prompts import TrajectoryConfig
 from efface.ops.training.chunked_loss import prediction_error
 from efface.ops.training.student import Student
 from efface.ops.training.trajectory_pool import TrajectoryPool
@@ -21,7 +21,7 @@ from efface.ops.training.trajectory_pool import TrajectoryPool
 FORMS = ("self", "cross")
 
 
-class Graph:
+class RelationGraphLoss:
     """Relations between retained prompts under the student, held to those under the original (SAGE's global retention).
 
         self     L = mean_ij ( cos(E(r_i), E(r_j)) - cos(E*(r_i), E*(r_j)) )^2          the paper's words
@@ -40,7 +40,7 @@ class Graph:
 
     def __init__(self, original: Conditioning, form: str = "cross") -> None:
         if form not in FORMS:
-            raise UnknownName("graph form", form, FORMS)
+            raise UnknownNameError("graph form", form, FORMS)
         if len(original.states) < 2:
             raise EffaceError(
                 f"a graph needs at least 2 retain prompts, not {len(original.states)}: give more with --retain-file"
@@ -61,7 +61,7 @@ def _nodes(cond: Conditioning) -> Tensor:
 
 
 @torch.no_grad()
-def most_drifted(student: Conditioning, original: Conditioning, count: int, always: Sequence[int] = ()) -> Tensor:
+def top_k_drift(student: Conditioning, original: Conditioning, count: int, always: Sequence[int] = ()) -> Tensor:
     """The prompts whose states lie farthest from the original's by the mean cosine over places, and those that always belong: indices.
 
     Args:
@@ -77,7 +77,7 @@ def most_drifted(student: Conditioning, original: Conditioning, count: int, alwa
 
 
 @dataclass(frozen=True)
-class Retained:
+class RetainSet:
     """The retained prompts, with what the original makes of them.
 
     Attributes:
@@ -93,18 +93,29 @@ class Retained:
     empty: tuple[int, ...]
 
     @classmethod
-    def of(cls, model: Editable, concepts: Sequence[Concept], runs: Runs, *, empty: bool, seed: int) -> Retained:
+    def of(
+        cls, model: EditableModel, concepts: Sequence[Concept], runs: TrajectoryConfig, *, empty: bool, seed: int
+    ) -> RetainSet:
         """The union of the concepts' retain sets, with the empty prompt last where it is wanted."""
-        prompts = list(dict.fromkeys(prompt for concept in concepts for prompt in concept.retain if prompt))
+        prompts = list(dict.fromkeys(prompt for concept in concepts for prompt in concept.retain_prompts if prompt))
         pinned = (len(prompts),) if empty else ()
         prompts += [""] * empty
         if not prompts:
             raise EffaceError("there is nothing to retain: give retain prompts with --retain-file")
-        pool = TrajectoryPool(model, prompts, runs=runs.each, steps=runs.steps, guidance=runs.guidance, seed=seed)
+        pool = TrajectoryPool(
+            model,
+            prompts,
+            runs=runs.per_prompt,
+            steps=runs.num_inference_steps,
+            guidance=runs.guidance_scale,
+            seed=seed,
+        )
         with torch.no_grad():
             return cls(model.tokenize(prompts), model.encode(prompts), pool, pinned)
 
-    def drift(self, student: Student, now: Conditioning, chosen: Tensor, generator: torch.Generator) -> Tensor:
+    def prediction_loss(
+        self, student: Student, now: Conditioning, chosen: Tensor, generator: torch.Generator
+    ) -> Tensor:
         """|| e(z_t, t, E(r)) - e(z_t, t, E*(r)) ||^2 over some of the prompts, each at a state of its own trajectories.
 
         Args:
@@ -113,5 +124,5 @@ class Retained:
             chosen: which of them.
             generator: draws the states.
         """
-        state = self.pool.draw_each(chosen.tolist(), generator)
+        state = self.pool.sample_each(chosen.tolist(), generator)
         return prediction_error(student, state.z, state.t, now[chosen], state.conditional)

@@ -10,32 +10,32 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from efface.core.concept import fill
+from efface.core.concept import fill_templates
 from efface.core.errors import EffaceError
-from efface.core.subsample import spread
-from efface.models.editable import Editable
+from efface.core.subsample import evenly_spaced
+from efface.models.editable import EditableModel
 from efface.models.protocol import Conditioning, Tokens
-from efface.models.soft_prompt import Soft
+from efface.models.soft_prompt import SoftTokens
 from efface.ops.targets import neg_guidance
-from efface.ops.training.trajectory_pool import Batch, TrajectoryPool
+from efface.ops.training.trajectory_pool import TrajectoryBatch, TrajectoryPool
 
-from .concept_tokens import Framed, framed
-from .templates import without
+from .concept_tokens import ConceptTokens, locate_concept
+from .templates import remove_concept
 
-TARGETS = ("concept", "prompt", "rest", "without")
+TARGETS = ("neg_concept", "neg_prompt", "neg_keep_context", "concept_free")
 
 
 @dataclass(frozen=True)
-class Runs:
+class TrajectoryConfig:
     """How trajectories are drawn: runs for each prompt, DDIM steps of a run, guidance scale."""
 
-    each: int = 1
-    steps: int = 50
-    guidance: float = 3.0
+    per_prompt: int = 1
+    num_inference_steps: int = 50
+    guidance_scale: float = 3.0
 
 
 @dataclass(frozen=True)
-class Sentences:
+class ConceptPrompts:
     """Sentences about one concept.
 
     Attributes:
@@ -50,20 +50,20 @@ class Sentences:
     """
 
     prompts: tuple[str, ...]
-    frames: Framed
-    alone: Framed
-    named: Conditioning
-    rest: Conditioning
-    shorter: Tokens
+    frames: ConceptTokens
+    alone: ConceptTokens
+    concept_cond: Conditioning
+    context_cond: Conditioning
+    context_tokens: Tokens
     pool: TrajectoryPool
-    beside: int = 0
+    n_domain: int = 0
     _rest: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(
-        cls, model: Editable, words: Sequence[str], templates: Sequence[str], runs: Runs, seed: int, *, named: str | None = None,
+        cls, model: EditableModel, words: Sequence[str], templates: Sequence[str], runs: TrajectoryConfig, seed: int, *, named: str | None = None,
         beside: Sequence[str] = (), each: int | None = None,
-    ) -> Sentences:  # fmt: skip
+    ) -> ConceptPrompts:  # fmt: skip
         """Every template with every word; what is taken out of it is ``named``, by default the word itself.
 
         Args:
@@ -85,28 +85,37 @@ class Sentences:
                 "there is no sentence to erase the concept in: give templates with a {} and something around it"
             )
         rows = own | {
-            prompt: row for prompt, row in _rows(beside, spread(templates, each)).items() if prompt not in own
+            prompt: row for prompt, row in _rows(beside, evenly_spaced(templates, each)).items() if prompt not in own
         }
         prompts, about = tuple(rows), [word for word, _ in rows.values()]
-        frames, alone = framed(model, prompts, about), framed(model, about, about)
-        pool = TrajectoryPool(model, prompts, runs=runs.each, steps=runs.steps, guidance=runs.guidance, seed=seed)
+        frames, alone = locate_concept(model, prompts, about), locate_concept(model, about, about)
+        pool = TrajectoryPool(
+            model,
+            prompts,
+            runs=runs.per_prompt,
+            steps=runs.num_inference_steps,
+            guidance=runs.guidance_scale,
+            seed=seed,
+        )
         shorter = model.tokenize([rest for _, rest in rows.values()])
         with torch.no_grad():
             taken, rest = model.encode([named or word for word in about]), model.encode(shorter)
         return cls(prompts, frames, alone, taken, rest, shorter, pool, len(rows) - len(own))
 
     @cached_property
-    def laid(self) -> Tensor:
+    def aligned_states(self) -> Tensor:
         """The states of `rest`, laid on the sentences' own places (`lay`), ``(P, L, D)``; made when they are first wanted."""
-        return lay(self.frames, self.pool.cond.states, self.shorter, self.rest.states)
+        return align_states(self.frames, self.pool.cond.states, self.context_tokens, self.context_cond.states)
 
-    def draw(self, size: int, generator: torch.Generator, *, beside: bool = False) -> Batch:
+    def draw(self, size: int, generator: torch.Generator, *, beside: bool = False) -> TrajectoryBatch:
         """States of sentences with the concept's own words, or of those beside them."""
-        own = len(self.prompts) - self.beside
-        return self.pool.draw(size, generator, prompts=range(own, len(self.prompts)) if beside else range(own))
+        own = len(self.prompts) - self.n_domain
+        return self.pool.sample(size, generator, prompts=range(own, len(self.prompts)) if beside else range(own))
 
     @torch.no_grad()
-    def target(self, model: Editable, batch: Batch, soft: Soft | Tensor | None, form: str, eta: float) -> Tensor:
+    def target(
+        self, model: EditableModel, batch: TrajectoryBatch, soft: SoftTokens | Tensor | None, form: str, eta: float
+    ) -> Tensor:
         """What the student should predict for sentences p about c, ``(B, C, H, W)``.
 
             concept   e_0 - eta (e(E*(c)) - e_0)              prompt   the same with E*(p)
@@ -120,23 +129,23 @@ class Sentences:
             eta: strength.
         """
         e_0, e_p = batch.unconditional, batch.conditional
-        if form == "without":
+        if form == "concept_free":
             e_p = self._without(model, batch)
             if not eta:
                 return e_p
-        elif soft is not None and form != "concept":
+        elif soft is not None and form != "neg_concept":
             e_p = model.predict(batch.z, batch.t, model.encode(self.frames[batch.prompt].tokens, soft=soft)).value
-        e_c = e_p if form == "prompt" else model.predict(batch.z, batch.t, self.named[batch.prompt]).value
-        if form == "without":
+        e_c = e_p if form == "neg_prompt" else model.predict(batch.z, batch.t, self.concept_cond[batch.prompt]).value
+        if form == "concept_free":
             return neg_guidance(e_p, e_c, e_0, eta)
-        return neg_guidance(e_p, e_c, e_0, eta + 1) if form == "rest" else neg_guidance(e_0, e_c, e_0, eta)
+        return neg_guidance(e_p, e_c, e_0, eta + 1) if form == "neg_keep_context" else neg_guidance(e_0, e_c, e_0, eta)
 
-    def _without(self, model: Editable, batch: Batch) -> Tensor:
+    def _without(self, model: EditableModel, batch: TrajectoryBatch) -> Tensor:
         """The original's predictions for the sentences without the concept: asked for a whole run when it is first drawn, then kept."""
         for run in {*batch.run.tolist()} - {*self._rest}:
-            whole = self.pool.whole(run)
+            whole = self.pool.full_run(run)
             rest, parts = (
-                self.rest[whole.prompt],
+                self.context_cond[whole.prompt],
                 [slice(i, i + self.pool.batch) for i in range(0, len(whole.t), self.pool.batch)],
             )
             self._rest[run] = torch.cat(
@@ -146,13 +155,13 @@ class Sentences:
         return torch.stack(rows).to(batch.z.device)
 
 
-def lay(frames: Framed, states: Tensor, shorter: Tokens, rest: Tensor) -> Tensor:
+def align_states(frames: ConceptTokens, states: Tensor, shorter: Tokens, rest: Tensor) -> Tensor:
     """The states of sentences without the concept, laid on the places of those with it: ``(P, L, D)``.
 
     What a denoiser's attention reads is a set: it draws the same for the same states at other places. So every place takes the state of its
     own token in the shorter sentence. A causal text encoder does not know what follows: before the concept's first token the states stay
     the sentence's own, and what is taken out repeats the place before it. (The padding's state there would come nearer to the
-    denoiser's picture, but it tells what comes after; asked for it, an encoder learns a mean of all backgrounds.)
+    denoiser's image, but it tells what comes after; asked for it, an encoder learns a mean of all backgrounds.)
 
     Args:
         frames: the sentences.
@@ -160,7 +169,7 @@ def lay(frames: Framed, states: Tensor, shorter: Tokens, rest: Tensor) -> Tensor
         shorter: the sentences without the concept.
         rest: the original's states of these, ``(P, L, D)``.
     """
-    result, first, length = states.clone(), frames.own().int().argmax(1).tolist(), states.shape[1]
+    result, first, length = states.clone(), frames.concept_mask().int().argmax(1).tolist(), states.shape[1]
     for row, (ids, other) in enumerate(zip(_until_end(frames.tokens), _until_end(shorter), strict=True)):
         blocks = SequenceMatcher(a=ids, b=other, autojunk=False).get_matching_blocks()
         place = {block.a + i: block.b + i for block in blocks for i in range(block.size)}
@@ -177,4 +186,8 @@ def _until_end(tokens: Tokens) -> list[list[int]]:
 
 def _rows(words: Sequence[str], templates: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Every template with every word: by sentence, the word and the sentence without it."""
-    return {fill([template], [word])[0]: (word, without(template)) for word in words for template in templates}
+    return {
+        fill_templates([template], [word])[0]: (word, remove_concept(template))
+        for word in words
+        for template in templates
+    }

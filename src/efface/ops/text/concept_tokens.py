@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from efface.core.concept import Concept, mentions
+from efface.core.concept import Concept, find_mention
 from efface.core.errors import EffaceError
-from efface.models.editable import Editable
+from efface.models.editable import EditableModel
 from efface.models.protocol import Tokens
 
 
 @dataclass(frozen=True)
-class Framed:
+class ConceptTokens:
     """A batch of prompts that name one concept.
 
     Attributes:
@@ -25,22 +25,24 @@ class Framed:
     """
 
     tokens: Tokens
-    subject: Tensor
-    free: Tensor
+    concept_positions: Tensor
+    context_mask: Tensor
 
-    def __getitem__(self, index: slice | Tensor) -> Framed:
+    def __getitem__(self, index: slice | Tensor) -> ConceptTokens:
         t = self.tokens
-        return Framed(Tokens(t.ids[index], t.mask[index], t.eos[index]), self.subject[index], self.free[index])
+        return ConceptTokens(
+            Tokens(t.ids[index], t.mask[index], t.eos[index]), self.concept_positions[index], self.context_mask[index]
+        )
 
     def __len__(self) -> int:
-        return len(self.free)
+        return len(self.context_mask)
 
-    def own(self) -> Tensor:
+    def concept_mask(self) -> Tensor:
         """The places of the concept's own tokens, bool ``(B, L)``."""
-        named = _marked(self.subject, self.free.shape[1])
+        named = _marked(self.concept_positions, self.context_mask.shape[1])
         return named.scatter(1, self.tokens.eos[:, None], False)
 
-    def joined(self, rows: Tensor, chosen: Tensor, padding: int) -> Framed:
+    def collapse_concept(self, rows: Tensor, chosen: Tensor, padding: int) -> ConceptTokens:
         """Some of the prompts with one token in the concept's place, and what follows it moved up.
 
         Args:
@@ -48,7 +50,7 @@ class Framed:
             chosen: the place of the token that is left, ``(B,)``.
             padding: the token id that fills up the end.
         """
-        own, t, length = self.own(), self.tokens, self.free.shape[1]
+        own, t, length = self.concept_mask(), self.tokens, self.context_mask.shape[1]
         first, gone = own.int().argmax(1, keepdim=True), (own.sum(1) - 1).clamp(min=0) * rows
         places = torch.arange(length, device=own.device).expand_as(own)
         source = places + gone[:, None] * (places > first)
@@ -56,18 +58,22 @@ class Framed:
         ids = torch.where(there, t.ids.gather(1, source), padding)
         ids = torch.where(rows[:, None] & (places == first), t.ids.gather(1, chosen[:, None]), ids)
         eos = t.eos - gone
-        short = torch.cat([first, eos[:, None].expand(-1, self.subject.shape[1] - 1)], dim=1)
+        short = torch.cat([first, eos[:, None].expand(-1, self.concept_positions.shape[1] - 1)], dim=1)
         tokens = Tokens(ids, t.mask.gather(1, source) * there, eos)
-        return Framed(tokens, torch.where(rows[:, None], short, self.subject), self.free.gather(1, source) & there)
+        return ConceptTokens(
+            tokens,
+            torch.where(rows[:, None], short, self.concept_positions),
+            self.context_mask.gather(1, source) & there,
+        )
 
-    def truncated(self) -> Framed:
+    def truncated(self) -> ConceptTokens:
         """Without the padding behind the longest prompt: a causal encoder's states up to EOS do not depend on it."""
         length = int(self.tokens.eos.max()) + 1
         tokens = Tokens(self.tokens.ids[:, :length], self.tokens.mask[:, :length], self.tokens.eos)
-        return Framed(tokens, self.subject, self.free[:, :length])
+        return ConceptTokens(tokens, self.concept_positions, self.context_mask[:, :length])
 
 
-def framed(model: Editable, prompts: Sequence[str], words: Sequence[str]) -> Framed:
+def locate_concept(model: EditableModel, prompts: Sequence[str], words: Sequence[str]) -> ConceptTokens:
     """Prompts, each with the word for the concept that it holds.
 
     Raises:
@@ -85,12 +91,12 @@ def framed(model: Editable, prompts: Sequence[str], words: Sequence[str]) -> Fra
     subject = torch.cat([at, tokens.eos[:, None]], dim=1)
     free = tokens.mask.bool() & ~_marked(subject, tokens.ids.shape[1])
     free[:, 0] = False
-    return Framed(tokens, subject, free)
+    return ConceptTokens(tokens, subject, free)
 
 
-def check_whole(model: Editable, concepts: Sequence[Concept]) -> None:
+def check_fits_context(model: EditableModel, concepts: Sequence[Concept]) -> None:
     """Raises `EffaceError` where one of a concept's words, alone, is longer than the context."""
-    if cut := model.cut_off([word for concept in concepts for word in concept.words]):
+    if cut := model.truncated_text([word for concept in concepts for word in concept.words]):
         word, lost = next(iter(cut.items()))
         raise EffaceError(f"the context ends before {lost!r} in {word!r}: use a shorter name")
 
@@ -107,7 +113,7 @@ def _places(prompt: str, word: str, ids: Sequence[int], wanted: Sequence[int]) -
     for start in range(len(ids) - len(wanted) - 1, 0, -1):
         if list(ids[start : start + len(wanted)]) == list(wanted):
             return list(range(start, start + len(wanted)))
-    if mentions(prompt, [word]):
+    if find_mention(prompt, [word]):
         raise EffaceError(
             f"{word!r} is cut off by the context of {len(ids)} tokens in {prompt!r}: use a shorter sentence or name"
         )

@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 from efface.core.errors import EffaceError
 
 
-def around(
+def sample_around(
     centres: Tensor, count: int, cosines: tuple[float, float], generator: torch.Generator, *,
     distance: float = 0.0, basis: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
@@ -54,7 +54,7 @@ def around(
     return (length * (c * unit + (1 - c.square()).clamp(min=0).sqrt() * normalize(across, dim=1))).T
 
 
-def span(states: Tensor, centres: Tensor, nearest: int) -> Tensor:
+def local_basis(states: Tensor, centres: Tensor, nearest: int) -> Tensor:
     """Orthonormal basis ``(d, q)`` of the directions from the mean centre to the states nearest to it by cosine, q at most their number.
 
     Args:

@@ -15,16 +15,16 @@ from torch import Tensor
 
 from efface.core.concept import Concept
 from efface.core.edits import Edit
-from efface.core.errors import UnknownName
-from efface.core.subsample import spread
+from efface.core.errors import UnknownNameError
+from efface.core.subsample import evenly_spaced
 from efface.core.tensors import TensorBlob
-from efface.models.editable import Editable
+from efface.models.editable import EditableModel
 from efface.models.protocol import Tokens
 from efface.ops.linear_erasure.base import LinearEraser
 from efface.ops.tensor_conversion import to_blob
 
-from .concept_tokens import framed
-from .templates import library, prompts_of, without
+from .concept_tokens import locate_concept
+from .templates import concept_templates, remove_concept, template_library
 
 PLACES = {"all": (1, 2, 3, 4), "subject": (1,), "eos": (3,), "tail": (3, 4), "subject+tail": (1, 3, 4)}
 """Kinds of place by name. The kinds: 0 BOS, 1 the concept's tokens, 2 those of the sentence behind them, 3 EOS, 4 padding."""
@@ -35,7 +35,7 @@ _BOS, _OWN, _WORD, _EOS, _PAD = range(5)
 
 
 @dataclass(frozen=True)
-class StateRows:
+class LabelledStates:
     """States of sentences about concepts, and of others.
 
     Attributes:
@@ -46,11 +46,11 @@ class StateRows:
 
     x: Tensor
     label: Tensor
-    kind: Tensor
+    position_kind: Tensor
 
     @classmethod
     @torch.no_grad()
-    def of(cls, model: Editable, concepts: Sequence[Concept], *, templates: int, places: str) -> StateRows:
+    def of(cls, model: EditableModel, concepts: Sequence[Concept], *, templates: int, places: str) -> LabelledStates:
         """The states of the concepts' words in sentences, and of their retain prompts and the empty prompt.
 
         Without retain prompts, the others are the same sentences without the concept.
@@ -62,7 +62,7 @@ class StateRows:
             places: one of `PLACES`.
         """
         if places not in PLACES:
-            raise UnknownName("places", places, PLACES)
+            raise UnknownNameError("places", places, PLACES)
         about, others = _sentences(concepts, templates)
         parts = [_other(model, others)]
         for index, (word, prompts) in enumerate(about.items()):
@@ -71,13 +71,13 @@ class StateRows:
         _, label = label.unique(return_inverse=True)
         return cls(x.double(), label, kind)
 
-    def centre(self, of: str = "others") -> Tensor:
+    def offset(self, of: str = "others") -> Tensor:
         """The state that stays where it is, ``(D,)``: the mean of the others, of all (``mean``), or ``zero``.
 
         What a linear classifier can tell does not depend on it; how far other prompts move does.
         """
         if of not in CENTRES:
-            raise UnknownName("centre", of, CENTRES)
+            raise UnknownNameError("centre", of, CENTRES)
         return (
             torch.zeros_like(self.x[0])
             if of == "zero"
@@ -86,20 +86,20 @@ class StateRows:
 
     def _means(self) -> Tensor:
         """The other sentences' mean by kind of place, ``(5, D)``; a concept's word stands beside other words."""
-        rows = [self.x[(self.label == 0) & (self.kind == (_WORD if k == _OWN else k))] for k in range(5)]
-        return torch.stack([part.mean(0) if len(part) else self.centre() for part in rows])
+        rows = [self.x[(self.label == 0) & (self.position_kind == (_WORD if k == _OWN else k))] for k in range(5)]
+        return torch.stack([part.mean(0) if len(part) else self.offset() for part in rows])
 
-    def within(self) -> Tensor:
+    def centered(self) -> Tensor:
         """The states less the other sentences' mean at that kind of place, ``(N, D)``: what the kind says is not the concept's."""
-        return self.x - self._means()[self.kind]
+        return self.x - self._means()[self.position_kind]
 
-    def contrasts(self) -> Tensor:
+    def mean_difference_targets(self) -> Tensor:
         """Z ``(N, K)`` with cov(x, z) proportional to the K mean differences between a word's states and others at that kind of place."""
         columns = []
         for label in range(1, int(self.label.max()) + 1):
             own = self.label == label
-            kind = int(self.kind[own][0])
-            beside = (self.label == 0) & (self.kind == (_WORD if kind == _OWN else kind))
+            kind = int(self.position_kind[own][0])
+            beside = (self.label == 0) & (self.position_kind == (_WORD if kind == _OWN else kind))
             beside = beside if beside.any() else self.label == 0
             columns.append(own.double() / own.sum() - beside.double() / beside.sum())
         return torch.stack(columns, 1)
@@ -113,11 +113,11 @@ class StateRows:
                 R^-1 P R with R^-2 = (1 - w) S + w tr(S)/D I; 0 fits it on the states as they are.
         """
         if not whiten:
-            return eraser.fit(self.within(), self.label).matrix
+            return eraser.fit(self.centered(), self.label).matrix
         values, vectors = torch.linalg.eigh(self.x.T.cov(correction=0))
         root = ((1 - whiten) * values.clamp(min=0) + whiten * values.mean()).sqrt()
         R, back = (vectors / root) @ vectors.T, (vectors * root) @ vectors.T
-        return back @ eraser.fit(self.within() @ R, self.label).matrix @ R
+        return back @ eraser.fit(self.centered() @ R, self.label).matrix @ R
 
 
 def _sentences(concepts: Sequence[Concept], templates: int) -> tuple[dict[str, list[str]], list[str]]:
@@ -126,11 +126,11 @@ def _sentences(concepts: Sequence[Concept], templates: int) -> tuple[dict[str, l
     others: dict[str, None] = {}
     bare: dict[str, None] = {}
     for concept in concepts:
-        chosen = list(dict.fromkeys([*concept.templates, *spread(library(concept.kind), templates)]))
+        chosen = list(dict.fromkeys([*concept.templates, *evenly_spaced(template_library(concept.kind), templates)]))
         for word in concept.words:
-            about.setdefault(word, []).extend(prompts_of(replace(concept, name=word, synonyms=()), chosen))
-        others |= dict.fromkeys(concept.retain)
-        bare |= dict.fromkeys(without(template) for template in chosen)
+            about.setdefault(word, []).extend(concept_templates(replace(concept, name=word, synonyms=()), chosen))
+        others |= dict.fromkeys(concept.retain_prompts)
+        bare |= dict.fromkeys(remove_concept(template) for template in chosen)
     return about, list((others or bare) | {"": None})
 
 
@@ -142,7 +142,7 @@ def _kinds(tokens: Tokens) -> Tensor:
     return kinds
 
 
-def _other(model: Editable, prompts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
+def _other(model: EditableModel, prompts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
     tokens = model.tokenize(prompts)
     kinds = _kinds(tokens)
     states = model.encode(tokens).states
@@ -150,10 +150,10 @@ def _other(model: Editable, prompts: Sequence[str]) -> tuple[Tensor, Tensor, Ten
 
 
 def _named(
-    model: Editable, word: str, prompts: Sequence[str], wanted: Sequence[int], first: int
+    model: EditableModel, word: str, prompts: Sequence[str], wanted: Sequence[int], first: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    frames = framed(model, prompts, [word] * len(prompts))
-    kinds, own = _kinds(frames.tokens), frames.own()
+    frames = locate_concept(model, prompts, [word] * len(prompts))
+    kinds, own = _kinds(frames.tokens), frames.concept_mask()
     kinds[own] = _OWN
     behind = own.int().cumsum(1) > 0
     chosen = behind & torch.isin(kinds, torch.tensor(wanted, device=kinds.device))

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from efface.core.errors import UnknownName
-from efface.models.editable import Editable
+from efface.core.errors import UnknownNameError
+from efface.models.editable import EditableModel
 from efface.models.protocol import Conditioning, Tokens
 
-from .concept_tokens import Framed
+from .concept_tokens import ConceptTokens
 
-SIMILARITIES = ("sentence", "tokens", "eos", "kv")
+SIMILARITIES = ("kv_distance", "token_cosine", "eos_cosine", "kv_cosine")
 
 
 class Similarity:
@@ -39,46 +39,46 @@ class Similarity:
         UnknownName: another kind.
     """
 
-    def __init__(self, model: Editable, kind: str = "sentence") -> None:
+    def __init__(self, model: EditableModel, kind: str = "kv_distance") -> None:
         if kind not in SIMILARITIES:
-            raise UnknownName("similarity", kind, SIMILARITIES)
+            raise UnknownNameError("similarity", kind, SIMILARITIES)
         self.kind = kind
-        self._root = _metric_root(model) if kind in ("kv", "sentence") else None
-        if self.whole:
+        self._root = _metric_root(model) if kind in ("kv_cosine", "kv_distance") else None
+        if self.compare_all:
             with torch.no_grad():
                 self._empty = model.encode([""]).states[:, 1:].float()
 
     @property
-    def whole(self) -> bool:
+    def compare_all(self) -> bool:
         """Whether all places count, with the padding."""
-        return self.kind == "sentence"
+        return self.kind == "kv_distance"
 
-    def places(self, frames: Framed) -> Framed:
+    def compare_positions(self, frames: ConceptTokens) -> ConceptTokens:
         """The sentences with the places that count and no padding beside them."""
-        return frames if self.whole else frames.truncated()
+        return frames if self.compare_all else frames.truncated()
 
-    def concept(self, encode: Callable[[Tokens], Conditioning], frames: Framed, alone: Framed) -> Tensor:
+    def concept(self, encode: Callable[[Tokens], Conditioning], frames: ConceptTokens, alone: ConceptTokens) -> Tensor:
         """What stands for the concept under an encoder: the sentences as they stand, or its word alone, ``(B, n, D)``."""
-        asked = frames if self.whole else alone
+        asked = frames if self.compare_all else alone
         return self.read(encode(asked.tokens).states, asked)
 
-    def read(self, states: Tensor, frames: Framed | None = None) -> Tensor:
+    def read(self, states: Tensor, frames: ConceptTokens | None = None) -> Tensor:
         """The states ``(B, L, D)`` at the places that count, in float32: ``(B, n, D)``; BOS, which every prompt shares, is none of them.
 
         ``frames`` say which places are the concept's; ``sentence`` needs none.
         """
-        if self.whole:
+        if self.compare_all:
             return states[:, 1:].float()
         assert frames is not None
-        return at_places(states, frames.subject).float()
+        return at_places(states, frames.concept_positions).float()
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """States ``(B, n, D)`` and ``(B or 1, n, D)`` at the same places, EOS last of those that `tokens` names: ``(B,)``, at most 1."""
-        if self.kind == "eos":
+        if self.kind == "eos_cosine":
             a, b = a[:, -1:], b[:, -1:]
         if self._root is None:
             return cosine_similarity(a, b, dim=-1).mean(-1)
-        if self.whole:
+        if self.compare_all:
             return 1 - self.apart(a, b) / self.apart(self._empty, b).clamp(min=1e-12)
         return cosine_similarity(a @ self._root, b @ self._root, dim=-1).mean(-1)
 
@@ -94,9 +94,9 @@ def at_places(states: Tensor, places: Tensor) -> Tensor:
     return states.gather(1, places[..., None].expand(-1, -1, states.shape[-1]))
 
 
-def _metric_root(model: Editable) -> Tensor:
+def _metric_root(model: EditableModel) -> Tensor:
     """R ``(D, D)`` with ``R R^T`` the sum of ``W^T W`` over the keys and values of the attention to the text."""
-    matrices = [w.detach().double() for w in model.sites("cross_kv").parameters.values()]
+    matrices = [w.detach().double() for w in model.parameter_group("cross_kv").parameters.values()]
     values, vectors = torch.linalg.eigh(torch.stack([w.T @ w for w in matrices]).sum(0))
     root: Tensor = vectors * values.clamp(min=0).sqrt()
     return root.to(matrices[0].device, torch.float32)

@@ -9,39 +9,41 @@ from torch import Tensor
 
 from efface.core.attack_set import SoftPrompt
 from efface.core.errors import EffaceError
-from efface.core.policy import refuses
-from efface.models.editable import Editable
-from efface.models.soft_prompt import Soft
+from efface.core.policy import is_refused
+from efface.models.editable import EditableModel
+from efface.models.soft_prompt import SoftTokens
 from efface.ops.tensor_conversion import to_blob, to_torch
 
 
-def embedding_table(model: Editable) -> Tensor:
+def embedding_table(model: EditableModel) -> Tensor:
     """The text encoder's token embeddings, ``(V, D)``; with two encoders each word's in both, one after the other."""
-    tables = [table.detach() for table in model.sites("token_embedding").parameters.values()]
+    tables = [table.detach() for table in model.parameter_group("token_embedding").parameters.values()]
     return tables[0] if len(tables) == 1 else torch.cat(tables, dim=1)
 
 
-def special_tokens(model: Editable) -> Tensor:
+def special_tokens(model: EditableModel) -> Tensor:
     """The ids of BOS and EOS, which no attack may use as a word."""
     return model.tokenize([""]).ids.unique()
 
 
-def single_words(model: Editable) -> Tensor:
+def single_token_words(model: EditableModel) -> Tensor:
     """The ids of all words that are one token, ``(V,)``: a text made of them is read back as the same tokens.
 
     Words that the content policy refuses by themselves are left out.
     """
-    tokens = model.tokenize([word for word in model.words() if not refuses(word)])
+    tokens = model.tokenize([word for word in model.vocabulary_words() if not is_refused(word)])
     return tokens.ids[tokens.eos == 2, 1].unique()
 
 
-def saved(soft: Soft) -> list[SoftPrompt]:
+def to_soft_prompt(soft: SoftTokens) -> list[SoftPrompt]:
     """Each row of a batch, as it is saved."""
-    rows = zip(soft.embeddings.detach().float(), soft.at, strict=True)
+    rows = zip(soft.embeddings.detach().float(), soft.mask, strict=True)
     return [SoftPrompt(to_blob(row[at]), tuple(torch.nonzero(at)[:, 0].tolist())) for row, at in rows]
 
 
-def soft_of(model: Editable, texts: Sequence[str], prompts: Sequence[SoftPrompt | None]) -> Soft | None:
+def to_soft_tokens(
+    model: EditableModel, texts: Sequence[str], prompts: Sequence[SoftPrompt | None]
+) -> SoftTokens | None:
     """Saved soft prompts as one batch for a model; None where there is none.
 
     Raises:
@@ -61,11 +63,11 @@ def soft_of(model: Editable, texts: Sequence[str], prompts: Sequence[SoftPrompt 
             )
         places = torch.tensor(prompt.places)
         embeddings[i, places], at[i, places] = to_torch(prompt.embeddings), True
-    return Soft(embeddings.to(model.device), at.to(model.device))
+    return SoftTokens(embeddings.to(model.device), at.to(model.device))
 
 
 @torch.no_grad()
-def nearest_words(model: Editable, embeddings: Tensor) -> str:
+def nearest_words(model: EditableModel, embeddings: Tensor) -> str:
     """The words whose embeddings are nearest by cosine to each of ``(k, D)``, in one line."""
     table = embedding_table(model).float()
     cosines = torch.nn.functional.normalize(embeddings.float(), dim=-1) @ torch.nn.functional.normalize(table, dim=-1).T

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from efface.core.errors import DamagedArtifact, EffaceError
+from efface.core.errors import CorruptArtifactError, EffaceError
 from efface.core.io import atomic_folder, read_json, sha256_file
-from efface.core.serialization import json_bytes, plain
+from efface.core.serialization import json_bytes, to_jsonable
 from efface.core.tensors import TensorFile, write_tensors
 from efface.ops.tensor_conversion import to_blob, to_torch
 
@@ -26,7 +26,7 @@ def save(folder: Path, phase: str, step: int, tensors: Mapping[str, Tensor], con
     try:
         with atomic_folder(_path(folder, phase, step), replace=True) as new:
             write_tensors(new / TENSORS, {name: to_blob(tensor) for name, tensor in tensors.items()})
-            (new / STATE).write_bytes(json_bytes(plain({**content, "sha256": sha256_file(new / TENSORS)})))
+            (new / STATE).write_bytes(json_bytes(to_jsonable({**content, "sha256": sha256_file(new / TENSORS)})))
     except BaseException:
         with suppress(OSError):
             folder.rmdir()  # only where nothing is in it: no checkpoint, no folder
@@ -44,7 +44,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     content = read_json(path / STATE)
     if not isinstance(content, dict) or content.pop("sha256", None) != sha256_file(path / TENSORS):
-        raise DamagedArtifact(f"the checkpoint {path} was changed after it was written: remove it and start anew")
+        raise CorruptArtifactError(f"the checkpoint {path} was changed after it was written: remove it and start anew")
     return {name: to_torch(blob) for name, blob in TensorFile(path / TENSORS).items()}, content
 
 

@@ -10,14 +10,14 @@ from efface.models.protocol import Conditioning
 from .student import Student
 
 PIXELS = 2**19
-"""Pixels whose activations are kept at once: two pictures of 512 a side."""
+"""Pixels whose activations are kept at once: two images of 512 a side."""
 
 
 def prediction_error(student: Student, z: Tensor, t: Tensor, cond: Conditioning, target: Tensor) -> Tensor:
     """Mean squared error of the predictions, a scalar.
 
     Where the text encoder is trained, the denoiser's gradient is needed for the conditioning only. A larger batch then goes through
-    it in parts, each differentiated at once, so that its activations (1 GB a picture of 512 pixels in bfloat16) are those of one part.
+    it in parts, each differentiated at once, so that its activations (1 GB an image of 512 pixels in bfloat16) are those of one part.
 
     Args:
         student: predicts.

@@ -1,4 +1,4 @@
-"""Clean latents of pictures that the original draws, and noised ones to train on."""
+"""Clean latents of images that the original draws, and noised ones to train on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from efface.core.errors import EffaceError
 from efface.core.seeds import derive_seed
-from efface.models.editable import Editable
+from efface.models.editable import EditableModel
 
 from .progress import Progress, Silent
 
@@ -19,11 +19,11 @@ from .progress import Progress, Silent
 class Latents:
     """Clean latents ``(N, C, H, W)`` and which of the prompts each was drawn for, ``(N,)``."""
 
-    model: Editable
-    clean: Tensor
+    model: EditableModel
+    x0: Tensor
     prompt: Tensor
 
-    def noised(
+    def add_noise(
         self, size: int, generator: torch.Generator, density: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """A batch as in ordinary training: latents drawn evenly, timesteps evenly or by a density, noise.
@@ -37,55 +37,55 @@ class Latents:
             Noised latents ``(B, C, H, W)``, timesteps ``(B,)``, the noise, and which prompt ``(B,)``.
         """
         if size < 1:
-            raise EffaceError(f"a batch of {size} pictures trains nothing: set batch to 1 or more")
+            raise EffaceError(f"a batch of {size} images trains nothing: set batch to 1 or more")
         device = self.model.device
-        rows = torch.randint(len(self.clean), (size,), generator=generator)
+        rows = torch.randint(len(self.x0), (size,), generator=generator)
         t = (
             torch.randint(self.model.timesteps, (size,), generator=generator)
             if density is None
             else torch.multinomial(density, size, replacement=True, generator=generator)
         ).to(device)
-        noise = torch.randn(size, *self.clean.shape[1:], generator=generator).to(device, self.clean.dtype)
-        return self.model.noised(self.clean[rows.to(device)], noise, t), t, noise, self.prompt[rows].to(device)
+        noise = torch.randn(size, *self.x0.shape[1:], generator=generator).to(device, self.x0.dtype)
+        return self.model.add_noise(self.x0[rows.to(device)], noise, t), t, noise, self.prompt[rows].to(device)
 
 
 @torch.no_grad()
-def draw_latents(
-    model: Editable, prompts: Sequence[str], *, count: int, steps: int, guidance: float, seed: int, batch: int | None = None,
+def generate_latents(
+    model: EditableModel, prompts: Sequence[str], *, count: int, steps: int, guidance: float, seed: int, batch: int | None = None,
     progress: Progress | None = None,
 ) -> Latents:  # fmt: skip
-    """Latents of ``count`` pictures, going round the prompts in turn, straight out of the sampler.
+    """Latents of ``count`` images, going round the prompts in turn, straight out of the sampler.
 
     Args:
         model: the original.
         prompts: what is drawn.
-        count: how many pictures.
+        count: how many images.
         steps: of the sampler.
         guidance: classifier-free guidance scale.
-        seed: picture i starts from the noise of ``derive_seed(seed, "latent", i)``.
-        batch: pictures drawn at once; the model's own number by default.
+        seed: image i starts from the noise of ``derive_seed(seed, "latent", i)``.
+        batch: images drawn at once; the model's own number by default.
         progress: where to show how far it is.
 
     Raises:
-        EffaceError: no prompts, or no pictures.
+        EffaceError: no prompts, or no images.
     """
     if not prompts or count < 1:
-        raise EffaceError("to draw pictures needs at least one prompt and one picture")
+        raise EffaceError("to draw images needs at least one prompt and one image")
     which = torch.arange(count) % len(prompts)
     seeds = [derive_seed(seed, "latent", number) for number in range(count)]
     asked = [prompts[i] for i in which.tolist()]
-    drawn = draw_each(
+    drawn = generate_per_prompt(
         model, asked, seeds, steps=steps, guidance=guidance, batch=batch, progress=progress, name="drawing anchors"
     )
-    return Latents(model, drawn.clean, which)
+    return Latents(model, drawn.x0, which)
 
 
 @torch.no_grad()
-def draw_each(
-    model: Editable, prompts: Sequence[str], seeds: Sequence[int], *, steps: int, guidance: float, batch: int | None = None,
+def generate_per_prompt(
+    model: EditableModel, prompts: Sequence[str], seeds: Sequence[int], *, steps: int, guidance: float, batch: int | None = None,
     progress: Progress | None = None, name: str = "drawing",
 ) -> Latents:  # fmt: skip
-    """The latent of one picture for each prompt and seed, straight out of the sampler; ``prompt`` numbers the prompts in their order.
+    """The latent of one image for each prompt and seed, straight out of the sampler; ``prompt`` numbers the prompts in their order.
 
     Args:
         model: what draws.
@@ -93,7 +93,7 @@ def draw_each(
         seeds: one a prompt.
         steps: of the sampler.
         guidance: classifier-free guidance scale.
-        batch: pictures drawn at once; the model's own number by default.
+        batch: images drawn at once; the model's own number by default.
         progress: where to show how far it is.
         name: what to call it there.
     """

@@ -85,8 +85,8 @@ class Loop:
 
     def restore(self) -> int:
         """Loads the last checkpoint where that is wanted; returns how many steps are done."""
-        first, folder = not self.run.begun, self.run.folder
-        self.run.begun = True
+        first, folder = not self.run.started, self.run.folder
+        self.run.started = True
         self.run.history[self.phase] = []
         if folder and first and not self.run.resume:
             checkpoint.clear(folder)

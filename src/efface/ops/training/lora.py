@@ -10,12 +10,12 @@ from torch import Tensor
 from efface.core.edits import Edit
 from efface.core.errors import EffaceError
 from efface.core.tensors import TensorBlob
-from efface.models.editable import Editable
+from efface.models.editable import EditableModel
 from efface.models.protocol import Conditioning, Params, Prediction
 from efface.ops.tensor_conversion import to_blob
 
 
-class Adapter:
+class LoraAdapter:
     """W + B A for every matrix of a role (LoRA: Hu et al. 2021, arXiv 2106.09685); the model itself is never written to.
 
     Args:
@@ -30,9 +30,9 @@ class Adapter:
     """
 
     def __init__(
-        self, model: Editable, role: str, rank: int, generator: torch.Generator, edited: Params | None = None
+        self, model: EditableModel, role: str, rank: int, generator: torch.Generator, edited: Params | None = None
     ) -> None:
-        self.model, self.sites, self.edited = model, model.sites(role), dict(edited or {})
+        self.model, self.sites, self.edited = model, model.parameter_group(role), dict(edited or {})
         matrices = {name: w for name, w in self.sites.parameters.items() if w.ndim > 1}
         if rank < 1 or not matrices:
             raise EffaceError(
@@ -46,7 +46,7 @@ class Adapter:
             self.ups[name] = torch.zeros(len(w), rank, device=w.device).requires_grad_(True)
 
     @property
-    def masters(self) -> dict[str, Tensor]:
+    def trainable_params(self) -> dict[str, Tensor]:
         """Every A and B by name, float32, for a run's steps."""
         ups = {f"{name}.up": up for name, up in self.ups.items()}
         return {f"{name}.down": down for name, down in self.downs.items()} | ups
@@ -81,5 +81,5 @@ class Adapter:
             for end in ("down", "up")
         }
         return Edit(self.sites.component, "low_rank", names), {
-            names[key]: to_blob(tensor) for key, tensor in self.masters.items()
+            names[key]: to_blob(tensor) for key, tensor in self.trainable_params.items()
         }

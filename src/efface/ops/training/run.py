@@ -48,10 +48,10 @@ class Run:
     spec: RunSpec | None = None
     key: str = ""
     resume: bool = False
-    every: int = 50
+    checkpoint_every: int = 50
     history: dict[str, list[dict[str, float]]] = field(default_factory=dict)
     generators: dict[str, torch.Generator] = field(default_factory=dict, repr=False)
-    begun: bool = field(default=False, repr=False)
+    started: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.spec is not None and not self.key:
@@ -73,7 +73,7 @@ class Run:
         """Notes what a phase without steps has to say, such as how well a system was solved; it goes where the losses go."""
         self.history.setdefault(phase, []).append({"step": len(self.history.get(phase, ())), **numbers})
 
-    def each(self, phase: str, items: Collection[T]) -> Iterator[T]:
+    def track(self, phase: str, items: Collection[T]) -> Iterator[T]:
         """Goes through the items and shows how many are done."""
         self.progress.start(phase, len(items), 0)
         try:
@@ -122,7 +122,9 @@ class Run:
             raise ValueError(f"phase {phase!r} ran already: give every loop a name of its own")
         if total < 1:
             raise EffaceError(f"{phase} has {total} steps, which would change nothing: give it at least one")
-        loop = Loop(self, total, dict(parameters), optimiser, clip, phase, dict(extra or {}), every or self.every)
+        loop = Loop(
+            self, total, dict(parameters), optimiser, clip, phase, dict(extra or {}), every or self.checkpoint_every
+        )
         done = loop.restore()
         self.progress.start(phase, total, done)
         try:
@@ -148,7 +150,7 @@ class Step:
     _loop: Loop = field(repr=False)
     losses: dict[str, float] = field(default_factory=dict)
 
-    def minimise(self, loss: Tensor, parts: Mapping[str, Tensor | float] | None = None) -> None:
+    def optimize(self, loss: Tensor, parts: Mapping[str, Tensor | float] | None = None) -> None:
         """Backward, clip, optimiser step, log.
 
         Args:

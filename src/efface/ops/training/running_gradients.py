@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-class Accumulated:
+class RunningGradientSum:
     """The sum of all gradients so far; part of a checkpoint (``extra`` of a run's steps).
 
     Adam divides by the size of what it is given, so that such a sum does not take larger steps but one direction: momentum without end.

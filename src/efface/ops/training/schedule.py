@@ -7,12 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from efface.core.errors import EffaceError, UnknownName
+from efface.core.errors import EffaceError, UnknownNameError
 
 SCHEDULES = ("constant", "cosine")
 
 
-def learning_rate(optimiser: torch.optim.Optimizer, peak: float, schedule: str, index: int, steps: int) -> None:
+def set_learning_rate(optimiser: torch.optim.Optimizer, peak: float, schedule: str, index: int, steps: int) -> None:
     """Sets the rate of step ``index`` of ``steps``: ``peak`` throughout, or falling to 0 as half a cosine (arXiv 1608.03983).
 
     A function of the step alone, so that a run that is resumed goes on as it would have.
@@ -21,13 +21,13 @@ def learning_rate(optimiser: torch.optim.Optimizer, peak: float, schedule: str, 
         UnknownName: another schedule.
     """
     if schedule not in SCHEDULES:
-        raise UnknownName("schedule", schedule, SCHEDULES)
+        raise UnknownNameError("schedule", schedule, SCHEDULES)
     share = 0.5 * (1 + math.cos(math.pi * index / steps)) if schedule == "cosine" else 1.0
     for group in optimiser.param_groups:
         group["lr"] = peak * share
 
 
-def focal(timesteps: int, gamma: float = 0.05, low: float = 200.0, high: float = 400.0) -> Tensor:
+def concept_timestep_density(timesteps: int, gamma: float = 0.05, low: float = 200.0, high: float = 400.0) -> Tensor:
     """How often each timestep is drawn when training is to see a concept take shape (MACE, arXiv 2403.06135): ``(timesteps,)``, sum 1.
 
     p(t) ~ sigmoid(gamma (t - low)) - sigmoid(gamma (t - high)), t of 1000; another number of timesteps is stretched to it.

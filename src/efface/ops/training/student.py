@@ -11,10 +11,10 @@ from torch import Tensor
 from efface.core.edits import Edit
 from efface.core.errors import EffaceError
 from efface.core.tensors import TensorBlob
-from efface.models.editable import Editable
-from efface.models.parameter_groups import belonging
+from efface.models.editable import EditableModel
+from efface.models.parameter_groups import component_params
 from efface.models.protocol import Conditioning, Prediction, Tokens
-from efface.models.soft_prompt import Soft
+from efface.models.soft_prompt import SoftTokens
 from efface.ops.tensor_conversion import to_blob
 
 
@@ -30,9 +30,9 @@ class Student:
         role: what to train, such as ``cross_kv`` (see `efface.models.parameter_groups`).
     """
 
-    def __init__(self, model: Editable, role: str) -> None:
+    def __init__(self, model: EditableModel, role: str) -> None:
         self.model = model
-        self.sites = model.sites(role)
+        self.sites = model.parameter_group(role)
         self.masters: dict[str, Tensor] = {
             name: original.detach().to(torch.float32, copy=True).requires_grad_(True)
             for name, original in self.sites.parameters.items()
@@ -58,11 +58,11 @@ class Student:
             {name: master.to(self.sites.parameters[name].dtype) for name, master in self.masters.items()}
         )
 
-    def encode(self, prompts: Sequence[str] | Tokens, *, soft: Tensor | Soft | None = None) -> Conditioning:
+    def encode(self, prompts: Sequence[str] | Tokens, *, soft: Tensor | SoftTokens | None = None) -> Conditioning:
         """Prompts to conditioning by the student; the original's where the text encoder is not trained."""
         return self.model.encode(prompts, soft=soft, params=self.params() if self.trains_text else None)
 
-    def frozen(self) -> Callable[..., Conditioning]:
+    def frozen_encoder(self) -> Callable[..., Conditioning]:
         """`encode` as it is now, with gradients to soft embeddings only."""
         fixed = {name: tensor.detach() for name, tensor in self.params().items()} if self.trains_text else None
         return partial(self.model.encode, params=fixed)
@@ -132,4 +132,4 @@ class Student:
 
     def _by_component(self, tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         """Tensors by canonical name within their component."""
-        return {component: belonging(tensors, component) for component in self.sites.components}
+        return {component: component_params(tensors, component) for component in self.sites.components}

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from efface.core.errors import EffaceError
 from efface.core.seeds import derive_seed
-from efface.models.editable import Editable
+from efface.models.editable import EditableModel
 from efface.models.protocol import Conditioning, Params
 
 
 @dataclass(frozen=True)
-class Batch:
+class TrajectoryBatch:
     """Training tuples; predictions are in the model's native parameterisation (epsilon for Stable Diffusion 1).
 
     Attributes:
@@ -52,7 +52,7 @@ class TrajectoryPool:
         steps: DDIM steps of a run.
         guidance: classifier-free guidance scale of the runs; 3 in ESD (arXiv 2303.07345).
         seed: run i starts from the noise of ``derive_seed(seed, "trajectory", i)``.
-        batch: runs computed at once; by default half of the pictures that the model draws at once.
+        batch: runs computed at once; by default half of the images that the model draws at once.
         store: where the tuples lie; the model's device by default.
 
     Raises:
@@ -61,7 +61,7 @@ class TrajectoryPool:
 
     def __init__(
         self,
-        model: Editable,
+        model: EditableModel,
         prompts: Sequence[str],
         *,
         runs: int = 8,
@@ -134,14 +134,14 @@ class TrajectoryPool:
         self.timesteps = torch.tensor(timesteps)
         return torch.stack(states, dim=2)
 
-    def draw(
+    def sample(
         self,
         size: int,
         generator: torch.Generator,
         *,
         prompts: Sequence[int] | None = None,
         band: tuple[int, int] | None = None,
-    ) -> Batch:
+    ) -> TrajectoryBatch:
         """Tuples drawn evenly, with replacement.
 
         Args:
@@ -165,19 +165,19 @@ class TrajectoryPool:
         runs = torch.tensor(chosen)[torch.randint(len(chosen), (size,), generator=generator)]
         return self._batch(runs, at[torch.randint(len(at), (size,), generator=generator)])
 
-    def draw_each(self, prompts: Sequence[int], generator: torch.Generator) -> Batch:
+    def sample_each(self, prompts: Sequence[int], generator: torch.Generator) -> TrajectoryBatch:
         """One tuple for each of these prompts, by number, in their order: a run and a step of it drawn evenly."""
         each = len(self._runs) // len(self.prompts)
         runs = torch.tensor(prompts) + len(self.prompts) * torch.randint(each, (len(prompts),), generator=generator)
         return self._batch(runs, torch.randint(len(self.timesteps), (len(prompts),), generator=generator))
 
-    def _batch(self, runs: Tensor, steps: Tensor) -> Batch:
+    def _batch(self, runs: Tensor, steps: Tensor) -> TrajectoryBatch:
         rows = torch.stack(
             [self._runs[run][:, step] for run, step in zip(runs.tolist(), steps.tolist(), strict=True)], dim=1
         )
         z, conditional, unconditional = rows.to(self.model.device)
         prompt = (runs % len(self.prompts)).to(self.model.device)
-        return Batch(
+        return TrajectoryBatch(
             z,
             self.timesteps[steps].to(self.model.device),
             prompt,
@@ -188,7 +188,7 @@ class TrajectoryPool:
             steps,
         )
 
-    def whole(self, run: int) -> Batch:
+    def full_run(self, run: int) -> TrajectoryBatch:
         """All tuples of one run, in the order of their steps."""
         steps = torch.arange(len(self.timesteps))
         return self._batch(torch.full_like(steps, run), steps)
