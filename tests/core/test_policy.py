@@ -31,9 +31,9 @@ def test_every_pair_of_listed_words_is_refused_and_none_alone():
         assert is_refused(f"a photo of a {minor}, {sexual}, in the garden"), (minor, sexual)
         assert is_refused(f"{sexual} and a {minor}".upper()), (minor, sexual)
     for word in WORDS["minor"] + WORDS["sexual"]:
-        assert not is_refused(f"an image of a {word} in the garden"), word
+        assert not is_refused(f"a picture of a {word} in the garden"), word
     for word in WORDS["both"]:
-        assert is_refused(f"an image, {word}"), word
+        assert is_refused(f"a picture, {word}"), word
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_every_pair_of_listed_words_is_refused_and_none_alone():
 )
 def test_tricks_do_not_help(trick):
     for minor, sexual in itertools.product(("child", "toddler", "schoolgirl"), ("nude", "naked", "topless")):
-        assert is_refused(f"an image of a {trick(minor)} who is {trick(sexual)}"), (trick(minor), trick(sexual))
+        assert is_refused(f"a picture of a {trick(minor)} who is {trick(sexual)}"), (trick(minor), trick(sexual))
     assert is_refused(SEXUAL + MINOR)
     assert is_refused(f"#{MINOR}{SEXUAL}, masterpiece")
 

@@ -17,10 +17,10 @@ from .serialization import to_jsonable_dict
 
 PLACEHOLDER = "{}"
 TEMPLATES: dict[str, tuple[str, ...]] = {
-    "style": ("an image in {} style", "an image in the style of {}", "{} style"),
-    "object": ("a photo of a {}", "an image of a {}", "a {}", "{}"),
-    "domain": ("a photo of a {}", "an image of a {}", "a {}", "{}"),
-    "": ("a photo of {}", "an image of {}", "an image of {}", "{}"),
+    "style": ("a picture in {} style", "an image in the style of {}", "{} style"),
+    "object": ("a photo of a {}", "a picture of a {}", "a {}", "{}"),
+    "domain": ("a photo of a {}", "a picture of a {}", "a {}", "{}"),
+    "": ("a photo of {}", "a picture of {}", "an image of {}", "{}"),
 }
 
 

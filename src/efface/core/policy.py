@@ -24,7 +24,7 @@ _LIKE = str.maketrans("аеорсухіѕјһԁɡոαεορτυικνχвмкт"
 _SIGNS = tuple(str.maketrans("0134578@$!|+", f"o{one}east" + f"bas{one}{one}t") for one in "il")
 _YEARS = r"(?:\d|1[0-7]|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen)"
 _THINGS = (
-    r"(?!\s*(?:whisk|scotch|wine|rum\b|port\b|tree|oak|house|building|barn|car\b|bike|cheese|painting|photo|image))"
+    r"(?!\s*(?:whisk|scotch|wine|rum\b|port\b|tree|oak|house|building|barn|car\b|bike|cheese|painting|photo|picture))"
 )
 _AGE = re.compile(
     rf"\b{_YEARS}[\s\-]*(?:(?:years?|yrs?|yr)[\s\-]*olds?|yo|y[/.]o)\b{_THINGS}|\b(?:age[ds]?|age\s+of)[\s:\-]*{_YEARS}\b(?![\s\-]*(?:month|%))"

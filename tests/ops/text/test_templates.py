@@ -43,7 +43,7 @@ def test_articles_fit() -> None:
         ("a {} at the beach", "the beach"),
         ("{} in outer space", "outer space"),
         ("a sketch of {}", "a sketch"),
-        ("an image in {} style", "an image"),
+        ("a picture in {} style", "a picture"),
         ("a {} of a dog at the beach", "a dog at the beach"),
         ("a {} painting of a castle", "a painting of a castle"),
         ("an apple as a {}", "an apple"),

@@ -63,7 +63,7 @@ _PLACE = (
 )
 _STYLE = (
     r"\b(?:an?|the) \{\} of (?=\w)|,? (?:in|as) (?:the style of )?(?:an? )?\{\}(?: style)?$|, \{\}$"
-    r"|\{\} (?=(?:painting|image|image|photo) of )"
+    r"|\{\} (?=(?:painting|picture|image|photo) of )"
 )
 
 
