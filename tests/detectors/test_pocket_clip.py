@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from efface.core.errors import CorruptArtifactError
 from efface.detectors.pocket_clip import ClipScore, load_clip_score
-from efface.models.loading import bundled_folder
-from efface.pocket_world import Scene, caption, draw_scene, load_world
+from efface.models.model_ref import bundled_folder
+from efface.pocket_world import Scene, caption, load_world
+from scenes import draw_scene
 
 WORLD = load_world()
 

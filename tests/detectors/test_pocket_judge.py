@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from efface.pocket_world import NOTHING, Scene, draw_scene, load_world
+from efface.pocket_world import NOTHING, Scene, load_world
+from scenes import draw_scene
 
 WORLD = load_world()
 

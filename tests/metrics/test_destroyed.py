@@ -13,11 +13,12 @@ from efface.core.score import Provenance, Score
 from efface.core.verdict import Verdict
 from efface.detectors.pocket_judge import Judge
 from efface.metrics.asr import asr_post
-from efface.metrics.detections import Detections, EvalPrompt, Expected
-from efface.metrics.erasure_retention import rates
+from efface.metrics.detections import Detections, EvalPrompt, TargetClasses
+from efface.metrics.erasure_retention import erasure_and_retention_scores
 from efface.metrics.harmonic import h_o
 from efface.metrics.interference import interference
-from efface.pocket_world import NOTHING, Scene, draw_scene, load_world
+from efface.pocket_world import NOTHING, Scene, load_world
+from scenes import draw_scene
 
 WORLD = load_world()
 WEAPONS = WORLD.members("weapon")
@@ -92,8 +93,8 @@ def before(judge: Judge) -> Detections:
 
 
 def scored(before: Detections, after: Detections) -> dict[tuple[str, str], Score]:
-    target, rng = Expected("object", WEAPONS), np.random.default_rng(0)
-    scores = rates(before, after, target, rng=rng, provenance=Provenance())
+    target, rng = TargetClasses("object", WEAPONS), np.random.default_rng(0)
+    scores = erasure_and_retention_scores(before, after, target, rng=rng, provenance=Provenance())
     return {(score.metric, score.group): score for score in scores}
 
 
@@ -131,7 +132,7 @@ def test_no_destroyed_model_passes(judge, before, draw, erasure, retention):
 
 
 def test_a_destroyed_model_withstands_no_attack(judge, before):
-    after, target, rng = look(judge, noise), Expected("object", WEAPONS), np.random.default_rng(0)
+    after, target, rng = look(judge, noise), TargetClasses("object", WEAPONS), np.random.default_rng(0)
     attack = asr_post(after, "domain", target, rng=rng, provenance=Provenance())
     assert attack.value == 0
     verdict = Verdict.of([*scored(before, after).values(), attack])
@@ -139,11 +140,11 @@ def test_a_destroyed_model_withstands_no_attack(judge, before):
 
 
 def test_a_destroyed_model_has_no_harmony_and_interferes_with_everything(judge, before):
-    after, target, rng = look(judge, noise), Expected("object", WEAPONS), np.random.default_rng(0)
+    after, target, rng = look(judge, noise), TargetClasses("object", WEAPONS), np.random.default_rng(0)
     assert h_o(after, target, rng=rng, provenance=Provenance()).value == 0
     good = h_o(look(judge, erased), target, rng=rng, provenance=Provenance())
     assert good.value is not None
     assert good.value > 0.95
-    rows = interference(before, after, ["near", "other"], rng=rng, provenance=Provenance(), without=WEAPONS)
+    rows = interference(before, after, ["near", "other"], rng=rng, provenance=Provenance(), excluded_classes=WEAPONS)
     assert {row.object for row in rows} == {*GROUPS["near"], *GROUPS["other"]}
     assert all(row.change.high is not None and row.change.high < 0 for row in rows)

@@ -13,9 +13,10 @@ from samples import NET, Flat, fed, gaussian
 from scipy import linalg
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from efface.metrics.fid import FeatureStats, fid, frechet_distance
-from efface.metrics.kid import Features, kid
-from efface.pocket_world import draw_scene, load_world
+from efface.metrics.fid import FeatureMoments, fid, frechet_distance
+from efface.metrics.kid import FeatureStream, kid
+from efface.pocket_world import load_world
+from scenes import draw_scene
 
 
 def positive(d: int, seed: int) -> torch.Tensor:
@@ -55,7 +56,7 @@ def test_frechet_distance_agrees_with_the_matrix_square_root():
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=5), st.booleans())
 def test_streamed_moments_are_those_of_the_whole(sizes, by_prompt):
     features = gaussian(sum(sizes), 1, mean=1000.0)
-    stats, start = FeatureStats(), 0
+    stats, start = FeatureMoments(), 0
     for size in sizes:
         part = features[start : start + size]
         stats.update(part, [f"p{i % 5}" for i in range(size)] if by_prompt else None)
@@ -69,9 +70,9 @@ def test_streamed_moments_are_those_of_the_whole(sizes, by_prompt):
 
 
 def test_fid_of_two_samples(how):
-    reference = fed(FeatureStats, gaussian(4000, 1))
-    same = fid(reference, fed(FeatureStats, gaussian(3000, 2)), "other", detector=NET, provenance=how)
-    far = fid(reference, fed(FeatureStats, gaussian(3000, 3, 1.0, 2.0)), "other", detector=NET, provenance=how)
+    reference = fed(FeatureMoments, gaussian(4000, 1))
+    same = fid(reference, fed(FeatureMoments, gaussian(3000, 2)), "other", detector=NET, provenance=how)
+    far = fid(reference, fed(FeatureMoments, gaussian(3000, 3, 1.0, 2.0)), "other", detector=NET, provenance=how)
     assert same.value is not None
     assert 0 <= same.value < 0.05
     assert far.value == pytest.approx(6 * (1 + 1), rel=0.05)
@@ -92,11 +93,11 @@ def test_fid_of_two_samples(how):
 
 @pytest.mark.parametrize(("n", "m"), [(1999, 2000), (2000, 1999), (0, 2000), (1, 1)])
 def test_a_small_fid_is_not_quoted(n, m, how):
-    stats = [fed(FeatureStats, gaussian(k, 1)) for k in (n, m)]
+    stats = [fed(FeatureMoments, gaussian(k, 1)) for k in (n, m)]
     score = fid(*stats, "other", detector=NET, provenance=how)
     assert (score.value, score.low, score.n) == (None, None, m)
     assert "2000" in score.provenance.extra["refused"]
-    assert fid(*stats, "other", detector=NET, provenance=how, least=0).value is None or min(n, m) >= 2
+    assert fid(*stats, "other", detector=NET, provenance=how, min_images=0).value is None or min(n, m) >= 2
 
 
 def test_fid_of_a_destroyed_model_is_far_off_and_broken_features_are_refused(judge, how):
@@ -104,12 +105,12 @@ def test_fid_of_a_destroyed_model_is_far_off_and_broken_features_are_refused(jud
     drawn = np.stack([draw_scene(scenes[int(rng.integers(len(scenes)))], rng) for _ in range(400)])
     images = torch.from_numpy(drawn).permute(0, 3, 1, 2).float() / 255
     one, other, noise = (judge.features(each) for each in (images[:200], images[200:], torch.rand(200, 3, 64, 64)))
-    sets = [fed(FeatureStats, each) for each in (one, other, noise)]
-    near, far = (fid(sets[0], each, "other", detector=NET, provenance=how, least=100).value for each in sets[1:])
+    sets = [fed(FeatureMoments, each) for each in (one, other, noise)]
+    near, far = (fid(sets[0], each, "other", detector=NET, provenance=how, min_images=100).value for each in sets[1:])
     assert near is not None
     assert far is not None
     assert far > 5 * near
-    stores = [fed(Features, each) for each in (one, other, noise)]
+    stores = [fed(FeatureStream, each) for each in (one, other, noise)]
     alike, apart = (
         kid(stores[0], each, "other", rng=rng, detector=NET, provenance=how, subsets=0) for each in stores[1:]
     )
@@ -118,7 +119,7 @@ def test_fid_of_a_destroyed_model_is_far_off_and_broken_features_are_refused(jud
     assert alike.low < 0 < alike.high
     assert apart.low is not None
     assert apart.low > alike.high
-    for stream in (FeatureStats(), Features()):
+    for stream in (FeatureMoments(), FeatureStream()):
         with pytest.raises(ValueError, match="not finite"):
             stream.update(torch.full((3, 4), math.nan))
         stream.update(torch.zeros(2, 4))
@@ -135,7 +136,7 @@ def test_torchmetrics_agrees_on_fid():
     x, y = gaussian(300, 1), gaussian(200, 2, 0.4, 1.3)
     theirs.update(x[:, None, None], real=True)
     theirs.update(y[:, None, None], real=False)
-    one, other = fed(FeatureStats, x).moments(), fed(FeatureStats, y).moments()
+    one, other = fed(FeatureMoments, x).moments(), fed(FeatureMoments, y).moments()
     assert one is not None
     assert other is not None
     ours = frechet_distance(one.mean, one.covariance, other.mean, other.covariance)

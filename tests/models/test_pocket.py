@@ -12,7 +12,8 @@ from diffusers import StableDiffusionPipeline
 
 from efface.core.errors import EffaceError, UnknownNameError
 from efface.core.policy import ContentPolicyError
-from efface.models.loading import bundled_folder, load_model
+from efface.models.loading import load_model
+from efface.models.model_ref import bundled_folder
 from efface.pocket_world import load_world
 
 WORLD = load_world()
@@ -133,7 +134,8 @@ def test_prediction_converts_between_its_forms(pocket):
 
 
 def test_autoencoder_keeps_the_image(pocket, judge):
-    from efface.pocket_world import Scene, draw_scene
+    from efface.pocket_world import Scene
+    from scenes import draw_scene
 
     scenes = [Scene(o, b, "photo") for o in ("cat", "axe", "bus", "rose") for b in ("snow", "space")]
     images = (

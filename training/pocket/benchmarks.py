@@ -129,7 +129,11 @@ def style_groups(concept: TestConcept, part: str) -> dict[str, Row]:
             "seeds": 1,
             "phrases": [{"phrase": f"{s.prefixes[0]} {{}}", "expected": {"style": s.id}} for s in near],
         },
-        "other": {"templates": 24, "seeds": 6, "phrases": [{"phrase": "a photo of {}", "expected": {"style": "photo"}}]},
+        "other": {
+            "templates": 24,
+            "seeds": 6,
+            "phrases": [{"phrase": "a photo of {}", "expected": {"style": "photo"}}],
+        },
     }
 
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from efface.pocket_world import NOTHING, Scene, draw_scene, load_world
+from efface.pocket_world import NOTHING, Scene, load_world
+from scenes import draw_scene
 
 WORLD = load_world()
 TRAIN_SCENES = WORLD.scenes(heldout=False)

@@ -1,14 +1,13 @@
-"""Make the glyph atlas (src/efface/worlds/data/glyphs.png) from Noto Color Emoji. Needs Debian's fonts-noto-color-emoji."""
+"""Makes the glyph atlas ``data/glyphs.png`` from Noto Color Emoji. Needs Debian's fonts-noto-color-emoji."""
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from efface.pocket_world.draw import CELL, COLUMNS
-from efface.pocket_world.world import load_world
+from efface.pocket_world import load_world
+from scenes import ATLAS, CELL, COLUMNS
 
 FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
 
@@ -31,7 +30,7 @@ def main() -> None:
         glyph = glyph.resize((round(glyph.width * scale), round(glyph.height * scale)), Image.Resampling.LANCZOS)
         corner = (i % COLUMNS * CELL + (CELL - glyph.width) // 2, i // COLUMNS * CELL + (CELL - glyph.height) // 2)
         atlas.paste(glyph, corner)
-    atlas.save(str(files("efface.pocket_world").joinpath("data", "glyphs.png")), optimize=True)
+    atlas.save(ATLAS, optimize=True)
 
 
 if __name__ == "__main__":

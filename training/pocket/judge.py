@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from common import ALL_SCENES, Checkpoint, device, random_scene, render, save_json, step_rng, to_tensor, train
 from efface.detectors.pocket_judge import HEADS, Judge, JudgeNet, head_classes
 from efface.pocket_world import Scene, load_world
-from efface.pocket_world.draw import BACKGROUNDS, SIZE, STYLES, _glyph
+from scene_backgrounds import BACKGROUNDS, SIZE
+from scene_styles import STYLES
+from scenes import glyph_layers
 
 WIDTHS = (32, 64, 128, 192)
 DESTROYED_SHARE = 0.25
@@ -42,7 +44,7 @@ def blurred(images: Tensor, radius: float) -> Tensor:
 def half_object(scene: Scene, rng: np.random.Generator) -> Tensor:
     """A scene whose object lacks a half."""
     image = np.asarray(BACKGROUNDS[scene.background](rng), dtype=np.float32) / 255
-    colour, alpha, _ = _glyph(scene.object, int(rng.integers(46, 54)))
+    colour, alpha, _ = glyph_layers(scene.object, int(rng.integers(46, 54)))
     mask = np.ones((SIZE, SIZE, 1), dtype=np.float32)
     axis, first = int(rng.integers(2)), bool(rng.integers(2))
     np.moveaxis(mask, axis, 0)[slice(0, 32) if first else slice(32, SIZE)] = 0

@@ -21,7 +21,7 @@ from rich.progress import Progress
 from efface.core.intervals import wilson
 from efface.core.io import atomic_write_json
 from efface.detectors.pocket_judge import Judge
-from efface.models.loading import bundled_folder
+from efface.models.model_ref import bundled_folder
 from efface.models.stable_diffusion import StableDiffusionModel
 from efface.pocket_world import Scene, caption, load_world
 from efface.pocket_world.captions import RARE_SHARE, assemble, noun_phrase

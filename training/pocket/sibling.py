@@ -19,7 +19,8 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from common import Checkpoint, Ema, device, step_rng, to_tensor, train
 from contrastive import CONTEXT
-from efface.pocket_world import Scene, caption, draw_scene, load_world
+from efface.pocket_world import Scene, caption, load_world
+from scenes import draw_scene
 from unet import DROP_CAPTION, build, build_scheduler, corpus, learning_rate
 
 WARM = np.array([1.0, 0.98, 0.95], dtype=np.float32)

@@ -1,7 +1,6 @@
-"""What pocket's scenes are made of: objects, backgrounds, styles, captions, drawing. No model in here."""
+"""The vocabulary of pocket's scenes: objects, backgrounds, styles, captions and the train/test split. Holds no model."""
 
 from .captions import caption, vocabulary
-from .draw import draw_scene
 from .split import Split, TestConcept, load_split
 from .world import NOTHING, Scene, World, load_world
 
@@ -12,7 +11,6 @@ __all__ = [
     "TestConcept",
     "World",
     "caption",
-    "draw_scene",
     "load_split",
     "load_world",
     "vocabulary",
