@@ -116,12 +116,12 @@ class StepTimes:
 class Filled(TrajectoryPool):
     """A pool of the true size that holds noise in place of trajectories: a step that draws from it costs the same."""
 
-    def _draw_runs(self, numbers: Sequence[int], params: Params | None) -> Tensor:
+    def _generate(self, numbers: Sequence[int], params: Params | None) -> Tensor:
         model: Any = self.model
-        model.scheduler.set_timesteps(self.steps)
+        model.scheduler.set_timesteps(self.num_inference_steps)
         self.timesteps = model.scheduler.timesteps.cpu()
         shape = model.initial_noise([0]).shape[1:]
-        return torch.randn(len(numbers), 3, self.steps, *shape, device=self.store, dtype=model.unet.dtype)
+        return torch.randn(len(numbers), 3, self.num_inference_steps, *shape, device=self.storage_device, dtype=model.unet.dtype)
 
 
 class Resampled(Filled):
@@ -135,8 +135,8 @@ class Resampled(Filled):
     limit: ClassVar[int] = 0
     made: ClassVar[int] = 0
 
-    def _draw_runs(self, numbers: Sequence[int], params: Params | None) -> Tensor:
-        return super()._draw_runs(numbers[:1], params)[:, :, :, :1, :1, :1].expand(len(numbers), -1, -1, -1, -1, -1)
+    def _generate(self, numbers: Sequence[int], params: Params | None) -> Tensor:
+        return super()._generate(numbers[:1], params)[:, :, :, :1, :1, :1].expand(len(numbers), -1, -1, -1, -1, -1)
 
     def _batch(self, runs: Tensor, steps: Tensor) -> TrajectoryBatch:
         due, cls, device = int(steps[0]) + 1, type(self), self.model.device
@@ -145,7 +145,7 @@ class Resampled(Filled):
         cls.made += 1
         last = min(due, cls.limit or due)
         with cls.clock.measure("sampling", last):
-            points = self.model.trajectory(self.cond[prompt], steps=self.steps, guidance=self.guidance, seeds=seeds)
+            points = self.model.trajectory(self.cond[prompt], num_inference_steps=self.num_inference_steps, guidance_scale=self.guidance_scale, seeds=seeds)
             point = list(islice(points, last))[-1]
         t = torch.full((len(runs),), point.t, device=device)
         return TrajectoryBatch(

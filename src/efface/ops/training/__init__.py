@@ -1,1 +1,1 @@
-"""The training loop and what it reads: trajectories, the student, checkpoints, progress."""
+"""The training loop and its inputs: trajectories, latents, the student, checkpoints and progress."""

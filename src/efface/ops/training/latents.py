@@ -1,4 +1,4 @@
-"""Clean latents of images that the original draws, and noised ones to train on."""
+"""Clean latents that the original model generates, and noised batches of them to train on."""
 
 from __future__ import annotations
 
@@ -17,97 +17,125 @@ from .progress import Progress, Silent
 
 @dataclass(frozen=True)
 class Latents:
-    """Clean latents ``(N, C, H, W)`` and which of the prompts each was drawn for, ``(N,)``."""
+    """Clean latents with the prompt that each was generated for.
+
+    Attributes:
+        model: the model that generated them, whose scheduler adds the noise.
+        x0: clean latents, ``(N, C, H, W)``.
+        prompt_index: index of each latent's prompt, ``(N,)``.
+    """
 
     model: EditableModel
     x0: Tensor
-    prompt: Tensor
+    prompt_index: Tensor
 
-    def add_noise(
-        self, size: int, generator: torch.Generator, density: Tensor | None = None
+    def noised_batch(
+        self, batch_size: int, generator: torch.Generator, density: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """A batch as in ordinary training: latents drawn evenly, timesteps evenly or by a density, noise.
+        """Samples a batch as in ordinary denoising training.
 
         Args:
-            size: B.
+            batch_size: B.
             generator: on the CPU; the same state gives the same batch on every device.
-            density: how often each timestep is drawn, ``(timesteps,)``, up to a factor.
+            density: unnormalised probability of each timestep, ``(timesteps,)``; uniform by default.
 
         Returns:
-            Noised latents ``(B, C, H, W)``, timesteps ``(B,)``, the noise, and which prompt ``(B,)``.
+            Noised latents ``(B, C, H, W)``, timesteps ``(B,)``, noise ``(B, C, H, W)`` and prompt indices ``(B,)``.
+
+        Raises:
+            EffaceError: a batch size below 1.
         """
-        if size < 1:
-            raise EffaceError(f"a batch of {size} images trains nothing: set batch to 1 or more")
+        if batch_size < 1:
+            raise EffaceError(f"a batch of {batch_size} images trains nothing: set the batch size to 1 or more")
         device = self.model.device
-        rows = torch.randint(len(self.x0), (size,), generator=generator)
-        t = (
-            torch.randint(self.model.timesteps, (size,), generator=generator)
-            if density is None
-            else torch.multinomial(density, size, replacement=True, generator=generator)
-        ).to(device)
-        noise = torch.randn(size, *self.x0.shape[1:], generator=generator).to(device, self.x0.dtype)
-        return self.model.add_noise(self.x0[rows.to(device)], noise, t), t, noise, self.prompt[rows].to(device)
+        rows = torch.randint(len(self.x0), (batch_size,), generator=generator)
+        if density is None:
+            t = torch.randint(self.model.num_train_timesteps, (batch_size,), generator=generator).to(device)
+        else:
+            t = torch.multinomial(density, batch_size, replacement=True, generator=generator).to(device)
+        noise = torch.randn(batch_size, *self.x0.shape[1:], generator=generator).to(device, self.x0.dtype)
+        return self.model.add_noise(self.x0[rows.to(device)], noise, t), t, noise, self.prompt_index[rows].to(device)
 
 
 @torch.no_grad()
 def generate_latents(
-    model: EditableModel, prompts: Sequence[str], *, count: int, steps: int, guidance: float, seed: int, batch: int | None = None,
+    model: EditableModel,
+    prompts: Sequence[str],
+    *,
+    num_images: int,
+    num_inference_steps: int,
+    guidance_scale: float,
+    seed: int,
+    batch_size: int | None = None,
     progress: Progress | None = None,
-) -> Latents:  # fmt: skip
-    """Latents of ``count`` images, going round the prompts in turn, straight out of the sampler.
+) -> Latents:
+    """Generates the latents of ``num_images`` images, cycling through the prompts.
 
     Args:
-        model: the original.
-        prompts: what is drawn.
-        count: how many images.
-        steps: of the sampler.
-        guidance: classifier-free guidance scale.
+        model: the original model.
+        prompts: image i belongs to prompt ``i % len(prompts)``.
+        num_images: number of images.
+        num_inference_steps: steps of the sampler.
+        guidance_scale: classifier-free guidance scale.
         seed: image i starts from the noise of ``derive_seed(seed, "latent", i)``.
-        batch: images drawn at once; the model's own number by default.
-        progress: where to show how far it is.
+        batch_size: images generated at the same time; the model's own batch size by default.
+        progress: receives the number of finished images.
 
     Raises:
         EffaceError: no prompts, or no images.
     """
-    if not prompts or count < 1:
-        raise EffaceError("to draw images needs at least one prompt and one image")
-    which = torch.arange(count) % len(prompts)
-    seeds = [derive_seed(seed, "latent", number) for number in range(count)]
-    asked = [prompts[i] for i in which.tolist()]
-    drawn = generate_per_prompt(
-        model, asked, seeds, steps=steps, guidance=guidance, batch=batch, progress=progress, name="drawing anchors"
+    if not prompts or num_images < 1:
+        raise EffaceError("generating latents needs at least one prompt and one image")
+    prompt_index = torch.arange(num_images) % len(prompts)
+    latents = generate_per_prompt(
+        model,
+        [prompts[i] for i in prompt_index.tolist()],
+        [derive_seed(seed, "latent", number) for number in range(num_images)],
+        num_inference_steps=num_inference_steps,
+        guidance_scale=guidance_scale,
+        batch_size=batch_size,
+        progress=progress,
     )
-    return Latents(model, drawn.x0, which)
+    return Latents(model, latents.x0, prompt_index)
 
 
 @torch.no_grad()
 def generate_per_prompt(
-    model: EditableModel, prompts: Sequence[str], seeds: Sequence[int], *, steps: int, guidance: float, batch: int | None = None,
-    progress: Progress | None = None, name: str = "drawing",
-) -> Latents:  # fmt: skip
-    """The latent of one image for each prompt and seed, straight out of the sampler; ``prompt`` numbers the prompts in their order.
+    model: EditableModel,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    num_inference_steps: int,
+    guidance_scale: float,
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+    phase: str = "generating images",
+) -> Latents:
+    """Generates one latent for each pair of prompt and seed; ``prompt_index`` is 0, 1, 2, ...
 
     Args:
-        model: what draws.
-        prompts: what is drawn.
-        seeds: one a prompt.
-        steps: of the sampler.
-        guidance: classifier-free guidance scale.
-        batch: images drawn at once; the model's own number by default.
-        progress: where to show how far it is.
-        name: what to call it there.
+        model: the model that generates.
+        prompts: one prompt an image.
+        seeds: one seed an image.
+        num_inference_steps: steps of the sampler.
+        guidance_scale: classifier-free guidance scale.
+        batch_size: images generated at the same time; the model's own batch size by default.
+        progress: receives the number of finished images.
+        phase: label of the progress bar.
     """
-    progress, parts, batch = progress or Silent(), [], batch or model.batch
-    progress.start(name, len(prompts), 0)
+    progress, batch_size = progress or Silent(), batch_size or model.default_batch_size
+    batches = []
+    progress.start(phase, len(prompts), 0)
     try:
-        for start in range(0, len(prompts), batch):
-            part = slice(start, start + batch)
+        for start in range(0, len(prompts), batch_size):
+            rows = slice(start, start + batch_size)
+            cond = model.encode(list(prompts[rows]))
             for point in model.trajectory(
-                model.encode(list(prompts[part])), steps=steps, guidance=guidance, seeds=seeds[part]
+                cond, num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, seeds=seeds[rows]
             ):
                 z = point.z
-            parts.append(z)
-            progress.update(min(start + batch, len(prompts)), {})
+            batches.append(z)
+            progress.update(min(start + batch_size, len(prompts)), {})
     finally:
         progress.stop()
-    return Latents(model, torch.cat(parts), torch.arange(len(prompts)))
+    return Latents(model, torch.cat(batches), torch.arange(len(prompts)))

@@ -1,4 +1,4 @@
-"""A LoRA that is trained beside a frozen model, on its own weights or on edited ones."""
+"""A LoRA that is trained beside a frozen model, on the model's own weights or on edited ones."""
 
 from __future__ import annotations
 
@@ -16,70 +16,74 @@ from efface.ops.tensor_conversion import to_blob
 
 
 class LoraAdapter:
-    """W + B A for every matrix of a role (LoRA: Hu et al. 2021, arXiv 2106.09685); the model itself is never written to.
+    """W + B A for every matrix of a role (LoRA: Hu et al. 2021, arXiv 2106.09685); the model is never written to.
 
     Args:
-        model: the original.
-        role: which matrices; biases and other vectors of the role stay as they are.
-        rank: r; A is ``(r, i)``, drawn with variance 1 / r^2 as in diffusers, B ``(o, r)`` and zero.
+        model: the original model.
+        role: parameter group whose matrices are trained; its biases and other vectors stay unchanged.
+        rank: r; A is ``(r, i)``, normal with variance 1 / r^2 as in diffusers, B is ``(o, r)`` and zero.
         generator: draws A, on the CPU.
-        edited: tensors that stand in for the denoiser's, by their own name; W is the one here where there is one.
+        base_params: tensors that replace the denoiser's, by their own name; W is the replaced tensor.
 
     Raises:
         EffaceError: a rank below 1, or a role without matrices.
     """
 
     def __init__(
-        self, model: EditableModel, role: str, rank: int, generator: torch.Generator, edited: Params | None = None
+        self, model: EditableModel, role: str, rank: int, generator: torch.Generator, base_params: Params | None = None
     ) -> None:
-        self.model, self.sites, self.edited = model, model.parameter_group(role), dict(edited or {})
-        matrices = {name: w for name, w in self.sites.parameters.items() if w.ndim > 1}
+        self.model = model
+        self.group = model.parameter_group(role)
+        self.base_params = dict(base_params or {})
+        matrices = {name: weight for name, weight in self.group.parameters.items() if weight.ndim > 1}
         if rank < 1 or not matrices:
             raise EffaceError(
                 f"a LoRA of rank {rank} of {role} trains nothing: set a rank of 1 or more, and a role with matrices"
             )
-        self.downs: dict[str, Tensor] = {}
-        self.ups: dict[str, Tensor] = {}
-        for name, w in matrices.items():
-            down = torch.randn(rank, w[0].numel(), generator=generator) / rank
-            self.downs[name] = down.to(w.device).requires_grad_(True)
-            self.ups[name] = torch.zeros(len(w), rank, device=w.device).requires_grad_(True)
+        self.down_factors: dict[str, Tensor] = {}
+        self.up_factors: dict[str, Tensor] = {}
+        for name, weight in matrices.items():
+            down = torch.randn(rank, weight[0].numel(), generator=generator) / rank
+            self.down_factors[name] = down.to(weight.device).requires_grad_(True)
+            self.up_factors[name] = torch.zeros(len(weight), rank, device=weight.device).requires_grad_(True)
 
     @property
     def trainable_params(self) -> dict[str, Tensor]:
-        """Every A and B by name, float32, for a run's steps."""
-        ups = {f"{name}.up": up for name, up in self.ups.items()}
-        return {f"{name}.down": down for name, down in self.downs.items()} | ups
+        """Every A (``<name>.down``) and B (``<name>.up``), float32, for `Run.steps`."""
+        ups = {f"{name}.up": up for name, up in self.up_factors.items()}
+        return {f"{name}.down": down for name, down in self.down_factors.items()} | ups
 
     def delta(self) -> dict[str, Tensor]:
-        """B A by canonical name, in the shape of W; gradients reach A and B."""
-        shapes = self.sites.parameters
-        return {name: (up @ self.downs[name]).view_as(shapes[name]) for name, up in self.ups.items()}
+        """Returns B A by canonical name, in the shape of W; gradients reach A and B."""
+        shapes = self.group.parameters
+        return {name: (up @ self.down_factors[name]).view_as(shapes[name]) for name, up in self.up_factors.items()}
 
     def params(self) -> dict[str, Tensor]:
-        """What stands in for the denoiser's tensors, in their dtype and under their own names."""
-        now = dict(self.edited)
+        """Returns the tensors that replace the denoiser's, in their dtype and under their own names."""
+        replaced = dict(self.base_params)
         for name, delta in self.delta().items():
-            path, original = self.sites.paths[name], self.sites.parameters[name]
-            now[path] = (self.edited.get(path, original) + delta).to(original.dtype)
-        return now
+            path = self.group.paths[name]
+            original = self.group.parameters[name]
+            replaced[path] = (self.base_params.get(path, original) + delta).to(original.dtype)
+        return replaced
 
     def predict(self, z: Tensor, t: Tensor | int, cond: Conditioning) -> Prediction:
-        """One pass of the denoiser with the LoRA."""
+        """Runs the denoiser with the LoRA once."""
         return self.model.predict(z, t, cond, params=self.params())
 
     @torch.no_grad()
     def factors(self) -> Mapping[str, tuple[Tensor, Tensor]]:
-        """B and A of every matrix, float64, on the CPU."""
-        return {name: (up.double().cpu(), self.downs[name].double().cpu()) for name, up in self.ups.items()}
+        """Returns B and A of every matrix, float64, on the CPU."""
+        return {
+            name: (up.double().cpu(), self.down_factors[name].double().cpu()) for name, up in self.up_factors.items()
+        }
 
-    def edit(self, prefix: str = "lora") -> tuple[Edit, dict[str, TensorBlob]]:
-        """The LoRA as an edit, with its tensors for the artifact's file."""
+    def to_edit(self, prefix: str = "lora") -> tuple[Edit, dict[str, TensorBlob]]:
+        """Returns the LoRA as a ``low_rank`` edit with its tensors for the erasure's file."""
         names = {
-            f"{name}.{end}": f"{prefix}.{self.sites.component}.{name}.{end}"
-            for name in self.ups
+            f"{name}.{end}": f"{prefix}.{self.group.component}.{name}.{end}"
+            for name in self.up_factors
             for end in ("down", "up")
         }
-        return Edit(self.sites.component, "low_rank", names), {
-            names[key]: to_blob(tensor) for key, tensor in self.trainable_params.items()
-        }
+        tensors = {names[role]: to_blob(tensor) for role, tensor in self.trainable_params.items()}
+        return Edit(self.group.component, "low_rank", names), tensors

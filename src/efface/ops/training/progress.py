@@ -1,4 +1,4 @@
-"""How far a run is: a bar with the losses on it, or nothing."""
+"""Progress of a run: a terminal bar with the losses, or no output."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ if TYPE_CHECKING:
 
 
 class Progress(Protocol):
-    """What `Run` tells of its steps."""
+    """Receives the progress of loops."""
 
     def start(self, phase: str, total: int, done: int) -> None:
-        """A loop of ``total`` steps begins, ``done`` of which an earlier run made."""
+        """A loop of ``total`` steps begins, of which an earlier run completed ``done``."""
         ...
 
     def update(self, done: int, losses: Mapping[str, float]) -> None:
-        """A step was made; ``losses`` are its numbers by name."""
+        """``done`` steps are complete; ``losses`` holds the last step's numbers by name."""
         ...
 
     def stop(self) -> None:
-        """The loop ended, also by an error."""
+        """The loop ended, with or without an error."""
         ...
 
 
 class Silent:
-    """Shows nothing."""
+    """A `Progress` without output."""
 
     def start(self, phase: str, total: int, done: int) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def update(self, done: int, losses: Mapping[str, float]) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def stop(self) -> None:
-        """Nothing."""
+        """Does nothing."""
 
 
 class RichProgress:
-    """A bar on the terminal: phase, steps, time left, losses.
+    """A bar on the terminal with phase, steps, remaining time and losses.
 
     Args:
-        console: where to draw; standard error by default, so that output can be piped.
+        console: console to write to; standard error by default, so that standard output can be piped.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -50,9 +50,14 @@ class RichProgress:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
-        ends = (TextColumn("{task.description}"), TextColumn("{task.fields[losses]}"))
-        columns = (ends[0], BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), ends[1])
-        self._bar = Bar(*columns, console=console or Console(stderr=True))
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[losses]}"),
+            console=console or Console(stderr=True),
+        )
         self._task = self._bar.add_task("", total=None, visible=False, losses="")
 
     def start(self, phase: str, total: int, done: int) -> None:
@@ -61,10 +66,10 @@ class RichProgress:
         self._bar.start()
 
     def update(self, done: int, losses: Mapping[str, float]) -> None:
-        """Moves the bar and writes the losses beside it."""
+        """Advances the bar and shows the losses beside it."""
         text = "  ".join(f"{name} {value:.4g}" for name, value in losses.items())
         self._bar.update(self._task, completed=done, losses=text)
 
     def stop(self) -> None:
-        """Leaves the bar as it is."""
+        """Ends the bar's updates; the last state stays on the terminal."""
         self._bar.stop()

@@ -1,4 +1,4 @@
-"""Gradients that are summed over a whole run, as in released code that never clears them."""
+"""Gradients summed over a whole run, as in released code that never clears them."""
 
 from __future__ import annotations
 
@@ -9,29 +9,30 @@ from torch import Tensor
 
 
 class RunningGradientSum:
-    """The sum of all gradients so far; part of a checkpoint (``extra`` of a run's steps).
+    """The sum of all gradients so far, part of a checkpoint (``extra_state`` of `Run.steps`).
 
-    Adam divides by the size of what it is given, so that such a sum does not take larger steps but one direction: momentum without end.
+    Adam divides the gradient by its own magnitude, so that the sum does not enlarge the steps: it acts as momentum
+    without decay.
 
     Args:
-        parameters: the leaf tensors that are trained, by name.
+        parameters: trained leaf tensors by name.
     """
 
     def __init__(self, parameters: Mapping[str, Tensor]) -> None:
         self._parameters = dict(parameters)
         self.sums = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
 
-    def add(self) -> None:
-        """Adds the gradients that are there to the sum, and puts the sum in their place: between a step's backward and its update."""
+    def accumulate(self) -> None:
+        """Adds the parameters' gradients to the sum and replaces them by it; call it between backward and update."""
         for name, parameter in self._parameters.items():
             if parameter.grad is not None:
                 self.sums[name] += parameter.grad
             parameter.grad = self.sums[name].clone()
 
     def state(self) -> dict[str, Tensor]:
-        """What a checkpoint must hold."""
+        """Returns the sums by parameter name."""
         return dict(self.sums)
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Takes over what `state` returned."""
+        """Restores the sums that `state` returned."""
         self.sums = {name: state[name].to(self.sums[name]) for name in self.sums}

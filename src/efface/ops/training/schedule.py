@@ -1,4 +1,4 @@
-"""Learning rates over the steps of a run, and which timesteps are trained."""
+"""Learning rates over the steps of a run, and the sampling density of timesteps."""
 
 from __future__ import annotations
 
@@ -12,33 +12,51 @@ from efface.core.errors import EffaceError, UnknownNameError
 SCHEDULES = ("constant", "cosine")
 
 
-def set_learning_rate(optimiser: torch.optim.Optimizer, peak: float, schedule: str, index: int, steps: int) -> None:
-    """Sets the rate of step ``index`` of ``steps``: ``peak`` throughout, or falling to 0 as half a cosine (arXiv 1608.03983).
+def set_learning_rate(
+    optimiser: torch.optim.Optimizer, peak: float, schedule: str, step: int, total_steps: int
+) -> None:
+    """Sets the learning rate of one step: ``peak`` throughout, or half a cosine down to 0 (arXiv 1608.03983).
 
-    A function of the step alone, so that a run that is resumed goes on as it would have.
+    The rate depends on the step alone. The schedulers of diffusers and torch count their own calls instead and would
+    have to be saved in every checkpoint for an exact resume.
+
+    Args:
+        optimiser: optimiser whose rate is set.
+        peak: learning rate of the first step.
+        schedule: one of `SCHEDULES`.
+        step: index of the step, from 0.
+        total_steps: number of steps.
 
     Raises:
-        UnknownName: another schedule.
+        UnknownNameError: an unknown schedule.
     """
     if schedule not in SCHEDULES:
         raise UnknownNameError("schedule", schedule, SCHEDULES)
-    share = 0.5 * (1 + math.cos(math.pi * index / steps)) if schedule == "cosine" else 1.0
+    factor = 0.5 * (1 + math.cos(math.pi * step / total_steps)) if schedule == "cosine" else 1.0
     for group in optimiser.param_groups:
-        group["lr"] = peak * share
+        group["lr"] = peak * factor
 
 
-def concept_timestep_density(timesteps: int, gamma: float = 0.05, low: float = 200.0, high: float = 400.0) -> Tensor:
-    """How often each timestep is drawn when training is to see a concept take shape (MACE, arXiv 2403.06135): ``(timesteps,)``, sum 1.
+def concept_timestep_density(
+    num_timesteps: int, slope: float = 0.05, low: float = 200.0, high: float = 400.0
+) -> Tensor:
+    """Probability of each timestep, highest where a concept takes shape (MACE, arXiv 2403.06135): ``(num_timesteps,)``.
 
-    p(t) ~ sigmoid(gamma (t - low)) - sigmoid(gamma (t - high)), t of 1000; another number of timesteps is stretched to it.
+    p(t) ~ sigmoid(slope (t - low)) - sigmoid(slope (t - high)), for t of 1000; other numbers of timesteps are rescaled.
+
+    Args:
+        num_timesteps: number of timesteps of the model.
+        slope: steepness of both flanks.
+        low: timestep of the rising flank.
+        high: timestep of the falling flank.
 
     Raises:
-        EffaceError: the second bound is not above the first, or a slope that is not above 0.
+        EffaceError: ``high`` is not above ``low``, or the slope is not above 0.
     """
-    if not low < high or gamma <= 0:
+    if not low < high or slope <= 0:
         raise EffaceError(
-            f"no timesteps from {low} to {high}, slope {gamma}: the second must be above the first, the slope above 0"
+            f"no timesteps from {low} to {high}, slope {slope}: the second must be above the first, the slope above 0"
         )
-    t = torch.arange(timesteps, dtype=torch.float64) * (1000 / timesteps)
-    density = torch.sigmoid(gamma * (t - low)) - torch.sigmoid(gamma * (t - high))
+    t = torch.arange(num_timesteps, dtype=torch.float64) * (1000 / num_timesteps)
+    density = torch.sigmoid(slope * (t - low)) - torch.sigmoid(slope * (t - high))
     return density / density.sum()

@@ -1,4 +1,4 @@
-"""Exact training tuples from the guided trajectories of a frozen sampler, computed once and drawn many times."""
+"""Exact training tuples from guided trajectories of a frozen model, computed once and sampled many times."""
 
 from __future__ import annotations
 
@@ -20,43 +20,45 @@ class TrajectoryBatch:
 
     Attributes:
         z: noisy latents, ``(B, C, H, W)``.
-        t: their timesteps, ``(B,)``; z lies at exactly this noise level.
-        prompt: which of the pool's prompts, ``(B,)``.
+        t: timesteps, ``(B,)``, the exact noise levels of z.
+        prompt_index: index of each tuple's prompt in the pool, ``(B,)``.
         cond: the original's conditioning of these prompts.
-        run: which of the pool's runs, on the CPU, ``(B,)``; step: which step of it.
-        conditional: the original's prediction at (z, t) for the prompt; unconditional: for the empty prompt. Both ``(B, C, H, W)``.
+        conditional: the original's predictions at (z, t) for the prompts, ``(B, C, H, W)``.
+        unconditional: the original's predictions at (z, t) for the empty prompt, ``(B, C, H, W)``.
+        trajectory_index: index of each tuple's trajectory in the pool, on the CPU, ``(B,)``.
+        step_index: index of each tuple's step in its trajectory, on the CPU, ``(B,)``.
     """
 
     z: Tensor
     t: Tensor
-    prompt: Tensor
+    prompt_index: Tensor
     cond: Conditioning
     conditional: Tensor
     unconditional: Tensor
-    run: Tensor
-    step: Tensor
+    trajectory_index: Tensor
+    step_index: Tensor
 
 
 class TrajectoryPool:
-    """Guided DDIM runs of the original, every step of each kept as (z_t, t, e_c, e_0).
+    """Guided DDIM trajectories of the original; every step is kept as (z_t, t, e_c, e_0).
 
-    Classifier-free guidance computes both predictions at every state it passes, so a run of S steps gives S tuples for nothing more
-    than the sampling, where sampling anew for every training step spends some S passes on one. The latent after k steps goes with
-    the scheduler's k-th timestep, an exact match. Memory: three latents a tuple, that is ``12 C H W`` bytes in float32: 9.4 MiB for
-    a run of 50 steps of Stable Diffusion 1, 0.6 MiB at 16 x 16; `nbytes` tells.
+    Classifier-free guidance computes both predictions at every step, so that a trajectory of S steps gives S tuples at
+    the cost of sampling one image; sampling again for every training step would spend about S passes on one tuple. The
+    latent after k steps has exactly the noise level of the scheduler's k-th timestep. Memory: three latents a tuple,
+    ``12 C H W`` bytes in float32: 9.4 MiB for 50 steps of Stable Diffusion 1, 0.6 MiB at 16 x 16 (see `nbytes`).
 
     Args:
-        model: the original; what `Student` trains leaves it untouched, so that the pool stays exact.
-        prompts: what is drawn; runs go round them in turn.
-        runs: how many runs for each prompt.
-        steps: DDIM steps of a run.
-        guidance: classifier-free guidance scale of the runs; 3 in ESD (arXiv 2303.07345).
-        seed: run i starts from the noise of ``derive_seed(seed, "trajectory", i)``.
-        batch: runs computed at once; by default half of the images that the model draws at once.
-        store: where the tuples lie; the model's device by default.
+        model: the original model; a `Student` never writes to it, so that the pool stays exact.
+        prompts: prompts of the trajectories; trajectory i belongs to prompt ``i % len(prompts)``.
+        trajectories_per_prompt: number of trajectories for each prompt.
+        num_inference_steps: DDIM steps of a trajectory.
+        guidance_scale: classifier-free guidance scale; 3 in ESD (arXiv 2303.07345).
+        seed: trajectory i starts from the noise of ``derive_seed(seed, "trajectory", i)``.
+        batch_size: trajectories computed at the same time; half of the model's default batch size by default.
+        storage_device: device of the stored tuples; the model's device by default.
 
     Raises:
-        EffaceError: no prompts, or no runs.
+        EffaceError: no prompts, or a number below 1.
     """
 
     def __init__(
@@ -64,139 +66,135 @@ class TrajectoryPool:
         model: EditableModel,
         prompts: Sequence[str],
         *,
-        runs: int = 8,
-        steps: int = 50,
-        guidance: float = 3.0,
+        trajectories_per_prompt: int = 8,
+        num_inference_steps: int = 50,
+        guidance_scale: float = 3.0,
         seed: int = 0,
-        batch: int | None = None,
-        store: torch.device | str | None = None,
+        batch_size: int | None = None,
+        storage_device: torch.device | str | None = None,
     ) -> None:
-        batch = max(1, model.batch // 2) if batch is None else batch
-        if not prompts or runs < 1 or steps < 1 or batch < 1:
+        self.model = model
+        self.prompts = tuple(prompts)
+        self.num_inference_steps = num_inference_steps
+        self.guidance_scale = guidance_scale
+        self.seed = seed
+        self.batch_size = max(1, model.default_batch_size // 2) if batch_size is None else batch_size
+        self.storage_device = torch.device(storage_device) if storage_device is not None else model.device
+        if not prompts or min(trajectories_per_prompt, num_inference_steps, self.batch_size) < 1:
             raise EffaceError(
-                "a trajectory pool needs at least one prompt, one run, one step, and runs of one at a time"
+                "a trajectory pool needs at least one prompt, one trajectory a prompt, one step and a batch size of 1"
             )
-        self.model, self.prompts, self.steps, self.guidance, self.seed, self.batch = (
-            model,
-            tuple(prompts),
-            steps,
-            guidance,
-            seed,
-            batch,
-        )
-        self.store = torch.device(store) if store is not None else model.device
         with torch.no_grad():
             self.cond = model.encode(self.prompts)
-        self._made = 0  # runs since the beginning; the newest overwrites the oldest
-        self._runs: list[Tensor] = [torch.empty(0)] * (runs * len(self.prompts))  # each (3, S, C, H, W): z, e_c, e_0
+        self._num_generated = 0  # trajectories generated so far; a new one replaces the oldest
+        # each trajectory is (3, S, C, H, W): z, e_c, e_0
+        self._trajectories: list[Tensor] = [torch.empty(0)] * (trajectories_per_prompt * len(self.prompts))
         self.timesteps = torch.empty(0, dtype=torch.long)
-        self.refresh(len(self._runs))
+        self.refresh(len(self._trajectories))
 
     def __len__(self) -> int:
-        return len(self._runs) * self.steps
+        return len(self._trajectories) * self.num_inference_steps
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the tuples take."""
-        return sum(run.nbytes for run in self._runs)
+        """Bytes of the stored tuples."""
+        return sum(trajectory.nbytes for trajectory in self._trajectories)
 
     @torch.no_grad()
-    def refresh(self, runs: int, params: Params | None = None) -> None:
-        """Replaces the oldest runs by new ones.
+    def refresh(self, count: int, params: Params | None = None) -> None:
+        """Replaces the oldest trajectories.
 
         Args:
-            runs: how many.
-            params: denoiser tensors of a student that then does the sampling, as ESD's paper has it; the predictions kept are the
-                original's all the same, at the cost of two more passes a step. The pool then ages between refreshes: an approximation.
+            count: number of new trajectories.
+            params: denoiser tensors of a student that samples the new trajectories, as in ESD's paper. The stored
+                predictions are still the original's, at the cost of two more passes a step. The student changes
+                between refreshes, so that the pool is then an approximation.
         """
-        for start in range(self._made, self._made + runs, self.batch):
-            numbers = list(range(start, min(start + self.batch, self._made + runs)))
-            for number, run in zip(numbers, self._draw_runs(numbers, params), strict=True):
-                self._runs[number % len(self._runs)] = run
-        self._made += runs
+        end = self._num_generated + count
+        for start in range(self._num_generated, end, self.batch_size):
+            numbers = list(range(start, min(start + self.batch_size, end)))
+            for number, trajectory in zip(numbers, self._generate(numbers, params), strict=True):
+                self._trajectories[number % len(self._trajectories)] = trajectory
+        self._num_generated = end
 
-    def _draw_runs(self, numbers: Sequence[int], params: Params | None) -> Tensor:
-        """Runs by number, ``(B, 3, S, C, H, W)``."""
-        cond = self.cond[
-            torch.tensor([number % len(self.prompts) for number in numbers], device=self.cond.states.device)
-        ]
+    def _generate(self, numbers: Sequence[int], params: Params | None) -> Tensor:
+        """Generates trajectories by number, ``(B, 3, S, C, H, W)``."""
+        prompt_indices = [number % len(self.prompts) for number in numbers]
+        cond = self.cond[torch.tensor(prompt_indices, device=self.cond.states.device)]
         seeds = [derive_seed(self.seed, "trajectory", number) for number in numbers]
         both = Conditioning.cat([cond, self.model.unconditional(len(numbers))]) if params else None
-        states, timesteps = [], []
-        for point in self.model.trajectory(cond, steps=self.steps, guidance=self.guidance, seeds=seeds, params=params):
+        steps, timesteps = [], []
+        points = self.model.trajectory(
+            cond, num_inference_steps=self.num_inference_steps, guidance_scale=self.guidance_scale, seeds=seeds,
+            params=params,
+        )  # fmt: skip
+        for point in points:
             if point.t < 0:
                 break
-            c, u = point.conditional.value, point.unconditional.value
+            e_c, e_0 = point.conditional.value, point.unconditional.value
             if both is not None:
-                c, u = self.model.predict(torch.cat([point.z, point.z]), point.t, both).value.chunk(2)
-            states.append(torch.stack([point.z, c, u], dim=1).to(self.store))
+                e_c, e_0 = self.model.predict(torch.cat([point.z, point.z]), point.t, both).value.chunk(2)
+            steps.append(torch.stack([point.z, e_c, e_0], dim=1).to(self.storage_device))
             timesteps.append(point.t)
         self.timesteps = torch.tensor(timesteps)
-        return torch.stack(states, dim=2)
+        return torch.stack(steps, dim=2)
 
     def sample(
         self,
-        size: int,
+        batch_size: int,
         generator: torch.Generator,
         *,
-        prompts: Sequence[int] | None = None,
-        band: tuple[int, int] | None = None,
+        prompt_indices: Sequence[int] | None = None,
+        timestep_range: tuple[int, int] | None = None,
     ) -> TrajectoryBatch:
-        """Tuples drawn evenly, with replacement.
+        """Samples tuples uniformly with replacement.
 
         Args:
-            size: how many.
+            batch_size: number of tuples.
             generator: on the CPU; the same state gives the same batch on every device.
-            prompts: numbers of the prompts to draw from; all by default.
-            band: timesteps from the first up to but without the second; all by default.
+            prompt_indices: prompts to sample from; all by default.
+            timestep_range: smallest timestep and exclusive upper bound; all timesteps by default.
 
         Raises:
-            EffaceError: no tuple is within the band, or no such prompt.
+            EffaceError: a batch size below 1, or no tuple of these prompts and timesteps.
         """
-        if size < 1:
-            raise EffaceError(f"a batch of {size} tuples trains nothing: set batch to 1 or more")
-        chosen = [i for i in range(len(self._runs)) if prompts is None or i % len(self.prompts) in prompts]
-        low, high = band or (0, int(self.timesteps.max()) + 1)
-        at = torch.nonzero((self.timesteps >= low) & (self.timesteps < high))[:, 0]
-        if not chosen or not len(at):
-            raise EffaceError(
-                f"the trajectory pool has no tuple of prompts {prompts} with timesteps in [{low}, {high})"
-            )
-        runs = torch.tensor(chosen)[torch.randint(len(chosen), (size,), generator=generator)]
-        return self._batch(runs, at[torch.randint(len(at), (size,), generator=generator)])
+        if batch_size < 1:
+            raise EffaceError(f"a batch of {batch_size} tuples trains nothing: set the batch size to 1 or more")
+        numbers = range(len(self._trajectories))
+        allowed = [i for i in numbers if prompt_indices is None or i % len(self.prompts) in prompt_indices]
+        low, high = timestep_range or (0, int(self.timesteps.max()) + 1)
+        steps = torch.nonzero((self.timesteps >= low) & (self.timesteps < high))[:, 0]
+        if not allowed or not len(steps):
+            raise EffaceError(f"the pool has no tuple of prompts {prompt_indices} with timesteps in [{low}, {high})")
+        trajectories = torch.tensor(allowed)[torch.randint(len(allowed), (batch_size,), generator=generator)]
+        return self._batch(trajectories, steps[torch.randint(len(steps), (batch_size,), generator=generator)])
 
-    def sample_each(self, prompts: Sequence[int], generator: torch.Generator) -> TrajectoryBatch:
-        """One tuple for each of these prompts, by number, in their order: a run and a step of it drawn evenly."""
-        each = len(self._runs) // len(self.prompts)
-        runs = torch.tensor(prompts) + len(self.prompts) * torch.randint(each, (len(prompts),), generator=generator)
-        return self._batch(runs, torch.randint(len(self.timesteps), (len(prompts),), generator=generator))
+    def sample_each(self, prompt_indices: Sequence[int], generator: torch.Generator) -> TrajectoryBatch:
+        """Samples one tuple for each of these prompts, in their order, uniformly over trajectories and steps."""
+        count, per_prompt = len(prompt_indices), len(self._trajectories) // len(self.prompts)
+        offsets = torch.randint(per_prompt, (count,), generator=generator)
+        trajectories = torch.tensor(prompt_indices) + len(self.prompts) * offsets
+        return self._batch(trajectories, torch.randint(len(self.timesteps), (count,), generator=generator))
 
-    def _batch(self, runs: Tensor, steps: Tensor) -> TrajectoryBatch:
-        rows = torch.stack(
-            [self._runs[run][:, step] for run, step in zip(runs.tolist(), steps.tolist(), strict=True)], dim=1
-        )
-        z, conditional, unconditional = rows.to(self.model.device)
-        prompt = (runs % len(self.prompts)).to(self.model.device)
-        return TrajectoryBatch(
-            z,
-            self.timesteps[steps].to(self.model.device),
-            prompt,
-            self.cond[prompt],
-            conditional,
-            unconditional,
-            runs,
-            steps,
-        )
-
-    def full_run(self, run: int) -> TrajectoryBatch:
-        """All tuples of one run, in the order of their steps."""
+    def full_trajectory(self, trajectory_index: int) -> TrajectoryBatch:
+        """Returns all tuples of one trajectory in the order of its steps."""
         steps = torch.arange(len(self.timesteps))
-        return self._batch(torch.full_like(steps, run), steps)
+        return self._batch(torch.full_like(steps, trajectory_index), steps)
+
+    def _batch(self, trajectories: Tensor, steps: Tensor) -> TrajectoryBatch:
+        device = self.model.device
+        pairs = zip(trajectories.tolist(), steps.tolist(), strict=True)
+        stacked = torch.stack([self._trajectories[trajectory][:, step] for trajectory, step in pairs], dim=1)
+        z, conditional, unconditional = stacked.to(device)
+        prompt_index = (trajectories % len(self.prompts)).to(device)
+        t, cond = self.timesteps[steps].to(device), self.cond[prompt_index]
+        return TrajectoryBatch(z, t, prompt_index, cond, conditional, unconditional, trajectories, steps)
 
     def state(self) -> dict[str, Tensor]:
-        """What a checkpoint must hold to go on with the same pool; needed where `refresh` was given a student."""
-        return {"runs": torch.stack(self._runs), "made": torch.tensor(self._made)}
+        """Returns the trajectories and their count for a checkpoint, needed if a student refreshes the pool."""
+        return {"trajectories": torch.stack(self._trajectories), "num_generated": torch.tensor(self._num_generated)}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Takes over what `state` returned."""
-        self._runs, self._made = list(state["runs"].to(self.store).unbind()), int(state["made"])
+        """Restores what `state` returned."""
+        self._trajectories = list(state["trajectories"].to(self.storage_device).unbind())
+        self._num_generated = int(state["num_generated"])
