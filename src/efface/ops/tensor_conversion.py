@@ -1,4 +1,4 @@
-"""Between torch's tensors and the artifact's bytes."""
+"""Conversion between torch tensors and an erasure's stored bytes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from efface.core.errors import EffaceError
-from efface.core.tensors import Tensor as Stored
+from efface.core.tensors import Tensor as StoredTensor
 from efface.core.tensors import TensorBlob
 
 _DTYPES = {
@@ -17,19 +17,31 @@ _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
 def to_blob(tensor: Tensor, copy: bool = True) -> TensorBlob:
-    """A tensor as bytes, on the CPU, bfloat16 too; without a copy the bytes change with the tensor, where it is there and contiguous."""
-    flat = tensor.detach().cpu().contiguous()
-    if flat.dtype not in _NAMES:
-        raise EffaceError(f"a tensor of dtype {flat.dtype} cannot be saved; there are {', '.join(_DTYPES)}")
-    data = flat.reshape(-1).view(torch.uint8).numpy()
-    return TensorBlob(_NAMES[flat.dtype], tuple(flat.shape), data.tobytes() if copy else data.data)
+    """Converts a tensor, bfloat16 too, to bytes on the CPU.
+
+    Args:
+        tensor: any tensor of a supported dtype.
+        copy: False shares memory with a contiguous tensor on the CPU; later changes then change the bytes.
+
+    Raises:
+        EffaceError: a dtype that cannot be saved.
+    """
+    contiguous = tensor.detach().cpu().contiguous()
+    if contiguous.dtype not in _NAMES:
+        raise EffaceError(f"a tensor of dtype {contiguous.dtype} cannot be saved; supported: {', '.join(_DTYPES)}")
+    data = contiguous.reshape(-1).view(torch.uint8).numpy()
+    return TensorBlob(_NAMES[contiguous.dtype], tuple(contiguous.shape), data.tobytes() if copy else data.data)
 
 
-def to_torch(stored: Stored) -> Tensor:
-    """A tensor on the CPU, of the stored dtype; a copy."""
+def to_torch(stored: StoredTensor) -> Tensor:
+    """Converts a stored tensor to a new torch tensor on the CPU with the stored dtype.
+
+    Raises:
+        EffaceError: a dtype that torch does not have.
+    """
     blob = TensorBlob.of(stored)
     if blob.dtype not in _DTYPES:
-        raise EffaceError(f"a tensor of dtype {blob.dtype} cannot be used; there are {', '.join(_DTYPES)}")
+        raise EffaceError(f"a tensor of dtype {blob.dtype} cannot be used; supported: {', '.join(_DTYPES)}")
     data = bytearray(blob.data)
     flat = torch.frombuffer(data, dtype=_DTYPES[blob.dtype]) if data else torch.empty(0, dtype=_DTYPES[blob.dtype])
     return flat.reshape(blob.shape)

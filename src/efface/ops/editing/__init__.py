@@ -1,1 +1,1 @@
-"""An erasure's edits on a model and off again, and whether they changed anything."""
+"""Applying an erasure's edits to a model and removing them, and checking that they change the images."""

@@ -1,4 +1,4 @@
-"""How each kind of edit goes onto a model; every function returns what takes it off again, bit for bit."""
+"""Applying each kind of edit to a model; every function registers the exact undo."""
 
 from __future__ import annotations
 
@@ -14,24 +14,26 @@ from efface.core.errors import CorruptArtifactError, EffaceError
 from efface.core.tensors import Tensor as Stored
 from efface.models.editable import EditableModel
 from efface.models.guidance_hooks import GuidanceEdit
-from efface.models.tensor_names import canonical_paths, resolve
+from efface.models.tensor_names import canonical_paths, resolve_tensor_name
 from efface.ops.tensor_conversion import to_torch
 
 from .forward_hooks import states_hook
 from .guidance_rules import guidance_edit
 
 SAMPLER = "sampler"
+"""Component name of guidance edits, which change the sampler and no weights."""
 
 
 def apply_edit(model: EditableModel, edit: Edit, stored: Mapping[str, Stored], undo: ExitStack) -> None:
-    """Applies one edit and pushes what undoes it.
+    """Applies one edit and pushes its undo onto the stack.
 
     Raises:
-        EffaceError: a gate, an op or a component that this version cannot apply, or tensors that do not fit.
+        EffaceError: an unsupported gate, op or component, or tensors that do not fit.
     """
     if edit.gate:
         raise EffaceError(
-            f"the {edit.op} edit of {edit.component} has a gate ({', '.join(edit.gate)}), which this efface cannot apply"
+            f"the {edit.op} edit of {edit.component} has a gate ({', '.join(edit.gate)}), "
+            "which this version of efface cannot apply"
         )
     if edit.op == "guidance":
         _guidance(model, edit, undo)
@@ -40,25 +42,22 @@ def apply_edit(model: EditableModel, edit: Edit, stored: Mapping[str, Stored], u
         raise EffaceError(f"the erasure edits {edit.component}; {model.name} has {', '.join(model.components)}")
     handler = _HANDLERS.get(edit.op)
     if handler is None:
-        raise EffaceError(f"this efface cannot apply {edit.op} edits: use a newer one")
-    handler(
-        model.components[edit.component],
-        edit,
-        {role: to_torch(stored[name]) for role, name in edit.tensors.items()},
-        undo,
-    )
+        raise EffaceError(f"this version of efface cannot apply {edit.op} edits: pip install --upgrade efface")
+    tensors = {role: to_torch(stored[name]) for role, name in edit.tensors.items()}
+    handler(model.components[edit.component], edit, tensors, undo)
 
 
 def _guidance(model: EditableModel, edit: Edit, undo: ExitStack) -> None:
+    """Adds a guidance rule to the model's sampler."""
     if edit.component != SAMPLER:
         raise EffaceError(f"a guidance edit belongs to the component {SAMPLER!r}, not {edit.component!r}")
-    rule, held = guidance_edit(edit.params), model.guidance_edits
-    held.append(rule)
-    undo.callback(_drop, held, rule)  # not the model, which the undo would keep alive
+    rule, rules = guidance_edit(edit.params), model.guidance_edits
+    rules.append(rule)
+    undo.callback(_discard, rules, rule)  # the callback holds the list: a reference to the model would keep it alive
 
 
-def _drop(held: list[GuidanceEdit], rule: GuidanceEdit) -> None:
-    held[:] = [other for other in held if other is not rule]
+def _discard(rules: list[GuidanceEdit], rule: GuidanceEdit) -> None:
+    rules[:] = [other for other in rules if other is not rule]
 
 
 def _replace(module: nn.Module, edit: Edit, tensors: Mapping[str, Tensor], undo: ExitStack) -> None:
@@ -83,17 +82,18 @@ def _low_rank(module: nn.Module, edit: Edit, tensors: Mapping[str, Tensor], undo
             or up.shape[0] != parameter.shape[0]
         ):
             raise EffaceError(
-                f"the low-rank factors {list(up.shape)} x {list(down.shape)} do not fit {name!r}, {list(parameter.shape)}"
+                f"the low-rank factors {list(up.shape)} x {list(down.shape)} do not fit {name!r}, "
+                f"which is {list(parameter.shape)}"
             )
-        wide = torch.promote_types(parameter.dtype, torch.float32)
-        product = (up.to(parameter.device, wide) @ down.to(parameter.device, wide)).view_as(parameter)
-        _write(parameter, (parameter.to(wide) + scale * product).to(parameter.dtype), undo)
+        compute_dtype = torch.promote_types(parameter.dtype, torch.float32)
+        product = (up.to(parameter.device, compute_dtype) @ down.to(parameter.device, compute_dtype)).view_as(parameter)
+        _write(parameter, (parameter.to(compute_dtype) + scale * product).to(parameter.dtype), undo)
 
 
 def _state(module: nn.Module, edit: Edit, tensors: Mapping[str, Tensor], undo: ExitStack) -> None:
-    """H <- H M^T + b on hidden states ``(B, L, D)``, with M ``(D, D)`` and b ``(D,)``; the pooled state stays.
+    """H <- H M^T + b on hidden states ``(B, L, D)``, with M ``(D, D)`` and b ``(D,)``; the pooled state is unchanged.
 
-    Of a text encoder these are the states that it gives, of a denoiser those that it reads.
+    H is the output of a text encoder or the text input of a denoiser.
     """
     _check_params(edit)
     if not tensors or set(tensors) - {"matrix", "bias"}:
@@ -102,7 +102,8 @@ def _state(module: nn.Module, edit: Edit, tensors: Mapping[str, Tensor], undo: E
     matrix, bias = tensors.get("matrix", torch.eye(width)), tensors.get("bias", torch.zeros(width))
     if matrix.shape != (width, width) or bias.shape != (width,):
         raise EffaceError(
-            f"a state edit needs a square matrix and a bias as wide, not {list(matrix.shape)} and {list(bias.shape)}"
+            f"a state edit needs a square matrix and a bias of the same width, "
+            f"not {list(matrix.shape)} and {list(bias.shape)}"
         )
 
     def change(states: Tensor) -> Tensor:
@@ -119,16 +120,16 @@ _HANDLERS: dict[str, Callable[[nn.Module, Edit, Mapping[str, Tensor], ExitStack]
 
 
 def _targets(module: nn.Module, names: Mapping[str, Any] | frozenset[str]) -> dict[str, tuple[str, nn.Parameter]]:
-    """From a name in the erasure to the model's canonical name and parameter."""
-    paths, own = canonical_paths(module), dict(module.named_parameters())
-    found = {name: resolve(name, paths) for name in sorted(names)}
-    if len(set(found.values())) < len(found):
+    """Maps each name in the erasure to the model's canonical name and parameter."""
+    paths, parameters = canonical_paths(module), dict(module.named_parameters())
+    resolved = {name: resolve_tensor_name(name, paths) for name in sorted(names)}
+    if len(set(resolved.values())) < len(resolved):
         raise CorruptArtifactError("the erasure writes one tensor twice in one edit, under two names")
-    return {name: (target, own[paths[target]]) for name, target in found.items()}
+    return {name: (target, parameters[paths[target]]) for name, target in resolved.items()}
 
 
 def _write(parameter: nn.Parameter, value: Tensor, undo: ExitStack) -> None:
-    """Writes in place, so that whoever holds the parameter sees it; a copy of the old bytes takes it back."""
+    """Writes a parameter in place, so that every reference sees the change; the undo copies the old bytes back."""
     before = parameter.detach().clone()
     undo.callback(_copy, parameter, before)
     _copy(parameter, value)
@@ -140,9 +141,10 @@ def _copy(parameter: nn.Parameter, value: Tensor) -> None:
 
 
 def _check_params(edit: Edit, **known: float) -> dict[str, Any]:
-    """An edit's numbers, with defaults; what is not known must not be ignored."""
+    """Returns an edit's settings with defaults; raises `EffaceError` for unknown ones, which must not be ignored."""
     if unknown := sorted(set(edit.params) - set(known)):
         raise EffaceError(
-            f"the {edit.op} edit of {edit.component} has settings that this efface does not know: {', '.join(unknown)}"
+            f"the {edit.op} edit of {edit.component} has settings "
+            f"that this version of efface does not know: {', '.join(unknown)}"
         )
     return {**known, **edit.params}

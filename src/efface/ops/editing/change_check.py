@@ -1,4 +1,4 @@
-"""The effect check: did anything change? Running is not erasing, so every run ends with this, whatever the model and the method."""
+"""The change check at the end of every run: did the erasure change any images at all?"""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ from efface.models.editable import EditableModel
 
 from .apply import applied
 
-UNCHANGED = 0.1
-"""A change of the concept's images below this is none."""
+NOOP_THRESHOLD = 0.1
+"""A smaller change of the concept's images counts as no change."""
 
 
 @dataclass(frozen=True)
 class ChangeCheck:
-    """How far images moved, in units of the distance between two seeds: 0 is the same image, 1 one as different as another seed's.
+    """How far an erasure moved images, relative to the difference between two seeds.
+
+    0 means identical images, 1 as different as images of two seeds.
 
     Attributes:
-        concept: change of the concept's own prompts; retained: of the retain prompts, None where there are none.
-        images: how many of each.
+        concept: change of the images of the concepts' prompts.
+        retained: change of the images of the retain prompts; None without retain prompts.
+        num_images: number of images of each.
     """
 
     concept: float
@@ -33,46 +36,62 @@ class ChangeCheck:
 
     @property
     def is_noop(self) -> bool:
-        """Whether the concept's images are as they were."""
-        return self.concept < UNCHANGED
+        """Whether the concept's images did not change."""
+        return self.concept < NOOP_THRESHOLD
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON."""
+        """Returns the fields as plain JSON."""
         return asdict(self)
 
     def summary(self) -> str:
-        """What a user should know."""
-        kept = "" if self.retained is None else f", retained ones by {self.retained:.2f}"
-        change = f"the concept's images moved by {self.concept:.2f} of the distance between two seeds{kept}"
-        return f"NOTHING CHANGED: {change}; raise lr or steps" if self.is_noop else change
+        """Describes the change in one line for the user."""
+        retained = "" if self.retained is None else f", those of the retain prompts by {self.retained:.2f}"
+        change = f"the concept's images moved by {self.concept:.2f} of the distance between two seeds{retained}"
+        return f"NOTHING CHANGED: {change}; raise learning_rate or steps" if self.is_noop else change
 
 
 def image_change(before: Tensor, after: Tensor) -> float:
-    """Mean absolute difference of images ``(N, 3, H, W)``, over that between each image before and the next one's."""
+    """Mean absolute change of images ``(N, 3, H, W)`` over the mean absolute difference of neighbouring images."""
     spread = (before - before.roll(1, 0)).abs().mean()
     return float((after - before).abs().mean() / spread.clamp(min=1e-6))
 
 
 def change_check(
-    model: EditableModel, erasure: Erasure, *, images: int = 8, steps: int = 20, guidance: float = 3.0, seed: int = 0
+    model: EditableModel,
+    erasure: Erasure,
+    *,
+    num_images: int = 8,
+    num_inference_steps: int = 20,
+    guidance_scale: float = 3.0,
+    seed: int = 0,
 ) -> ChangeCheck:
-    """Draws the concepts' prompts, and retain prompts, before and after the erasure with the same seeds."""
-    wanted = [prompt for concept in erasure.concepts for prompt in (concept.prompts or concept.render_prompts())]
-    retain = [prompt for concept in erasure.concepts for prompt in concept.retain_prompts]
-    groups = [_cycle(group, images) for group in (wanted, retain) if group]
-    seeds = range(seed, seed + images)
+    """Compares images of the concepts' prompts and of the retain prompts with and without the erasure, same seeds.
 
-    def draw() -> list[Tensor]:
+    Args:
+        model: the model without the erasure.
+        erasure: the erasure.
+        num_images: images of the concepts and of the retain prompts each.
+        num_inference_steps: steps of the sampler.
+        guidance_scale: classifier-free guidance scale.
+        seed: seed of the first image; the others follow.
+    """
+    concept_prompts = [p for concept in erasure.concepts for p in (concept.prompts or concept.render_prompts())]
+    retain_prompts = [prompt for concept in erasure.concepts for prompt in concept.retain_prompts]
+    groups = [_cycle(group, num_images) for group in (concept_prompts, retain_prompts) if group]
+    seeds = range(seed, seed + num_images)
+
+    def generate() -> list[Tensor]:
         return [
-            model.sample(group, seeds=seeds, num_inference_steps=steps, guidance_scale=guidance) for group in groups
+            model.sample(group, seeds=seeds, num_inference_steps=num_inference_steps, guidance_scale=guidance_scale)
+            for group in groups
         ]
 
-    before = draw()
+    before = generate()
     with applied(model, erasure), torch.no_grad():
-        after = draw()
+        after = generate()
     changes = [image_change(b, a) for b, a in zip(before, after, strict=True)]
-    return ChangeCheck(changes[0], changes[1] if retain else None, images)
+    return ChangeCheck(changes[0], changes[1] if retain_prompts else None, num_images)
 
 
-def _cycle(prompts: Sequence[str], n: int) -> list[str]:
-    return [prompts[i % len(prompts)] for i in range(n)]
+def _cycle(prompts: Sequence[str], count: int) -> list[str]:
+    return [prompts[i % len(prompts)] for i in range(count)]

@@ -1,4 +1,4 @@
-"""Hooks into a model's layers for as long as a ``with`` lasts; the layers themselves are never copied or rewritten."""
+"""Temporary hooks into a model's layers, which are never copied or rewritten."""
 
 from __future__ import annotations
 
@@ -13,35 +13,40 @@ from torch.utils.hooks import RemovableHandle
 
 from efface.models.editable import EditableModel
 
-READ = "encoder_hidden_states"
+TEXT_INPUT = "encoder_hidden_states"
 
 
 @contextmanager
 def detached_first_token(model: EditableModel) -> Iterator[None]:
-    """No gradient through keys and values of the first token (BOS), in every attention to the text.
+    """Stops the gradient through keys and values of the first token (BOS) in every cross-attention layer.
 
-    Its state is the same for every prompt, so that what is trained through it changes them all (Concept Ablation's released code).
+    BOS has the same state in every prompt: training through it would change all prompts (Concept Ablation's released
+    code).
     """
 
     def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
         return torch.cat([output[:, :1].detach(), output[:, 1:]], dim=1)
 
-    sites = model.parameter_group("cross_kv")
-    layers = {path.rpartition(".")[0] for path in sites.paths.values()}
+    group = model.parameter_group("cross_kv")
+    layers = {path.rpartition(".")[0] for path in group.paths.values()}
     with ExitStack() as stack:
         for layer in sorted(layers):
-            stack.callback(model.components[sites.component].get_submodule(layer).register_forward_hook(hook).remove)
+            stack.callback(model.components[group.component].get_submodule(layer).register_forward_hook(hook).remove)
         yield
 
 
 def states_hook(module: nn.Module, change: Callable[[Tensor], Tensor]) -> RemovableHandle:
-    """Changes the hidden states ``(B, L, D)`` that a denoiser reads, or that a text encoder gives, until the handle is removed."""
+    """Registers a change of the hidden states ``(B, L, D)`` that a denoiser reads or a text encoder returns.
+
+    Returns:
+        The handle whose ``remove`` ends the change.
+    """
     names = list(inspect.signature(module.forward).parameters)
-    if READ in names:
-        return module.register_forward_pre_hook(_before(change, names.index(READ)), with_kwargs=True)
+    if TEXT_INPUT in names:
+        return module.register_forward_pre_hook(_before(change, names.index(TEXT_INPUT)), with_kwargs=True)
 
     def after(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-        if layers := output.hidden_states:  # a model that asks for them reads those before the last layer (SDXL)
+        if layers := output.hidden_states:  # SDXL reads the states before the last layer
             output.hidden_states = (*layers[:-2], change(layers[-2]), layers[-1])
         output.last_hidden_state = change(output.last_hidden_state)
         return output
@@ -49,12 +54,12 @@ def states_hook(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Remova
     return module.register_forward_hook(after)
 
 
-def _before(change: Callable[[Tensor], Tensor], place: int) -> Any:
+def _before(change: Callable[[Tensor], Tensor], index: int) -> Any:
     def before(
         _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        if READ in kwargs:
-            return args, {**kwargs, READ: change(kwargs[READ])}
-        return (*args[:place], change(args[place]), *args[place + 1 :]), kwargs
+        if TEXT_INPUT in kwargs:
+            return args, {**kwargs, TEXT_INPUT: change(kwargs[TEXT_INPUT])}
+        return (*args[:index], change(args[index]), *args[index + 1 :]), kwargs
 
     return before

@@ -1,4 +1,4 @@
-"""Rules of guidance that an erasure can hold: negative prompt and Safe Latent Diffusion."""
+"""Guidance rules that an erasure can hold: negative prompt and Safe Latent Diffusion."""
 
 from __future__ import annotations
 
@@ -14,25 +14,20 @@ from efface.models.guidance_hooks import GuidanceEdit, GuidedStep, Rule
 from efface.ops.targets import sld_guidance
 
 PAPER_STEPS = 50
-"""Steps of the sampler that the paper's warm-up counts."""
+"""Number of sampler steps that the paper's warm-up refers to."""
 
 
 def _prompts(value: object) -> tuple[str, ...]:
-    if (
-        isinstance(value, str)
-        or not isinstance(value, list | tuple)
-        or not value
-        or not all(isinstance(p, str) for p in value)
-    ):
+    if not isinstance(value, list | tuple) or not value or not all(isinstance(prompt, str) for prompt in value):
         raise EffaceError(f"a guidance edit needs a list of prompts, not {value!r}")
     return tuple(value)
 
 
 @dataclass(frozen=True)
 class NegativePrompt:
-    """The prompts' mean prediction e_n takes the place of the empty prompt's: e_n + s (e_c - e_n).
+    """The prompts' mean prediction e_n replaces the empty prompt's: e_n + s (e_c - e_n).
 
-    Added to the guidance so far as (1 - s)(e_n - e_0), so that several edits go together.
+    The rule adds (1 - s)(e_n - e_0) to the guided prediction so far, so that several rules can be combined.
     """
 
     prompts: tuple[str, ...]
@@ -41,11 +36,11 @@ class NegativePrompt:
         object.__setattr__(self, "prompts", _prompts(self.prompts))
 
     def new_rule(self) -> Rule:
-        """Has no memory."""
+        """Returns a rule without memory."""
 
         def rule(guided: Tensor, step: GuidedStep) -> Tensor:
             negative = torch.stack(step.extra).mean(0)
-            return guided + (1 - step.guidance) * (negative - step.unconditional)
+            return guided + (1 - step.guidance_scale) * (negative - step.unconditional)
 
         return rule
 
@@ -54,42 +49,49 @@ class NegativePrompt:
 class SafeLatentDiffusion:
     """Safe Latent Diffusion (Schramowski et al. 2023, arXiv 2211.05105): e_0 + s (e_c - e_0 - gamma).
 
-    gamma_t = mu (e_s - e_0) + momentum nu_t and nu_{t+1} = beta nu_t + (1 - beta) gamma_t, with nu_0 = 0; gamma is subtracted after
-    `warmup`, while nu grows from the first step. mu is that of `targets.sld_guidance`. Presets of the paper (scale, threshold, momentum,
-    beta, warmup): weak 200, 0, 0, 0, 15; medium 1000, 0.01, 0.3, 0.4, 10; strong 2000, 0.025, 0.5, 0.7, 7; max 5000, 1, 0.5, 0.7, 0.
+    gamma_t = mu (e_s - e_0) + momentum nu_t and nu_{t+1} = beta_m nu_t + (1 - beta_m) gamma_t, with nu_0 = 0. gamma is
+    subtracted after the warm-up; nu grows from the first step. mu is defined in `targets.sld_guidance`. The paper's
+    presets (guidance_scale, threshold, momentum, momentum_decay, warmup_steps): weak 200, 0, 0, 0, 15; medium 1000,
+    0.01, 0.3, 0.4, 10; strong 2000, 0.025, 0.5, 0.7, 7; max 5000, 1, 0.5, 0.7, 0.
 
     Attributes:
-        prompts: the concept in words; several prompts give the mean of their predictions.
-        scale: s_S. threshold: lambda. momentum: s_m. beta: beta_m. warmup: delta, in steps of 50; the
-            same share of a sampler that has more or fewer.
-        limit: the reading of mu.
+        prompts: prompts of the concept; several prompts give the mean of their predictions.
+        guidance_scale: s_S, strength of the safety guidance.
+        threshold: lambda.
+        momentum: s_m.
+        momentum_decay: beta_m.
+        warmup_steps: delta, in steps of 50; rescaled for a sampler with more or fewer steps.
+        clamp_mode: reading of mu (see `targets.sld_guidance`).
     """
 
     prompts: tuple[str, ...]
-    scale: float = 1000.0
+    guidance_scale: float = 1000.0
     threshold: float = 0.01
     momentum: float = 0.3
-    beta: float = 0.4
-    warmup: int = 10
-    limit: Literal["clamped", "printed"] = "clamped"
+    momentum_decay: float = 0.4
+    warmup_steps: int = 10
+    clamp_mode: Literal["clamped", "printed"] = "clamped"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prompts", _prompts(self.prompts))
-        if self.limit not in ("clamped", "printed"):
-            raise UnknownNameError("reading of mu", str(self.limit), ("clamped", "printed"))
+        if self.clamp_mode not in ("clamped", "printed"):
+            raise UnknownNameError("reading of mu", str(self.clamp_mode), ("clamped", "printed"))
 
     def new_rule(self) -> Rule:
-        """Starts with momentum nu = 0."""
+        """Returns a rule that starts with momentum nu = 0."""
         nu: Tensor | None = None
 
         def rule(guided: Tensor, step: GuidedStep) -> Tensor:
             nonlocal nu
-            safe = torch.stack(step.extra).mean(0)
-            gamma = sld_guidance(step.conditional, step.unconditional, safe, self.scale, self.threshold, self.limit)
+            e_s = torch.stack(step.extra).mean(0)
+            gamma = sld_guidance(
+                step.conditional, step.unconditional, e_s, self.guidance_scale, self.threshold, self.clamp_mode
+            )
             nu = torch.zeros_like(gamma) if nu is None else nu
             gamma = gamma + self.momentum * nu
-            nu = self.beta * nu + (1 - self.beta) * gamma
-            return guided - step.guidance * gamma if step.index * PAPER_STEPS >= self.warmup * step.steps else guided
+            nu = self.momentum_decay * nu + (1 - self.momentum_decay) * gamma
+            is_warmup = step.index * PAPER_STEPS < self.warmup_steps * step.num_inference_steps
+            return guided if is_warmup else guided - step.guidance_scale * gamma
 
         return rule
 
@@ -101,15 +103,15 @@ RULES: dict[str, type[NegativePrompt] | type[SafeLatentDiffusion]] = {
 
 
 def guidance_edit(params: Mapping[str, Any]) -> GuidanceEdit:
-    """The rule that a guidance edit's params describe: ``{"rule": "sld", "prompts": [...], "scale": 1000, ...}``.
+    """Builds the rule from a guidance edit's params: ``{"rule": "sld", "prompts": [...], "threshold": 0.01, ...}``.
 
     Raises:
-        UnknownName: no such rule or number; the nearest is suggested.
+        UnknownNameError: an unknown rule or setting; the message suggests the nearest.
         EffaceError: no prompts.
     """
-    given = {key: value for key, value in params.items() if key != "rule"}
+    settings = {key: value for key, value in params.items() if key != "rule"}
     name = str(params.get("rule", ""))
     if name not in RULES:
         raise UnknownNameError("guidance rule", name, RULES)
-    check_known_keys(f"{name} setting", given, (field.name for field in fields(RULES[name])))
-    return RULES[name](**{"prompts": (), **given})
+    check_known_keys(f"{name} setting", settings, (field.name for field in fields(RULES[name])))
+    return RULES[name](**{"prompts": (), **settings})
