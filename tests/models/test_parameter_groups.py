@@ -7,7 +7,8 @@ import torch
 from helpers.tiny import WIDTH
 
 from efface.core.errors import EffaceError, UnknownNameError
-from efface.models.parameter_groups import ROLES, select_parameters
+from efface.models.parameter_groups import select_parameters
+from efface.models.parameter_roles import ROLES
 
 TRANSFORMERS, LAYERS = 4, 2  # attention blocks of the tiny UNet, layers of its text encoder
 
@@ -34,11 +35,11 @@ TRANSFORMERS, LAYERS = 4, 2  # attention blocks of the tiny UNet, layers of its 
         ("token_embedding", 1),
     ],
 )
-def test_counts(tiny, role, count):
+def test_each_role_selects_its_parameters(tiny, role, count):
     assert len(tiny.parameter_group(role).parameters) == count
 
 
-def test_subsets_of_the_unet_fit_together(tiny):
+def test_roles_of_the_unet_partition_it(tiny):
     names = {
         role: set(tiny.parameter_group(role).parameters)
         for role in ("cross_all", "non_cross", "unet_linear", "unet_all")
@@ -46,18 +47,18 @@ def test_subsets_of_the_unet_fit_together(tiny):
     assert names["cross_all"] | names["non_cross"] == names["unet_linear"]
     assert not names["cross_all"] & names["non_cross"]
     assert len(names["unet_all"]) == len(list(tiny.unet.parameters()))
-    left = names["unet_all"] - names["unet_linear"]
-    assert left
-    assert all("norm" in name for name in left)
+    norms = names["unet_all"] - names["unet_linear"]
+    assert norms
+    assert all("norm" in name for name in norms)
 
 
 def test_every_role_selects_the_models_own_parameters(tiny):
     for role in ROLES:
-        sites = tiny.parameter_group(role)
-        own = dict(tiny.components[sites.component].named_parameters())
-        assert sites.parameters
-        assert all(own[sites.paths[name]] is parameter for name, parameter in sites.parameters.items())
-        assert sites.own(dict(sites.parameters)).keys() <= own.keys()
+        group = tiny.parameter_group(role)
+        parameters = dict(tiny.components[group.component].named_parameters())
+        assert group.parameters
+        assert all(parameters[group.paths[name]] is parameter for name, parameter in group.parameters.items())
+        assert group.as_params(dict(group.parameters)).keys() <= parameters.keys()
     assert all(p.shape[1] == WIDTH for p in tiny.parameter_group("cross_kv").parameters.values())
     assert "encoder.layers.1.mlp.fc1.weight" in tiny.parameter_group("text_mlp:1").parameters
 
@@ -73,7 +74,7 @@ def test_layer_1_is_not_layer_10():
     assert len(select_parameters({"text_encoder": module}, "text_mlp:9-last").parameters) == 6
 
 
-def test_nothing_selected_is_an_error(tiny):
+def test_a_role_that_selects_nothing_is_refused(tiny):
     with pytest.raises(EffaceError, match="selects nothing"):
         select_parameters({"unet": torch.nn.Linear(1, 1)}, "cross_kv")
     with pytest.raises(EffaceError, match="layers 0 to 1"):
@@ -88,9 +89,9 @@ def test_nothing_selected_is_an_error(tiny):
         ("cross_kv:1", EffaceError, "takes no layers"),
         ("cross_kv+text_mlp", EffaceError, "joins text encoder and UNet"),
         ("text_mlp:one", EffaceError, "cannot be read"),
-        ("text_mlp:1-0", EffaceError, "not all there"),
+        ("text_mlp:1-0", EffaceError, "do not all exist"),
     ],
 )
-def test_bad_roles(tiny, role, error, match):
+def test_wrong_roles_are_refused(tiny, role, error, match):
     with pytest.raises(error, match=match):
         tiny.parameter_group(role)

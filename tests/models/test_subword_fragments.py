@@ -1,4 +1,4 @@
-"""Which tokens stand alone, by the order in which byte-pair encoding made them."""
+"""Fragments of words, by the order in which byte-pair encoding merged them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from efface.models.stable_diffusion import StableDiffusionModel
 from efface.models.subword_fragments import nonword_tokens
 
 
-def test_what_only_ends_longer_words_is_no_word(pocket: StableDiffusionModel) -> None:
-    found = nonword_tokens(pocket.encoders[0].tokenizer)
-    assert {"stol", "itar", "phant", "thm"} <= found, "of pistol, guitar, elephant and rhythm"
-    assert not {"bow", "key", "gun", "pistol", "dagger", "hammer"} & found, "bow ends longbow, too, and is a word"
-    every, alone = pocket.vocabulary_words(), pocket.vocabulary_words(alone=True)
-    assert set(every) - set(alone) == found & set(every)
-    assert "stol" in every
-    assert len(alone) > 0.6 * len(every)
+def test_tokens_that_only_end_longer_words_are_fragments(pocket: StableDiffusionModel) -> None:
+    fragments = nonword_tokens(pocket.encoders[0].tokenizer)
+    assert {"stol", "itar", "phant", "thm"} <= fragments, "of pistol, guitar, elephant and rhythm"
+    assert not {"bow", "key", "gun", "pistol", "dagger", "hammer"} & fragments, "bow also ends longbow, and is a word"
+    words, whole_words = pocket.vocabulary_words(), pocket.vocabulary_words(whole_only=True)
+    assert set(words) - set(whole_words) == fragments & set(words)
+    assert "stol" in words
+    assert len(whole_words) > 0.6 * len(words)

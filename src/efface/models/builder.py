@@ -1,4 +1,4 @@
-"""From where a model lies to the model, on its device and in its precision."""
+"""Builds a model from its source or from a pipeline in memory, on the requested device and in the requested dtype."""
 
 from __future__ import annotations
 
@@ -9,75 +9,80 @@ import torch
 
 from efface.core.errors import EffaceError
 
-from .loading import BUNDLED, DTYPES, SHARED_ENCODER, ModelRef, Source, bundled_folder, name_of
+from .diffusers_folder import check_folder
+from .hub import download_pipeline
 from .memory import oom_as_user_error
+from .model_ref import BUNDLED, DTYPES, SHARED_ENCODER, ModelRef, ModelSource, bundled_folder, model_name
 from .pipeline import default_device, load_pipeline, silence_libraries
+from .single_file import load_single_file
 from .stable_diffusion import StableDiffusionModel
 
 CURE = "choose a smaller dtype such as float16, or another device, or a smaller model"
 
 
-def build_model(source: Source | None, given: Any, asked: ModelRef) -> StableDiffusionModel:
-    """The model that lies at ``source``, or around the pipeline ``given`` where there is none.
+def build_model(source: ModelSource | None, pipe: Any, options: ModelRef) -> StableDiffusionModel:
+    """Builds the model of a source, or of a pipeline in memory.
+
+    Args:
+        source: where to load the pipeline from; None to use ``pipe``.
+        pipe: the pipeline in memory; read only if ``source`` is None.
+        options: device, dtype, revision and config; its ``ref`` is not read.
 
     Raises:
-        EffaceError: it does not load, there is no such device, or the memory does not suffice.
+        EffaceError: the pipeline does not load, the device does not exist or memory does not suffice.
     """
-    device, dtype = device_of(asked), dtype_of(asked)
+    device, dtype = resolve_device(options), resolve_dtype(options)
     with oom_as_user_error(f"the model does not fit: {CURE}"), silence_libraries():
         if source is None:
-            wanted = [what for what in (device, dtype) if what is not None]
-            return StableDiffusionModel(given.to(*wanted) if wanted and hasattr(given, "to") else given, name_of(given))
+            targets = [target for target in (device, dtype) if target is not None]
+            if targets and hasattr(pipe, "to"):
+                pipe = pipe.to(*targets)
+            return StableDiffusionModel(pipe, model_name(pipe))
         device = device or default_device()
         dtype = dtype or (torch.float32 if source.name in BUNDLED else default_dtype(device))
-        return StableDiffusionModel(_pipeline(source, dtype, asked).to(device), source.name)
+        return StableDiffusionModel(_load_source(source, dtype, options).to(device), source.name)
 
 
-def _pipeline(source: Source, dtype: torch.dtype, asked: ModelRef) -> Any:
-    if source.kind == "file":
-        from .single_file import load_single_file
-
-        return load_single_file(Path(str(source.path)), dtype, asked.config)
+def _load_source(source: ModelSource, dtype: torch.dtype, options: ModelRef) -> Any:
+    """Loads the pipeline of a source on the CPU."""
     if source.kind == "hub":
-        from .diffusers_folder import check_folder
-        from .hub import download_pipeline
-
-        folder = download_pipeline(source.name, asked.revision)
+        folder = download_pipeline(source.name, options.revision)
         check_folder(folder)
         return load_pipeline(folder, dtype)
-    return load_pipeline(
-        Path(str(source.path)), dtype, bundled_folder(source.name) / "unet" if source.name in SHARED_ENCODER else None
-    )
+    path = Path(str(source.path))
+    if source.kind == "file":
+        return load_single_file(path, dtype, options.config)
+    return load_pipeline(path, dtype, bundled_folder(source.name) / "unet" if source.name in SHARED_ENCODER else None)
 
 
 def default_dtype(device: torch.device) -> torch.dtype:
-    """What a model that is not embedded computes in where nobody says (see `load_model`)."""
+    """Returns the precision of a model that is not bundled where the user names none (see `load_model`)."""
     if device.type != "cuda":
         return torch.float32
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
-def dtype_of(asked: ModelRef) -> torch.dtype | None:
-    """The dtype that was asked for."""
-    return getattr(torch, DTYPES[asked.dtype]) if isinstance(asked.dtype, str) else asked.dtype
+def resolve_dtype(options: ModelRef) -> torch.dtype | None:
+    """Returns the requested dtype; None if the reference names none."""
+    return getattr(torch, DTYPES[options.dtype]) if isinstance(options.dtype, str) else options.dtype
 
 
-def device_of(asked: ModelRef) -> torch.device | None:
-    """The device that was asked for.
+def resolve_device(options: ModelRef) -> torch.device | None:
+    """Returns the requested device; None if the reference names none.
 
     Raises:
-        EffaceError: no such device, or none of its kind here.
+        EffaceError: this machine does not have the device.
     """
-    if asked.device is None:
+    if options.device is None:
         return None
     try:
-        device = torch.device(asked.device)
+        device = torch.device(options.device)
     except RuntimeError as error:
-        raise EffaceError(f"there is no device {asked.device!r}: give cpu, cuda, cuda:1 or mps") from error
-    there = {
+        raise EffaceError(f"there is no device {options.device!r}: give cpu, cuda, cuda:1 or mps") from error
+    available = {
         "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
         "mps": torch.backends.mps.is_available(),
     }
-    if not there.get(device.type, True):
-        raise EffaceError(f"there is no device {asked.device} here: leave it out, or give cpu")
+    if not available.get(device.type, True):
+        raise EffaceError(f"there is no device {options.device} here: omit the device, or give cpu")
     return default_device() if device == torch.device("cuda") else device

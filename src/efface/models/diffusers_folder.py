@@ -1,4 +1,4 @@
-"""What can be said of a model's folder or file before anything heavy is imported: is it a pipeline, whole, and safe to read."""
+"""Checks before any heavy import that a model's folder is a complete, supported pipeline without pickles."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from pathlib import Path
 from efface.core.errors import EffaceError
 from efface.core.io import read_json
 
-_ONE = ("text_encoder", "tokenizer", "unet", "vae", "scheduler")
-NEEDED = {
-    "StableDiffusionPipeline": _ONE,
-    "StableDiffusionXLPipeline": (*_ONE, "text_encoder_2", "tokenizer_2"),
+_SINGLE_ENCODER = ("text_encoder", "tokenizer", "unet", "vae", "scheduler")
+REQUIRED_COMPONENTS = {
+    "StableDiffusionPipeline": _SINGLE_ENCODER,
+    "StableDiffusionXLPipeline": (*_SINGLE_ENCODER, "text_encoder_2", "tokenizer_2"),
 }
-"""The pipelines that are supported, with the components that each must have."""
-SUPPORTED = "StableDiffusionPipeline (1.x, 2.x) and StableDiffusionXLPipeline"
-FID_CURE = (
-    "python -c \"import torch, safetensors.torch as s; s.save_file(torch.load('{name}', map_location='cpu', weights_only=True), "
-    "'inception.safetensors')\""
-)
-"""What makes safetensors of the weights of FID's Inception."""
-PICKLED = frozenset({".ckpt", ".bin", ".pt", ".pth", ".pkl", ".pickle"})
+"""Supported pipeline classes and the components that each must have."""
+SUPPORTED_PIPELINES = "StableDiffusionPipeline (1.x, 2.x) and StableDiffusionXLPipeline"
+PICKLE_SUFFIXES = frozenset({".ckpt", ".bin", ".pt", ".pth", ".pkl", ".pickle"})
 
 
 def refuse_pickles(path: Path) -> None:
-    """Raises `EffaceError` for a file that would have to be unpickled, and says what makes it safetensors."""
-    if path.suffix.lower() in PICKLED:
+    """Refuses a file that would have to be unpickled.
+
+    Raises:
+        EffaceError: the suffix is in `PICKLE_SUFFIXES`; the message gives the command that converts the file to
+            safetensors.
+    """
+    if path.suffix.lower() in PICKLE_SUFFIXES:
         cure = f"StableDiffusionPipeline.from_single_file({path.name!r}).save_pretrained('folder')"
         raise EffaceError(
             f"{path} is a pickle, which can run code when it is read: convert it in a sandbox with diffusers' {cure}"
@@ -33,55 +33,91 @@ def refuse_pickles(path: Path) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Raises `EffaceError` unless the folder is a supported pipeline with every component and its weights in safetensors."""
+    """Checks that a folder is a supported pipeline with every component, with weights in safetensors.
+
+    Raises:
+        EffaceError: it is not.
+    """
     if not (folder / "model_index.json").is_file():
         raise EffaceError(
             f"{folder} is no diffusers pipeline: it has no model_index.json (save one with pipe.save_pretrained)"
         )
     index = read_json(folder / "model_index.json")
-    kind = index.get("_class_name") if isinstance(index, dict) else None
-    if not isinstance(kind, str) or not isinstance(index, dict):
+    class_name = index.get("_class_name") if isinstance(index, dict) else None
+    if not isinstance(class_name, str) or not isinstance(index, dict):
         raise EffaceError(f"{folder} does not load: its model_index.json names no pipeline (_class_name)")
-    check_kind(kind, str(folder))
-    given = {name: entry for name, entry in index.items() if isinstance(entry, list) and entry and entry[0] is not None}
-    check_parts((name for name in given if (folder / name).is_dir()), kind, str(folder))
-    for name in NEEDED[kind]:
+    check_pipeline_class(class_name, str(folder))
+    listed = [name for name, entry in index.items() if isinstance(entry, list) and entry and entry[0] is not None]
+    check_components((name for name in listed if (folder / name).is_dir()), class_name, str(folder))
+    for name in REQUIRED_COMPONENTS[class_name]:
         if not name.startswith(("tokenizer", "scheduler")):
             _check_weights(folder, name)
 
 
 def check_folder_of_configs(folder: Path, shipped: Iterable[str]) -> None:
-    """Raises `EffaceError` unless the folder says how the components of a supported pipeline are built; it needs no weights."""
+    """Checks that a folder holds the configurations of a supported pipeline's components; weights are not needed.
+
+    Args:
+        folder: the user's folder.
+        shipped: names of the shipped configurations, for the message.
+
+    Raises:
+        EffaceError: it does not.
+    """
     if not (folder / "model_index.json").is_file():
         raise EffaceError(f"the config {folder} is no folder in diffusers layout, and none of {', '.join(shipped)}")
     index = read_json(folder / "model_index.json")
-    kind = str(index.get("_class_name") if isinstance(index, dict) else None)
-    check_kind(kind, f"the config {folder}")
-    there = {path.name for path in folder.iterdir() if path.is_dir()}
-    check_parts(there | {name for name in NEEDED[kind] if name.startswith("tokenizer")}, kind, f"the config {folder}")
+    class_name = str(index.get("_class_name") if isinstance(index, dict) else None)
+    check_pipeline_class(class_name, f"the config {folder}")
+    present = {path.name for path in folder.iterdir() if path.is_dir()}
+    optional = {name for name in REQUIRED_COMPONENTS[class_name] if name.startswith("tokenizer")}
+    check_components(present | optional, class_name, f"the config {folder}")
 
 
-def check_kind(kind: str, where: str) -> None:
-    """Raises `EffaceError` for a pipeline class that is not supported."""
-    if kind not in NEEDED:
-        raise EffaceError(f"{where} is a {kind}, which is not supported: there are {SUPPORTED}")
+def check_pipeline_class(class_name: str, where: str) -> None:
+    """Checks that a pipeline class is supported.
+
+    Args:
+        class_name: such as ``StableDiffusionPipeline``.
+        where: the folder or repository, for the message.
+
+    Raises:
+        EffaceError: it is not supported.
+    """
+    if class_name not in REQUIRED_COMPONENTS:
+        raise EffaceError(f"{where} is a {class_name}, which is not supported: there are {SUPPORTED_PIPELINES}")
 
 
-def check_parts(there: Iterable[str], kind: str, where: str) -> None:
-    """Raises `EffaceError` that names the components which a pipeline should have and has not."""
-    has = set(there)
-    if missing := [name for name in NEEDED[kind] if name not in has]:
+def check_components(present: Iterable[str], class_name: str, where: str) -> None:
+    """Checks that a pipeline has every component that its class requires.
+
+    Args:
+        present: names of the components that the pipeline has.
+        class_name: a key of `REQUIRED_COMPONENTS`.
+        where: the folder or repository, for the message.
+
+    Raises:
+        EffaceError: a component is missing; the message names each.
+    """
+    present = set(present)
+    if missing := [name for name in REQUIRED_COMPONENTS[class_name] if name not in present]:
         raise EffaceError(f"{where} has no {', no '.join(missing)}: save the whole pipeline with pipe.save_pretrained")
 
 
 def _check_weights(folder: Path, name: str) -> None:
+    """Checks that a component's folder holds safetensors.
+
+    Raises:
+        EffaceError: it holds pickles, or no weights.
+    """
     suffixes = {path.suffix for path in (folder / name).iterdir()}
     if ".safetensors" in suffixes:
         return
-    if suffixes & PICKLED:
+    if suffixes & PICKLE_SUFFIXES:
         cure = f"StableDiffusionPipeline.from_pretrained({folder.name!r}, use_safetensors=False).save_pretrained('new')"
         raise EffaceError(
-            f"{folder / name} holds pickles, which can run code when they are read: convert in a sandbox with diffusers' {cure}"
+            f"{folder / name} holds pickles, which can run code when they are read: "
+            f"convert in a sandbox with diffusers' {cure}"
         )
     raise EffaceError(
         f"{folder / name} holds no weights in safetensors: save the whole pipeline with pipe.save_pretrained"

@@ -1,4 +1,4 @@
-"""The part of the model protocol that training and editing need, beyond drawing images."""
+"""The part of the model protocol that training and editing need beyond generating images."""
 
 from __future__ import annotations
 
@@ -13,39 +13,45 @@ from .protocol import Conditioning, Params, TextToImage, TrajectoryPoint
 
 
 class EditableModel(TextToImage, Protocol):
-    """A text-to-image model whose parameters can be selected, whose base can be recognised and whose guidance can be edited."""
+    """A text-to-image model with selectable parameters, a fingerprint and editable guidance."""
 
     guidance_edits: list[GuidanceEdit]
 
     @property
     def image_size(self) -> int:
-        """Side of an image in pixels."""
+        """Height and width of an image in pixels."""
         ...
 
     @property
-    def batch(self) -> int:
-        """How many images to draw at once where nobody says."""
+    def default_batch_size(self) -> int:
+        """Number of images that `sample` generates at a time by default."""
         ...
 
     @property
-    def timesteps(self) -> int:
-        """How many noise levels the model was trained on."""
+    def num_train_timesteps(self) -> int:
+        """Number of noise levels that the model was trained on."""
         ...
 
     def add_noise(self, clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """Clean latents ``(B, C, H, W)`` with noise at timesteps ``(B,)``."""
+        """Adds noise to clean latents ``(B, C, H, W)`` at timesteps ``(B,)``."""
         ...
 
     def parameter_group(self, role: str) -> ParameterGroup:
-        """The parameters of a role, such as ``cross_kv``."""
+        """Returns the parameters of a role, such as ``cross_kv``."""
         ...
 
     def fingerprint(self) -> dict[str, dict[str, Any]]:
-        """The fingerprint of every component."""
+        """Returns the fingerprint of every component."""
         ...
 
     def trajectory(
-        self, cond: Conditioning, *, steps: int, guidance: float, seeds: Sequence[int], params: Params | None = None
+        self,
+        cond: Conditioning,
+        *,
+        num_inference_steps: int,
+        guidance_scale: float,
+        seeds: Sequence[int],
+        params: Params | None = None,
     ) -> Iterator[TrajectoryPoint]:
-        """Sample with guidance, with ``params`` in place of the denoiser's own tensors, and yield every step."""
+        """Samples with classifier-free guidance and yields every step; ``params`` replaces the denoiser's tensors."""
         ...

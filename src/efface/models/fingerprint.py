@@ -1,14 +1,15 @@
-"""Which weights a component has: a small fingerprint that survives a change of precision and measures distance.
+"""Fingerprints: a small summary of a component's weights that survives a change of precision and measures distance.
 
-Hashing rounded values cannot survive a change of precision: some value always lies at a rounding border. So a fingerprint holds two
-parts. *Structure* is the SHA-256 of canonical names, shapes and what the configuration says about the computation; it must be equal.
-*Sketch* holds, for every tensor, its norm and a few random projections (a CountSketch: Charikar, Chen and Farach-Colton 2002): element i
-is multiplied by a pseudo-random sign and added to one of k buckets, so that the expected squared length of the difference of two
-sketches is the squared l2 distance of the tensors. Two sketches are compared with the tolerance of the coarser precision.
+A hash of rounded values cannot survive a change of precision: some value is always at a rounding border. So a
+fingerprint holds two parts. *Structure* is the SHA-256 of canonical names, shapes and the settings that the
+computation depends on; it must be equal. *Sketch* holds, for every tensor, its norm and a few random projections (a
+CountSketch: Charikar, Chen and Farach-Colton 2002). Element i is multiplied by a pseudo-random sign and added to one
+of k buckets, so that the expected squared length of the difference of two sketches is the squared l2 distance of the
+tensors. Two sketches are compared with the tolerance of the coarser precision.
 
-The same weights in the same precision give the same fingerprint, byte for byte, wherever it is computed. An erasure's weights are told
-from the base's when one tensor moved by 1e-2 (relative l2) in full or half precision, by 3e-2 where one side is bfloat16. About 12 bytes
-of JSON a tensor: 3 kB for CLIP's text tower, 7 kB for the UNet of Stable Diffusion 1.
+The same weights in the same precision give the same fingerprint, byte for byte, on every machine. Fingerprints differ
+when one tensor moved by 1e-2 (relative l2) in full or half precision, or by 3e-2 where one of the two is bfloat16. A
+tensor takes about 12 bytes of JSON: 3 kB for CLIP's text tower, 7 kB for the UNet of Stable Diffusion 1.
 """
 
 from __future__ import annotations
@@ -43,22 +44,27 @@ _CONFIG = (
     "norm_num_groups",
     "num_attention_heads",
 )
-_BLOCK = 61  # neighbours that share a bucket: no divisor of any layer's width, so that rows and columns spread over all buckets
-_FLOOR = 1e-4  # root mean square below which a tensor's values count as absolute, because half precision rounds them so
-_RANGE = 2.0  # projections of a tensor of norm 1 that are stored; beyond it they saturate
+# Number of consecutive elements in one bucket; divides no layer's width, so that rows and columns spread over buckets.
+_BLOCK = 61
+# Root mean square below which differences count as absolute, because half precision has an absolute error there.
+_FLOOR = 1e-4
+# Largest stored projection of a tensor of norm 1; larger ones saturate.
+_RANGE = 2.0
 
 
 def fingerprint(module: nn.Module) -> dict[str, Any]:
-    """The fingerprint of a component as plain JSON: ``structure``, ``precision``, ``tensors``, ``sketch``.
+    """Computes the fingerprint of a component.
 
-    Reads every weight once: 20 ms a million values on one core.
+    Returns ``structure``, ``precision``, ``tensors`` (their number) and ``sketch`` as JSON values. Reads every weight
+    once, in 20 ms for a million values on one core.
 
     Raises:
-        EffaceError: a tensor holds NaN or infinity.
+        EffaceError: a tensor holds NaN, infinity or values beyond float16.
     """
     state = canonical_state(module)
     buckets = _buckets(len(state))
-    norms, points = np.zeros(len(state), "<f2"), np.zeros((len(state), buckets), "<i2")
+    norms = np.zeros(len(state), "<f2")
+    points = np.zeros((len(state), buckets), "<i2")
     precision = "bfloat16"
     for row, (name, tensor) in enumerate(state.items()):
         values = tensor.detach().to("cpu", torch.float32).flatten()
@@ -69,7 +75,7 @@ def fingerprint(module: nn.Module) -> dict[str, Any]:
 
 
 def matches(a: Fingerprint, b: Fingerprint) -> bool:
-    """Whether two fingerprints are of the same weights, up to the rounding of the coarser precision."""
+    """Returns whether two fingerprints are of the same weights, up to the rounding of the coarser precision."""
     if a["structure"] != b["structure"]:
         return False
     tolerance = max(TOLERANCE[a["precision"]], TOLERANCE[b["precision"]])
@@ -77,10 +83,10 @@ def matches(a: Fingerprint, b: Fingerprint) -> bool:
 
 
 def distance(a: Fingerprint, b: Fingerprint) -> float:
-    """The l2 distance of two components relative to the norm of the second, estimated from the sketches (to some ten per cent).
+    """Estimates the l2 distance of two components relative to the norm of the second, with an error of some 10 %.
 
     Returns:
-        0 for equal weights; infinity where structures differ, so that nothing can be compared.
+        0 for equal weights; infinity where structures differ, so that no comparison is possible.
     """
     if a["structure"] != b["structure"]:
         return math.inf
@@ -90,19 +96,19 @@ def distance(a: Fingerprint, b: Fingerprint) -> float:
 
 
 def _differences(a: Fingerprint, b: Fingerprint) -> NDArray[np.float64]:
-    """The relative difference of every tensor."""
+    """Returns the relative l2 difference of every tensor, ``(n,)``."""
     (norms_a, points_a), (norms_b, points_b) = _unpack(a), _unpack(b)
     difference = points_a * norms_a[:, None] - points_b * norms_b[:, None]
     return np.sqrt((difference**2).sum(1)) / np.maximum(norms_a, norms_b)
 
 
 def _buckets(tensors: int) -> int:
-    """Projections a tensor: from 8 in small components down to 3 in large ones."""
+    """Returns the number of projections for each tensor: 8 in small components, 3 in large ones."""
     return max(3, min(8, 1024 // max(tensors, 1)))
 
 
 def _sketch(name: str, values: Tensor, buckets: int) -> tuple[np.float16, NDArray[np.int16]]:
-    """A tensor's norm (at least that of a tensor full of ``_FLOOR``) and its projections in units of it, quantised to 16 bits."""
+    """Returns a tensor's norm, at least that of a tensor full of ``_FLOOR``, and its projections in units of it."""
     n = len(values)
     norm = np.float16(max(float(values.double().norm()), _FLOOR * math.sqrt(n), 6e-5))
     if not np.isfinite(norm):
@@ -115,17 +121,21 @@ def _sketch(name: str, values: Tensor, buckets: int) -> tuple[np.float16, NDArra
 
 
 def _signs(name: str, n: int) -> Tensor:
-    """Pseudo-random signs, n of them, that depend on the tensor's name only, alike on every platform and in every version."""
-    bits = np.unpackbits(
-        np.frombuffer(hashlib.shake_128(b"efface-sketch-1:" + name.encode()).digest(-(-n // 8)), np.uint8)
-    )[:n]
+    """Returns n pseudo-random signs that depend on the tensor's name only, equal on every platform."""
+    digest = hashlib.shake_128(b"efface-sketch-1:" + name.encode()).digest(-(-n // 8))
+    bits = np.unpackbits(np.frombuffer(digest, np.uint8))[:n]
     return torch.from_numpy(bits.astype(np.int8)) * 2 - 1
 
 
-def _unpack(item: Fingerprint) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Norms ``(n,)`` and projections ``(n, k)`` in units of them."""
+def _unpack(fingerprint: Fingerprint) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Reads the norms ``(n,)`` and the projections ``(n, k)`` in units of them.
+
+    Raises:
+        CorruptArtifactError: the fingerprint cannot be read.
+    """
     try:
-        n, raw = int(item["tensors"]), base64.b64decode(item["sketch"], validate=True)
+        n = int(fingerprint["tensors"])
+        raw = base64.b64decode(fingerprint["sketch"], validate=True)
         norms = np.frombuffer(raw[: 2 * n], "<f2").astype(np.float64)
         points = np.frombuffer(raw[2 * n :], "<i2").reshape(n, _buckets(n)).astype(np.float64)
     except (KeyError, TypeError, ValueError) as error:
@@ -134,7 +144,7 @@ def _unpack(item: Fingerprint) -> tuple[NDArray[np.float64], NDArray[np.float64]
 
 
 def _coarsest(values: Tensor, at_most: str) -> str:
-    """The coarsest precision, no coarser than the given one, that represents all values exactly."""
+    """Returns the coarsest precision, no coarser than ``at_most``, that represents all values exactly."""
     if at_most == "bfloat16" and bool((values.bfloat16().float() == values).all()):
         return "bfloat16"
     if at_most != "full" and bool((values.half().float() == values).all()):
@@ -143,8 +153,10 @@ def _coarsest(values: Tensor, at_most: str) -> str:
 
 
 def _structure(module: nn.Module, state: Mapping[str, Tensor]) -> str:
-    """The hash of names, shapes and what the configuration says about the computation beyond them."""
+    """Returns the hash of names, shapes and the settings in ``_CONFIG``."""
     config = getattr(module, "config", None)
-    known: Mapping[str, Any] = config if isinstance(config, Mapping) else config.to_dict() if config is not None else {}
-    said = {key: known[key] for key in _CONFIG if known.get(key) is not None}
-    return json_hash({"tensors": [[name, *tensor.shape] for name, tensor in state.items()], "config": said})
+    settings: Mapping[str, Any] = {}
+    if config is not None:
+        settings = config if isinstance(config, Mapping) else config.to_dict()
+    relevant = {key: settings[key] for key in _CONFIG if settings.get(key) is not None}
+    return json_hash({"tensors": [[name, *tensor.shape] for name, tensor in state.items()], "config": relevant})

@@ -1,9 +1,9 @@
-"""Edits of the guidance: rules that change the guided prediction while sampling, the weights left as they are."""
+"""Guidance edits: rules that change the guided prediction while sampling and leave the weights unchanged."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from torch import Tensor
@@ -11,30 +11,33 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class GuidedStep:
-    """What a rule may look at in one step of sampling; predictions ``(B, C, H, W)`` in the model's native parameterisation.
+    """The inputs of a rule in one step of sampling; predictions ``(B, C, H, W)`` are in the native parameterization.
 
     Attributes:
-        index: number of the step, 0 the noisiest; steps: how many there are; t: the timestep.
-        guidance: the classifier-free guidance scale s.
-        conditional: prediction for the prompt; unconditional: for the empty one.
-        extra: predictions for the rule's own prompts.
+        index: number of the step; 0 is the noisiest.
+        num_inference_steps: number of steps.
+        t: timestep.
+        guidance_scale: classifier-free guidance scale s.
+        conditional: prediction for the prompt.
+        unconditional: prediction for the empty prompt.
+        extra: predictions for the prompts of the rule's edit.
     """
 
     index: int
-    steps: int
+    num_inference_steps: int
     t: int
-    guidance: float
+    guidance_scale: float
     conditional: Tensor
     unconditional: Tensor
     extra: tuple[Tensor, ...]
 
 
 Rule = Callable[[Tensor, GuidedStep], Tensor]
-"""From the guided prediction so far and the step to the new guided prediction."""
+"""Maps the guided prediction so far and the step to the new guided prediction."""
 
 
 class GuidanceEdit(Protocol):
-    """An edit of the guidance: the prompts whose predictions it needs, and a rule with fresh memory for every trajectory."""
+    """An edit of the guidance: a rule with fresh state for every trajectory, and the prompts that the rule needs."""
 
     @property
     def prompts(self) -> tuple[str, ...]:
@@ -42,15 +45,20 @@ class GuidanceEdit(Protocol):
         ...
 
     def new_rule(self) -> Rule:
-        """The rule for one trajectory."""
+        """Returns the rule for one trajectory."""
         ...
 
 
 class GuidanceChain:
-    """Classifier-free guidance ``e_0 + s (e_c - e_0)`` (Ho and Salimans 2022, arXiv 2207.12598), then the rules in order.
+    """Classifier-free guidance, then the rules of guidance edits in order.
+
+    Guidance is ``e_0 + s (e_c - e_0)`` (Ho and Salimans 2022, arXiv 2207.12598).
 
     Args:
-        edits: in the order in which they were applied.
+        edits: in the order in which they apply.
+
+    Attributes:
+        prompts: the prompts of all edits, in order.
     """
 
     def __init__(self, edits: Sequence[GuidanceEdit]) -> None:
@@ -58,14 +66,10 @@ class GuidanceChain:
         self._rules = [(edit.new_rule(), len(edit.prompts)) for edit in edits]
 
     def __call__(self, step: GuidedStep) -> Tensor:
-        """The guided prediction; ``step.extra`` holds the predictions for all `prompts`."""
-        guided = step.unconditional + step.guidance * (step.conditional - step.unconditional)
-        used = 0
+        """Returns the guided prediction; ``step.extra`` holds the predictions for `prompts`."""
+        guided = step.unconditional + step.guidance_scale * (step.conditional - step.unconditional)
+        start = 0
         for rule, count in self._rules:
-            extra = step.extra[used : used + count]
-            guided = rule(
-                guided,
-                GuidedStep(step.index, step.steps, step.t, step.guidance, step.conditional, step.unconditional, extra),
-            )
-            used += count
+            guided = rule(guided, replace(step, extra=step.extra[start : start + count]))
+            start += count
         return guided

@@ -1,4 +1,4 @@
-"""Too little memory as one line that says what to lower."""
+"""Out-of-memory errors as one line that names what to lower."""
 
 from __future__ import annotations
 
@@ -9,19 +9,23 @@ import torch
 
 from efface.core.errors import EffaceError
 
-_SAID = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
+_MESSAGES = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
 
 
 def is_memory_error(error: BaseException) -> bool:
-    """Whether an error says that there was too little memory, on whatever device."""
+    """Returns whether an error reports too little memory, on any device."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError | OSError) and any(words in str(error).lower() for words in _SAID)
+    return isinstance(error, RuntimeError | OSError) and any(message in str(error).lower() for message in _MESSAGES)
 
 
 @contextmanager
 def oom_as_user_error(cure: str) -> Iterator[None]:
-    """Turns an out-of-memory error of the body into an `EffaceError` that names the cure, such as ``lower batch``."""
+    """Turns an out-of-memory error of the body into an `EffaceError` that names the cure.
+
+    Args:
+        cure: what the user can do, such as ``lower batch_size``.
+    """
     try:
         yield
     except (RuntimeError, MemoryError, OSError) as error:

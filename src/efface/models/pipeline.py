@@ -1,8 +1,8 @@
-"""A Stable Diffusion pipeline from a folder, without noise on the terminal, and what every pipeline must be."""
+"""Loads a Stable Diffusion pipeline from a folder, and checks that a pipeline can stand behind the model protocol."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,144 +11,163 @@ import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
 from safetensors import SafetensorError
+from torch import nn
 from transformers.utils import logging as transformers_logging
 
 from efface.core.errors import EffaceError
 from efface.core.io import read_json
 from efface.distributed import env
 
-from .diffusers_folder import SUPPORTED, check_parts
+from .diffusers_folder import SUPPORTED_PIPELINES, check_components
 from .memory import is_memory_error
 from .pipeline_validation import check_complete, check_shapes_fit
 
 PIPELINES = {"StableDiffusionPipeline": StableDiffusionPipeline, "StableDiffusionXLPipeline": StableDiffusionXLPipeline}
+_LIBRARY_ERRORS = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    ImportError,
+    RuntimeError,
+    SafetensorError,
+)
 
 
-def load_pipeline(folder: Path, dtype: torch.dtype, unet: Path | None = None) -> Any:
-    """The pipeline in a diffusers folder, with the denoiser of another folder where one is given; only safetensors are read.
+def load_pipeline(folder: Path, dtype: torch.dtype, unet_folder: Path | None = None) -> Any:
+    """Loads the pipeline of a diffusers folder from safetensors.
+
+    Args:
+        folder: in diffusers layout.
+        dtype: precision of the weights.
+        unet_folder: folder of a denoiser that replaces the pipeline's own.
 
     Raises:
-        EffaceError: it does not load.
+        EffaceError: the pipeline does not load.
     """
     index = read_json(folder / "model_index.json")
-    kind = PIPELINES[str(index["_class_name"])]  # type: ignore[index, call-overload]
-    how: dict[str, Any] = {
-        "dtype": dtype,
-        "use_safetensors": True,
-        "local_files_only": True,
-        "variant": _variant(folder),
-    }
-    with pipeline_errors(str(folder)):
-        own = {} if unet is None else {"unet": UNet2DConditionModel.from_pretrained(unet, **how)}
-        pipe = kind.from_pretrained(folder, **own, **without_checker(kind), **how)
-        check_complete(folder, pipe, how["variant"])
+    pipeline_class = PIPELINES[str(index["_class_name"])]  # type: ignore[index, call-overload]
+    variant = _variant(folder)
+    options = {"dtype": dtype, "use_safetensors": True, "local_files_only": True, "variant": variant}
+    with loading_errors(str(folder)):
+        replaced = {}
+        if unet_folder is not None:
+            replaced["unet"] = UNet2DConditionModel.from_pretrained(unet_folder, **options)
+        pipe = pipeline_class.from_pretrained(folder, **replaced, **no_safety_checker(pipeline_class), **options)
+        check_complete(folder, pipe, variant)
     return pipe
 
 
-def without_checker(kind: Any) -> dict[str, Any]:
-    """What leaves out the safety checker, a classifier of a gigabyte that efface does not use."""
-    return (
-        {}
-        if kind is StableDiffusionXLPipeline
-        else {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-    )
+def no_safety_checker(pipeline_class: Any) -> dict[str, Any]:
+    """Returns the arguments that leave out the safety checker, a classifier of a gigabyte that efface does not use."""
+    if pipeline_class is StableDiffusionXLPipeline:
+        return {}
+    return {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
 
 
 def _variant(folder: Path) -> str | None:
-    """``fp16`` where there are no other weights."""
+    """Returns ``fp16`` if the folder holds fp16 weights only."""
     names = [path.name for path in (folder / "unet").glob("*.safetensors")]
     return "fp16" if names and all(".fp16." in name for name in names) else None
 
 
 def validate_pipeline(pipe: Any) -> Any:
-    """The pipeline, if the adapter can speak for it.
+    """Checks that the adapter supports a pipeline, and prepares it for use in place.
+
+    Keeps SDXL's autoencoder in float32 where it overflows in float16, and turns off progress bars.
 
     Raises:
-        EffaceError: another kind of pipeline, a missing component, weights that are not in memory, several precisions.
+        EffaceError: the class is not supported, a component is missing, weights are offloaded or precisions differ.
     """
-    kind = next((name for name, cls in PIPELINES.items() if isinstance(pipe, cls)), None)
-    if kind is None:
-        raise EffaceError(f"a {type(pipe).__name__} is not supported: there are {SUPPORTED}")
-    check_parts((name for name, part in pipe.components.items() if part is not None), kind, "the pipeline")
+    class_name = next((name for name, cls in PIPELINES.items() if isinstance(pipe, cls)), None)
+    if class_name is None:
+        raise EffaceError(f"a {type(pipe).__name__} is not supported: there are {SUPPORTED_PIPELINES}")
+    present = (name for name, component in pipe.components.items() if component is not None)
+    check_components(present, class_name, "the pipeline")
     if pipe.unet.config.in_channels != pipe.vae.config.latent_channels:
-        channels = f"{pipe.unet.config.in_channels} channels"
         raise EffaceError(
-            f"the pipeline's unet reads {channels}, not the vae's {pipe.vae.config.latent_channels}: inpainting is not supported"
+            f"the pipeline's unet reads {pipe.unet.config.in_channels} channels, not the vae's "
+            f"{pipe.vae.config.latent_channels}: inpainting is not supported"
         )
-    modules = {name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
     check_shapes_fit(pipe)
-    if any(p.is_meta for part in modules.values() for p in part.parameters()):
+    modules = {name: module for name, module in pipe.components.items() if isinstance(module, nn.Module)}
+    if any(p.is_meta for module in modules.values() for p in module.parameters()):
         raise EffaceError("the pipeline's weights are offloaded: load it without offloading")
-    precisions = {name: {p.dtype for p in part.parameters()} for name, part in modules.items()}
-    if precisions.get("vae") == {torch.float32}:
-        precisions.pop("vae")  # often kept so: SDXL's overflows in float16
-    if len(set().union(*precisions.values())) > 1:
-        said = ", ".join(
-            f"{name} {' and '.join(sorted(str(d).removeprefix('torch.') for d in ds))}"
-            for name, ds in precisions.items()
-        )
-        raise EffaceError(f"the pipeline mixes precisions ({said}): choose one with dtype=, or pipe.to(dtype)")
-    if kind == "StableDiffusionXLPipeline" and pipe.vae.dtype == torch.float16 and pipe.vae.config.force_upcast:
+    _check_one_precision(modules)
+    if class_name == "StableDiffusionXLPipeline" and pipe.vae.dtype == torch.float16 and pipe.vae.config.force_upcast:
         pipe.vae.to(torch.float32)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
-def family_of(pipe: Any) -> str:
-    """``sd1``, ``sd2`` or ``sdxl``; Stable Diffusion 2 is told from 1 by the linear projections around its attention."""
+def _check_one_precision(modules: Mapping[str, nn.Module]) -> None:
+    """Checks that all components share one precision; the autoencoder may be float32 beside any other.
+
+    Raises:
+        EffaceError: they do not; the message lists each component's precision.
+    """
+    precisions = {name: {p.dtype for p in module.parameters()} for name, module in modules.items()}
+    if precisions.get("vae") == {torch.float32}:
+        precisions.pop("vae")  # often kept so: SDXL's overflows in float16
+    if len(set().union(*precisions.values())) > 1:
+        listed = ", ".join(
+            f"{name} {' and '.join(sorted(str(dtype).removeprefix('torch.') for dtype in dtypes))}"
+            for name, dtypes in precisions.items()
+        )
+        raise EffaceError(f"the pipeline mixes precisions ({listed}): choose one with dtype=, or pipe.to(dtype)")
+
+
+def pipeline_family(pipe: Any) -> str:
+    """Returns ``sd1``, ``sd2`` or ``sdxl``; ``sd2`` differs from ``sd1`` by linear projections around attention."""
     if isinstance(pipe, StableDiffusionXLPipeline):
         return "sdxl"
     return "sd2" if pipe.unet.config.use_linear_projection else "sd1"
 
 
 def default_device() -> torch.device:
-    """CUDA, of several processes each with a device of its own while there are enough; else Apple's MPS, else the CPU."""
+    """Returns CUDA, else MPS, else the CPU; each of several processes takes the CUDA device of its local rank."""
     if torch.cuda.is_available():
-        return (
-            torch.device("cuda", env.local_rank() % torch.cuda.device_count())
-            if env.world_size() > 1
-            else torch.device("cuda")
-        )
+        if env.world_size() > 1:
+            return torch.device("cuda", env.local_rank() % torch.cuda.device_count())
+        return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 @contextmanager
-def pipeline_errors(what: str, cure: str = "") -> Iterator[None]:
-    """While a model is loaded: nothing on the terminal, and the libraries' errors in one line, with a cure behind it."""
+def loading_errors(name: str, cure: str = "") -> Iterator[None]:
+    """Silences the libraries while a model loads, and turns their errors into one line.
+
+    Args:
+        name: the folder or file, for the message.
+        cure: text to append to the message.
+
+    Raises:
+        EffaceError: the body raised one of the libraries' errors, other than too little memory.
+    """
     try:
         with silence_libraries():
             yield
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        ImportError,
-        RuntimeError,
-        SafetensorError,
-    ) as error:
+    except _LIBRARY_ERRORS as error:
         if is_memory_error(error):
             raise
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        first = said[0].partition(". ")[0].rstrip(".")
-        raise EffaceError(f"{what} does not load as a Stable Diffusion pipeline: {first}{cure}") from error
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        first = lines[0].partition(". ")[0].rstrip(".")
+        raise EffaceError(f"{name} does not load as a Stable Diffusion pipeline: {first}{cure}") from error
 
 
 @contextmanager
 def silence_libraries() -> Iterator[None]:
-    """No bars and warnings of the libraries while a model is loaded: it takes a moment, and whoever calls may have a bar of his own."""
-    libraries = [
-        (library, library.is_progress_bar_enabled(), library.get_verbosity())
-        for library in (diffusers_logging, transformers_logging)
-    ]
-    for library, _, _ in libraries:
+    """Suppresses the progress bars and warnings of diffusers and transformers; the caller may show its own."""
+    libraries = (diffusers_logging, transformers_logging)
+    states = [(library, library.is_progress_bar_enabled(), library.get_verbosity()) for library in libraries]
+    for library in libraries:
         library.disable_progress_bar()
         library.set_verbosity_error()
     try:
         yield
     finally:
-        for library, bars, level in libraries:
-            library.set_verbosity(level)
-            if bars:
+        for library, bar_enabled, verbosity in states:
+            library.set_verbosity(verbosity)
+            if bar_enabled:
                 library.enable_progress_bar()

@@ -1,4 +1,7 @@
-"""Whether a pipeline's components fit each other, and whether their files held every tensor: libraries say either late or not at all."""
+"""Checks that a pipeline's components fit each other and that its files held every tensor.
+
+The libraries report either late, in the first forward pass, or not at all.
+"""
 
 from __future__ import annotations
 
@@ -15,63 +18,86 @@ CURE = "give it the one that it was trained with"
 
 
 def check_shapes_fit(pipe: Any) -> None:
-    """Raises `EffaceError` unless the denoiser reads states as wide as the text encoders give, and these know every token.
+    """Checks that text encoders, tokenizers and denoiser have matching widths and vocabularies.
 
-    The width of Stable Diffusion's states is the encoder's, that of SDXL's the sum of both, with the second's pooled state beside it.
+    The denoiser reads states as wide as the text encoder's, for SDXL as wide as both encoders' together, and for SDXL
+    the second encoder's pooled state, too.
+
+    Raises:
+        EffaceError: a width or a vocabulary size differs.
     """
     encoders = {
         name: getattr(pipe, name)
         for name in ("text_encoder", "text_encoder_2")
         if getattr(pipe, name, None) is not None
     }
-    reads, widths = (
-        pipe.unet.config.cross_attention_dim,
-        {name: int(part.config.hidden_size) for name, part in encoders.items()},
-    )
-    wanted = {int(width) for width in (reads if isinstance(reads, list | tuple) else [reads])}
-    if wanted != {sum(widths.values())}:
+    _check_state_width(pipe.unet.config.cross_attention_dim, encoders)
+    if "text_encoder_2" in encoders:
+        unet = pipe.unet.config
+        pooled = unet.projection_class_embeddings_input_dim - 6 * unet.addition_time_embed_dim
+        given = encoders["text_encoder_2"].config.projection_dim
+        if pooled != given:
+            raise EffaceError(
+                f"the pipeline's unet reads a pooled state {pooled} wide, not text_encoder_2's {given}: {CURE}"
+            )
+    for name, encoder in encoders.items():
+        tokenizer = getattr(pipe, name.replace("text_encoder", "tokenizer"))
+        if len(tokenizer) > encoder.config.vocab_size:
+            raise EffaceError(
+                f"the pipeline's tokenizer has {len(tokenizer)} tokens, its {name} {encoder.config.vocab_size}: {CURE}"
+            )
+
+
+def _check_state_width(cross_attention_dim: Any, encoders: dict[str, Any]) -> None:
+    """Checks the width of the states that cross-attention reads; it is one number, or one for each block.
+
+    Raises:
+        EffaceError: it differs from the sum of the text encoders' widths.
+    """
+    widths = {name: int(encoder.config.hidden_size) for name, encoder in encoders.items()}
+    dims = cross_attention_dim if isinstance(cross_attention_dim, list | tuple) else [cross_attention_dim]
+    read = {int(dim) for dim in dims}
+    if read != {sum(widths.values())}:
         given = " and ".join(f"{name}'s {width}" for name, width in widths.items())
         raise EffaceError(
-            f"the pipeline's unet reads states {max(wanted)} wide, not {given}: the text encoder is another model's; {CURE}"
+            f"the pipeline's unet reads states {max(read)} wide, not {given}: "
+            f"the text encoder is another model's; {CURE}"
         )
-    if "text_encoder_2" in encoders:
-        pooled = pipe.unet.config.projection_class_embeddings_input_dim - 6 * pipe.unet.config.addition_time_embed_dim
-        if pooled != (has := encoders["text_encoder_2"].config.projection_dim):
-            raise EffaceError(
-                f"the pipeline's unet reads a pooled state {pooled} wide, not text_encoder_2's {has}: {CURE}"
-            )
-    for name, part in encoders.items():
-        tokenizer = getattr(pipe, name.replace("text_encoder", "tokenizer"))
-        if len(tokenizer) > part.config.vocab_size:
-            raise EffaceError(
-                f"the pipeline's tokenizer has {len(tokenizer)} tokens, its {name} {part.config.vocab_size}: {CURE}"
-            )
 
 
 def check_complete(folder: Path, pipe: Any, variant: str | None) -> None:
-    """Raises `EffaceError` where a tensor is in no file: transformers draws it at random and goes on, diffusers leaves it without values.
+    """Checks that every tensor of a loaded pipeline was in its files.
+
+    For a missing tensor, transformers draws random values and continues, and diffusers leaves the tensor on the meta
+    device.
 
     Args:
         folder: in diffusers layout.
-        pipe: as loaded from it.
+        pipe: the pipeline that was loaded from the folder.
         variant: such as ``fp16``, of the files that were read.
+
+    Raises:
+        EffaceError: a tensor is in no file.
     """
     for name in ("unet", "vae"):
-        if empty := sorted(key for key, tensor in getattr(pipe, name).state_dict().items() if tensor.is_meta):
-            raise EffaceError(
-                f"{folder / name} lacks {len(empty)} of its tensors, such as {empty[0]}: save the whole pipeline again"
-            )
+        state = getattr(pipe, name).state_dict()
+        if missing := sorted(key for key, tensor in state.items() if tensor.is_meta):
+            raise _incomplete(folder / name, missing)
     for name in ("text_encoder", "text_encoder_2"):
         files = [
             path for path in (folder / name).glob("*.safetensors") if variant is None or f".{variant}." in path.name
         ]
         if getattr(pipe, name, None) is None or not files:
             continue
-        there: set[str] = set()
+        saved: set[str] = set()
         for path in files:
             with safe_open(path, "pt") as file:
-                there.update(canonical_name(key) for key in file.keys())  # noqa: SIM118
-        if lost := sorted(set(canonical_state(getattr(pipe, name))) - there):
-            raise EffaceError(
-                f"{folder / name} lacks {len(lost)} of its tensors, such as {lost[0]}: save the whole pipeline again"
-            )
+                saved.update(canonical_name(key) for key in file.keys())  # noqa: SIM118
+        if missing := sorted(set(canonical_state(getattr(pipe, name))) - saved):
+            raise _incomplete(folder / name, missing)
+
+
+def _incomplete(folder: Path, missing: list[str]) -> EffaceError:
+    return EffaceError(
+        f"{folder} lacks {len(missing)} of its tensors, such as {missing[0]}: save the whole pipeline again"
+    )

@@ -1,4 +1,4 @@
-"""The protocol that methods, attacks and metrics speak to; no diffusers class is named outside the adapters."""
+"""The model protocol: what methods, attacks and metrics may call; diffusers classes appear in the adapters alone."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from torch import Tensor, nn
 from .soft_prompt import SoftTokens
 
 Params = Mapping[str, Tensor]
+"""Tensors by parameter name that replace a component's own for one pass."""
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """Tokenised prompts: one row of ids whatever the number of text encoders, which differ in their padding only.
+    """Tokenized prompts; several text encoders share the ids and differ in their padding only.
 
     Attributes:
         ids: token ids, ``(B, L)``.
         mask: 1 up to and including the first end-of-text token, ``(B, L)``.
-        eos: position of the first end-of-text token, ``(B,)``; the subject's tokens are at ``1 .. eos - 1``.
+        eos: position of the first end-of-text token, ``(B,)``; the prompt's tokens are at ``1 .. eos - 1``.
     """
 
     ids: Tensor
@@ -31,9 +32,11 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What the denoiser reads of a prompt: hidden states ``(B, L, D)`` and the pooled state ``(B, D')``.
+    """The text encoder's output that conditions the denoiser.
 
-    With two text encoders the states are both encoders' side by side, and the pooled state is the second's projected one (SDXL).
+    Attributes:
+        states: hidden states, ``(B, L, D)``; with two text encoders (SDXL), both encoders' states concatenated along D.
+        pooled: pooled state, ``(B, D')``; with two text encoders, the projected one of the second.
     """
 
     states: Tensor
@@ -43,52 +46,65 @@ class Conditioning:
         return Conditioning(self.states[index], self.pooled[index])
 
     @staticmethod
-    def cat(parts: Sequence[Conditioning]) -> Conditioning:
-        """Several batches as one."""
-        return Conditioning(torch.cat([p.states for p in parts]), torch.cat([p.pooled for p in parts]))
+    def cat(batches: Sequence[Conditioning]) -> Conditioning:
+        """Concatenates batches along the batch axis."""
+        return Conditioning(torch.cat([b.states for b in batches]), torch.cat([b.pooled for b in batches]))
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the denoiser says at ``z_t = alpha x0 + sigma eps``, in its native form, convertible to the others.
+    """The denoiser's output at ``z_t = alpha x0 + sigma eps``, convertible between the three parameterizations.
 
     Attributes:
-        value: native output, ``(B, C, H, W)``.
-        kind: ``"epsilon"`` or ``"v_prediction"``.
-        z: the noisy latent.
-        alpha: signal level, ``(B, 1, 1, 1)``; sigma: noise level, alpha^2 + sigma^2 = 1.
+        value: output in the model's native parameterization, ``(B, C, H, W)``.
+        prediction_type: ``"epsilon"`` or ``"v_prediction"``.
+        z: noisy latent, ``(B, C, H, W)``.
+        alpha: signal level, ``(B, 1, 1, 1)``.
+        sigma: noise level, ``(B, 1, 1, 1)``; alpha^2 + sigma^2 = 1.
     """
 
     value: Tensor
-    kind: str
+    prediction_type: str
     z: Tensor
     alpha: Tensor
     sigma: Tensor
 
     def __getitem__(self, index: slice | Tensor) -> Prediction:
-        return Prediction(self.value[index], self.kind, self.z[index], self.alpha[index], self.sigma[index])
+        rows = (self.value[index], self.prediction_type, self.z[index], self.alpha[index], self.sigma[index])
+        return Prediction(*rows)
 
     @property
     def epsilon(self) -> Tensor:
         """The predicted noise."""
-        return self.value if self.kind == "epsilon" else self.alpha * self.value + self.sigma * self.z
+        if self.prediction_type == "epsilon":
+            return self.value
+        return self.alpha * self.value + self.sigma * self.z
 
     @property
     def x0(self) -> Tensor:
         """The predicted clean latent."""
-        if self.kind == "epsilon":
+        if self.prediction_type == "epsilon":
             return (self.z - self.sigma * self.value) / self.alpha
         return self.alpha * self.z - self.sigma * self.value
 
     @property
     def velocity(self) -> Tensor:
         """The predicted velocity, alpha eps - sigma x0 (Salimans and Ho 2022, arXiv 2202.00512)."""
-        return self.value if self.kind == "v_prediction" else self.alpha * self.epsilon - self.sigma * self.x0
+        if self.prediction_type == "v_prediction":
+            return self.value
+        return self.alpha * self.epsilon - self.sigma * self.x0
 
 
 @dataclass(frozen=True)
 class TrajectoryPoint:
-    """One step of guided sampling: the latent before the step, its timestep, and both predictions made there."""
+    """One step of guided sampling.
+
+    Attributes:
+        z: latent before the step, ``(B, C, H, W)``.
+        t: timestep; -1 for the clean latent after the last step.
+        conditional: prediction for the prompt at ``z``.
+        unconditional: prediction for the empty prompt at ``z``.
+    """
 
     z: Tensor
     t: int
@@ -97,7 +113,7 @@ class TrajectoryPoint:
 
 
 class TextToImage(Protocol):
-    """A text-to-image model, whatever its architecture."""
+    """A text-to-image model of any architecture."""
 
     name: str
     family: str
@@ -105,59 +121,76 @@ class TextToImage(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where the model computes."""
+        """The device that the model computes on."""
         ...
 
     def tokenize(self, prompts: Sequence[str]) -> Tokens:
-        """Prompts to tokens; warns once, and says what was cut, when prompts are too long.
+        """Tokenizes prompts; warns once, with the truncated text, when prompts exceed the context length.
 
-        Every adapter calls `efface.core.policy.check_prompts` here first: all prompts come this way.
+        Every adapter calls `efface.core.policy.check_prompts` here first, because every prompt passes through this
+        method.
         """
         ...
 
     def truncated_text(self, prompts: Sequence[str]) -> dict[str, str]:
-        """Of those prompts that are longer than the context, what is cut off."""
+        """Returns, by prompt, the text beyond the context length; prompts that fit are absent."""
         ...
 
-    def vocabulary_words(self, *, alone: bool = False) -> list[str]:
-        """Every token of the vocabulary that ends a word, as text, without the marker of its end; ``alone``: only whole words."""
+    def vocabulary_words(self, *, whole_only: bool = False) -> list[str]:
+        """Returns the tokens that end a word, as text without the end-of-word marker.
+
+        Args:
+            whole_only: leave out tokens that only end longer words (see `nonword_tokens`).
+        """
         ...
 
     def detokenize(self, ids: Sequence[int]) -> str:
-        """Token ids to text."""
+        """Converts token ids to text."""
         ...
 
     def encode(
         self, prompts: Sequence[str] | Tokens, *, soft: Tensor | SoftTokens | None = None, params: Params | None = None
     ) -> Conditioning:
-        """Prompts to conditioning, differentiable; ``soft`` embeddings go in after BOS, or where they say; ``params`` replaces tensors."""
+        """Encodes prompts, differentiably.
+
+        Args:
+            prompts: B prompts or their tokens.
+            soft: embeddings to insert after BOS, ``(B or 1, k, D)``, or to write over the tokens in `SoftTokens.mask`.
+            params: tensors that replace the text encoder's own.
+        """
         ...
 
     def unconditional(self, count: int) -> Conditioning:
-        """What classifier-free guidance starts from, ``count`` times: the empty prompt's conditioning, or zeros where a model has it so."""
+        """Returns ``count`` rows of the conditioning of unconditional predictions: the empty prompt's, or zeros."""
         ...
 
     def predict(self, z: Tensor, t: Tensor | int, cond: Conditioning, *, params: Params | None = None) -> Prediction:
-        """One pass of the denoiser."""
+        """Runs the denoiser once on latents ``(B, C, H, W)`` at timesteps ``t``, ``(B,)`` or one for all."""
         ...
 
     def trajectory(
-        self, cond: Conditioning, *, steps: int, guidance: float, seeds: Sequence[int]
+        self, cond: Conditioning, *, num_inference_steps: int, guidance_scale: float, seeds: Sequence[int]
     ) -> Iterator[TrajectoryPoint]:
-        """Sample with guidance and yield every step."""
+        """Samples with classifier-free guidance and yields every step."""
         ...
 
     def sample(
-        self, prompts: Sequence[str], *, seeds: Sequence[int], num_inference_steps: int = 20, guidance_scale: float = 3.0, batch_size: int | None = None,
+        self,
+        prompts: Sequence[str],
+        *,
+        seeds: Sequence[int],
+        num_inference_steps: int = 20,
+        guidance_scale: float = 3.0,
+        batch_size: int | None = None,
         soft: SoftTokens | None = None,
-    ) -> Tensor:  # fmt: skip
-        """Draw one image for each prompt and seed: ``(N, 3, H, W)`` in [0, 1]; ``batch`` at once, by default as many as are wise."""
+    ) -> Tensor:
+        """Generates one image ``(3, H, W)`` in [0, 1] for each prompt and seed, ``batch_size`` images at a time."""
         ...
 
     def decode(self, z: Tensor) -> Tensor:
-        """Latents to images in [0, 1]."""
+        """Decodes latents to images in [0, 1]."""
         ...
 
     def encode_image(self, images: Tensor) -> Tensor:
-        """Images in [0, 1] to latents (the posterior's mean)."""
+        """Encodes images in [0, 1] to latents (the posterior's mean)."""
         ...

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class SoftTokens:
-    """Embeddings that stand in place of some tokens' own.
+    """Embeddings that replace the token embeddings at some positions.
 
     Attributes:
-        embeddings: ``(B, L, D)``; read where `at` says so.
-        at: which places, bool ``(B, L)``; places beyond L keep their tokens.
+        embeddings: ``(B, L, D)``; read only where ``mask`` is true.
+        mask: the positions, bool ``(B, L)``; positions beyond L keep their tokens.
     """
 
     embeddings: Tensor
@@ -28,23 +28,29 @@ class SoftTokens:
 
 
 def token_embedding(encoder: nn.Module) -> nn.Module:
-    """The token embedding, found by suffix: library versions disagree on the path before it."""
+    """Finds the token embedding by the suffix of its name: library versions disagree on the path before it."""
     return next(module for name, module in encoder.named_modules() if name.endswith("token_embedding"))
 
 
 @contextmanager
-def soft_tokens(encoder: nn.Module, ids: Tensor, soft: Tensor | SoftTokens | None) -> Iterator[Tensor]:
-    """Yields the token ids ``(B, L)`` to run the encoder on, while soft embeddings are written over the tokens' own.
+def inject_soft_tokens(encoder: nn.Module, ids: Tensor, soft: Tensor | SoftTokens | None) -> Iterator[Tensor]:
+    """Writes soft embeddings over the token embeddings while the context is open, and removes the hook after it.
 
-    `Soft` is written over the places that it names. A tensor ``(B or 1, k, D)`` is written over places 1 to k, and the ids from place 1 on
-    move k places to the right, so that the last k fall out of the context.
+    Args:
+        encoder: the text encoder.
+        ids: token ids, ``(B, L)``.
+        soft: `SoftTokens` are written at their mask. A tensor ``(B or 1, k, D)`` is written at positions 1 to k, and
+            the ids from position 1 on move k positions to the right, so that the last k leave the context. None
+            changes nothing.
+
+    Yields:
+        The token ids ``(B, L)`` to run the encoder on.
     """
     if soft is None:
         yield ids
         return
-    hook = token_embedding(encoder).register_forward_hook(
-        _embedding_hook(soft) if isinstance(soft, SoftTokens) else _after_bos(soft)
-    )
+    hook = _masked_hook(soft) if isinstance(soft, SoftTokens) else _insert_hook(soft)
+    handle = token_embedding(encoder).register_forward_hook(hook)
     try:
         if isinstance(soft, SoftTokens):
             yield ids
@@ -52,10 +58,12 @@ def soft_tokens(encoder: nn.Module, ids: Tensor, soft: Tensor | SoftTokens | Non
             k = soft.shape[1]
             yield torch.cat([ids[:, :1], ids[:, :1].expand(-1, k), ids[:, 1 : ids.shape[1] - k]], dim=1)
     finally:
-        hook.remove()
+        handle.remove()
 
 
-def _after_bos(soft: Tensor) -> Any:
+def _insert_hook(soft: Tensor) -> Any:
+    """Returns a hook that writes embeddings ``(B or 1, k, D)`` at positions 1 to k."""
+
     def write(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
         inserted = soft.expand(len(output), -1, -1).to(output.dtype)
         return torch.cat([output[:, :1], inserted, output[:, 1 + soft.shape[1] :]], dim=1)
@@ -63,10 +71,13 @@ def _after_bos(soft: Tensor) -> Any:
     return write
 
 
-def _embedding_hook(soft: SoftTokens) -> Any:
+def _masked_hook(soft: SoftTokens) -> Any:
+    """Returns a hook that writes embeddings where their mask is true."""
+
     def write(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
         length = min(soft.embeddings.shape[1], output.shape[1])
-        at, new = soft.mask[:, :length, None], soft.embeddings[:, :length].to(output.dtype)
-        return torch.cat([torch.where(at, new, output[:, :length]), output[:, length:]], dim=1)
+        mask = soft.mask[:, :length, None]
+        embeddings = soft.embeddings[:, :length].to(output.dtype)
+        return torch.cat([torch.where(mask, embeddings, output[:, :length]), output[:, length:]], dim=1)
 
     return write

@@ -1,7 +1,8 @@
-"""Tokens that end a word but are no word: what byte-pair encoding (Sennrich et al. 2016, arXiv 1508.07909) leaves of longer ones.
+"""Tokens that end a word but are not words: fragments left by byte-pair encoding.
 
-Merges are learnt by count, the most frequent first. "stol" is merged because "pistol" is frequent, and at once goes on into it: the merge
-that takes it up has the very count that made it. A word of its own is taken up much later, if at all, "bow" by the rare "longbow".
+Byte-pair encoding (Sennrich et al. 2016, arXiv 1508.07909) learns merges by frequency, the most frequent first. It
+merges "stol" because "pistol" is frequent, and merges it into "pistol" at once, because both merges have the same
+count. A token that is a word itself is merged into a longer one much later, if at all: "bow" by the rare "longbow".
 """
 
 from __future__ import annotations
@@ -10,19 +11,20 @@ import json
 from typing import Any
 
 MERGE_RANK_WINDOW = 0.03
-"""Within this share of all merges, what was merged is taken up by the next."""
+"""A token is a fragment if a longer one absorbs it within this share of all merges after its own merge."""
 END = "</w>"
+"""Marks a token that ends a word."""
 
 
 def nonword_tokens(tokenizer: Any) -> set[str]:
-    """The word-ending tokens of a CLIP tokenizer, as text, that hardly stand alone; none where it has no merges."""
+    """Returns the word-ending tokens of a CLIP tokenizer that are fragments, as text; empty without merges."""
     merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"].get("merges", [])
     pairs = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in merges]
-    made = {"".join(pair): rank for rank, pair in enumerate(pairs)}
-    soon = MERGE_RANK_WINDOW * len(pairs)
-    found = {
+    rank_of = {"".join(pair): rank for rank, pair in enumerate(pairs)}
+    window = MERGE_RANK_WINDOW * len(pairs)
+    fragments = {
         right
         for rank, (_, right) in enumerate(pairs)
-        if right.endswith(END) and right in made and rank - made[right] < soon
+        if right.endswith(END) and right in rank_of and rank - rank_of[right] < window
     }
-    return {token.removesuffix(END) for token in found}
+    return {token.removesuffix(END) for token in fragments}

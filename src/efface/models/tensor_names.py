@@ -1,7 +1,7 @@
-"""Canonical tensor names: one spelling per tensor, whatever library version or wrapper the model comes in.
+"""Canonical tensor names: one spelling for each tensor, whatever library version or wrapper the model comes in.
 
-transformers before 5 keeps CLIP's text tower below ``text_model.``, transformers 5 does not; torch.compile, data parallelism and old
-training scripts put a level of their own before or between. Canonical names have none of these levels.
+transformers before version 5 keeps CLIP's text tower below ``text_model.``, transformers 5 does not. torch.compile,
+data parallelism and old training scripts add levels of their own. Canonical names have none of these levels.
 """
 
 from __future__ import annotations
@@ -18,49 +18,53 @@ _ANYWHERE = frozenset({"_orig_mod", "base_layer"})
 
 
 def canonical_name(name: str) -> str:
-    """A tensor's name without the levels that library versions and wrappers add."""
-    parts = [part for part in name.split(".") if part not in _ANYWHERE]
-    while len(parts) > 1 and parts[0] in _LEADING:
-        parts.pop(0)
-    return ".".join(parts)
+    """Returns a tensor's name without the levels that library versions and wrappers add."""
+    levels = [level for level in name.split(".") if level not in _ANYWHERE]
+    while len(levels) > 1 and levels[0] in _LEADING:
+        levels.pop(0)
+    return ".".join(levels)
 
 
 def canonical_paths(module: nn.Module) -> dict[str, str]:
-    """From canonical name to the module's own name, for every parameter, in the module's order.
+    """Maps every parameter's canonical name to the module's own name, in the module's order.
 
     Raises:
-        EffaceError: two parameters have one canonical name.
+        EffaceError: two parameters have the same canonical name.
     """
     paths: dict[str, str] = {}
-    for own, _ in module.named_parameters():
-        name = canonical_name(own)
+    for path, _ in module.named_parameters():
+        name = canonical_name(path)
         if name in paths:
-            raise EffaceError(f"{paths[name]!r} and {own!r} have the same canonical name: unwrap the model first")
-        paths[name] = own
+            raise EffaceError(f"{paths[name]!r} and {path!r} have the same canonical name: unwrap the model first")
+        paths[name] = path
     return paths
 
 
 def canonical_state(module: nn.Module) -> dict[str, Tensor]:
-    """Every floating-point tensor of the module's state by canonical name, sorted; the tensors themselves, not copies."""
+    """Returns the floating-point tensors of a module's state by canonical name, sorted; the tensors are not copies."""
     state = {canonical_name(name): tensor for name, tensor in module.state_dict().items() if tensor.is_floating_point()}
     return dict(sorted(state.items()))
 
 
-def resolve(name: str, known: Collection[str]) -> str:
-    """The one of the known canonical names that a name in whatever spelling means.
+def resolve_tensor_name(name: str, known: Collection[str]) -> str:
+    """Finds the known canonical name that a name in any spelling refers to.
 
-    An equal canonical name is taken first, then the only one that ends in the other at a dot.
+    An equal canonical name comes first, then the only known name that ends in the given one at a dot, or the reverse.
+
+    Args:
+        name: in any spelling.
+        known: canonical names.
 
     Raises:
-        EffaceError: none, or several; the message suggests the nearest.
+        EffaceError: no known name matches, or several do; the message suggests the nearest.
     """
-    wanted = canonical_name(name)
-    if wanted in known:
-        return wanted
-    found = [item for item in known if item.endswith("." + wanted) or wanted.endswith("." + item)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise EffaceError(f"tensor {name!r} may be any of {', '.join(sorted(found)[:4])}: give its whole name")
-    near = difflib.get_close_matches(wanted, known, n=1, cutoff=0.0)
+    canonical = canonical_name(name)
+    if canonical in known:
+        return canonical
+    matches = [item for item in known if item.endswith("." + canonical) or canonical.endswith("." + item)]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise EffaceError(f"tensor {name!r} may be any of {', '.join(sorted(matches)[:4])}: give its whole name")
+    near = difflib.get_close_matches(canonical, known, n=1, cutoff=0.0)
     raise EffaceError(f"the model has no tensor {name!r}{f'; the nearest is {near[0]!r}' if near else ''}")

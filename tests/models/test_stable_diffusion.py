@@ -1,4 +1,4 @@
-"""Stable Diffusion 1, 2 and XL through one adapter: what it encodes, predicts and draws is what the plain diffusers pipeline does."""
+"""Stable Diffusion 1, 2 and XL through one adapter, compared with the plain diffusers pipeline."""
 
 from __future__ import annotations
 
@@ -29,39 +29,38 @@ FAMILIES = ("sd1", "sd2", "sdxl")
 PROMPTS = ["a gun", "a cat and a dog"]
 
 
-def plain(pipe, model, prompt, seed, **more):
-    """What diffusers draws, with DDIM on the model's own noise."""
+def diffusers_images(pipe, model, prompt, seed, **options):
+    """Images of the diffusers pipeline, with DDIM and the model's initial noise."""
     pipe.scheduler = DDIMScheduler.from_config(model.scheduler.config)
     pipe.set_progress_bar_config(disable=True)
-    said = {"num_inference_steps": 4, "guidance_scale": 5.0, "output_type": "pt", **more}
-    return pipe(prompt, latents=model.initial_noise([seed]), **said).images
+    options = {"num_inference_steps": 4, "guidance_scale": 5.0, "output_type": "pt", **options}
+    return pipe(prompt, latents=model.initial_noise([seed]), **options).images
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_draws_what_diffusers_draws(family):
+def test_images_equal_those_of_diffusers(family):
     model = tiny_of(family)
     assert model.family == family
     ours = model.sample(PROMPTS, seeds=[3, 4], num_inference_steps=4, guidance_scale=5.0)
     for i, prompt in enumerate(PROMPTS):
-        theirs = plain(model.pipe, model, prompt, 3 + i)
+        theirs = diffusers_images(model.pipe, model, prompt, 3 + i)
         assert (theirs[0] - ours[i]).abs().max() < 1e-4
     assert (ours[0] - ours[1]).abs().max() > 0.01
 
 
 @pytest.mark.parametrize("zeros", [True, False])
-def test_sdxl_starts_guidance_where_its_pipeline_does(zeros):
+def test_unconditional_predictions_of_sdxl_equal_those_of_its_pipeline(zeros):
     model = StableDiffusionModel(tiny_sdxl_pipe(force_zeros_for_empty_prompt=zeros), "xl")
-    theirs = plain(model.pipe, model, "a gun", 3)
-    assert (
-        theirs[0] - model.sample(["a gun"], seeds=[3], num_inference_steps=4, guidance_scale=5.0)[0]
-    ).abs().max() < 1e-4
+    theirs = diffusers_images(model.pipe, model, "a gun", 3)
+    ours = model.sample(["a gun"], seeds=[3], num_inference_steps=4, guidance_scale=5.0)
+    assert (theirs[0] - ours[0]).abs().max() < 1e-4
     empty = model.unconditional(2)
     assert (float(empty.states.abs().sum()) == 0) == zeros
     assert (float(empty.pooled.abs().sum()) == 0) == zeros
-    assert float(model.encode([""]).states.abs().sum()) > 0, "the empty prompt itself is read as every prompt is"
+    assert float(model.encode([""]).states.abs().sum()) > 0, "the empty prompt is encoded like every other prompt"
 
 
-def test_encodes_what_diffusers_encodes():
+def test_encodings_equal_those_of_diffusers():
     model = tiny_of("sdxl")
     states, _, pooled, _ = model.pipe.encode_prompt(PROMPTS, device="cpu", do_classifier_free_guidance=True)
     cond = model.encode(PROMPTS)
@@ -79,18 +78,18 @@ def test_prediction_converts_between_its_forms(family):
     model = tiny_of(family)
     z = model.initial_noise([1, 2])
     p = model.predict(z, torch.tensor([400, 900]), model.encode(PROMPTS))
-    assert p.kind == ("v_prediction" if family == "sd2" else "epsilon")
+    assert p.prediction_type == ("v_prediction" if family == "sd2" else "epsilon")
     assert torch.allclose(p.alpha * p.x0 + p.sigma * p.epsilon, z, atol=1e-4)
     assert torch.allclose(p.alpha * p.epsilon - p.sigma * p.x0, p.velocity, atol=1e-3)
 
 
-def test_the_sampler_speaks_of_what_the_denoiser_reads():
-    """SDXL's own sampler starts from noise of length 14.6 and scales it back; ours starts from unit noise and walks the same path."""
+def test_trajectories_hold_the_latents_that_the_denoiser_reads():
+    """SDXL's own sampler starts from noise of length 14.6 and scales it back; ours starts from unit noise."""
     model = tiny_of("sdxl")
     assert float(model.scheduler.init_noise_sigma) == 1
     assert not model.scheduler.config.clip_sample
     assert not model.scheduler.config.set_alpha_to_one
-    points = list(model.trajectory(model.encode(["a gun"]), steps=3, guidance=2.0, seeds=[1]))
+    points = list(model.trajectory(model.encode(["a gun"]), num_inference_steps=3, guidance_scale=2.0, seeds=[1]))
     assert torch.equal(points[0].z, model.initial_noise([1]))
     p = points[0].conditional
     assert torch.allclose(model.add_noise(p.x0, p.epsilon, torch.tensor([points[0].t])), points[0].z, atol=1e-4)
@@ -100,7 +99,7 @@ def test_the_sampler_speaks_of_what_the_denoiser_reads():
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_embeddings_of_words_are_the_words(family):
+def test_embeddings_of_words_encode_like_the_words(family):
     model = tiny_of(family)
     table, ids = embedding_table(model), model.tokenize(["cat gun"]).ids[0, 1:3]
     assert table.shape[1] == sum(encoder.width for encoder in model.encoders)
@@ -109,11 +108,11 @@ def test_embeddings_of_words_are_the_words(family):
     torch.testing.assert_close(inserted.states[:, :5], written.states[:, :5], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(inserted.pooled, written.pooled, rtol=1e-5, atol=1e-5)
     tokens = model.tokenize(["gun gun dog"])
-    at = torch.zeros_like(tokens.mask, dtype=torch.bool)
-    at[:, 1:3] = True
-    held = torch.zeros(1, 16, table.shape[1])
-    held[:, 1:3] = table[ids]
-    replaced = model.encode(tokens, soft=SoftTokens(held, at))
+    mask = torch.zeros_like(tokens.mask, dtype=torch.bool)
+    mask[:, 1:3] = True
+    embeddings = torch.zeros(1, 16, table.shape[1])
+    embeddings[:, 1:3] = table[ids]
+    replaced = model.encode(tokens, soft=SoftTokens(embeddings, mask))
     torch.testing.assert_close(replaced.states, written.states, rtol=1e-5, atol=1e-5)
     assert nearest_words(model, table[ids]) == "cat gun"
     other = tiny_of("sdxl" if family != "sdxl" else "sd1")
@@ -125,41 +124,40 @@ def test_embeddings_of_words_are_the_words(family):
 def test_soft_embeddings_and_params_get_gradients_in_every_encoder(family):
     model = tiny_of(family)
     soft = embedding_table(model)[:2][None].clone().requires_grad_(True)
-    sites = model.parameter_group("text_all")
-    masters = {name: p.detach().clone().requires_grad_(True) for name, p in sites.parameters.items()}
+    group = model.parameter_group("text_all")
+    student = {name: p.detach().clone().requires_grad_(True) for name, p in group.parameters.items()}
     before = state_bytes(model)
-    cond = model.encode(PROMPTS, soft=soft, params=sites.own(masters))
+    cond = model.encode(PROMPTS, soft=soft, params=group.as_params(student))
     (cond.states.square().sum() + cond.pooled.square().sum()).backward()
     start = 0
     for encoder in model.encoders:
         assert float(soft.grad[..., start : start + encoder.width].abs().sum()) > 0
         start += encoder.width
-    assert [name for name, master in masters.items() if master.grad is None] == [], (
-        "nothing is selected that is not read"
-    )
+    unread = [name for name, p in student.items() if p.grad is None]
+    assert unread == [], "no role holds a parameter that the model never reads"
     assert state_bytes(model) == before
 
 
-def test_params_reach_the_encoder_that_they_name():
+def test_params_replace_tensors_of_the_named_encoder_only():
     model = tiny_of("sdxl")
     base = model.encode(PROMPTS)
-    for component, moved, kept in (
+    for component, changed_columns, equal_columns in (
         ("text_encoder", slice(WIDTH), slice(WIDTH, None)),
         ("text_encoder_2", slice(WIDTH, None), slice(WIDTH)),
     ):
-        sites = model.parameter_group(f"{component}/text_mlp")
-        assert sites.components == (component,)
-        changed = model.encode(PROMPTS, params=sites.own({name: p * 2 for name, p in sites.parameters.items()}))
-        assert not torch.allclose(changed.states[..., moved], base.states[..., moved])
-        assert torch.equal(changed.states[..., kept], base.states[..., kept])
+        group = model.parameter_group(f"{component}/text_mlp")
+        assert group.components == (component,)
+        changed = model.encode(PROMPTS, params=group.as_params({name: p * 2 for name, p in group.parameters.items()}))
+        assert not torch.allclose(changed.states[..., changed_columns], base.states[..., changed_columns])
+        assert torch.equal(changed.states[..., equal_columns], base.states[..., equal_columns])
         assert torch.equal(changed.pooled, base.pooled) == (component == "text_encoder")
 
 
-def test_a_text_role_is_in_both_encoders():
+def test_a_text_role_selects_in_both_encoders():
     model = tiny_of("sdxl")
     both = model.parameter_group("text_mlp")
     assert both.components == ("text_encoder", "text_encoder_2")
-    assert len(both.parameters) == 4 * (2 - 1) + 4 * 3, "the first one's last layer is read by nothing"
+    assert len(both.parameters) == 4 * (2 - 1) + 4 * 3, "the model does not read the first encoder's last layer"
     assert len(model.parameter_group("text_mlp:last").parameters) == 4 + 4
     assert {name.split(".mlp")[0] for name in model.parameter_group("text_mlp:last").parameters} == {
         "encoder.layers.0",
@@ -169,20 +167,20 @@ def test_a_text_role_is_in_both_encoders():
     assert len(mixed.parameters) == 4 + 8
     assert "text_encoder_2.text_projection.weight" in model.parameter_group("text_all").parameters
     assert model.parameter_group("cross_kv").components == ("unet",)
-    for role, said in (
+    for role, message in (
         ("text_mlp:1", "layers 0 to 0"),
         ("text_encoder_3/text_mlp", "is in text_encoder and text_encoder_2, not in 'text_encoder_3'"),
         ("unet/text_mlp", "not in 'unet'"),
         ("text_encoder_2/text_mlp+cross_kv", "joins text encoder and UNet"),
     ):
-        with pytest.raises(EffaceError, match=said):
+        with pytest.raises(EffaceError, match=message):
             model.parameter_group(role)
     with pytest.raises(EffaceError, match="is in text_encoder, not in"):
         tiny_of("sd1").parameter_group("text_encoder_2/text_mlp")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_fingerprints_name_every_component(family):
+def test_every_component_has_a_fingerprint(family):
     model = tiny_of(family)
     prints = model.fingerprint()
     assert prints.keys() == model.components.keys()
@@ -194,28 +192,20 @@ def test_fingerprints_name_every_component(family):
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_stays_near(family, dtype):
-    whole = tiny_of(family)
+    full = tiny_of(family)
     half = load_model(tiny_of(family).pipe, dtype=dtype)
     assert half.unet.dtype == dtype
     assert (half.vae.dtype == torch.float32) == (family == "sdxl" and dtype == torch.float16), (
         "SDXL's autoencoder overflows in float16"
     )
-    z = whole.initial_noise([1])
-    a, b = whole.predict(z, 500, whole.encode(["a gun"])), half.predict(z.to(dtype), 500, half.encode(["a gun"]))
+    z = full.initial_noise([1])
+    a, b = full.predict(z, 500, full.encode(["a gun"])), half.predict(z.to(dtype), 500, half.encode(["a gun"]))
     assert b.value.dtype == b.alpha.dtype == dtype
     assert float((a.epsilon - b.epsilon.float()).abs().max()) < 0.15
-    drawn = half.sample(["a gun"], seeds=[1], num_inference_steps=2)
-    assert drawn.dtype == torch.float32
-    assert torch.isfinite(drawn).all()
-    assert half.encode_image(drawn).dtype == dtype
-
-
-def test_a_pipeline_in_memory_is_used_as_it_is():
-    pipe = tiny_pipe()
-    model = load_model(pipe)
-    assert model.unet is pipe.unet
-    assert model.name == "pipeline"
-    assert load_model(model) is model
+    images = half.sample(["a gun"], seeds=[1], num_inference_steps=2)
+    assert images.dtype == torch.float32
+    assert torch.isfinite(images).all()
+    assert half.encode_image(images).dtype == dtype
 
 
 def without(pipe, **changes):
@@ -224,27 +214,27 @@ def without(pipe, **changes):
     return pipe
 
 
-def test_what_no_adapter_can_speak_for_is_one_line():
-    def v_dtype(pipe):
+def test_unsupported_pipelines_are_refused_in_one_line():
+    def with_half_text_encoder(pipe):
         pipe.text_encoder.half()
         return pipe
 
     other = StableDiffusionImg2ImgPipeline(**tiny_pipe().components, requires_safety_checker=False)
     inpainting = tiny_pipe(unet={"in_channels": 9})
-    strange = tiny_pipe()
-    strange.scheduler = DDIMScheduler.from_config(strange.scheduler.config, prediction_type="sample")
+    other_prediction = tiny_pipe()
+    other_prediction.scheduler = DDIMScheduler.from_config(other_prediction.scheduler.config, prediction_type="sample")
     cases = (
         (other, "StableDiffusionImg2ImgPipeline is not supported: there are StableDiffusionPipeline"),
         (inpainting, "9 channels.*inpainting"),
         (without(tiny_pipe(), text_encoder=None), "has no text_encoder"),
         (without(tiny_sdxl_pipe(), text_encoder=None, tokenizer=None), "has no text_encoder, no tokenizer"),
         (without(tiny_sdxl_pipe(), tokenizer_2=tiny_tokenizer()), "different vocabularies"),
-        (v_dtype(tiny_sd2_pipe()), r"mixes precisions \(text_encoder float16, unet float32.*dtype="),
-        (strange, "predicts 'sample'"),
+        (with_half_text_encoder(tiny_sd2_pipe()), r"mixes precisions \(text_encoder float16, unet float32.*dtype="),
+        (other_prediction, "predicts 'sample'"),
         (torch.nn.Linear(1, 1), "Linear is not supported"),
     )
-    for given, said in cases:
-        with pytest.raises(EffaceError, match=said) as caught:
+    for given, message in cases:
+        with pytest.raises(EffaceError, match=message) as caught:
             load_model(given)
         assert "\n" not in str(caught.value)
-    assert load_model(v_dtype(tiny_sd2_pipe()), dtype=torch.float32).text_encoder.dtype == torch.float32
+    assert load_model(with_half_text_encoder(tiny_sd2_pipe()), dtype=torch.float32).text_encoder.dtype == torch.float32

@@ -1,0 +1,141 @@
+"""Guided sampling with DDIM for latent diffusion models: initial noise, trajectories and images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from efface.core.errors import EffaceError
+
+from .guidance_hooks import GuidanceChain, GuidanceEdit, GuidedStep
+from .memory import oom_as_user_error
+from .prompt_encoder import PromptEncoder
+from .protocol import Conditioning, Params, Prediction, TrajectoryPoint
+from .soft_prompt import SoftTokens
+
+Progress = Callable[[int], None]
+
+
+class DiffusionSampler(PromptEncoder):
+    """The part of a model that samples; an adapter inherits it, and sets its denoiser, scheduler and guidance edits.
+
+    Attributes:
+        unet: the denoiser.
+        scheduler: a diffusers DDIM scheduler.
+        guidance_edits: edits of the guided prediction, in the order in which they apply.
+    """
+
+    unet: Any
+    scheduler: Any
+    guidance_edits: list[GuidanceEdit]
+
+    @property
+    def default_batch_size(self) -> int:
+        """Number of images that `sample` generates at a time by default."""
+        raise NotImplementedError
+
+    def unconditional(self, count: int) -> Conditioning:
+        """Returns ``count`` rows of the conditioning of unconditional predictions."""
+        raise NotImplementedError
+
+    def predict(self, z: Tensor, t: Tensor | int, cond: Conditioning, *, params: Params | None = None) -> Prediction:
+        """Runs the denoiser once."""
+        raise NotImplementedError
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Decodes latents to images in [0, 1]."""
+        raise NotImplementedError
+
+    def initial_noise(self, seeds: Sequence[int]) -> Tensor:
+        """Returns the latents ``(B, C, h, w)`` that sampling starts from; each row depends on its own seed only."""
+        side = self.unet.config.sample_size
+        shape = (self.unet.config.in_channels, side, side)
+        rows = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        return torch.stack(rows).to(self.device, self.unet.dtype) * self.scheduler.init_noise_sigma
+
+    @torch.no_grad()
+    def trajectory(
+        self,
+        cond: Conditioning,
+        *,
+        num_inference_steps: int,
+        guidance_scale: float,
+        seeds: Sequence[int],
+        params: Params | None = None,
+    ) -> Iterator[TrajectoryPoint]:
+        """Samples with DDIM and classifier-free guidance, changed by `guidance_edits`.
+
+        Args:
+            cond: conditioning of B prompts.
+            num_inference_steps: number of DDIM steps.
+            guidance_scale: classifier-free guidance scale; 1 disables guidance.
+            seeds: one for each prompt.
+            params: tensors by parameter name that replace the denoiser's own.
+
+        Yields:
+            Every step before it is taken, and at last the clean latent with t = -1.
+        """
+        guide = GuidanceChain(self.guidance_edits)
+        others = [self.unconditional(len(seeds)), *(self.encode([prompt] * len(seeds)) for prompt in guide.prompts)]
+        joint_cond = Conditioning.cat([cond, *others])
+        z = self.initial_noise(seeds)
+        self.scheduler.set_timesteps(num_inference_steps, device=self.device)
+        for index, t in enumerate(self.scheduler.timesteps.tolist()):
+            joint = self.predict(torch.cat([z] * (1 + len(others))), t, joint_cond, params=params)
+            c, u, *extra = (joint[start : start + len(z)] for start in range(0, len(joint.z), len(z)))
+            yield TrajectoryPoint(z, t, c, u)
+            extra_values = tuple(p.value for p in extra)
+            step = GuidedStep(index, num_inference_steps, t, guidance_scale, c.value, u.value, extra_values)
+            z = self.scheduler.step(guide(step), t, z).prev_sample
+        yield TrajectoryPoint(z, -1, c, u)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        prompts: Sequence[str],
+        *,
+        seeds: Sequence[int],
+        num_inference_steps: int = 20,
+        guidance_scale: float = 3.0,
+        batch_size: int | None = None,
+        soft: SoftTokens | None = None,
+        progress: Progress | None = None,
+    ) -> Tensor:
+        """Generates one image for each prompt and seed.
+
+        Args:
+            prompts: N prompts; the empty prompt generates unconditionally.
+            seeds: one for each prompt. An image depends on its own prompt and seed only, not on its batch.
+            num_inference_steps: number of DDIM steps.
+            guidance_scale: classifier-free guidance scale; 1 disables guidance.
+            batch_size: number of images generated at a time; `default_batch_size` if None.
+            soft: embeddings that replace some of the prompts' tokens, one row for each prompt.
+            progress: called after each batch with the number of images in it.
+
+        Returns:
+            Images ``(N, 3, H, W)`` in [0, 1], on the CPU.
+
+        Raises:
+            EffaceError: prompts and seeds differ in number, or memory does not suffice.
+        """
+        if len(prompts) != len(seeds):
+            raise EffaceError(f"{len(prompts)} prompts but {len(seeds)} seeds; give one seed for each prompt")
+        batch_size = batch_size or self.default_batch_size
+        images = []
+        for start in range(0, len(prompts), batch_size):
+            rows = slice(start, start + batch_size)
+            cure = f"{len(prompts[rows])} images at once are too many: lower batch_size, or choose a smaller dtype"
+            with oom_as_user_error(cure):
+                cond = self.encode(prompts[rows], soft=None if soft is None else soft[rows])
+                points = self.trajectory(
+                    cond, num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, seeds=seeds[rows]
+                )
+                for point in points:
+                    z = point.z
+                images.append(self.decode(z).float().cpu())
+            if progress:
+                progress(len(images[-1]))
+        return torch.cat(images)
