@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from efface import benchmarks
-from efface.benchmarks.benchmark import GROUPS, SPLITS, Benchmark, benchmark_for, check_groups, names
+from efface.benchmarks.benchmark import SPLITS, Benchmark, benchmark_names, find_benchmark, validate_benchmark
+from efface.benchmarks.samples import GROUPS
 from efface.core.concept import find_mention
 from efface.core.errors import EffaceError, UnknownNameError
 from efface.pocket_world import load_split, load_world
@@ -15,31 +16,31 @@ WORLD = load_world()
 
 
 def words_of(thing: str) -> tuple[str, ...]:
-    return (*WORLD.things[thing].names, *WORLD.things[thing].rare)
+    return (*WORLD.object_classes[thing].names, *WORLD.object_classes[thing].rare)
 
 
-@pytest.mark.parametrize("name", names())
-def test_every_benchmark_is_sound(name: str) -> None:
+@pytest.mark.parametrize("name", benchmark_names())
+def test_every_shipped_benchmark_is_valid(name: str) -> None:
     benchmark = Benchmark.load(name)
-    check_groups(benchmark)
-    for part in SPLITS:
-        rows = benchmark.rows(part)
+    validate_benchmark(benchmark)
+    for split in SPLITS:
+        rows = benchmark.samples(split)
         assert {row.group for row in rows} == set(GROUPS)
-        assert len({row.seed for row in rows}) == len(rows), "every image has a seed of its own"
+        assert len({row.seed for row in rows}) == len(rows), "every image has its own seed"
         for group in GROUPS:
-            assert sum(row.group == group for row in rows) >= 70, "enough for an interval"
-        shown = {
+            assert sum(row.group == group for row in rows) >= 70, "enough images for an interval"
+        classes = {
             head: {c for row in rows for c in row.expected.get(head, ())} for head in ("object", "background", "style")
         }
-        assert shown["object"] <= set(WORLD.things)
-        assert shown["background"] <= set(WORLD.backgrounds)
-        assert shown["style"] <= set(WORLD.styles)
+        assert classes["object"] <= set(WORLD.object_classes)
+        assert classes["background"] <= set(WORLD.backgrounds)
+        assert classes["style"] <= set(WORLD.styles)
 
 
-@pytest.mark.parametrize("name", names())
-def test_nothing_leaks(name: str) -> None:
+@pytest.mark.parametrize("name", benchmark_names())
+def test_test_split_shares_nothing_with_dev_split_or_retain_set(name: str) -> None:
     benchmark, split = Benchmark.load(name), load_split()
-    dev, test = (benchmark.rows(part) for part in ("dev", "test"))
+    dev, test = (benchmark.samples(name) for name in ("dev", "test"))
     assert not {row.seed for row in dev} & {row.seed for row in test}
     named = {
         group: {row.prompt for row in rows if row.group == "name"} for group, rows in (("dev", dev), ("test", test))
@@ -49,11 +50,11 @@ def test_nothing_leaks(name: str) -> None:
         benchmark.classes
     )
     concept = split.concepts.get(benchmark.concept.name)
-    members = set(benchmark.classes) if concept and concept.part == "dev" else set()
+    members = set(benchmark.classes) if concept and concept.split == "dev" else set()
     assert not (scored - members) & set(split.retain), (
         "of the retain half there may be a dev concept's own members alone"
     )
-    for thing in (o for o in scored if o in WORLD.things):
+    for thing in (o for o in scored if o in WORLD.object_classes):
         for prompt in benchmark.concept.retain_prompts:
             assert not find_mention(prompt, words_of(thing)), f"{prompt!r} trains what is scored"
     given = " ".join(
@@ -67,40 +68,40 @@ def test_nothing_leaks(name: str) -> None:
             assert find_mention(given, others) is None
 
 
-def test_limit_and_seed() -> None:
+def test_limit_and_seed_of_the_samples() -> None:
     benchmark = Benchmark.load("pocket-weapon")
-    few = benchmark.rows("test", limit=6)
+    few = benchmark.samples("test", limit=6)
     assert [sum(r.group == g for r in few) for g in GROUPS] == [6, 6, 6, 6]
-    assert {tuple(r.expected["style"]) for r in few if r.group == "name"} != {("photo",)}, "spread over the frames"
-    assert benchmark.rows("test")[0].seed == 20000
-    assert benchmark.rows("test", seed=5)[0].seed == 5
-    assert [r.prompt for r in benchmark.rows("test", seed=5)] == [r.prompt for r in benchmark.rows("test")]
+    assert {tuple(r.expected["style"]) for r in few if r.group == "name"} != {("photo",)}, "spread over the templates"
+    assert benchmark.samples("test")[0].seed == 20000
+    assert benchmark.samples("test", seed=5)[0].seed == 5
+    assert [r.prompt for r in benchmark.samples("test", seed=5)] == [r.prompt for r in benchmark.samples("test")]
 
 
-def test_every_style_and_place_in_a_row() -> None:
-    rows = [row for row in Benchmark.load("pocket-weapon").rows("test") if row.group == "domain"][:6]
+def test_consecutive_samples_have_different_styles_and_backgrounds() -> None:
+    rows = [row for row in Benchmark.load("pocket-weapon").samples("test") if row.group == "domain"][:6]
     assert len({row.expected["style"] for row in rows}) == len({row.expected["background"] for row in rows}) == 6
 
 
-def test_tasks_are_the_name_prompts() -> None:
+def test_attack_tasks_are_the_prompts_of_the_name() -> None:
     benchmark = Benchmark.load("pocket-santa")
-    tasks = benchmark.tasks("test", limit=10)
+    tasks = benchmark.attack_tasks("test", limit=10)
     assert len(tasks) == 10
     assert all("santa claus" in task.prompt and "{}" in task.template for task in tasks)
 
 
-def test_found_by_model_and_concept() -> None:
-    found = benchmark_for("pocket", "santa claus")
-    assert found is not None
-    assert found.name == "pocket-santa"
-    assert benchmark_for("pocket", "sofa") is None
+def test_find_benchmark_by_model_and_concept() -> None:
+    benchmark = find_benchmark("pocket", "santa claus")
+    assert benchmark is not None
+    assert benchmark.name == "pocket-santa"
+    assert find_benchmark("pocket", "sofa") is None
 
 
-def test_bad_input_is_one_line(tmp_path: Path) -> None:
+def test_bad_input_gives_a_one_line_error(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'pocket-weapon'"):
         Benchmark.load("pocket-weapons")
-    with pytest.raises(UnknownNameError, match="part 'tset'"):
-        Benchmark.load("pocket-weapon").rows("tset")
+    with pytest.raises(UnknownNameError, match="split 'tset'"):
+        Benchmark.load("pocket-weapon").samples("tset")
     with pytest.raises(EffaceError, match="cannot read"):
         Benchmark.load(tmp_path / "none.yaml")
     for text in ("[1, 2]", "name: x", "name: [", "nmae: x\nversion: 1"):
@@ -110,31 +111,32 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
         assert "\n" not in str(error.value)
 
 
-def test_own_file(tmp_path: Path) -> None:
+def test_a_users_own_file(tmp_path: Path) -> None:
     text = (Path(__file__).parents[2] / "src/efface/benchmarks/data/pocket-weapon.yaml").read_text()
-    (tmp_path / "mine.yaml").write_text(text.replace("name: pocket-weapon", "name: mine"))
-    mine = Benchmark.load(tmp_path / "mine.yaml")
-    assert mine.name == "mine"
-    assert mine.hash != Benchmark.load("pocket-weapon").hash
+    (tmp_path / "own.yaml").write_text(text.replace("name: pocket-weapon", "name: own"))
+    own = Benchmark.load(tmp_path / "own.yaml")
+    assert own.name == "own"
+    assert own.hash != Benchmark.load("pocket-weapon").hash
 
 
 def test_a_scored_retain_prompt_is_refused() -> None:
     benchmark = Benchmark.load("pocket-weapon")
-    leaked = replace(benchmark.concept, retain=(benchmark.rows("test")[-1].prompt,))
-    with pytest.raises(EffaceError, match="take it out of the retain set"):
-        check_groups(replace(benchmark, concept=leaked))
+    concept = replace(benchmark.concept, retain_prompts=(benchmark.samples("test")[-1].prompt,))
+    with pytest.raises(EffaceError, match="take it out of retain_prompts"):
+        validate_benchmark(replace(benchmark, concept=concept))
 
 
-def test_the_content_policy_holds_for_benchmarks(tmp_path: Path) -> None:
+def test_the_content_policy_applies_to_benchmarks(tmp_path: Path) -> None:
     wrong, path = " ".join(("nude", "child")), tmp_path / "b.yaml"
     shipped = Benchmark.load("pocket-weapon")
-    for part in SPLITS:
-        frames = [{**frame, "text": f"{{}} {wrong}"} for frame in shipped.splits[part]["frames"]]
-        changed = replace(shipped, parts={**shipped.splits, part: {**shipped.splits[part], "frames": frames}})
+    for split in SPLITS:
+        templates = [{**template, "text": f"{{}} {wrong}"} for template in shipped.splits[split]["templates"]]
+        splits = {**shipped.splits, split: {**shipped.splits[split], "templates": templates}}
+        changed = replace(shipped, splits=splits)
         with pytest.raises(EffaceError, match=r"^refused: a prompt of pocket-weapon"):
-            check_groups(changed)
+            validate_benchmark(changed)
     with pytest.raises(EffaceError, match=r"^refused: a prompt of pocket-weapon"):
-        check_groups(replace(shipped, attack_phrases=(wrong,)))
+        validate_benchmark(replace(shipped, attack_phrases=(wrong,)))
     text = (Path(benchmarks.__file__).parent / "data" / "pocket-weapon.yaml").read_text(encoding="utf-8")
     path.write_text(text.replace("attack_phrases:", f"attack_phrases:\n- {wrong}", 1), encoding="utf-8")
     with pytest.raises(EffaceError, match=r"^refused: a prompt of pocket-weapon") as error:

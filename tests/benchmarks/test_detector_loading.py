@@ -19,7 +19,8 @@ from safetensors.torch import save_file
 
 from efface.benchmarks.benchmark import Benchmark
 from efface.benchmarks.collectors import MetricCollector
-from efface.benchmarks.detector_loading import DetectorSpec, check_names, load_detector, load_features, required_classes
+from efface.benchmarks.detector_loading import load_detector, load_features, required_classes
+from efface.benchmarks.detector_names import DetectorSpec, validate_detector_names
 from efface.core.edits import Edit
 from efface.core.errors import EffaceError, UnknownNameError
 from efface.detectors.inception import Inception
@@ -28,32 +29,40 @@ from efface.detectors.nudenet import COUNTING_RULES
 WEAPON = Benchmark.load("pocket-weapon")
 
 
-def own(folder: Path, detector: str, clip: str) -> Path:
-    """A benchmark for a tiny model and its letters: a church, nothing else that the detector knows."""
+def own_benchmark(folder: Path, detector: str, clip: str) -> Path:
+    """A benchmark for a tiny model, whose concept is the class church."""
     groups = {
-        group: {"frames": 1, "seeds": 2, "phrases": [{"phrase": phrase, "shows": {"object": wanted}}]}
-        for group, phrase, wanted in (
+        group: {"templates": 1, "seeds": 2, "phrases": [{"phrase": phrase, "expected": {"object": expected}}]}
+        for group, phrase, expected in (
             ("name", "gun", "church"),
             ("domain", "a", "church"),
             ("near", "cat", "tench"),
             ("other", "dog", "tench"),
         )
     }
-    part = {"seed": 7, "frames": [{"text": "a {}", "shows": {}}], "groups": groups}
+    split = {"seed": 7, "templates": [{"text": "a {}", "expected": {}}], "groups": groups}
     data = {
-        "name": "mine", "version": 1, "description": "a church", "model": "tiny", "detector": detector, "clip": clip,
-        "sampler": {"name": "ddim", "num_inference_steps": 2, "guidance_scale": 3.0}, "concept": {"name": "gun", "retain_prompts": ["b"]},
-        "target": {"head": "object", "classes": ["church"]}, "attack_phrases": ["c"], "parts": {"test": part, "dev": {**part, "seed": 70}},
-    }  # fmt: skip
+        "name": "mine",
+        "version": 1,
+        "description": "a church",
+        "model": "tiny",
+        "detector": detector,
+        "clip": clip,
+        "sampler": {"name": "ddim", "num_inference_steps": 2, "guidance_scale": 3.0},
+        "concept": {"name": "gun", "retain_prompts": ["b"]},
+        "target": {"head": "object", "classes": ["church"]},
+        "attack_phrases": ["c"],
+        "splits": {"test": split, "dev": {**split, "seed": 70}},
+    }
     path = folder / "mine.yaml"
     path.write_text(yaml.safe_dump(data))
     return path
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory) -> Path:
-    """A tiny model, an erasure on it, a classifier, a CLIP model, FID's network with random weights, a benchmark."""
-    folder = tmp_path_factory.mktemp("desk")
+def workspace(tmp_path_factory) -> Path:
+    """A folder with a tiny model, an erasure, a classifier, a CLIP model, FID's network and a benchmark."""
+    folder = tmp_path_factory.mktemp("workspace")
     model = tiny_model()
     model.pipe.save_pretrained(folder / "tiny")
     tensors = {name: p * 0.5 for name, p in model.parameter_group("cross_kv").parameters.items()}
@@ -67,7 +76,7 @@ def desk(tmp_path_factory) -> Path:
         {n: t for n, t in Inception().state_dict().items() if not n.endswith("tracked")},
         folder / "inception.safetensors",
     )
-    own(folder, f"imagenet:{folder / 'vit'}@0.1", str(folder / "clip"))
+    own_benchmark(folder, f"imagenet:{folder / 'vit'}@0.1", str(folder / "clip"))
     return folder
 
 
@@ -77,97 +86,105 @@ def _blob(tensor: torch.Tensor):
     return to_blob(tensor)
 
 
-def test_a_classifier_a_clip_model_and_inception_from_end_to_end(desk, capfd):
-    command = ("evaluate", desk / "e", "--benchmark", desk / "mine.yaml", "--model", desk / "tiny", "--json")
-    said = call(capfd, *command)
-    assert said.code == 0, said.err
-    scores = {(s["metric"], s["group"]): s for s in json.loads(said.out)["scores"]}
+def test_evaluation_with_a_classifier_a_clip_model_and_inception(workspace, capfd):
+    command = (
+        "evaluate",
+        workspace / "e",
+        "--benchmark",
+        workspace / "mine.yaml",
+        "--model",
+        workspace / "tiny",
+        "--json",
+    )
+    output = call(capfd, *command)
+    assert output.code == 0, output.err
+    scores = {(s["metric"], s["group"]): s for s in json.loads(output.out)["scores"]}
     assert (scores["rer", "name"]["detector"]["id"], scores["rer", "name"]["detector"]["threshold"]) == ("vit", 0.1)
     assert scores["clip_score", "other"]["detector"]["id"] == "clip"
     assert scores["clip_score", "other"]["n"] == 2
     assert scores["kid", "other"]["detector"]["id"] == "vit"
     assert scores["kid", "other"]["value"] is not None
-    more = ("--features", desk / "inception.safetensors", "--detector", f"zero-shot:{desk / 'clip'}")
-    said = call(capfd, *command, *more)
-    assert said.code == 0, said.err
-    scores = {(s["metric"], s["group"]): s for s in json.loads(said.out)["scores"]}
+    options = ("--features", workspace / "inception.safetensors", "--detector", f"zero-shot:{workspace / 'clip'}")
+    output = call(capfd, *command, *options)
+    assert output.code == 0, output.err
+    scores = {(s["metric"], s["group"]): s for s in json.loads(output.out)["scores"]}
     assert scores["kid", "other"]["detector"]["id"] == "inception-v3-fid"
     assert scores["rer", "name"]["detector"]["id"] == "zero-shot-clip"
-    assert len(list((desk / "e" / "evidence").iterdir())) == 2, "what other detectors saw lies beside it"
-    said = call(
+    assert len(list((workspace / "e" / "evidence").iterdir())) == 2, "another detector has its own folder"
+    output = call(
         capfd,
         "attack",
-        desk / "e",
+        workspace / "e",
         *command[2:-1],
         "--limit",
         1,
         "--detector",
-        f"imagenet:{desk / 'vit'}",
+        f"imagenet:{workspace / 'vit'}",
         "--set",
         "phrases=cat",
     )
-    assert said.code == 0, said.err
+    assert output.code == 0, output.err
 
 
-def test_names(desk):
+def test_detector_names(workspace):
     assert DetectorSpec.parse("pocket-judge") == DetectorSpec("pocket-judge", "", None)
     assert DetectorSpec.parse("imagenet:microsoft/resnet-50@0.25") == DetectorSpec(
         "imagenet", "microsoft/resnet-50", 0.25
     )
-    assert DetectorSpec.parse("zero-shot:a/b").what == "a/b"
-    (desk / "v@1").mkdir(exist_ok=True)
-    assert DetectorSpec.parse(f"imagenet:{desk / 'v@1'}") == DetectorSpec("imagenet", str(desk / "v@1"), None)
-    for wrong, said in (
+    assert DetectorSpec.parse("zero-shot:a/b").source == "a/b"
+    (workspace / "v@1").mkdir(exist_ok=True)
+    assert DetectorSpec.parse(f"imagenet:{workspace / 'v@1'}") == DetectorSpec("imagenet", str(workspace / "v@1"), None)
+    for wrong, message in (
         ("pocket-juge", "did you mean 'pocket-judge'"),
         ("imagenet", "not of the form imagenet:MODEL"),
         ("pocket-judge:x", "not of the form pocket-judge"),
-        ("imagenet:x@much", "no number: write it as in imagenet:x@0.3"),
-        ("imagenet:x@2", "takes 0 to 1"),
+        ("imagenet:x@much", "not a number: write it as in imagenet:x@0.3"),
+        ("imagenet:x@2", "at least 0 and below 1, not 2"),
         ("nudenet:mace@0.3", "takes no threshold"),
     ):
-        with pytest.raises(EffaceError, match=said):
+        with pytest.raises(EffaceError, match=message):
             DetectorSpec.parse(wrong)
 
 
-def test_what_does_not_fit_is_one_line(desk, capfd):
-    command = ("evaluate", desk / "e", "--benchmark", desk / "mine.yaml", "--model", desk / "tiny")
-    for more, said in (
+def test_bad_names_give_one_line_errors(workspace, capfd):
+    command = ("evaluate", workspace / "e", "--benchmark", workspace / "mine.yaml", "--model", workspace / "tiny")
+    for options, messages in (
         (("--detector", "imagnet:x"), ("unknown detector", "imagenet:MODEL")),
         (("--detector", "imagenet:nowhere"), ("unknown model 'nowhere'", "a hub id such as org/name")),
-        (("--detector", f"imagenet:{desk / 'clip'}"), ("clip is not an image classifier: it lacks",)),
-        (("--detector", f"zero-shot:{desk / 'vit'}"), ("vit is not a CLIP model: it lacks",)),
-        (("--detector", "pocket-judge"), ("pocket-judge sees images of 64 x 64", "draws 16 x 16")),
-        (("--clip", "pocket-clip"), ("pocket-clip sees images of 64 x 64",)),
-        (("--clip", desk / "vit"), ("vit is not a CLIP model",)),
-        (("--features", "none.onnx"), ("there is no file of features none.onnx",)),
-        (("--features", desk / "mine.yaml"), ("features come from a file .safetensors (FID's Inception) or .onnx",)),
+        (("--detector", f"imagenet:{workspace / 'clip'}"), ("clip is not an image classifier: it lacks",)),
+        (("--detector", f"zero-shot:{workspace / 'vit'}"), ("vit is not a CLIP model: it lacks",)),
+        (("--detector", "pocket-judge"), ("pocket-judge needs images of 64 x 64", "makes 16 x 16")),
+        (("--clip", "pocket-clip"), ("pocket-clip needs images of 64 x 64",)),
+        (("--clip", workspace / "vit"), ("vit is not a CLIP model",)),
+        (("--features", "none.onnx"), ("there is no feature file none.onnx",)),
+        (("--features", workspace / "mine.yaml"), ("name a .safetensors file (FID's Inception) or a .onnx file",)),
         (("--features", "pt_inception.pth"), ("convert it once with python -c",)),
-        (("--features", desk / "vit" / "model.safetensors"), ("is no Inception of FID",)),
+        (("--features", workspace / "vit" / "model.safetensors"), ("is no Inception of FID",)),
     ):
-        check_refused(call(capfd, *command, *more), *said)
-    with pytest.raises(EffaceError, match="sees object, not background, style"):
-        load_detector(replace(WEAPON, detector=f"imagenet:{desk / 'vit'}"))
-    mine = Benchmark.load(desk / "mine.yaml")
-    with pytest.raises(EffaceError, match=r"has no class 'chruch', which mine asks for: did you mean 'church'"):
+        check_refused(call(capfd, *command, *options), *messages)
+    with pytest.raises(EffaceError, match="reports object, but pocket-weapon expects background, style"):
+        load_detector(replace(WEAPON, detector=f"imagenet:{workspace / 'vit'}"))
+    mine = Benchmark.load(workspace / "mine.yaml")
+    with pytest.raises(EffaceError, match=r"has no class 'chruch', which mine expects: did you mean 'church'"):
         load_detector(replace(mine, classes=("chruch",)))
 
 
-def test_hub_ids_are_fetched_as_safetensors_only(desk, monkeypatch):
+def test_hub_ids_are_fetched_as_safetensors_only(workspace, monkeypatch):
     asked = {}
 
     def download(ref, allow_patterns):
         asked[ref] = allow_patterns
-        return str(desk / "vit")
+        return str(workspace / "vit")
 
     monkeypatch.setattr("efface.models.hub.snapshot_download", download)
-    look = load_detector(replace(Benchmark.load(desk / "mine.yaml"), detector="imagenet:org/vit"))
-    assert look.id.startswith("org/vit@")
+    detector = load_detector(replace(Benchmark.load(workspace / "mine.yaml"), detector="imagenet:org/vit"))
+    assert detector.id.startswith("org/vit@")
     assert "model.safetensors" in asked["org/vit"]
     assert not any(pattern.endswith((".bin", ".py", ".pkl", "*")) for pattern in asked["org/vit"])
 
 
-def test_a_benchmark_without_features_keeps_its_hash(desk):
-    mine = Benchmark.load(desk / "mine.yaml")
+def test_a_benchmark_without_features_keeps_its_hash(workspace):
+    mine = Benchmark.load(workspace / "mine.yaml")
     assert mine.features == ""
     assert replace(mine, features="x.onnx").hash != mine.hash
     from efface.core.serialization import json_hash, to_jsonable_dict
@@ -175,17 +192,17 @@ def test_a_benchmark_without_features_keeps_its_hash(desk):
     assert mine.hash == json_hash({k: v for k, v in to_jsonable_dict(mine).items() if k != "features"})
 
 
-def test_pockets_own_look_by_words(pocket):
-    look = load_detector(replace(WEAPON, detector="zero-shot:pocket-clip"))
-    assert set(look.thresholds) == {"object", "background", "style"} == set(required_classes(WEAPON))
+def test_zero_shot_detector_with_pockets_clip(pocket):
+    detector = load_detector(replace(WEAPON, detector="zero-shot:pocket-clip"))
+    assert set(detector.thresholds) == {"object", "background", "style"} == set(required_classes(WEAPON))
     images = pocket.sample(
-        ["a photo of a dog in the snow", "a mosaic of a violin on the beach"], seeds=[1, 2], steps=20
+        ["a photo of a dog in the snow", "a mosaic of a violin on the beach"], seeds=[1, 2], num_inference_steps=20
     )
-    assert look(images).background == ["snow", "beach"]
-    assert load_features("", look)(images).shape[0] == 2
-    check_names(replace(WEAPON, detector="zero-shot:pocket-clip"))
+    assert detector(images).background == ["snow", "beach"]
+    assert load_features("", detector)(images).shape[0] == 2
+    validate_detector_names(replace(WEAPON, detector="zero-shot:pocket-clip"))
     with pytest.raises(UnknownNameError):
-        check_names(replace(WEAPON, clip="no-such-clip"))
+        validate_detector_names(replace(WEAPON, clip="no-such-clip"))
 
 
 class FakeNudeNet:
@@ -199,31 +216,31 @@ class FakeNudeNet:
 
 
 @pytest.mark.parametrize("counting", COUNTING_RULES)
-def test_ways_of_counting_as_detectors(counting, desk, monkeypatch, tmp_path):
+def test_nudenet_counting_rules_as_detectors(counting, workspace, monkeypatch, tmp_path):
     module = types.ModuleType("nudenet")
     module.__file__ = str(tmp_path / "__init__.py")
     module.NudeDetector = FakeNudeNet
     (tmp_path / "320n.onnx").write_bytes(b"weights")
     monkeypatch.setitem(sys.modules, "nudenet", module)
     monkeypatch.setattr("importlib.metadata.version", lambda _: "3.4.2")
-    mine = Benchmark.load(desk / "mine.yaml")
-    rows = {"seed": 1, "frames": [{"text": "a {}", "shows": {}}], "groups": {}}
+    mine = Benchmark.load(workspace / "mine.yaml")
+    split = {"seed": 1, "templates": [{"text": "a {}", "expected": {}}], "groups": {}}
     for group in ("name", "domain", "near", "other"):
-        rows["groups"][group] = {
-            "frames": 1,
+        split["groups"][group] = {
+            "templates": 1,
             "seeds": 1,
-            "phrases": [{"phrase": "cat", "shows": {"exposed": "nothing"}}],
+            "phrases": [{"phrase": "cat", "expected": {"exposed": "nothing"}}],
         }
-    mine = replace(mine, detector=f"nudenet:{counting}", head="exposed", classes=("exposed",), parts={"test": rows})
-    look = load_detector(mine)
-    cut = COUNTING_RULES[counting].threshold
-    levels = torch.tensor([0.0, cut - 0.02, cut + 0.02, 1.0])[:, None, None, None].expand(4, 3, 4, 4)
-    assert look(levels).exposed == ["nothing", "nothing", "exposed", "exposed"]
-    assert look.id.startswith(f"nudenet@3.4.2+{counting}+")
-    assert look.thresholds == {"exposed": cut}
-    with pytest.raises(EffaceError, match="gives no features for an FID: name a network"):
-        load_features("", look)
-    watch = MetricCollector.of(mine)
-    assert watch.features.n == 0
+    mine = replace(mine, detector=f"nudenet:{counting}", head="exposed", classes=("exposed",), splits={"test": split})
+    detector = load_detector(mine)
+    threshold = COUNTING_RULES[counting].threshold
+    levels = torch.tensor([0.0, threshold - 0.02, threshold + 0.02, 1.0])[:, None, None, None].expand(4, 3, 4, 4)
+    assert detector(levels).exposed == ["nothing", "nothing", "exposed", "exposed"]
+    assert detector.id.startswith(f"nudenet@3.4.2+{counting}+")
+    assert detector.thresholds == {"exposed": threshold}
+    with pytest.raises(EffaceError, match="gives no features for FID: name a network"):
+        load_features("", detector)
+    collector = MetricCollector.for_benchmark(mine)
+    assert collector.feature_stream.n == 0
     with pytest.raises(UnknownNameError, match="did you mean 'mace'"):
         load_detector(replace(mine, detector="nudenet:mase"))

@@ -118,10 +118,10 @@ def test_without_a_pool_a_state_lies_on_its_own_trajectory(bench: Any, limit: in
 
     model, clock = bench.model, Clock(torch.device("cpu"))
     Resampled.clock, Resampled.limit, Resampled.made = clock, limit, 0
-    pool = Resampled(model, ["a gun", "a cat"], runs=1, steps=5)
+    pool = Resampled(model, ["a gun", "a cat"], trajectories_per_prompt=1, num_inference_steps=5)
     batch = pool._batch(torch.tensor([1, 0]), torch.tensor([3, 1]))
     assert clock.counts["sampling"] == (limit or 4)
-    assert batch.prompt.tolist() == [1, 0]
+    assert batch.prompt_index.tolist() == [1, 0]
     assert batch.t.tolist() == [int(pool.timesteps[clock.counts["sampling"] - 1])] * 2
     expected = model.predict(batch.z, batch.t, model.encode(["a cat", "a gun"])).value
     torch.testing.assert_close(batch.conditional, expected, rtol=1e-4, atol=1e-5)

@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from efface.benchmarks.image_cache import ImageCache, cache_file
+from efface.benchmarks.image_cache import ImageCache, default_cache_file
 
 
 def image(seed: int, side: int = 64) -> torch.Tensor:
     return torch.randint(0, 256, (3, side, side), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
 
 
-def test_comes_back_bit_for_bit(tmp_path: Path) -> None:
+def test_images_are_returned_bit_for_bit(tmp_path: Path) -> None:
     cache = ImageCache(tmp_path / "a" / "p.sqlite")
     cache.put({"one": image(1), "two": image(2)})
     again = ImageCache(tmp_path / "a" / "p.sqlite").get(["two", "three", "one"])
@@ -20,17 +20,17 @@ def test_comes_back_bit_for_bit(tmp_path: Path) -> None:
     assert torch.equal(again["one"], image(1))
 
 
-def test_the_oldest_go_first(tmp_path: Path) -> None:
-    cache = ImageCache(tmp_path / "p.sqlite", limit=70 * 13_000)
+def test_the_oldest_images_are_removed_first(tmp_path: Path) -> None:
+    cache = ImageCache(tmp_path / "p.sqlite", max_bytes=70 * 13_000)
     for i in range(160):
         cache.put({str(i): image(i)})
-    there = cache.get([str(i) for i in range(160)])
-    assert "159" in there
-    assert "0" not in there
-    assert len(there) < 80
+    cached = cache.get([str(i) for i in range(160)])
+    assert "159" in cached
+    assert "0" not in cached
+    assert len(cached) < 80
 
 
-def test_half_a_file_is_begun_anew(tmp_path: Path) -> None:
+def test_a_broken_file_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "p.sqlite"
     path.write_bytes(b"no database at all" * 100)
     cache = ImageCache(path)
@@ -38,7 +38,7 @@ def test_half_a_file_is_begun_anew(tmp_path: Path) -> None:
     assert "one" in cache.get(["one"])
 
 
-def test_no_place_warns_and_draws_on(tmp_path: Path) -> None:
+def test_an_unusable_path_warns_and_caches_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.warns(UserWarning, match="EFFACE_CACHE"):
         cache = ImageCache(tmp_path / "file" / "p.sqlite")
@@ -46,9 +46,9 @@ def test_no_place_warns_and_draws_on(tmp_path: Path) -> None:
     assert cache.get(["one"]) == {}
 
 
-def test_where(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_default_cache_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("EFFACE_CACHE", str(tmp_path))
-    assert cache_file() == tmp_path / "images.sqlite"
+    assert default_cache_file() == tmp_path / "images.sqlite"
     monkeypatch.delenv("EFFACE_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "x"))
-    assert cache_file() == tmp_path / "x" / "efface" / "images.sqlite"
+    assert default_cache_file() == tmp_path / "x" / "efface" / "images.sqlite"

@@ -1,4 +1,4 @@
-"""Evaluations of pocket, judged by its judge."""
+"""Evaluations of pocket with its judge."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.small_benchmark import quick
+from helpers.small_benchmark import small_benchmark
 from helpers.tiny import tiny_model
 
 from efface import api
@@ -30,86 +30,88 @@ from efface.ops.tensor_conversion import to_blob
 LIMIT = 12
 
 
-def noised(model: StableDiffusionModel, amount: float) -> Erasure:
-    """The UNet's attention to the text with so much noise, in units of each tensor's own spread: an erasure that destroys."""
-    sites, generator = model.parameter_group("unet_linear"), torch.Generator().manual_seed(0)
+def noise_erasure(model: StableDiffusionModel, amount: float) -> Erasure:
+    """A destructive erasure: noise on the UNet's linear layers, in units of each tensor's standard deviation."""
+    group, generator = model.parameter_group("unet_linear"), torch.Generator().manual_seed(0)
     tensors = {}
-    for name, p in sites.parameters.items():
+    for name, p in group.parameters.items():
         spread = p.std().nan_to_num() if p.numel() > 1 else torch.tensor(0.0)
         tensors[name] = to_blob(p + amount * spread * torch.randn(p.shape, generator=generator))
     spec = RunSpec(model.name, model.fingerprint(), "esd", {"noise": amount}, (Concept("weapon"),))
     return Erasure(spec, (Edit("unet", "replace", {name: name for name in tensors}),), tensors)
 
 
-def test_nothing_changes_without_an_erasure(pocket: StableDiffusionModel, tmp_path: Path) -> None:
-    benchmark = Benchmark.load(quick(tmp_path, steps=8))
-    done = run_benchmark(benchmark, ImageGenerator(pocket, benchmark.sampler, ImageCache()), None, limit=LIMIT)
-    rer, kept = done.result.score("rer", "name"), done.result.score("retention", "other")
+def test_the_base_model_against_itself_is_unchanged(pocket: StableDiffusionModel, tmp_path: Path) -> None:
+    benchmark = Benchmark.load(small_benchmark(tmp_path, num_inference_steps=8))
+    evaluation = run_benchmark(benchmark, ImageGenerator(pocket, benchmark.sampler, ImageCache()), None, limit=LIMIT)
+    rer, retention = evaluation.result.score("rer", "name"), evaluation.result.score("retention", "other")
     assert rer is not None
     assert rer.value == 0
-    assert kept is not None
-    assert kept.value == 1
-    assert done.result.verdict.erasure in ("not erased", "inconclusive")
-    assert all(row.change.value == 0 for row in done.interference)
+    assert retention is not None
+    assert retention.value == 1
+    assert evaluation.result.verdict.erasure in ("not erased", "inconclusive")
+    assert all(row.change.value == 0 for row in evaluation.interference)
 
 
 def test_a_destroyed_model_fails_the_verdict(pocket: StableDiffusionModel, tmp_path: Path) -> None:
-    benchmark = Benchmark.load(quick(tmp_path, steps=8))
-    done = run_benchmark(
-        benchmark, ImageGenerator(pocket, benchmark.sampler, ImageCache()), noised(pocket, 1.5), limit=30
+    benchmark = Benchmark.load(small_benchmark(tmp_path, num_inference_steps=8))
+    evaluation = run_benchmark(
+        benchmark, ImageGenerator(pocket, benchmark.sampler, ImageCache()), noise_erasure(pocket, 1.5), limit=30
     )
-    rer = done.result.score("rer", "name")
+    rer = evaluation.result.score("rer", "name")
     assert rer is not None
     assert rer.value is not None
-    assert rer.value > 0.9, "the weapon is gone, as is all else"
-    assert not done.result.verdict.passed
-    assert done.result.verdict.erasure == "not erased"
-    assert done.result.verdict.retention == "damaged"
-    assert "destroyed" in done.result.summary()
-    saved = done.save(tmp_path / "evidence")
+    assert rer.value > 0.9, "noise removes the weapon and everything else"
+    assert not evaluation.result.verdict.passed
+    assert evaluation.result.verdict.erasure == "not erased"
+    assert evaluation.result.verdict.retention == "damaged"
+    assert "destroyed" in evaluation.result.summary()
+    saved = evaluation.save(tmp_path / "evidence")
     assert saved.folder is not None
-    assert Result.load(saved.folder / "result.json").verdict == done.result.verdict
+    assert Result.load(saved.folder / "result.json").verdict == evaluation.result.verdict
     rows = json.loads((saved.folder / "images.json").read_text())
     assert {row["group"] for row in rows} == {"name", "domain", "near", "other"}
     assert all((saved.folder / row[when]).is_file() for row in rows for when in ("before", "after"))
 
 
-def test_images_are_drawn_once(pocket: StableDiffusionModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_images_are_generated_once(
+    pocket: StableDiffusionModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     benchmark = Benchmark.load("pocket-weapon")
-    rows = benchmark.rows("dev", limit=2)
-    image_generator = ImageGenerator(pocket, benchmark.sampler, ImageCache(tmp_path / "p.sqlite"), batch=3)
-    first = torch.cat([images for _, images in image_generator.generate(rows, None)])
+    samples = benchmark.samples("dev", limit=2)
+    image_generator = ImageGenerator(pocket, benchmark.sampler, ImageCache(tmp_path / "p.sqlite"), batch_size=3)
+    first = torch.cat([images for _, images in image_generator.generate(samples, None)])
     monkeypatch.setattr(StableDiffusionModel, "sample", None)
-    again = torch.cat(
-        [
-            images
-            for _, images in ImageGenerator(pocket, benchmark.sampler, ImageCache(tmp_path / "p.sqlite")).generate(
-                rows, None
-            )
-        ]
-    )
+    second_generator = ImageGenerator(pocket, benchmark.sampler, ImageCache(tmp_path / "p.sqlite"))
+    again = torch.cat([images for _, images in second_generator.generate(samples, None)])
     assert torch.equal(first, again)
 
 
-def test_keys_tell_erasures_apart(pocket: StableDiffusionModel) -> None:
+def test_erasure_keys_depend_on_the_tensors(pocket: StableDiffusionModel) -> None:
     assert erasure_key(None) == ""
-    assert erasure_key(noised(pocket, 0.1)) != erasure_key(noised(pocket, 0.2))
-    assert erasure_key(noised(pocket, 0.1)) == erasure_key(noised(pocket, 0.1))
+    assert erasure_key(noise_erasure(pocket, 0.1)) != erasure_key(noise_erasure(pocket, 0.2))
+    assert erasure_key(noise_erasure(pocket, 0.1)) == erasure_key(noise_erasure(pocket, 0.1))
 
 
 @pytest.fixture(scope="module")
 def artifact(pocket: StableDiffusionModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A weak erasure: a few steps of ESD."""
     out = tmp_path_factory.mktemp("artifact") / "weapon"
-    api.erase("weapon", out=out, model=pocket, method="esd", config={"steps": 6, "templates": 0, "runs": 1})
+    api.erase(
+        "weapon",
+        out=out,
+        model=pocket,
+        method="esd",
+        config={"steps": 6, "num_templates": 0, "trajectories_per_prompt": 1},
+    )
     return out
 
 
 def test_attack_evaluate_report(pocket: StableDiffusionModel, artifact: Path) -> None:
-    made = api.attack(artifact, "synonyms", model=pocket, limit=LIMIT)
-    assert made == AttackSet.load(artifact / "evidence" / "attacks" / "synonyms")
-    assert len(made.prompts) == LIMIT
-    assert all("weapon" in p.source_prompt and p.adversarial_prompt != p.source_prompt for p in made.prompts)
+    attack_set = api.attack(artifact, "synonyms", model=pocket, limit=LIMIT)
+    assert attack_set == AttackSet.load(artifact / "evidence" / "attacks" / "synonyms")
+    assert len(attack_set.prompts) == LIMIT
+    assert all("weapon" in p.source_prompt and p.adversarial_prompt != p.source_prompt for p in attack_set.prompts)
     result = api.evaluate(artifact, "pocket-weapon", model=pocket, limit=LIMIT)
     groups = {(s.metric, s.group) for s in result.scores}
     assert {
@@ -133,7 +135,7 @@ def test_attack_evaluate_report(pocket: StableDiffusionModel, artifact: Path) ->
     page = api.report(artifact).read_text()
     assert "synonyms" in page
     assert "pocket-judge" in page
-    assert Erasure.load(artifact).concepts[0].retain_prompts, "an embedded model's own retain set"
+    assert Erasure.load(artifact).concepts[0].retain_prompts, "a bundled model adds its retain set"
 
 
 def test_replay_on_another_erasure(pocket: StableDiffusionModel, artifact: Path, tmp_path: Path) -> None:
@@ -147,7 +149,7 @@ def test_replay_on_another_erasure(pocket: StableDiffusionModel, artifact: Path,
 def test_another_base_is_refused(artifact: Path) -> None:
     with pytest.raises(BaseModelMismatchError, match="not the base of this erasure"):
         api.evaluate(artifact, "pocket-weapon", model=tiny_model(), limit=1)
-    with pytest.raises(EffaceError, match="no benchmark is for"):
+    with pytest.raises(EffaceError, match="no benchmark"):
         validation.load_artifact_and_benchmark(_renamed(artifact), None)
 
 
@@ -162,7 +164,7 @@ def _renamed(artifact: Path) -> Path:
 def test_the_readme_loads_it_in_plain_diffusers(
     pocket: StableDiffusionModel, artifact: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from efface.models.loading import bundled_folder
+    from efface.models.model_ref import bundled_folder
     from efface.ops.editing.apply import applied
 
     code = re.search(r"```python\n(.*?)```", (artifact / "README.md").read_text(), re.DOTALL)
@@ -171,11 +173,11 @@ def test_the_readme_loads_it_in_plain_diffusers(
     monkeypatch.chdir(artifact)
     space: dict[str, object] = {}
     exec(code[1].replace("path/to/the/base/model", str(bundled_folder("pocket"))), space)
-    drawn = StableDiffusionModel(space["pipe"], "plain").sample(
+    loaded = StableDiffusionModel(space["pipe"], "plain").sample(
         ["a photo of a weapon"], seeds=[1], num_inference_steps=4
     )  # type: ignore[arg-type]
     with applied(pocket, Erasure.load(artifact)):
-        wanted = pocket.sample(["a photo of a weapon"], seeds=[1], num_inference_steps=4)
+        expected = pocket.sample(["a photo of a weapon"], seeds=[1], num_inference_steps=4)
     base = pocket.sample(["a photo of a weapon"], seeds=[1], num_inference_steps=4)
-    assert (drawn - wanted).abs().max() < 0.02, "the same image, up to half precision"
-    assert (drawn - base).abs().max() > 0.02
+    assert (loaded - expected).abs().max() < 0.02, "the same image, up to half precision"
+    assert (loaded - base).abs().max() > 0.02

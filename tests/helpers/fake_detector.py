@@ -1,4 +1,4 @@
-"""Made-up detectors, and images whose truth is known."""
+"""A fake detector whose labels the tests set, and detections made with it."""
 
 from __future__ import annotations
 
@@ -8,41 +8,44 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
-from efface.metrics.detections import Detections, EvalPrompt, Expected
+from efface.metrics.detections import Detections, EvalPrompt, TargetClasses
 
 HEADS = ("object", "background", "style")
-CATS = Expected("object", {"cat", "lion"})
+CATS = TargetClasses("object", {"cat", "lion"})
 
 
-class Told:
-    """Sees what it was told that the next images show."""
+class FakeDetector:
+    """Reports the labels in `next_labels` for the next images."""
 
     def __init__(self, version: str = "1", **thresholds: float) -> None:
-        self.id = f"told@{version}"
+        self.id = f"fake@{version}"
         self.thresholds: Mapping[str, float] = dict.fromkeys(HEADS, 0.9) | thresholds
-        self.next: list[str] = []
+        self.next_labels: list[str] = []
 
     def __call__(self, images: Tensor) -> SimpleNamespace:
-        rows = [line.split("/") for line in self.next]
+        rows = [line.split("/") for line in self.next_labels]
         assert len(rows) == len(images)
         return SimpleNamespace(**{head: [row[i] for row in rows] for i, head in enumerate(HEADS)})
 
 
-def ask(line: str, group: str, seed: int) -> EvalPrompt:
-    """``cat/snow/photo`` asks for all three; ``-`` asks nothing of a head."""
+def eval_prompt(line: str, group: str, seed: int) -> EvalPrompt:
+    """Expect the classes of ``object/background/style``; ``-`` leaves a head open."""
     return EvalPrompt(
         line, seed, group, {head: word for head, word in zip(HEADS, line.split("/"), strict=True) if word != "-"}
     )
 
 
-def told(rows: Sequence[tuple[str, str, str]], detector: Told | None = None) -> Detections:
-    """From rows of group, asked, seen: ``("name", "cat/snow/photo", "dog/snow/photo")``; the seed counts the rows of a prompt."""
-    detector = detector or Told()
+def fake_detections(rows: Sequence[tuple[str, str, str]], detector: FakeDetector | None = None) -> Detections:
+    """Detections from rows (group, expected, reported); the seed counts the rows of a prompt.
+
+    A row is such as ``("name", "cat/snow/photo", "dog/snow/photo")``.
+    """
+    detector = detector or FakeDetector()
     table, counts = Detections(detector), dict[tuple[str, str], int]()
-    asked = []
+    prompts = []
     for group, line, _ in rows:
         counts[group, line] = counts.get((group, line), -1) + 1
-        asked.append(ask(line, group, counts[group, line]))
-    detector.next = [seen for _, _, seen in rows]
-    table.update(torch.zeros(len(rows), 3, 1, 1), asked)
+        prompts.append(eval_prompt(line, group, counts[group, line]))
+    detector.next_labels = [labels for _, _, labels in rows]
+    table.update(torch.zeros(len(rows), 3, 1, 1), prompts)
     return table

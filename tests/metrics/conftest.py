@@ -12,5 +12,5 @@ def rng() -> np.random.Generator:
 
 
 @pytest.fixture
-def how() -> Provenance:
+def provenance() -> Provenance:
     return Provenance(sampler="ddim", num_inference_steps=20, guidance_scale=3.0)

@@ -1,4 +1,4 @@
-"""Samples of known distributions, and streams that are fed with them."""
+"""Samples of known distributions, and accumulators filled with them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ def gaussian(n: int, seed: int, mean: float = 0.0, scale: float = 1.0, d: int = 
     return mean + scale * torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
 
 
-def fed(kind: type, features: torch.Tensor, prompts: list[str] | None = None, batch: int = 300):
-    stream = kind()
+def accumulated(kind: type, features: torch.Tensor, prompts: list[str] | None = None, batch: int = 300):
+    accumulator = kind()
     for start in range(0, len(features), batch):
-        stream.update(features[start : start + batch], prompts[start : start + batch] if prompts else None)
-    return stream
+        accumulator.update(features[start : start + batch], prompts[start : start + batch] if prompts else None)
+    return accumulator
 
 
 class Flat(torch.nn.Module):

@@ -1,4 +1,4 @@
-"""FID against closed forms, scipy and torchmetrics; what FID and KID say of noise."""
+"""FID against closed forms, scipy and torchmetrics; FID and KID of noise."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from samples import NET, Flat, fed, gaussian
+from samples import NET, Flat, accumulated, gaussian
 from scipy import linalg
 from torchmetrics.image.fid import FrechetInceptionDistance
 
@@ -35,13 +35,15 @@ def test_frechet_distance_of_known_gaussians():
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(2, 8), st.integers(0, 1000))
-def test_frechet_distance_is_symmetric_turns_with_its_arguments_and_is_nought_at_itself(d, seed):
+def test_frechet_distance_is_symmetric_rotation_invariant_and_zero_for_equal_arguments(d, seed):
     a, b, m = positive(d, seed), positive(d, seed + 1), gaussian(2, seed + 2, d=d)
-    turn = torch.linalg.qr(gaussian(d, seed + 3, d=d).double()).Q
-    there = frechet_distance(m[0], a, m[1], b)
-    assert there == pytest.approx(frechet_distance(m[1], b, m[0], a), rel=1e-6, abs=1e-6)
-    turned = frechet_distance(turn @ m[0].double(), turn @ a @ turn.T, turn @ m[1].double(), turn @ b @ turn.T)
-    assert there == pytest.approx(turned, rel=1e-6, abs=1e-6)
+    rotation = torch.linalg.qr(gaussian(d, seed + 3, d=d).double()).Q
+    distance = frechet_distance(m[0], a, m[1], b)
+    assert distance == pytest.approx(frechet_distance(m[1], b, m[0], a), rel=1e-6, abs=1e-6)
+    rotated = frechet_distance(
+        rotation @ m[0].double(), rotation @ a @ rotation.T, rotation @ m[1].double(), rotation @ b @ rotation.T
+    )
+    assert distance == pytest.approx(rotated, rel=1e-6, abs=1e-6)
     assert frechet_distance(m[0], a, m[0], a) == pytest.approx(0, abs=1e-5)
 
 
@@ -54,7 +56,7 @@ def test_frechet_distance_agrees_with_the_matrix_square_root():
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=5), st.booleans())
-def test_streamed_moments_are_those_of_the_whole(sizes, by_prompt):
+def test_streamed_moments_equal_the_moments_of_all_features(sizes, by_prompt):
     features = gaussian(sum(sizes), 1, mean=1000.0)
     stats, start = FeatureMoments(), 0
     for size in sizes:
@@ -69,10 +71,16 @@ def test_streamed_moments_are_those_of_the_whole(sizes, by_prompt):
         assert moments.covariance.numpy() == pytest.approx(features.double().T.cov().numpy(), rel=1e-6, abs=1e-9)
 
 
-def test_fid_of_two_samples(how):
-    reference = fed(FeatureMoments, gaussian(4000, 1))
-    same = fid(reference, fed(FeatureMoments, gaussian(3000, 2)), "other", detector=NET, provenance=how)
-    far = fid(reference, fed(FeatureMoments, gaussian(3000, 3, 1.0, 2.0)), "other", detector=NET, provenance=how)
+def test_fid_of_two_samples(provenance):
+    reference = accumulated(FeatureMoments, gaussian(4000, 1))
+    same = fid(reference, accumulated(FeatureMoments, gaussian(3000, 2)), "other", detector=NET, provenance=provenance)
+    far = fid(
+        reference,
+        accumulated(FeatureMoments, gaussian(3000, 3, 1.0, 2.0)),
+        "other",
+        detector=NET,
+        provenance=provenance,
+    )
     assert same.value is not None
     assert 0 <= same.value < 0.05
     assert far.value == pytest.approx(6 * (1 + 1), rel=0.05)
@@ -87,32 +95,35 @@ def test_fid_of_two_samples(how):
         NET,
         4000,
     )
-    itself = fid(reference, reference, "other", detector=NET, provenance=how)
+    itself = fid(reference, reference, "other", detector=NET, provenance=provenance)
     assert itself.value == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize(("n", "m"), [(1999, 2000), (2000, 1999), (0, 2000), (1, 1)])
-def test_a_small_fid_is_not_quoted(n, m, how):
-    stats = [fed(FeatureMoments, gaussian(k, 1)) for k in (n, m)]
-    score = fid(*stats, "other", detector=NET, provenance=how)
+def test_fid_of_too_few_images_has_no_value(n, m, provenance):
+    stats = [accumulated(FeatureMoments, gaussian(k, 1)) for k in (n, m)]
+    score = fid(*stats, "other", detector=NET, provenance=provenance)
     assert (score.value, score.low, score.n) == (None, None, m)
     assert "2000" in score.provenance.extra["refused"]
-    assert fid(*stats, "other", detector=NET, provenance=how, min_images=0).value is None or min(n, m) >= 2
+    lenient = fid(*stats, "other", detector=NET, provenance=provenance, min_images=0)
+    assert (lenient.value is None) == (min(n, m) < 2)
 
 
-def test_fid_of_a_destroyed_model_is_far_off_and_broken_features_are_refused(judge, how):
+def test_fid_and_kid_of_noise_are_large_and_broken_features_are_refused(judge, provenance):
     rng, scenes = np.random.default_rng(0), load_world().scenes(heldout=False)
     drawn = np.stack([draw_scene(scenes[int(rng.integers(len(scenes)))], rng) for _ in range(400)])
     images = torch.from_numpy(drawn).permute(0, 3, 1, 2).float() / 255
     one, other, noise = (judge.features(each) for each in (images[:200], images[200:], torch.rand(200, 3, 64, 64)))
-    sets = [fed(FeatureMoments, each) for each in (one, other, noise)]
-    near, far = (fid(sets[0], each, "other", detector=NET, provenance=how, min_images=100).value for each in sets[1:])
+    sets = [accumulated(FeatureMoments, each) for each in (one, other, noise)]
+    near, far = (
+        fid(sets[0], each, "other", detector=NET, provenance=provenance, min_images=100).value for each in sets[1:]
+    )
     assert near is not None
     assert far is not None
     assert far > 5 * near
-    stores = [fed(FeatureStream, each) for each in (one, other, noise)]
+    stores = [accumulated(FeatureStream, each) for each in (one, other, noise)]
     alike, apart = (
-        kid(stores[0], each, "other", rng=rng, detector=NET, provenance=how, subsets=0) for each in stores[1:]
+        kid(stores[0], each, "other", rng=rng, detector=NET, provenance=provenance, subsets=0) for each in stores[1:]
     )
     assert alike.low is not None
     assert alike.high is not None
@@ -136,7 +147,7 @@ def test_torchmetrics_agrees_on_fid():
     x, y = gaussian(300, 1), gaussian(200, 2, 0.4, 1.3)
     theirs.update(x[:, None, None], real=True)
     theirs.update(y[:, None, None], real=False)
-    one, other = fed(FeatureMoments, x).moments(), fed(FeatureMoments, y).moments()
+    one, other = accumulated(FeatureMoments, x).moments(), accumulated(FeatureMoments, y).moments()
     assert one is not None
     assert other is not None
     ours = frechet_distance(one.mean, one.covariance, other.mean, other.covariance)

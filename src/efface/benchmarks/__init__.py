@@ -1,1 +1,1 @@
-"""Benchmarks: prompts, seeds, sampler, detectors and metrics as versioned YAML; what runs them; and the images that all metrics share."""
+"""Benchmarks: versioned YAML files, image generation with one shared cache, and evaluation with all metrics."""

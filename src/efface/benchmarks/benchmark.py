@@ -1,9 +1,10 @@
-"""A benchmark: which prompts are drawn with which seeds, what each asks for, and what looks at the images.
+"""A benchmark: prompts, seeds, expected classes, sampler and detectors of an evaluation, read from YAML.
 
-A file (``data/<name>.yaml``, or a user's own) has two parts, ``dev`` to choose hyper-parameters and ``test`` to report. A part has
-*frames*, such as ``a photo of {} in the snow``, and groups of *phrases*, such as ``a kitchen knife``, that go into them; each says by
-head of the detector what its words ask for. Groups: ``name`` (the concept's own name), ``domain`` (other words for it), ``near`` (what
-is close to it) and ``other`` (what is not).
+A file (``data/<name>.yaml``, or a user's own) has two splits: ``dev`` to choose hyper-parameters and ``test`` to
+report. A split has *templates*, such as ``a photo of {} in the snow``, and groups of *phrases*, such as ``a kitchen
+knife``, that are inserted into them. Templates and phrases each list the classes that a detector's heads should
+report. Groups: ``name`` (the concept's own name), ``domain`` (other phrases for it), ``near`` (near neighbours) and
+``other`` (unrelated objects).
 """
 
 from __future__ import annotations
@@ -15,55 +16,22 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from efface.core.attack_set import AttackTask, SoftPrompt, insert_phrase
+from efface.core.attack_set import AttackTask
 from efface.core.concept import Concept
 from efface.core.errors import CorruptArtifactError, EffaceError, UnknownNameError, check_known_keys
 from efface.core.io import user_file_errors
 from efface.core.policy import check_prompts
 from efface.core.serialization import json_hash, to_jsonable_dict
 from efface.core.subsample import evenly_spaced
-from efface.models.loading import base_bundled_model
+from efface.models.model_ref import base_bundled_model
+
+from .samples import GROUPS, EvalSample, Sampler, group_samples
 
 SPLITS = ("test", "dev")
-GROUPS = ("name", "domain", "near", "other")
 _KEYS = (
-    "name", "version", "description", "model", "detector", "clip", "sampler", "concept", "target", "attack_phrases", "splits", "joint_concepts",
-    "features",
+    "name", "version", "description", "model", "detector", "clip", "sampler", "concept", "target", "attack_phrases",
+    "splits", "joint_concepts", "features",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class EvalSample:
-    """One image to draw.
-
-    Attributes:
-        group: which group it counts in.
-        prompt: what is asked for; for an attack the prompt as it stood.
-        text: what the model is given.
-        seed: of the image.
-        shows: by head, the classes each of which would do.
-        frame: the prompt without its phrase.
-        soft: embeddings in place of some of the text's tokens.
-        words: the words nearest to these.
-    """
-
-    group: str
-    prompt: str
-    text: str
-    seed: int
-    expected: Mapping[str, tuple[str, ...]]
-    template: str = ""
-    soft: SoftPrompt | None = None
-    nearest_tokens: str = ""
-
-
-@dataclass(frozen=True)
-class Sampler:
-    """How images are drawn: the sampler's name, its steps, the classifier-free guidance scale."""
-
-    name: str = "ddim"
-    num_inference_steps: int = 20
-    guidance_scale: float = 3.0
 
 
 @dataclass(frozen=True)
@@ -71,15 +39,21 @@ class Benchmark:
     """A benchmark as read from its file.
 
     Attributes:
-        name: as it is registered. version: raised with every change. about: one line.
-        model: the model that it is for. detector, clip: what looks at the images (`efface.benchmarks.detector_loading`).
-        concept: what is erased, with its retain set: all that a method is given.
-        head, classes: how the detector sees it: any of these classes of this head.
-        sampler: how images are drawn.
-        attack_phrases: other words for the concept, never given to a method.
-        parts: frames and groups by part, as in the file.
-        together: names that are erased together with the concept; the target's classes are then all of theirs.
-        features: what KID and FID are computed on, a file; ``""`` is the detector's own features.
+        name: name of the benchmark.
+        version: number raised with every change.
+        description: one line.
+        model: the model that the benchmark is for.
+        detector: detector that judges the images (`efface.benchmarks.detector_names`).
+        clip: model of the CLIP score.
+        concept: the concept to erase with its retain set: all that a method receives.
+        head: the detector's head that sees the concept.
+        classes: classes of that head that count as the concept.
+        sampler: how images are sampled.
+        attack_phrases: other phrases for the concept, which no method receives.
+        splits: templates and groups of each split, as in the file.
+        joint_concepts: names of concepts erased together with this one; `classes` then holds the classes of all of
+            them.
+        features: file of KID's and FID's network; ``""`` takes the detector's features.
     """
 
     name: str
@@ -99,132 +73,129 @@ class Benchmark:
 
     @property
     def concepts(self) -> tuple[Concept, ...]:
-        """All that is erased: the concept, and those that are erased together with it."""
+        """All erased concepts: the benchmark's own and its joint concepts."""
         return (self.concept, *map(Concept, self.joint_concepts))
 
     @classmethod
     def load(cls, ref: str | Path) -> Benchmark:
-        """A benchmark by name, or from a YAML file.
+        """Read a benchmark by name or from a YAML file.
 
         Raises:
-            UnknownName: neither; the nearest name is suggested.
-            EffaceError: a file that is no benchmark.
+            EffaceError: no such benchmark, or a file that is not one.
         """
-        path = Path(ref) if str(ref).endswith((".yaml", ".yml")) else _folder() / f"{ref}.yaml"
-        if str(ref) not in names() and not str(ref).endswith((".yaml", ".yml")):
-            raise UnknownNameError("benchmark", str(ref), names())
+        is_file = str(ref).endswith((".yaml", ".yml"))
+        if not is_file and str(ref) not in benchmark_names():
+            raise UnknownNameError("benchmark", str(ref), benchmark_names())
+        path = Path(ref) if is_file else data_folder() / f"{ref}.yaml"
         import yaml
 
         with user_file_errors(path, "read"):
             raw = path.read_text(encoding="utf-8")
         try:
             benchmark = cls.from_dict(yaml.load(raw, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
-            check_groups(benchmark)
+            validate_benchmark(benchmark)
         except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:
-            raise CorruptArtifactError(f"{path} is no benchmark ({' '.join(str(error).split())})") from error
+            raise CorruptArtifactError(f"{path} is not a benchmark ({' '.join(str(error).split())})") from error
         return benchmark
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Benchmark:
-        """A benchmark from the mapping that its file holds."""
+        """Build a benchmark from the mapping that its file holds."""
         check_known_keys("benchmark field", data, _KEYS)
-        target, concept = data["target"], Concept.from_dict(data["concept"])
+        target = data["target"]
         return cls(
-            data["name"], int(data["version"]), data["description"], data["model"], data["detector"], data["clip"], concept, target["head"],
-            tuple(target["classes"]), Sampler(**data["sampler"]), tuple(data["attack_phrases"]), data["splits"],
-            tuple(data.get("joint_concepts", ())), data.get("features", ""),
-        )  # fmt: skip
+            name=data["name"],
+            version=int(data["version"]),
+            description=data["description"],
+            model=data["model"],
+            detector=data["detector"],
+            clip=data["clip"],
+            concept=Concept.from_dict(data["concept"]),
+            head=target["head"],
+            classes=tuple(target["classes"]),
+            sampler=Sampler(**data["sampler"]),
+            attack_phrases=tuple(data["attack_phrases"]),
+            splits=data["splits"],
+            joint_concepts=tuple(data.get("joint_concepts", ())),
+            features=data.get("features", ""),
+        )
 
     @cached_property
     def hash(self) -> str:
-        """The SHA-256 of everything in it."""
+        """SHA-256 of all fields; an empty `features` is left out."""
         return json_hash({key: value for key, value in to_jsonable_dict(self).items() if value or key != "features"})
 
-    def rows(
-        self, part: str = "test", *, seed: int | None = None, limit: int | None = None, groups: Sequence[str] = GROUPS
+    def samples(
+        self, split: str = "test", *, seed: int | None = None, limit: int | None = None, groups: Sequence[str] = GROUPS
     ) -> list[EvalSample]:
-        """The images to draw.
+        """List the images to generate, each with its own seed.
 
         Args:
-            part: ``test`` or ``dev``.
-            seed: the first image's; the part's own by default. Every image has its own.
-            limit: at most so many images a group, evenly spread over it.
-            groups: which groups.
+            split: ``test`` or ``dev``.
+            seed: seed of the first image; the split's own by default.
+            limit: maximum number of images of a group, evenly spread over it.
+            groups: the groups to list.
 
         Raises:
-            UnknownName: no such part.
+            UnknownNameError: no such split.
         """
-        own, rows = self.first_seed(part), []
-        start = own if seed is None else seed
+        split_seed = self.first_seed(split)
+        next_seed = split_seed if seed is None else seed
+        samples: list[EvalSample] = []
         for group in GROUPS:
-            found = self._group(part, group, start)
-            start += len(found)
+            in_group = group_samples(self.splits[split], group, next_seed)
+            next_seed += len(in_group)
             if group in groups:
-                rows += evenly_spaced(found, limit)
-        return rows
+                samples += evenly_spaced(in_group, limit)
+        return samples
 
-    def first_seed(self, part: str) -> int:
-        """The seed of a part's first image; raises `UnknownName` where there is no such part."""
-        if part not in self.splits:
-            raise UnknownNameError("part", part, self.splits)
-        return int(self.splits[part]["seed"])
+    def first_seed(self, split: str) -> int:
+        """Seed of the split's first image; raises `UnknownNameError` for an unknown split."""
+        if split not in self.splits:
+            raise UnknownNameError("split", split, self.splits)
+        return int(self.splits[split]["seed"])
 
-    def tasks(self, part: str = "test", *, seed: int | None = None, limit: int | None = None) -> tuple[AttackTask, ...]:
-        """What an attack starts from: the prompts of the group ``name``."""
-        return tuple(
-            evenly_spaced(
-                [AttackTask(r.prompt, r.template, r.seed) for r in self.rows(part, seed=seed, groups=("name",))], limit
-            )
-        )
-
-    def _group(self, part: str, group: str, start: int) -> list[EvalSample]:
-        spec, frames = self.splits[part]["groups"][group], self.splits[part]["templates"]
-        rows: list[EvalSample] = []
-        for i, entry in enumerate(spec["phrases"]):
-            for j in range(spec["templates"]):
-                frame = frames[(i * spec["templates"] + j) % len(frames)]
-                prompt, shows = (
-                    insert_phrase(frame["text"], entry["phrase"]),
-                    _classes({**frame["expected"], **entry["expected"]}),
-                )
-                first = start + len(rows)
-                rows += [
-                    EvalSample(group, prompt, prompt, first + k, shows, frame["text"]) for k in range(spec["seeds"])
-                ]
-        return rows
+    def attack_tasks(
+        self, split: str = "test", *, seed: int | None = None, limit: int | None = None
+    ) -> tuple[AttackTask, ...]:
+        """The prompts that an attack starts from: those of the group ``name``, at most `limit` of them."""
+        samples = evenly_spaced(self.samples(split, seed=seed, groups=("name",)), limit)
+        return tuple(AttackTask(sample.prompt, sample.template, sample.seed) for sample in samples)
 
 
-def names() -> tuple[str, ...]:
-    """The benchmarks that ship, sorted."""
-    return tuple(sorted(path.stem for path in _folder().glob("*.yaml")))
+def benchmark_names() -> tuple[str, ...]:
+    """Names of the shipped benchmarks, sorted."""
+    return tuple(sorted(path.stem for path in data_folder().glob("*.yaml")))
 
 
-def benchmark_for(model: str, concept: str) -> Benchmark | None:
-    """The shipped benchmark of a model and a concept's name; None where there is none."""
-    return next(benchmarks_for(model, {concept}), None)
+def find_benchmark(model: str, concept: str) -> Benchmark | None:
+    """The shipped benchmark for a model and a concept's name; None where there is none."""
+    return next(find_benchmarks(model, {concept}), None)
 
 
-def benchmarks_for(model: str, concepts: Collection[str]) -> Iterator[Benchmark]:
-    """The shipped benchmarks of a model for one of these names each, every file read once."""
-    for found in map(Benchmark.load, names()):
-        if found.model == base_bundled_model(model) and found.concept.name in concepts and not found.joint_concepts:
-            yield found
+def find_benchmarks(model: str, concepts: Collection[str]) -> Iterator[Benchmark]:
+    """The shipped benchmarks for a model and any of these concepts, without those for joint concepts."""
+    base_model = base_bundled_model(model)
+    for benchmark in map(Benchmark.load, benchmark_names()):
+        if benchmark.model == base_model and benchmark.concept.name in concepts and not benchmark.joint_concepts:
+            yield benchmark
 
 
-def _folder() -> Path:
+def data_folder() -> Path:
+    """The folder of the shipped benchmarks."""
     return Path(str(files("efface.benchmarks").joinpath("data")))
 
 
-def _classes(shows: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    return {head: (wanted,) if isinstance(wanted, str) else tuple(wanted) for head, wanted in shows.items()}
+def validate_benchmark(benchmark: Benchmark) -> None:
+    """Check the groups, the retain set and the content policy of a benchmark.
 
-
-def check_groups(benchmark: Benchmark) -> None:
-    """Raises `EffaceError` unless the parts have every group, no retain prompt is scored, and the content policy allows every prompt."""
-    for part, content in benchmark.splits.items():
+    Raises:
+        EffaceError: a split lacks a group, a retain prompt is scored, or the content policy refuses a prompt.
+    """
+    for split, content in benchmark.splits.items():
         if missing := [group for group in GROUPS if group not in content["groups"]]:
-            raise EffaceError(f"part {part!r} of {benchmark.name} has no group {missing[0]!r}")
-        scored = {row.prompt for row in benchmark.rows(part)}
-        check_prompts((*benchmark.attack_phrases, *sorted(scored)), f"a prompt of {benchmark.name}")
-        if leaked := sorted(scored.intersection(benchmark.concept.retain_prompts)):
-            raise EffaceError(f"{benchmark.name} scores the retain prompt {leaked[0]!r}: take it out of the retain set")
+            raise EffaceError(f"split {split!r} of {benchmark.name} has no group {missing[0]!r}")
+        prompts = {sample.prompt for sample in benchmark.samples(split)}
+        check_prompts((*benchmark.attack_phrases, *sorted(prompts)), f"a prompt of {benchmark.name}")
+        if scored := sorted(prompts.intersection(benchmark.concept.retain_prompts)):
+            raise EffaceError(f"{benchmark.name} scores the retain prompt {scored[0]!r}: take it out of the retain set")

@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind, so that others can look again: scores, what was seen in every image, and some of the images."""
+"""The files of an evaluation: scores, the detections of every image, and some of the images."""
 
 from __future__ import annotations
 
@@ -16,14 +16,18 @@ from efface.core.subsample import evenly_spaced
 from efface.metrics.detections import Detections
 from efface.metrics.interference import ObjectInterference
 
-from .benchmark import EvalSample
-from .image_cache import encoded
+from .image_cache import encode_png
+from .samples import EvalSample
 
-RESULT, SEEN, IMAGES, INTERFERENCE = "result.json", "detections.json", "images.json", "interference.json"
+RESULT = "result.json"
+DETECTIONS = "detections.json"
+IMAGES = "images.json"
+INTERFERENCE = "interference.json"
 IMAGES_TO_SAVE = 12
-"""Pairs of images a group that are kept."""
+"""Pairs of images to save of each group."""
 
-Key = tuple[str, str, int]
+SampleKey = tuple[str, str, int]
+"""Group, prompt and seed of a sample."""
 
 
 @dataclass
@@ -32,72 +36,72 @@ class Evaluation:
 
     Attributes:
         result: scores and verdict.
-        rows: every image that was judged.
-        before: what was seen before, None where the base model was not drawn (attacks). after: what was seen after.
+        samples: the sample of every judged image.
+        before: detections before the erasure; None where the base model generated no images (attacks).
+        after: detections after the erasure.
         interference: one row for each other object.
-        kept: bytes ``(3, H, W)`` of the images that are kept, before and after, by group, prompt and seed.
-        folder: where it was saved.
+        saved_images: bytes ``(3, H, W)`` of the images to save, before and after, by group, prompt and seed.
+        folder: the folder where the evaluation was saved.
     """
 
     result: Result
-    rows: Sequence[EvalSample]
+    samples: Sequence[EvalSample]
     before: Detections | None
     after: Detections
     interference: tuple[ObjectInterference, ...] = ()
-    kept: Mapping[Key, tuple[Tensor | None, Tensor]] = field(default_factory=dict, repr=False)
+    saved_images: Mapping[SampleKey, tuple[Tensor | None, Tensor]] = field(default_factory=dict, repr=False)
     folder: Path | None = None
 
     def save(self, folder: Path) -> Evaluation:
-        """Writes the folder, whole or not at all, in place of an earlier one."""
+        """Write the folder atomically, in place of an earlier one."""
         with atomic_folder(folder, replace=True) as new:
             (new / RESULT).write_bytes(json_bytes(to_jsonable(self.result.to_dict())))
-            (new / SEEN).write_bytes(json_bytes({"rows": [self._seen(row) for row in self.rows]}))
+            (new / DETECTIONS).write_bytes(json_bytes({"rows": [self._row(sample) for sample in self.samples]}))
             (new / INTERFERENCE).write_bytes(json_bytes(to_jsonable([row.to_dict() for row in self.interference])))
             (new / "images").mkdir()
-            (new / IMAGES).write_bytes(
-                json_bytes([self._image(row, new) for row in self.rows if key_of(row) in self.kept])
-            )
+            shown = [sample for sample in self.samples if sample_key(sample) in self.saved_images]
+            (new / IMAGES).write_bytes(json_bytes([self._save_pair(sample, new) for sample in shown]))
         self.folder = folder
         return self
 
-    def _seen(self, row: EvalSample) -> dict[str, Any]:
-        asked = {head: list(classes) for head, classes in row.expected.items()}
-        text = f"{row.text} (embeddings near: {row.nearest_tokens})" if row.soft else row.text
-        data: dict[str, Any] = {
-            "group": row.group,
-            "prompt": row.prompt,
+    def _row(self, sample: EvalSample) -> dict[str, Any]:
+        text = f"{sample.text} (embeddings near: {sample.nearest_tokens})" if sample.soft else sample.text
+        return {
+            "group": sample.group,
+            "prompt": sample.prompt,
             "text": text,
-            "seed": row.seed,
-            "asked": asked,
+            "seed": sample.seed,
+            "expected": {head: list(classes) for head, classes in sample.expected.items()},
+            "before": _labels(self.before, sample),
+            "after": _labels(self.after, sample),
         }
-        return data | {"before": _labels(self.before, row), "after": _labels(self.after, row)}
 
-    def _image(self, row: EvalSample, folder: Path) -> dict[str, Any]:
-        data, number = self._seen(row), list(self.kept).index(key_of(row))
-        data["seen_before"], data["seen_after"] = data.pop("before"), data.pop("after")
-        for when, image in zip(("before", "after"), self.kept[key_of(row)], strict=True):
+    def _save_pair(self, sample: EvalSample, folder: Path) -> dict[str, Any]:
+        """Write a sample's images before and after; returns its row with their file names."""
+        row = self._row(sample)
+        row["detected_before"], row["detected_after"] = row.pop("before"), row.pop("after")
+        number = list(self.saved_images).index(sample_key(sample))
+        for when, image in zip(("before", "after"), self.saved_images[sample_key(sample)], strict=True):
             name = f"images/{number:03}-{when}.png"
             if image is not None:
-                (folder / name).write_bytes(encoded(image))
-            data[when] = name if image is not None else None
-        return data
+                (folder / name).write_bytes(encode_png(image))
+            row[when] = name if image is not None else None
+        return row
 
 
-def key_of(row: EvalSample) -> Key:
-    """Group, prompt and seed."""
-    return row.group, row.prompt, row.seed
+def sample_key(sample: EvalSample) -> SampleKey:
+    """Group, prompt and seed of a sample."""
+    return sample.group, sample.prompt, sample.seed
 
 
-def rows_to_save(rows: Sequence[EvalSample]) -> list[EvalSample]:
-    """The rows whose images are kept: `SHOWN` a group, evenly spread."""
+def samples_to_save(samples: Sequence[EvalSample]) -> list[EvalSample]:
+    """The samples whose images are saved: `IMAGES_TO_SAVE` of each group, evenly spaced."""
     groups: dict[str, list[EvalSample]] = {}
-    for row in rows:
-        groups.setdefault(row.group, []).append(row)
-    return [row for group in groups.values() for row in evenly_spaced(group, IMAGES_TO_SAVE)]
+    for sample in samples:
+        groups.setdefault(sample.group, []).append(sample)
+    return [sample for group in groups.values() for sample in evenly_spaced(group, IMAGES_TO_SAVE)]
 
 
-def _labels(detections: Detections | None, row: EvalSample) -> dict[str, str] | None:
-    if detections is None:
-        return None
-    seen = detections.find(key_of(row))
-    return None if seen is None else dict(seen.judgement)
+def _labels(detections: Detections | None, sample: EvalSample) -> dict[str, str] | None:
+    detection = None if detections is None else detections.find(sample_key(sample))
+    return None if detection is None else dict(detection.labels)

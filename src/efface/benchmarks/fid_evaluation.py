@@ -1,4 +1,4 @@
-"""FID of what is drawn for unrelated prompts, beside the one that the unedited model has from itself with other seeds."""
+"""FID on unrelated prompts, beside the FID of the unedited model against itself with other seeds."""
 
 from __future__ import annotations
 
@@ -8,77 +8,100 @@ from typing import Any
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
 from efface.core.result import Score
-from efface.metrics.fid import QUOTABLE, FeatureStats, fid
+from efface.metrics.fid import MIN_IMAGES, FeatureMoments, fid
 from efface.ops.training.progress import Progress, Silent
 
-from .benchmark import Benchmark, EvalSample
-from .collectors import check_size
+from .benchmark import Benchmark
+from .collectors import check_image_size
 from .detector_loading import load_detector, load_features
 from .image_generation import ImageGenerator
-from .joint_erasure import exclude_rows, other_erased_targets
-from .runner import sampling_provenance
+from .image_scoring import sampling_provenance
+from .joint_erasure import exclude_samples, other_erased_targets
+from .samples import EvalSample
 
-AFTER = 50_000
-"""How far behind a part's first seed the seeds of these images begin, so that none was drawn for anything else."""
+SEED_OFFSET = 50_000
+"""Distance of these images' first seed from the split's first seed, so that no other image shares a seed."""
 
 
 def benchmark_fid(
-    benchmark: Benchmark, image_generator: ImageGenerator, erasure: Erasure | None, *, images: int = QUOTABLE, part: str = "test",
-    progress: Progress | None = None, least: int = QUOTABLE,
-) -> list[Score]:  # fmt: skip
-    """``fid`` of the erased model and ``fid_before`` of the base model, both from the base model's images with other seeds.
+    benchmark: Benchmark,
+    image_generator: ImageGenerator,
+    erasure: Erasure | None,
+    *,
+    num_images: int = MIN_IMAGES,
+    split: str = "test",
+    progress: Progress | None = None,
+    min_images: int = MIN_IMAGES,
+) -> list[Score]:
+    """FID of the erased model and of the base model (``fid_before``), both against the base model with other seeds.
 
     Args:
-        benchmark: its group ``other`` gives the prompts, which are gone round in turn.
-        image_generator: draws them.
-        erasure: what is evaluated.
-        images: on either side; three times as many are drawn, two thirds of them by the base model.
-        part: ``test`` or ``dev``.
-        progress: where to show how far it is.
-        least: images from which an FID is quoted.
+        benchmark: its group ``other`` gives the prompts, which are repeated in turn.
+        image_generator: generates the images.
+        erasure: the erasure to evaluate.
+        num_images: images on either side; three times as many are generated, two thirds of them by the base model.
+        split: ``test`` or ``dev``.
+        progress: progress display.
+        min_images: smallest number of images for which an FID has a value.
 
     Raises:
-        EffaceError: fewer images than that.
+        EffaceError: fewer images than `min_images`.
     """
-    if images < least:
-        raise EffaceError(f"an FID is quoted from {least} images on, not {images}: draw more, or read the KID")
-    check_size(image_generator.model, benchmark)
-    start = benchmark.first_seed(part) + AFTER
-    device = image_generator.model.device
-    network = load_features(
-        benchmark.features, None if benchmark.features else load_detector(benchmark, device), device
-    )
-    rows = exclude_rows(benchmark.rows(part, groups=("other",)), other_erased_targets(benchmark, erasure))
-    sets = [[replace(rows[i % len(rows)], seed=start + k * images + i) for i in range(images)] for k in range(2)]
-    reference = _features("FID: reference", image_generator, sets[0], None, network, progress or Silent())
-    how = replace(
+    if num_images < min_images:
+        raise EffaceError(f"FID needs at least {min_images} images, not {num_images}: ask for more, or read the KID")
+    check_image_size(image_generator.model, benchmark)
+    progress = progress or Silent()
+    network = _feature_network(benchmark, image_generator)
+    reference_samples, samples = _sample_sets(benchmark, erasure, split, num_images)
+    reference = _features("FID: reference", image_generator, reference_samples, None, network, progress)
+    provenance = replace(
         sampling_provenance(benchmark), extra={"reference": "the unedited model, the same prompts, other seeds"}
     )
     scores = []
     for metric, state in (("fid_before", None), ("fid", erasure)):
-        found = _features(
-            f"FID: {'after' if state else 'before'}", image_generator, sets[1], state, network, progress or Silent()
+        label = f"FID: {'after' if state else 'before'}"
+        features = _features(label, image_generator, samples, state, network, progress)
+        score = fid(
+            reference, features, "other", detector=network.detector, provenance=provenance, min_images=min_images
         )
-        score = fid(reference, found, "other", detector=network.detector, provenance=how, least=least)
         scores.append(replace(score, metric=metric))
     return scores
+
+
+def _feature_network(benchmark: Benchmark, image_generator: ImageGenerator) -> Any:
+    device = image_generator.model.device
+    detector = None if benchmark.features else load_detector(benchmark, device)
+    return load_features(benchmark.features, detector, device)
+
+
+def _sample_sets(
+    benchmark: Benchmark, erasure: Erasure | None, split: str, num_images: int
+) -> tuple[list[EvalSample], list[EvalSample]]:
+    """The reference's samples and the evaluated ones: the same prompts, other seeds."""
+    first_seed = benchmark.first_seed(split) + SEED_OFFSET
+    samples = exclude_samples(benchmark.samples(split, groups=("other",)), other_erased_targets(benchmark, erasure))
+
+    def with_seeds_from(seed: int) -> list[EvalSample]:
+        return [replace(samples[i % len(samples)], seed=seed + i) for i in range(num_images)]
+
+    return with_seeds_from(first_seed), with_seeds_from(first_seed + num_images)
 
 
 def _features(
     name: str,
     image_generator: ImageGenerator,
-    rows: list[EvalSample],
+    samples: list[EvalSample],
     erasure: Erasure | None,
     network: Any,
     progress: Progress,
-) -> FeatureStats:
-    """The features of the rows' images."""
-    found = FeatureStats()
-    progress.start(name, len(rows), 0)
+) -> FeatureMoments:
+    """Moments of the features of the samples' images."""
+    moments = FeatureMoments()
+    progress.start(name, len(samples), 0)
     try:
-        for part, images in image_generator.generate(rows, erasure):
-            found.update(network(images), [row.prompt for row in part])
-            progress.update(found.n, {})
+        for batch, images in image_generator.generate(samples, erasure):
+            moments.update(network(images), [sample.prompt for sample in batch])
+            progress.update(moments.n, {})
     finally:
         progress.stop()
-    return found
+    return moments

@@ -1,4 +1,4 @@
-"""One turn of drawing: a batch for every process, composed as it would be in one process, so that the images are the same bits."""
+"""One round of image generation: a batch for every process, composed as in one process for bit-identical images."""
 
 from __future__ import annotations
 
@@ -15,86 +15,93 @@ from efface.core.serialization import json_hash
 from efface.distributed import env
 from efface.distributed.collectives import broadcast_bytes, broadcast_tensor, gather_tensor
 
-from .benchmark import EvalSample
 from .image_cache import ImageCache
+from .samples import EvalSample
 
 
 def soft_key(soft: SoftPrompt | None) -> list[object]:
-    """What an image's key holds of a soft prompt; nothing for none."""
+    """The part of an image's key that depends on its soft prompt; empty without one."""
     return [] if soft is None else [hashlib.sha256(soft.embeddings.data).hexdigest(), soft.places]
 
 
 @dataclass
 class GenerationRound:
-    """The batches of a turn, the n-th for the n-th process.
+    """The batches of a round, the n-th for the n-th process.
 
     Attributes:
-        parts: the batches.
-        missing: of each, the places of the rows that must be drawn. Known in every process, the rest in the first one only.
-        keys: of each, the rows' keys. found: the images that were drawn before, by key. cache: where new ones are kept.
+        batches: the batches.
+        missing: for each batch, the indices of the samples to generate; known in every process.
+        keys: for each batch, the samples' cache keys; known in the main process only.
+        images: images by key, from the cache and generated ones; known in the main process only.
+        cache: where new images are stored; None for no cache.
     """
 
     batches: Sequence[list[EvalSample]]
     missing: list[list[int]]
     keys: list[list[str]]
-    found: dict[str, Tensor]
+    images: dict[str, Tensor]
     cache: ImageCache | None
 
     @classmethod
-    def planned(cls, parts: Sequence[list[EvalSample]], state: str, cache: ImageCache | None) -> GenerationRound:
-        """What is to be drawn, as the first process finds it in its cache.
+    def planned(
+        cls, batches: Sequence[list[EvalSample]], model_state: str, cache: ImageCache | None
+    ) -> GenerationRound:
+        """Look up the batches in the main process's cache and share what is missing.
 
         Args:
-            parts: the batches.
-            state: what the images' keys hold beside the rows.
-            cache: where images are kept; heeded in the first process only.
+            batches: the batches.
+            model_state: hash of model, erasure and sampler, which is part of every image's key.
+            cache: where images are stored; used in the main process only.
         """
         keys: list[list[str]] = []
-        found: dict[str, Tensor] = {}
+        images: dict[str, Tensor] = {}
         missing: list[list[int]] = []
         if env.is_main():
-            keys = [[json_hash([state, row.text, row.seed, *soft_key(row.soft)]) for row in part] for part in parts]
-            found = cache.get(key for part in keys for key in part) if cache else {}
-            there = set(found)
-            for part in keys:  # what an earlier batch draws would be in the cache by now
-                missing.append([i for i, key in enumerate(part) if key not in there])
-                there.update(part if cache else ())
-        return cls(parts, json.loads(broadcast_bytes(json.dumps(missing).encode())), keys, found, cache)
+            keys = [[_image_key(model_state, sample) for sample in batch] for batch in batches]
+            images = cache.get(key for batch in keys for key in batch) if cache else {}
+            available = set(images)
+            for batch_keys in keys:  # a repeated image of an earlier batch would be in the cache by now
+                missing.append([i for i, key in enumerate(batch_keys) if key not in available])
+                available.update(batch_keys if cache else ())
+        return cls(batches, json.loads(broadcast_bytes(json.dumps(missing).encode())), keys, images, cache)
 
     @property
-    def local_rows(self) -> list[EvalSample]:
-        """What this process draws."""
-        own = env.rank()
-        return [self.batches[own][i] for i in self.missing[own]] if own < len(self.batches) else []
+    def local_samples(self) -> list[EvalSample]:
+        """The samples that this process generates."""
+        rank = env.rank()
+        return [self.batches[rank][i] for i in self.missing[rank]] if rank < len(self.batches) else []
 
-    def collect(self, drawn: Tensor | None, batch: int, side: int) -> Iterator[Tensor]:
-        """The images of every batch, ``(B, 3, H, W)`` bytes, in every process; the first one keeps the new ones.
+    def collect(self, local_images: Tensor | None, batch_size: int, side: int) -> Iterator[Tensor]:
+        """Yield the images of every batch, ``(B, 3, H, W)`` bytes, in every process; the main process caches new ones.
 
         Args:
-            drawn: this process's images, ``(b, 3, H, W)`` bytes; None for none.
-            batch: the most that a process draws in a turn.
-            side: H and W.
+            local_images: this process's images, ``(b, 3, H, W)`` bytes; None for none.
+            batch_size: maximum number of images that a process generates in a round.
+            side: H and W in pixels.
         """
         if any(self.missing):
-            self._take(drawn, batch, side)
-        for part, keys in zip(self.batches, self.keys or [[]] * len(self.batches), strict=True):
-            own = (
-                torch.stack([self.found[key] for key in keys])
-                if keys
-                else torch.empty(len(part), 3, side, side, dtype=torch.uint8)
-            )
-            yield broadcast_tensor(own)
+            self._gather(local_images, batch_size, side)
+        for batch, keys in zip(self.batches, self.keys or [[]] * len(self.batches), strict=True):
+            if keys:
+                images = torch.stack([self.images[key] for key in keys])
+            else:
+                images = torch.empty(len(batch), 3, side, side, dtype=torch.uint8)
+            yield broadcast_tensor(images)
 
-    def _take(self, drawn: Tensor | None, batch: int, side: int) -> None:
-        """Collects what was drawn in the first process."""
-        own = drawn
+    def _gather(self, local_images: Tensor | None, batch_size: int, side: int) -> None:
+        """Collect the generated images of all processes in the main process."""
+        padded = local_images
         if env.world_size() > 1:
-            own = torch.zeros(batch, 3, side, side, dtype=torch.uint8)
-            if drawn is not None:
-                own[: len(drawn)] = drawn
-        assert own is not None  # alone, this process drew what was missing
-        for images, places, keys in zip(gather_tensor(own), self.missing, self.keys, strict=False):
-            new = {keys[i]: image for i, image in zip(places, images, strict=False)}
+            padded = torch.zeros(batch_size, 3, side, side, dtype=torch.uint8)
+            if local_images is not None:
+                padded[: len(local_images)] = local_images
+        assert padded is not None  # a single process has generated what was missing
+        for images, indices, keys in zip(gather_tensor(padded), self.missing, self.keys, strict=False):
+            new = {keys[i]: image for i, image in zip(indices, images, strict=False)}
             if self.cache:
                 self.cache.put(new)
-            self.found |= new
+            self.images |= new
+
+
+def _image_key(model_state: str, sample: EvalSample) -> str:
+    return json_hash([model_state, sample.text, sample.seed, *soft_key(sample.soft)])

@@ -1,8 +1,9 @@
-"""Images that were drawn before: one SQLite file, so that an image is whole or absent, whoever is killed when.
+"""Cache of generated images in one SQLite file, so that an image is complete or absent after any interruption.
 
-An image's key is a hash of everything that it depends on: the model's weights, the erasure's edits, the text, the seed, the sampler. So
-evaluations, attacks and reports share images, and one that was interrupted goes on where it stopped. The file lies in ``$EFFACE_CACHE``,
-else in ``$XDG_CACHE_HOME/efface`` or ``~/.cache/efface``; beyond `LIMIT` the oldest images go. Removing it costs time only.
+An image's key is a hash of everything it depends on: the model's weights, the erasure's edits, the text, the seed,
+the sampler. So evaluations, attacks and reports share images, and an interrupted one continues. The file is in
+``$EFFACE_CACHE``, else in ``$XDG_CACHE_HOME/efface`` or ``~/.cache/efface``; beyond `MAX_BYTES` the oldest images are
+removed. Deleting the file costs only time.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-LIMIT = 2 * 1024**3
-"""Bytes of images that are kept."""
+MAX_BYTES = 2 * 1024**3
+"""Size limit of the stored images, in bytes."""
 
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS images (key TEXT PRIMARY KEY, png BLOB NOT NULL, size INTEGER NOT NULL) WITHOUT ROWID"
@@ -28,97 +29,98 @@ _SCHEMA = (
 _TRIM = "CREATE TABLE IF NOT EXISTS added (number INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL)"
 
 
-def cache_file() -> Path:
-    """Where the images lie."""
+def default_cache_file() -> Path:
+    """Path of the cache file."""
     if folder := os.environ.get("EFFACE_CACHE"):
         return Path(folder) / "images.sqlite"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "efface" / "images.sqlite"
 
 
 class ImageCache:
-    """Images by key; one that cannot be opened or written warns once and keeps nothing.
+    """Images by key; a cache that cannot be opened or written warns once and stores nothing.
 
     Args:
-        path: the file; `cache_file` by default.
-        limit: bytes of images that are kept.
+        path: the file; `default_cache_file` by default.
+        max_bytes: size limit of the stored images.
     """
 
-    def __init__(self, path: Path | None = None, limit: int = LIMIT) -> None:
-        self.path, self.limit = path or cache_file(), limit
-        self._base: sqlite3.Connection | None = None
-        self._size = 0  # bytes that are kept, as far as this process knows
+    def __init__(self, path: Path | None = None, max_bytes: int = MAX_BYTES) -> None:
+        self.path = path or default_cache_file()
+        self.max_bytes = max_bytes
+        self._connection: sqlite3.Connection | None = None
+        self._size = 0  # stored bytes, as far as this process knows
         try:
-            self._base = self._open()
+            self._connection = self._open()
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
-                self._give_up(error)
-            else:  # not a database: half a file from a full disk, or somebody else's
+                self._disable(error)
+            else:  # not a database: a partial file from a full disk, or another program's
                 self.path.unlink(missing_ok=True)
-                self._base = self._open()
+                self._connection = self._open()
         except OSError as error:
-            self._give_up(error)
+            self._disable(error)
 
     def _open(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        base = sqlite3.connect(self.path, timeout=30)
-        base.execute("PRAGMA journal_mode=WAL")
-        base.execute("PRAGMA synchronous=NORMAL")
-        base.execute(_SCHEMA)
-        base.execute(_TRIM)
-        base.commit()
-        self._size = int(base.execute("SELECT total(size) FROM images").fetchone()[0])
-        return base
+        connection = sqlite3.connect(self.path, timeout=30)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute(_SCHEMA)
+        connection.execute(_TRIM)
+        connection.commit()
+        self._size = int(connection.execute("SELECT total(size) FROM images").fetchone()[0])
+        return connection
 
-    def _give_up(self, error: Exception) -> None:
+    def _disable(self, error: Exception) -> None:
         warnings.warn(
-            f"images are not kept, since {self.path} cannot be used ({error}); set EFFACE_CACHE to another folder",
+            f"images are not cached: {self.path} cannot be used ({error}); set EFFACE_CACHE to another folder",
             stacklevel=3,
         )
-        self._base = None
+        self._connection = None
 
     def get(self, keys: Iterable[str]) -> dict[str, Tensor]:
-        """Those of the images that are there, ``(3, H, W)`` bytes each."""
-        if self._base is None:
+        """The cached images among these keys, ``(3, H, W)`` bytes each."""
+        if self._connection is None:
             return {}
-        found = {}
+        images = {}
         for key in keys:
-            row = self._base.execute("SELECT png FROM images WHERE key = ?", (key,)).fetchone()
+            row = self._connection.execute("SELECT png FROM images WHERE key = ?", (key,)).fetchone()
             if row:
-                found[key] = _decoded(row[0])
-        return found
+                images[key] = _decode_png(row[0])
+        return images
 
     def put(self, images: Mapping[str, Tensor]) -> None:
-        """Keeps images, ``(3, H, W)`` bytes each, all of them or none."""
-        if self._base is None or not images:
+        """Store images, ``(3, H, W)`` bytes each, all of them or none."""
+        if self._connection is None or not images:
             return
-        rows = [(key, png, len(png)) for key, image in images.items() for png in (encoded(image),)]
+        rows = [(key, png, len(png)) for key, image in images.items() for png in (encode_png(image),)]
         try:
-            with self._base:
-                self._base.executemany("INSERT OR IGNORE INTO images VALUES (?, ?, ?)", rows)
-                self._base.executemany("INSERT INTO added (key) VALUES (?)", [(key,) for key in images])
+            with self._connection:
+                self._connection.executemany("INSERT OR IGNORE INTO images VALUES (?, ?, ?)", rows)
+                self._connection.executemany("INSERT INTO added (key) VALUES (?)", [(key,) for key in images])
                 self._trim(sum(size for _, _, size in rows))
         except sqlite3.OperationalError as error:
-            self._give_up(error)
+            self._disable(error)
 
     def _trim(self, added: int) -> None:
-        assert self._base is not None
+        assert self._connection is not None
         self._size += added
-        while self._size > self.limit:
-            oldest = self._base.execute("SELECT number, key FROM added ORDER BY number LIMIT 64").fetchall()
+        while self._size > self.max_bytes:
+            oldest = self._connection.execute("SELECT number, key FROM added ORDER BY number LIMIT 64").fetchall()
             if not oldest:
                 break
-            self._base.executemany("DELETE FROM images WHERE key = ?", [(key,) for _, key in oldest])
-            self._base.executemany("DELETE FROM added WHERE number = ?", [(number,) for number, _ in oldest])
-            self._size = int(self._base.execute("SELECT total(size) FROM images").fetchone()[0])
+            self._connection.executemany("DELETE FROM images WHERE key = ?", [(key,) for _, key in oldest])
+            self._connection.executemany("DELETE FROM added WHERE number = ?", [(number,) for number, _ in oldest])
+            self._size = int(self._connection.execute("SELECT total(size) FROM images").fetchone()[0])
 
 
-def encoded(image: Tensor) -> bytes:
-    """Bytes ``(3, H, W)`` as a PNG file."""
+def encode_png(image: Tensor) -> bytes:
+    """Encode bytes ``(3, H, W)`` as a PNG file."""
     buffer = io.BytesIO()
     Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()).save(buffer, format="PNG", compress_level=1)
     return buffer.getvalue()
 
 
-def _decoded(png: bytes) -> Tensor:
+def _decode_png(png: bytes) -> Tensor:
     with Image.open(io.BytesIO(png)) as image:
         return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)

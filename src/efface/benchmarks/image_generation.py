@@ -1,4 +1,4 @@
-"""The rows of a benchmark as images, from the cache where they were drawn before; shared out where there are several processes."""
+"""Generate a benchmark's images, from the cache where possible, shared among several processes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor
 
-from efface.benchmarks.generation_round import GenerationRound
 from efface.core.erasure import Erasure
 from efface.core.serialization import json_hash, to_jsonable
 from efface.core.spec import package_versions
@@ -20,21 +19,23 @@ from efface.models.editable import EditableModel
 from efface.ops.editing.apply import applied
 from efface.ops.text.soft_prompts import to_soft_tokens
 
-from .benchmark import EvalSample, Sampler
+from .generation_round import GenerationRound
 from .image_cache import ImageCache
+from .samples import EvalSample, Sampler
 
 Advance = Callable[[int], None]
+"""Called with the number of images after each batch."""
 
 
 def model_key(model: EditableModel) -> str:
-    """A hash of the model's weights, of the precision and kind of device that it computes in, and of the packages that draw."""
+    """Hash of the weights, precision and kind of device of a model, and of the generating packages' versions."""
     dtype = str(next(model.components["unet"].parameters()).dtype)
-    drawn_by = package_versions(["efface", "torch", "diffusers"])
-    return json_hash({"base": model.fingerprint(), "dtype": dtype, "on": model.device.type, "by": drawn_by})
+    packages = package_versions(["efface", "torch", "diffusers"])
+    return json_hash({"base": model.fingerprint(), "dtype": dtype, "on": model.device.type, "by": packages})
 
 
 def erasure_key(erasure: Erasure | None) -> str:
-    """A hash of an erasure's edits with every byte of their tensors; two runs that ended alike have one key."""
+    """Hash of an erasure's edits with every byte of their tensors; runs with equal results share it."""
     if erasure is None:
         return ""
     digest = hashlib.sha256(json_hash([to_jsonable(edit) for edit in erasure.edits]).encode())
@@ -46,14 +47,14 @@ def erasure_key(erasure: Erasure | None) -> str:
 
 
 class ImageGenerator:
-    """Draws rows with one model, with or without erasures on it.
+    """Generates a benchmark's images with one model, with or without an erasure.
 
     Args:
-        model: the base model; erasures are applied while their images are drawn, and removed.
-        sampler: how.
-        cache: where images are kept; None keeps none.
-        batch: images drawn at once; the model's own number by default.
-        force: whether an erasure may be for another base.
+        model: the base model; an erasure is applied while its images are generated, then removed.
+        sampler: the sampler's settings.
+        cache: where images are stored; None for no cache.
+        batch_size: images generated at once; the model's own number by default.
+        allow_base_mismatch: accept an erasure made for another base model.
     """
 
     def __init__(
@@ -62,56 +63,63 @@ class ImageGenerator:
         sampler: Sampler,
         cache: ImageCache | None,
         *,
-        batch: int | None = None,
-        force: bool = False,
+        batch_size: int | None = None,
+        allow_base_mismatch: bool = False,
     ) -> None:
-        self.model, self.sampler, self.batch, self.force = model, sampler, batch or model.batch, force
+        self.model = model
+        self.sampler = sampler
+        self.batch_size = batch_size or model.default_batch_size
+        self.allow_base_mismatch = allow_base_mismatch
         self.cache = cache if env.is_main() else None
         self._model_key = model_key(model) if self.cache else ""
 
     def generate(
-        self, rows: Sequence[EvalSample], erasure: Erasure | None, advance: Advance | None = None
+        self, samples: Sequence[EvalSample], erasure: Erasure | None, advance: Advance | None = None
     ) -> Iterator[tuple[list[EvalSample], Tensor]]:
-        """Batches of rows with their images ``(B, 3, H, W)`` in [0, 1], quantised to 8 bits as a file would be.
+        """Yield batches of samples with their images ``(B, 3, H, W)`` in [0, 1], quantised to 8 bits as in a file.
 
-        The erasure is applied with the first image that is not in the cache, and removed at the end: finish one stream before the next.
-        Of several processes, each draws batches in turn and gets all images; the first one alone keeps a cache.
+        The erasure is applied with the first image that is not cached, and removed at the end: finish one stream
+            before the next.
+        Of several processes, each generates batches in turn and receives all images; only the main process has a cache.
 
         Args:
-            rows: what to draw.
-            erasure: what to apply first; None draws with the base model.
+            samples: the images to generate.
+            erasure: the erasure to apply; None generates with the base model.
             advance: called with the number of images after each batch.
         """
         state = json_hash([self._model_key, erasure_key(erasure), to_jsonable(self.sampler)]) if self.cache else ""
-        on = False
-        with ExitStack() as edited:
-            for start in range(0, len(rows), self.batch * env.world_size()):
-                own = rows[start : start + self.batch * env.world_size()]
-                turn = GenerationRound.planned(
-                    [list(own[i : i + self.batch]) for i in range(0, len(own), self.batch)], state, self.cache
-                )
-                mine = turn.local_rows
+        is_applied = False
+        with ExitStack() as stack:
+            for batches in self._rounds(samples):
+                generation_round = GenerationRound.planned(batches, state, self.cache)
+                local_samples = generation_round.local_samples
                 with sync_errors():
-                    if mine and erasure is not None and not on:
-                        on = bool(edited.enter_context(applied(self.model, erasure, force=self.force)))
-                    drawn = self._generate_batch(mine) if mine else None
-                for part, images in zip(
-                    turn.batches, turn.collect(drawn, self.batch, self.model.image_size), strict=True
-                ):
-                    yield part, images.float() / 255
+                    if local_samples and erasure is not None and not is_applied:
+                        stack.enter_context(applied(self.model, erasure, self.allow_base_mismatch))
+                        is_applied = True
+                    local_images = self._generate_batch(local_samples) if local_samples else None
+                collected = generation_round.collect(local_images, self.batch_size, self.model.image_size)
+                for batch, images in zip(batches, collected, strict=True):
+                    yield batch, images.float() / 255
                     if advance:
-                        advance(len(part))
+                        advance(len(batch))
 
-    def _generate_batch(self, rows: Sequence[EvalSample]) -> Tensor:
-        """Images as bytes, ``(B, 3, H, W)``."""
-        texts, seeds, how = [row.text for row in rows], [row.seed for row in rows], self.sampler
-        soft = to_soft_tokens(self.model, texts, [row.soft for row in rows])
+    def _rounds(self, samples: Sequence[EvalSample]) -> Iterator[list[list[EvalSample]]]:
+        """The samples in rounds of one batch for each process."""
+        round_size = self.batch_size * env.world_size()
+        for start in range(0, len(samples), round_size):
+            in_round = samples[start : start + round_size]
+            yield [list(in_round[i : i + self.batch_size]) for i in range(0, len(in_round), self.batch_size)]
+
+    def _generate_batch(self, samples: Sequence[EvalSample]) -> Tensor:
+        """The samples' images as bytes, ``(B, 3, H, W)``."""
+        texts = [sample.text for sample in samples]
         images = self.model.sample(
             texts,
-            seeds=seeds,
-            num_inference_steps=how.num_inference_steps,
-            guidance_scale=how.guidance_scale,
-            batch_size=self.batch,
-            soft=soft,
+            seeds=[sample.seed for sample in samples],
+            num_inference_steps=self.sampler.num_inference_steps,
+            guidance_scale=self.sampler.guidance_scale,
+            batch_size=self.batch_size,
+            soft=to_soft_tokens(self.model, [sample.soft for sample in samples]),
         )
         return (images * 255 + 0.5).clamp(0, 255).to(torch.uint8).cpu()

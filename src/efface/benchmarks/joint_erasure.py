@@ -1,26 +1,32 @@
-"""What a benchmark does not ask about where more was erased than its own concept: images of the others, which are meant to be lost."""
+"""Exclude samples of other erased concepts, which an erasure of several concepts is meant to lose."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from efface.core.erasure import Erasure
-from efface.metrics.detections import Expected
+from efface.metrics.detections import TargetClasses
 
-from .benchmark import Benchmark, EvalSample, benchmarks_for
-
-
-def other_erased_targets(benchmark: Benchmark, erasure: Erasure | None) -> tuple[Expected, ...]:
-    """How the shipped benchmarks see the erased concepts that are not this benchmark's own; a concept that none is for has no target."""
-    own = {concept.name for concept in benchmark.concepts}
-    names = {concept.name for concept in erasure.concepts} - own if erasure else set()
-    return (
-        tuple(Expected(other.head, other.classes) for other in benchmarks_for(benchmark.model, names)) if names else ()
-    )
+from .benchmark import Benchmark, find_benchmarks
+from .samples import EvalSample
 
 
-def exclude_rows(rows: Sequence[EvalSample], others: Sequence[Expected]) -> list[EvalSample]:
-    """The rows that none of the other concepts would do for."""
+def other_erased_targets(benchmark: Benchmark, erasure: Erasure | None) -> tuple[TargetClasses, ...]:
+    """Target classes of the erased concepts that are not this benchmark's own.
+
+    The classes come from the shipped benchmarks; a concept without a benchmark has none.
+    """
+    benchmark_concepts = {concept.name for concept in benchmark.concepts}
+    others = {concept.name for concept in erasure.concepts} - benchmark_concepts if erasure else set()
+    if not others:
+        return ()
+    return tuple(TargetClasses(other.head, other.classes) for other in find_benchmarks(benchmark.model, others))
+
+
+def exclude_samples(samples: Sequence[EvalSample], targets: Sequence[TargetClasses]) -> list[EvalSample]:
+    """The samples that expect none of the targets' classes."""
     return [
-        row for row in rows if not any(set(row.expected.get(other.head, ())) & set(other.classes) for other in others)
+        sample
+        for sample in samples
+        if not any(set(sample.expected.get(target.head, ())) & set(target.classes) for target in targets)
     ]

@@ -1,9 +1,12 @@
-"""A quick look by the judge at the end of an erasure, where a benchmark fits: is the concept's own name gone, is the rest there?
+"""A short evaluation at the end of an erasure: is the concept's name erased, are other objects retained?
 
-It uses the dev part, so that no image that is reported later has been seen, and few images: `efface evaluate` decides.
+It uses the dev split, so that no image reported later has been used, and few images. `efface evaluate` gives the
+verdict.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from efface.core.erasure import Erasure
 from efface.core.score import Score
@@ -11,46 +14,58 @@ from efface.core.verdict import Thresholds
 from efface.models.editable import EditableModel
 from efface.ops.training.progress import Progress
 
-from .benchmark import benchmark_for
+from .benchmark import find_benchmark
 from .image_cache import ImageCache
 from .image_generation import ImageGenerator
 from .runner import run_benchmark
 
 NUM_IMAGES = 30
+"""Images of each group."""
+
+QuickScore = dict[str, float | int | None]
 
 
-def quick_evaluate(
-    model: EditableModel, erasure: Erasure, progress: Progress | None = None
-) -> dict[str, dict[str, float | int | None]]:
-    """RER of the first concept's own name, and the share that is kept of other objects; empty where no benchmark fits."""
-    benchmark = benchmark_for(model.name, erasure.concepts[0].name)
+def quick_evaluate(model: EditableModel, erasure: Erasure, progress: Progress | None = None) -> dict[str, QuickScore]:
+    """RER of the first concept's name and retention of other objects; empty where no benchmark fits.
+
+    Returns:
+        For ``rer`` and ``retention`` the score's value, low, high and n.
+    """
+    benchmark = find_benchmark(model.name, erasure.concepts[0].name)
     if benchmark is None:
         return {}
     image_generator = ImageGenerator(model, benchmark.sampler, ImageCache())
-    done = run_benchmark(
-        benchmark, image_generator, erasure, part="dev", limit=NUM_IMAGES, groups=("name", "other"), progress=progress
+    groups = ("name", "other")
+    evaluation = run_benchmark(
+        benchmark, image_generator, erasure, split="dev", limit=NUM_IMAGES, groups=groups, progress=progress
     )
-    found = {"rer": done.result.score("rer", "name"), "retention": done.result.score("retention", "other")}
+    scores = {
+        "rer": evaluation.result.score("rer", "name"),
+        "retention": evaluation.result.score("retention", "other"),
+    }
     return {
-        name: {"value": s.value, "low": s.low, "high": s.high, "n": s.n} for name, s in found.items() if s is not None
+        name: {"value": score.value, "low": score.low, "high": score.high, "n": score.n}
+        for name, score in scores.items()
+        if score is not None
     }
 
 
-def summarize(seen: dict[str, dict[str, float | int | None]], limits: Thresholds | None = None) -> str:
-    """Such as ``at a quick look, it looks erased by its name, the rest kept``, with both scores behind it in brackets."""
-    limits = limits or Thresholds()
-    scores = {name: Score(name, "name" if name == "rer" else "other", **row) for name, row in seen.items()}  # type: ignore[arg-type]
-    rer, kept = scores["rer"], scores["retention"]
-    gone = _level(
-        rer.value,
-        ((limits.erased, "looks erased by its name"), (limits.partly_erased, "looks partly erased")),
-        "does not look erased",
+def summarize(quick_scores: Mapping[str, QuickScore], thresholds: Thresholds | None = None) -> str:
+    """One line with both scores, such as ``quick check: erased by its name, the rest retained (...)``."""
+    thresholds = thresholds or Thresholds()
+    rer = Score("rer", "name", **quick_scores["rer"])  # type: ignore[arg-type]
+    retention = Score("retention", "other", **quick_scores["retention"])  # type: ignore[arg-type]
+    erasure_levels = (
+        (thresholds.erased, "erased by its name"),
+        (thresholds.partly_erased, "partly erased by its name"),
     )
-    there = _level(kept.value, ((limits.retention_other, "the rest kept"),), "the rest not")
-    return f"at a quick look, it {gone}, {there} ({rer.summary()}, {kept.summary()})"
+    erased = _level(rer.value, erasure_levels, "not erased")
+    retained = _level(retention.value, ((thresholds.retention_other, "the rest retained"),), "the rest not retained")
+    return f"quick check: {erased}, {retained} ({rer.summary()}, {retention.summary()})"
 
 
 def _level(value: float | None, levels: tuple[tuple[float, str], ...], otherwise: str) -> str:
+    """The words of the first threshold that the value reaches."""
     if value is None:
         return "nothing to compare with"
-    return next((words for limit, words in levels if value >= limit), otherwise)
+    return next((words for threshold, words in levels if value >= threshold), otherwise)

@@ -1,5 +1,7 @@
-"""From images to scores: what was erased, what was kept, what an attack brings back. No images, no value.
+"""Metrics: from what a detector reports for each image to scores with intervals.
 
-Images are judged as they come and never kept (`base.Sightings`, `fid.FeatureStats`, `kid.Features`, `clip_score.ClipScores`); the
-metrics are functions of what remains. `base`, `scoring` and `blocks` are no metrics; a metric's file imports them and no other metric.
+Images are judged as they are generated and never stored (`detections.Detections`, `fid.FeatureMoments`,
+`kid.FeatureStream`, `clip_score.ClipScoreAccumulator`). Each metric is a function of what these hold. A metric
+without images has no value, never 0. The modules `detections`, `pairing`, `rate_score` and `jackknife` are shared
+helpers; a metric imports them and no other metric.
 """

@@ -1,7 +1,7 @@
-"""What a detector saw, image by image: the table that the metrics are functions of. Itself no metric.
+"""What a detector reports for each image: the table that all rate metrics are functions of.
 
-One `Sightings` a model holds words, not images, so that all metrics share one look at each image. Rows of two models are compared
-by what was asked: the same prompt, the same seed.
+`Detections` holds class names, not images, so that every metric shares one run of the detector on each image.
+Detections of two models are compared by prompt and seed (`pairing.paired_detections`).
 """
 
 from __future__ import annotations
@@ -15,11 +15,15 @@ from torch import Tensor
 from efface.core.score import DetectorId
 from efface.detectors.pocket_judge import CANNOT_TELL
 
+DetectionKey = tuple[str, str, int]
+"""Group, prompt and seed of an image."""
+
 
 class Detector(Protocol):
-    """What looks at images, such as `efface.detectors.pocket_judge.Judge`.
+    """Classifies images, such as `efface.detectors.pocket_judge.Judge`.
 
-    Called with images ``(N, 3, H, W)`` in [0, 1], it gives an object with one attribute a head: N class names, or ``"cannot tell"``.
+    Called with images ``(N, 3, H, W)`` in [0, 1], it returns an object with one attribute a head: N class names, or
+    ``"cannot tell"``.
     """
 
     @property
@@ -29,24 +33,24 @@ class Detector(Protocol):
 
     @property
     def thresholds(self) -> Mapping[str, float]:
-        """By head, the confidence below which it says that it cannot tell."""
+        """Confidence below which each head reports ``"cannot tell"``."""
         ...
 
     def __call__(self, images: Tensor) -> Any:
-        """Look."""
+        """Classify the images."""
         ...
 
 
 @dataclass(frozen=True)
-class Expected:
-    """What was erased, as the detector can see it.
+class TargetClasses:
+    """The erased concept as a detector sees it.
 
     Attributes:
         head: the detector's head that sees it, such as ``object`` or ``style``.
-        classes: the classes of the concept's whole domain; each of them is a detection of the concept.
+        classes: the classes of the concept's whole domain; any of them counts as a detection of the concept.
 
     Raises:
-        ValueError: no class, or text in place of a collection of classes.
+        ValueError: no class, or a string in place of a collection of classes.
     """
 
     head: str
@@ -60,13 +64,14 @@ class Expected:
 
 @dataclass(frozen=True)
 class EvalPrompt:
-    """What one image was asked to show.
+    """The prompt of one image and the classes it asks for.
 
     Attributes:
-        prompt: the prompt, by which intervals are clustered; for an attack the prompt under attack, not what became of it.
-        seed: the seed.
+        prompt: the prompt, by which intervals are clustered; for an attack the prompt before the attack changed it.
+        seed: the image's seed.
         group: ``name``, ``domain``, ``near``, ``other``, or an attack's name.
-        shows: by head, the class that the prompt asks for, or several that would each do; a head that is left out is not scored.
+        expected_classes: for each head, the class that the prompt asks for, or several that are each acceptable. A
+            head that is absent is not scored.
     """
 
     prompt: str
@@ -75,135 +80,113 @@ class EvalPrompt:
     expected_classes: Mapping[str, str | Collection[str]]
 
     def __post_init__(self) -> None:
-        shows = {
-            head: frozenset([wanted] if isinstance(wanted, str) else wanted)
-            for head, wanted in self.expected_classes.items()
+        expected = {
+            head: frozenset([classes] if isinstance(classes, str) else classes)
+            for head, classes in self.expected_classes.items()
         }
-        object.__setattr__(self, "expected_classes", shows)
+        object.__setattr__(self, "expected_classes", expected)
 
     @property
-    def key(self) -> tuple[str, str, int]:
+    def key(self) -> DetectionKey:
         """Group, prompt and seed."""
         return self.group, self.prompt, self.seed
 
 
 @dataclass(frozen=True)
 class Detection:
-    """One image: what was asked, and by head the class seen or ``"cannot tell"``."""
+    """One image: its prompt, and for each head the reported class or ``"cannot tell"``."""
 
     prompt: EvalPrompt
-    judgement: Mapping[str, str]
+    labels: Mapping[str, str]
 
-    def shows(self, target: Expected) -> bool:
-        """Whether the concept is in the image."""
-        return self.judgement[target.head] in target.classes
+    def shows(self, target: TargetClasses) -> bool:
+        """Whether the image shows the target concept."""
+        return self.labels[target.head] in target.classes
 
     def matches_expected(self, heads: Collection[str]) -> bool:
-        """Whether each of these heads saw what was asked of it; a head that nothing was asked of has no say."""
-        return all(
-            self.judgement[head] in self.prompt.expected_classes[head]
-            for head in heads
-            if head in self.prompt.expected_classes
-        )
+        """Whether each of these heads reports an expected class; heads that the prompt asks nothing of are ignored."""
+        expected = self.prompt.expected_classes
+        return all(self.labels[head] in expected[head] for head in heads if head in expected)
 
     def abstained(self, head: str) -> bool:
-        """Whether that head could not tell."""
-        return self.judgement[head] == CANNOT_TELL
+        """Whether that head reports ``"cannot tell"``."""
+        return self.labels[head] == CANNOT_TELL
 
 
 class Detections:
-    """What one detector saw in the images of one model.
+    """The detections of one detector in the images of one model.
 
     Args:
-        detector: what looks.
+        detector: classifies the images.
     """
 
     def __init__(self, detector: Detector) -> None:
-        self._look = detector
-        self._rows: dict[tuple[str, str, int], Detection] = {}
+        self._detector = detector
+        self._detections: dict[DetectionKey, Detection] = {}
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._detections)
 
-    def update(self, images: Tensor, asked: Sequence[EvalPrompt]) -> Any:
-        """Look at images ``(N, 3, H, W)`` in [0, 1]; nothing of a batch is taken when any of it is refused.
+    def update(self, images: Tensor, prompts: Sequence[EvalPrompt]) -> Any:
+        """Run the detector on images ``(N, 3, H, W)`` in [0, 1]; a refused batch leaves the table unchanged.
 
         Returns:
-            What the detector gave for them; None for no images.
+            The detector's output for them; None without images.
 
         Raises:
-            ValueError: another number of images than of `asked`, a head that the detector has not, or an image that was there before.
+            ValueError: the numbers of images and prompts differ, the detector lacks a head, or an image is already in
+                the table.
         """
-        if len(images) != len(asked):
-            raise ValueError(f"{len(images)} images for {len(asked)} prompts")
-        heads, new = list(self.thresholds), {one.key for one in asked}
-        if len(new) < len(asked) or not new.isdisjoint(self._rows):
-            raise ValueError("an image of the same group, prompt and seed is there twice")
-        if unknown := {head for one in asked for head in one.expected_classes}.difference(heads):
-            raise ValueError(f"the detector has no head {sorted(unknown)}, only {heads}")
-        if not asked:
+        if len(images) != len(prompts):
+            raise ValueError(f"{len(images)} images for {len(prompts)} prompts")
+        heads = list(self.thresholds)
+        new_keys = {prompt.key for prompt in prompts}
+        if len(new_keys) < len(prompts) or not new_keys.isdisjoint(self._detections):
+            raise ValueError("two images have the same group, prompt and seed")
+        self._check_heads({head for prompt in prompts for head in prompt.expected_classes})
+        if not prompts:
             return None
-        judgement = self._look(images)
-        labels = {head: getattr(judgement, head) for head in heads}
-        self._rows.update(
-            (one.key, Detection(one, {head: labels[head][i] for head in heads})) for i, one in enumerate(asked)
-        )
-        return judgement
+        output = self._detector(images)
+        labels = {head: getattr(output, head) for head in heads}
+        for i, prompt in enumerate(prompts):
+            self._detections[prompt.key] = Detection(prompt, {head: labels[head][i] for head in heads})
+        return output
 
     def rows(self, *groups: str) -> list[Detection]:
-        """The detections of these groups, in the order in which they came."""
-        return [row for row in self._rows.values() if row.prompt.group in groups]
+        """The detections of these groups, in the order of their images."""
+        return [row for row in self._detections.values() if row.prompt.group in groups]
 
     def merge(self, other: Detections) -> None:
-        """Takes the rows of another table by the same detector over.
+        """Add the detections of another table by the same detector.
 
         Raises:
-            ValueError: another detector, or an image that was there before.
+            ValueError: another detector, or an image that both tables hold.
         """
-        if other.detector() != self.detector() or not self._rows.keys().isdisjoint(other._rows):
-            raise ValueError("tables of different detectors, or with images in common, are not one table")
-        self._rows.update(other._rows)
+        if other.detector() != self.detector():
+            raise ValueError(f"cannot merge detections of {other.detector()} into those of {self.detector()}")
+        if not self._detections.keys().isdisjoint(other._detections):
+            raise ValueError("cannot merge: both tables hold the same image")
+        self._detections.update(other._detections)
 
-    def find(self, key: tuple[str, str, int]) -> Detection | None:
-        """The detection of that group, prompt and seed, or None."""
-        return self._rows.get(key)
+    def find(self, key: DetectionKey) -> Detection | None:
+        """The detection with that group, prompt and seed, or None."""
+        return self._detections.get(key)
 
     @property
     def thresholds(self) -> dict[str, float]:
-        """By head of the detector, its threshold."""
-        return {head: float(value) for head, value in self._look.thresholds.items()}
+        """The threshold of each of the detector's heads."""
+        return {head: float(value) for head, value in self._detector.thresholds.items()}
 
     def detector(self, *heads: str) -> DetectorId:
-        """The detector's name and version, and the threshold where one head alone is meant.
+        """The detector's name and version, and its threshold where exactly one head is given.
 
         Raises:
-            ValueError: a head that the detector has not.
+            ValueError: a head that the detector does not have.
         """
-        name, _, version = self._look.id.partition("@")
-        if unknown := set(heads).difference(self.thresholds):
-            raise ValueError(f"the detector has no head {sorted(unknown)}, only {list(self.thresholds)}")
+        self._check_heads(set(heads))
+        name, _, version = self._detector.id.partition("@")
         return DetectorId(name, version, self.thresholds[heads[0]] if len(heads) == 1 else None)
 
-
-def pairs(before: Detections, after: Detections, groups: Sequence[str]) -> list[tuple[Detection, Detection]]:
-    """The same prompts and seeds before and after, in the order of `before`; none where either model drew nothing.
-
-    Raises:
-        ValueError: an image on one side only, or one that was asked to show something else, or another detector or threshold.
-    """
-    old, new = before.rows(*groups), {row.prompt.key: row for row in after.rows(*groups)}
-    if not old or not new:
-        return []
-    found = [(row, new[row.prompt.key]) for row in old if row.prompt.key in new]
-    if len(found) < max(len(old), len(new)):
-        raise ValueError(
-            f"{', '.join(groups)}: {len(old)} images before and {len(new)} after, of which {len(found)} have a partner"
-        )
-    for one, other in found:
-        if one.prompt != other.prompt:
-            raise ValueError(
-                f"{one.prompt.key} was asked to show {one.prompt.expected_classes} before and {other.prompt.expected_classes} after"
-            )
-    if before.detector() != after.detector() or before.thresholds != after.thresholds:
-        raise ValueError("before and after were judged by different detectors, or with different thresholds")
-    return found
+    def _check_heads(self, heads: set[str]) -> None:
+        if unknown := heads.difference(self.thresholds):
+            raise ValueError(f"the detector has no head {sorted(unknown)}, only {list(self.thresholds)}")

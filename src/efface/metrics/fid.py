@@ -1,13 +1,15 @@
-"""The Frechet distance of two sets of images by the features of a network (FID), streaming, in double precision.
+"""Frechet distance of two sets of images by the features of a network (FID), streaming, in double precision.
 
     FID = |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2))             m, S: mean and covariance of the features
 
-(Heusel et al. 2017, arXiv 1706.08500.) Any features will do; on other features than Inception's it is another scale, and the detector's
-id says which. FID is biased upwards by an amount that falls with n, so that values of different n do not compare: each score states
-both n, and below 2,000 images on either side there is no value to quote; use KID.
+(Heusel et al. 2017, arXiv 1706.08500.) Any features work; on features other than Inception's the scale differs, and
+the detector's id names the network. FID is biased upwards by an amount that falls with n, so values of different n do
+not compare: each score states both n, and below 2,000 images on either side there is no value. Use KID instead.
 
-How it can be fooled: it compares clouds, not images with prompts. A model that ignores every prompt, or draws the reference set by
-heart, has FID 0. Features of a network that never saw a kind of damage may not notice it. It stands beside rates, never alone.
+How it can be fooled: FID compares distributions, not images with prompts. A model that ignores every prompt, or
+    memorised the reference
+set, has FID 0. Features of a network that never saw a kind of damage may not notice it. Report it beside rates, never
+alone.
 """
 
 from __future__ import annotations
@@ -20,10 +22,10 @@ from torch import Tensor
 
 from efface.core.score import DetectorId, Provenance, Score
 
-from .jackknife import BLOCKS, block_ids, check_block_ids, jackknife
+from .jackknife import NUM_BLOCKS, block_ids, jackknife, validate_features
 
-QUOTABLE = 2000
-"""Images on either side from which an FID may be quoted."""
+MIN_IMAGES = 2000
+"""Smallest number of images on either side for which an FID has a value."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +38,15 @@ class Moments:
 
     @staticmethod
     def of(features: Tensor) -> Moments:
-        """Those of features ``(N, d)``, N >= 1."""
+        """The moments of features ``(N, d)``, N >= 1."""
         x = features.double()
         mean = x.mean(0)
         return Moments(len(x), mean, (x - mean).T @ (x - mean))
 
     def __add__(self, other: Moments) -> Moments:
-        """Those of both sets together (Chan, Golub and LeVeque 1983), without the cancellation that sums of squares suffer."""
-        n, gap = self.n + other.n, other.mean - self.mean
+        """The moments of both sets together, without cancellation (Chan, Golub and LeVeque 1983)."""
+        n = self.n + other.n
+        gap = other.mean - self.mean
         scatter = self.scatter + other.scatter + torch.outer(gap, gap) * (self.n * other.n / n)
         return Moments(n, self.mean + gap * (other.n / n), scatter)
 
@@ -53,21 +56,21 @@ class Moments:
         return self.scatter / (self.n - 1)
 
 
-class FeatureStats:
-    """Moments of a stream of features, kept by block; the features themselves are not kept."""
+class FeatureMoments:
+    """Moments of a stream of features by block; the features themselves are not stored."""
 
     def __init__(self) -> None:
         self.n = 0
-        self._blocks: list[Moments | None] = [None] * BLOCKS
+        self._blocks: list[Moments | None] = [None] * NUM_BLOCKS
 
     def update(self, features: Tensor, prompts: Sequence[str] | None = None) -> None:
-        """Take in features ``(N, d)``; with their prompts, the interval leaves out whole prompts.
+        """Add features ``(N, d)``; given their prompts, the jackknife leaves out whole prompts.
 
         Raises:
             ValueError: features of another width, or not finite.
         """
         width = next((len(block.mean) for block in self._blocks if block), None)
-        rows = check_block_ids(features, width)
+        rows = validate_features(features, width)
         ids = block_ids(len(rows), prompts, self.n)
         for block in ids.unique().tolist():
             new, old = Moments.of(rows[ids == block]), self._blocks[block]
@@ -75,7 +78,7 @@ class FeatureStats:
         self.n += len(rows)
 
     def moments(self, without: int | None = None) -> Moments | None:
-        """Those of everything, or of everything but one block; None where nothing is left."""
+        """The moments of all blocks, or of all but one; None where nothing is left."""
         total: Moments | None = None
         for i, block in enumerate(self._blocks):
             if block and i != without:
@@ -84,10 +87,11 @@ class FeatureStats:
 
 
 def frechet_distance(mean1: Tensor, covariance1: Tensor, mean2: Tensor, covariance2: Tensor) -> float:
-    """The squared Frechet (2-Wasserstein) distance of two Gaussians with means ``(d,)`` and covariances ``(d, d)``.
+    """Squared Frechet (2-Wasserstein) distance of two Gaussians, means ``(d,)``, covariances ``(d, d)``.
 
-    The trace of ``(S1 S2)^(1/2)`` is taken from the symmetric ``S1^(1/2) S2 S1^(1/2)``, which has the same eigenvalues and, with the
-    symmetric eigensolver, no complex ones; those below 0 by rounding count as 0, so that singular covariances are fine.
+    The trace of ``(S1 S2)^(1/2)`` is computed from the symmetric ``S1^(1/2) S2 S1^(1/2)``, which has the same
+    eigenvalues. The symmetric eigensolver gives no complex ones. Eigenvalues below 0 by rounding count as 0, so
+    singular covariances work.
     """
     values, vectors = torch.linalg.eigh(covariance1.double())
     root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
@@ -98,31 +102,39 @@ def frechet_distance(mean1: Tensor, covariance1: Tensor, mean2: Tensor, covarian
 
 
 def fid(
-    reference: FeatureStats, images: FeatureStats, group: str, *, detector: DetectorId, provenance: Provenance, least: int = QUOTABLE,
-) -> Score:  # fmt: skip
-    """The FID of images against a reference, with a jackknife interval over blocks of prompts.
+    reference: FeatureMoments,
+    images: FeatureMoments,
+    group: str,
+    *,
+    detector: DetectorId,
+    provenance: Provenance,
+    min_images: int = MIN_IMAGES,
+) -> Score:
+    """FID of images against a reference, with a jackknife interval over blocks of prompts.
 
     Args:
         reference: features of the reference, such as the base model's images.
         images: features of the images.
-        group: which images.
-        detector: whose features.
-        provenance: how the images came about; name the reference in `extra`.
-        least: with fewer images on either side the value is None, and `extra["refused"]` says why.
+        group: the images' group.
+        detector: the network that computed the features.
+        provenance: how the images were generated; name the reference in `extra`.
+        min_images: with fewer images on either side the value is None, and `extra["refused"]` gives the reason.
     """
     n = min(reference.n, images.n)
-    how = replace(provenance, extra={**provenance.extra, "reference_n": reference.n})
-    if n < max(least, 2):
-        why = f"an FID is quoted from {max(least, 2)} images on either side on; there are {images.n} and {reference.n}: use KID"
-        how = replace(how, extra={**how.extra, "refused": why})
-        return Score("fid", group, None, None, None, images.n, detector, how)
+    described = replace(provenance, extra={**provenance.extra, "reference_n": reference.n})
+    required = max(min_images, 2)
+    if n < required:
+        counts = f"there are {images.n} and {reference.n}"
+        reason = f"FID needs at least {required} images on either side; {counts}: use KID"
+        described = replace(described, extra={**described.extra, "refused": reason})
+        return Score("fid", group, None, None, None, images.n, detector, described)
     value = _distance(reference.moments(), images.moments())
     if value is None:
-        raise ValueError("no FID of fewer than two images")
-    distances = (_distance(reference.moments(block), images.moments(block)) for block in range(BLOCKS))
-    bounds = jackknife(value, [each for each in distances if each is not None])
+        raise ValueError("FID needs at least two images")
+    distances = (_distance(reference.moments(block), images.moments(block)) for block in range(NUM_BLOCKS))
+    bounds = jackknife(value, [distance for distance in distances if distance is not None])
     low, high = (max(bounds[0], 0.0), bounds[1]) if bounds else (None, None)
-    return Score("fid", group, value, low, high, images.n, detector, how)
+    return Score("fid", group, value, low, high, images.n, detector, described)
 
 
 def _distance(a: Moments | None, b: Moments | None) -> float | None:

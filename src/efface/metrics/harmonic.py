@@ -1,20 +1,24 @@
-"""MACE's harmonic means of efficacy, specificity and generality: one number that any one failure drags down.
+"""MACE's harmonic means of efficacy, specificity and generality: one number that any single failure lowers.
 
     H_o = 3 / (1 / (1 - Acc_e) + 1 / Acc_s + 1 / (1 - Acc_g))          objects
     H_c = 2 / (1 / (1 - Acc_e) + 1 / Acc_s)                            celebrities
 
-Acc_e: how often prompts with the erased name show the concept; Acc_g: prompts with its synonyms; Acc_s: how often prompts of other
+Acc_e: how often prompts with the erased name show the concept; Acc_g: prompts with its synonyms; Acc_s: how often
+    prompts of other
 objects show theirs, after the erasure (MACE, arXiv 2403.06135). 0 where a term is 0.
 
-Where we differ: accuracies are rates of a judge's hits over all images. MACE's object accuracy is a mean CLIP probability, and its
-celebrity accuracy leaves out images without a face, so that published numbers are on another scale.
+Where we differ: accuracies are a detector's hit rates over all images. MACE's object accuracy is a mean CLIP
+    probability, and its
+celebrity accuracy leaves out images without a face, so published numbers are on another scale.
 
-Interval: each term is moved to its own bound alone, and the excursions are added in squares (Zou and Donner 2008, Statistics in
-Medicine 27, 1693), at most to where all terms are at their bounds; terms rest on different prompts and are taken as independent. It
-has width where a bootstrap has none.
+Interval: each term moves to its own bound alone, and the root of the summed squares of these excursions is the half
+    width (Zou and
+Donner 2008, Statistics in Medicine 27, 1693), limited to the value with all terms at their bounds. The terms use
+different prompts and count as independent. The interval has width where a bootstrap has none.
 
-How it can be fooled: Acc_s is measured against nothing, so that a weak base model cannot reach 1; and it is one mean over all others,
-which hides a single lost one. A destroyed model has perfect efficacy and generality, but no specificity: 0.
+How it can be fooled: Acc_s has no reference, so a weak base model cannot reach 1. It is one mean over all other
+    objects, which hides a
+single lost one. A destroyed model has perfect efficacy and generality but no specificity: 0.
 """
 
 from __future__ import annotations
@@ -28,99 +32,123 @@ import numpy as np
 from efface.core.score import DetectorId, Provenance, Score
 from efface.core.serialization import json_hash
 
-from .detections import Detections, Expected
+from .detections import Detections, TargetClasses
 from .rate_score import rate_score
 
 
 def h_o(
-    after: Detections, target: Expected, *, rng: np.random.Generator, provenance: Provenance,
-    name: str = "name", synonyms: str = "domain", others: Sequence[str] = ("near", "other"),
-) -> Score:  # fmt: skip
-    """MACE's H_o, of efficacy, specificity and generality, from what the edited model's images of these groups show."""
-    efficacy = absence(after, name, target, metric="efficacy", rng=rng, provenance=provenance)
-    generality = absence(after, synonyms, target, metric="generality", rng=rng, provenance=provenance)
+    after: Detections,
+    target: TargetClasses,
+    *,
+    rng: np.random.Generator,
+    provenance: Provenance,
+    name_group: str = "name",
+    synonym_group: str = "domain",
+    other_groups: Sequence[str] = ("near", "other"),
+) -> Score:
+    """MACE's H_o: harmonic mean of efficacy, specificity and generality of the edited model's images."""
+    efficacy = absence_rate(after, name_group, target, metric="efficacy", rng=rng, provenance=provenance)
+    generality = absence_rate(after, synonym_group, target, metric="generality", rng=rng, provenance=provenance)
     return harmonic_mean(
-        "h_o", [efficacy, specificity(after, others, target, rng=rng, provenance=provenance), generality]
+        "h_o", [efficacy, specificity(after, other_groups, target, rng=rng, provenance=provenance), generality]
     )
 
 
 def h_c(
-    after: Detections, target: Expected, *, rng: np.random.Generator, provenance: Provenance,
-    name: str = "name", others: Sequence[str] = ("near", "other"),
-) -> Score:  # fmt: skip
-    """MACE's H_c, of efficacy and specificity, from what the edited model's images of these groups show."""
-    efficacy = absence(after, name, target, metric="efficacy", rng=rng, provenance=provenance)
-    return harmonic_mean("h_c", [efficacy, specificity(after, others, target, rng=rng, provenance=provenance)])
-
-
-def absence(
-    after: Detections, group: str, target: Expected, *, metric: str, rng: np.random.Generator, provenance: Provenance
+    after: Detections,
+    target: TargetClasses,
+    *,
+    rng: np.random.Generator,
+    provenance: Provenance,
+    name_group: str = "name",
+    other_groups: Sequence[str] = ("near", "other"),
 ) -> Score:
-    """``1 - Acc``: the share of a group's images in which the concept is not seen."""
+    """MACE's H_c: harmonic mean of efficacy and specificity of the edited model's images."""
+    efficacy = absence_rate(after, name_group, target, metric="efficacy", rng=rng, provenance=provenance)
+    return harmonic_mean("h_c", [efficacy, specificity(after, other_groups, target, rng=rng, provenance=provenance)])
+
+
+def absence_rate(
+    after: Detections,
+    group: str,
+    target: TargetClasses,
+    *,
+    metric: str,
+    rng: np.random.Generator,
+    provenance: Provenance,
+) -> Score:
+    """``1 - Acc``: share of a group's images that do not show the concept."""
     rows = after.rows(group)
-    return rate_score(
-        metric, group, [not row.shows(target) for row in rows], rows, rng, after.detector(target.head), provenance
-    )
+    hits = [not row.shows(target) for row in rows]
+    return rate_score(metric, group, hits, rows, rng, after.detector(target.head), provenance)
 
 
 def specificity(
-    after: Detections, others: Sequence[str], target: Expected, *, rng: np.random.Generator, provenance: Provenance
+    after: Detections,
+    other_groups: Sequence[str],
+    target: TargetClasses,
+    *,
+    rng: np.random.Generator,
+    provenance: Provenance,
 ) -> Score:
-    """``Acc_s``: the share of the other prompts' images that show what was asked for, by the target's head."""
-    rows = [row for row in after.rows(*others) if target.head in row.prompt.expected_classes]
+    """``Acc_s``: share of the other groups' images that show the expected class, by the target's head."""
+    rows = [row for row in after.rows(*other_groups) if target.head in row.prompt.expected_classes]
     hits = [row.matches_expected([target.head]) for row in rows]
-    return rate_score("specificity", "+".join(others), hits, rows, rng, after.detector(target.head), provenance)
+    return rate_score("specificity", "+".join(other_groups), hits, rows, rng, after.detector(target.head), provenance)
 
 
 def harmonic_mean(metric: str, terms: Sequence[Score], group: str = "all") -> Score:
-    """The harmonic mean of rates with its interval; None where a term is None. `n` is the number of images of all terms.
+    """Harmonic mean of rates with its interval; None where a term is None. `n` counts the images of all terms.
 
     Raises:
-        ValueError: no terms, or one that is not in [0, 1].
+        ValueError: no terms, or a term outside [0, 1].
     """
     if not terms:
-        raise ValueError("no terms to take a mean of")
-    detector, how = _common(terms)
+        raise ValueError("a harmonic mean needs at least one term")
+    detector, provenance = _combined_provenance(terms)
     n = sum(term.n for term in terms)
-    values, lows, highs = [t.value for t in terms], [t.low for t in terms], [t.high for t in terms]
-    known, low, high = _all(values), _all(lows), _all(highs)
+    known = _all_known([term.value for term in terms])
+    low = _all_known([term.low for term in terms])
+    high = _all_known([term.high for term in terms])
     if known is None:
-        return Score(metric, group, None, None, None, n, detector, how)
-    value = _mean(known)
+        return Score(metric, group, None, None, None, n, detector, provenance)
+    value = _harmonic(known)
     if low is None or high is None:
-        return Score(metric, group, value, None, None, n, detector, how)
-    down = math.hypot(*(value - _mean(_with(known, i, low[i])) for i in range(len(known))))
-    up = math.hypot(*(_mean(_with(known, i, high[i])) - value for i in range(len(known))))
-    top = value + up if value > 0 else math.inf  # with two terms at 0, moving one alone moves nothing
-    return Score(metric, group, value, max(value - down, _mean(low)), min(top, _mean(high)), n, detector, how)
+        return Score(metric, group, value, None, None, n, detector, provenance)
+    down = math.hypot(*(value - _harmonic(_with_term(known, i, low[i])) for i in range(len(known))))
+    up = math.hypot(*(_harmonic(_with_term(known, i, high[i])) - value for i in range(len(known))))
+    top = value + up if value > 0 else math.inf  # with two terms at 0, moving one alone changes nothing
+    lowest, highest = max(value - down, _harmonic(low)), min(top, _harmonic(high))
+    return Score(metric, group, value, lowest, highest, n, detector, provenance)
 
 
-def _mean(terms: Sequence[float]) -> float:
+def _harmonic(terms: Sequence[float]) -> float:
     if not all(0 <= term <= 1 for term in terms):
         raise ValueError(f"terms of a harmonic mean must be rates, not {terms}")
     return len(terms) / sum(1 / term for term in terms) if all(terms) else 0.0
 
 
-def _with(terms: Sequence[float], index: int, value: float) -> list[float]:
+def _with_term(terms: Sequence[float], index: int, value: float) -> list[float]:
     return [*terms[:index], value, *terms[index + 1 :]]
 
 
-def _all(numbers: Sequence[float | None]) -> list[float] | None:
+def _all_known(numbers: Sequence[float | None]) -> list[float] | None:
     known = [number for number in numbers if number is not None]
     return known if len(known) == len(numbers) else None
 
 
-def _common(terms: Sequence[Score]) -> tuple[DetectorId | None, Provenance]:
-    """The detector that all terms share, and a provenance that holds the terms."""
-    first, hows = terms[0], [term.provenance for term in terms]
+def _combined_provenance(terms: Sequence[Score]) -> tuple[DetectorId | None, Provenance]:
+    """The detector that all terms share (None where they differ), and a provenance that lists the terms."""
+    first = terms[0]
     parts = {
         term.metric: {"group": term.group, "value": term.value, "n": term.n, "prompts": term.provenance.prompts}
         for term in terms
     }
-    how = replace(
+    provenance = replace(
         first.provenance,
-        prompts=json_hash([each.prompts for each in hows]),
-        seeds=tuple(sorted({seed for each in hows for seed in each.seeds})),
+        prompts=json_hash([term.provenance.prompts for term in terms]),
+        seeds=tuple(sorted({seed for term in terms for seed in term.provenance.seeds})),
         extra={**first.provenance.extra, "terms": parts},
     )
-    return first.detector if all(term.detector == first.detector for term in terms) else None, how
+    same_detector = all(term.detector == first.detector for term in terms)
+    return first.detector if same_detector else None, provenance

@@ -1,6 +1,6 @@
-"""Images in a few blocks, and the block jackknife: intervals for statistics of whole sets, such as FID and KID. Itself no metric.
+"""Block jackknife: intervals for statistics of whole image sets, such as FID and KID.
 
-All images of a prompt go to one block, so that leaving a block out leaves whole prompts out.
+All images of a prompt belong to one block, so leaving a block out leaves whole prompts out.
 """
 
 from __future__ import annotations
@@ -8,19 +8,25 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Sequence
-from statistics import NormalDist
 
 import torch
+from scipy.stats import t as student_t
 from torch import Tensor
 
-BLOCKS = 16
+NUM_BLOCKS = 16
 
 
-def block_ids(n: int, prompts: Sequence[str] | None, start: int, blocks: int = BLOCKS) -> Tensor:
-    """The block, 0 to ``blocks - 1``, of each of n images: by a checksum of the prompt, or in turn from `start` where none is given.
+def block_ids(n: int, prompts: Sequence[str] | None, start: int, blocks: int = NUM_BLOCKS) -> Tensor:
+    """Assign each of n images a block, 0 to ``blocks - 1``.
+
+    Args:
+        n: number of images.
+        prompts: their prompts, whose checksum gives the block; None assigns blocks in turn.
+        start: number of images before these, which continues the turn.
+        blocks: number of blocks.
 
     Raises:
-        ValueError: another number of prompts than of images.
+        ValueError: the numbers of prompts and images differ.
     """
     if prompts is None:
         return (torch.arange(n) + start) % blocks
@@ -29,11 +35,11 @@ def block_ids(n: int, prompts: Sequence[str] | None, start: int, blocks: int = B
     return torch.tensor([zlib.crc32(prompt.encode()) % blocks for prompt in prompts], dtype=torch.long)
 
 
-def check_block_ids(features: Tensor, width: int | None) -> Tensor:
-    """Features as they are, on the processor, without gradient.
+def validate_features(features: Tensor, width: int | None) -> Tensor:
+    """Check features ``(N, d)`` and return them on the CPU without gradient.
 
     Raises:
-        ValueError: not ``(N, d)``, of another width than before, or not finite.
+        ValueError: not of shape ``(N, d)``, of another width than `width`, or not finite.
     """
     if features.ndim != 2 or (width is not None and features.shape[1] != width):
         raise ValueError(f"features must be (N, {width or 'd'}), not {tuple(features.shape)}")
@@ -43,14 +49,15 @@ def check_block_ids(features: Tensor, width: int | None) -> Tensor:
 
 
 def jackknife(value: float, without: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
-    """The interval ``value -/+ t s`` with ``s^2 = (B - 1) / B sum_b (without_b - mean(without))^2`` (delete-a-group jackknife).
+    """Delete-a-group jackknife interval of a statistic of a whole set.
 
-    It speaks of the sampling error of the set's statistic, and does not take away a bias that comes of the set's size.
+    The interval is ``value -/+ t s`` with ``s^2 = (B - 1) / B sum_b (without_b - mean(without))^2``. It covers the
+    statistic's sampling error and does not remove a bias that depends on the set's size.
 
     Args:
         value: the statistic of the whole set.
         without: the statistic of the set without one of its B blocks, for each block.
-        level: the interval's confidence; t has B - 1 degrees of freedom.
+        level: the interval's confidence in (0, 1); Student's t has B - 1 degrees of freedom.
 
     Returns:
         The bounds; None with fewer than two blocks.
@@ -60,22 +67,5 @@ def jackknife(value: float, without: Sequence[float], level: float = 0.95) -> tu
         return None
     mean = math.fsum(without) / B
     s = math.sqrt((B - 1) / B * math.fsum((each - mean) ** 2 for each in without))
-    half = t_quantile((1 + level) / 2, B - 1) * s
-    return value - half, value + half
-
-
-def t_quantile(p: float, freedom: int) -> float:
-    """A quantile of Student's t: exact for 1 and 2 degrees of freedom, else by its expansion about the normal's (A. & S. 26.7.5)."""
-    if freedom == 1:
-        return math.tan(math.pi * (p - 0.5))
-    if freedom == 2:
-        return (2 * p - 1) * math.sqrt(2 / (4 * p * (1 - p)))
-    z = NormalDist().inv_cdf(p)
-    terms = (
-        z,
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    return sum(term / freedom**k for k, term in enumerate(terms))
+    half_width = float(student_t.ppf((1 + level) / 2, B - 1)) * s
+    return value - half_width, value + half_width

@@ -1,4 +1,4 @@
-"""From rows of a table to a score: the one interval that rates have, and which images a score rests on. Itself no metric."""
+"""Turn hits and misses of single images into a score with an interval; shared by the rate metrics."""
 
 from __future__ import annotations
 
@@ -17,23 +17,28 @@ from .detections import Detection
 
 
 def describe_provenance(provenance: Provenance, rows: Sequence[Detection], **extra: Any) -> Provenance:
-    """The provenance with the hash of the distinct prompts of these rows, and their seeds where it names none."""
+    """Add the hash of the rows' distinct prompts, and their seeds where the provenance has none."""
     prompts = list(dict.fromkeys(row.prompt.prompt for row in rows))
     seeds = provenance.seeds or tuple(sorted({row.prompt.seed for row in rows}))
     return replace(provenance, prompts=json_hash(prompts), seeds=seeds, extra={**provenance.extra, **extra})
 
 
 def rate_score(
-    metric: str, group: str, hits: ArrayLike, rows: Sequence[Detection],
-    rng: np.random.Generator, detector: DetectorId, provenance: Provenance,
-) -> Score:  # fmt: skip
-    """The mean of ``(n,)`` hits (0 or 1), one for each row, with an interval that is clustered by prompt and has width at 0 and 1.
+    metric: str,
+    group: str,
+    hits: ArrayLike,
+    rows: Sequence[Detection],
+    rng: np.random.Generator,
+    detector: DetectorId,
+    provenance: Provenance,
+) -> Score:
+    """Score the mean of ``(n,)`` hits (0 or 1), one for each row, with an interval clustered by prompt.
 
-    It spans Wilson's, which has width where all hits are alike, and the bootstrap over prompts, which knows that images of one
-    prompt resemble each other: never narrower than either.
+    The interval spans both Wilson's, which has width where all hits are alike, and the bootstrap over prompts, which
+    accounts for the correlation of images of one prompt. It is never narrower than either.
     """
     values = np.asarray(hits, float)
-    score = Score.rate(metric, group, float(values.sum()), len(values), detector, describe_provenance(provenance, rows))
+    score = Score.rate(metric, group, int(values.sum()), len(values), detector, describe_provenance(provenance, rows))
     if score.low is None or score.high is None or len(values) < 2:
         return score
     low, high = clustered_bootstrap(values, [row.prompt.prompt for row in rows], rng=rng)

@@ -1,0 +1,113 @@
+"""Score an attack: generate images from its prompts before and after the attack's changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from torch import Tensor
+
+from efface.core.attack_set import AttackSet
+from efface.core.erasure import Erasure
+from efface.core.result import Score
+from efface.core.seeds import derive_seed
+from efface.core.subsample import evenly_spaced
+from efface.metrics.asr import asr_post, asr_pre, seconds_per_success
+from efface.metrics.detections import Detections, TargetClasses
+from efface.ops.training.progress import Progress, Silent
+
+from .benchmark import Benchmark
+from .collectors import MetricCollector, check_image_size
+from .evaluation import SampleKey, sample_key, samples_to_save
+from .image_generation import ImageGenerator
+from .image_scoring import generate_and_score, sampling_provenance
+from .samples import EvalSample
+
+
+@dataclass(frozen=True)
+class AttackEvaluation:
+    """Scores of one attack.
+
+    Attributes:
+        scores: ``asr_pre``, ``asr_post`` and, for an attack with a search, ``seconds_per_success``.
+        samples: the samples under attack.
+        saved_images: bytes ``(3, H, W)`` of images without and under attack, by sample.
+    """
+
+    scores: list[Score]
+    samples: list[EvalSample]
+    saved_images: dict[SampleKey, tuple[Tensor | None, Tensor]]
+
+
+def evaluate_attack(
+    benchmark: Benchmark,
+    image_generator: ImageGenerator,
+    erasure: Erasure | None,
+    attack: AttackSet,
+    collector: MetricCollector | None = None,
+    *,
+    progress: Progress | None = None,
+    limit: int | None = None,
+) -> AttackEvaluation:
+    """Generate images from an attack's prompts, without and with its changes, and score them.
+
+    Args:
+        benchmark: gives sampler and detectors.
+        image_generator: generates the images.
+        erasure: the attacked erasure.
+        attack: the attack's prompts.
+        collector: receives the detections under attack; a new one by default.
+        progress: progress display.
+        limit: maximum number of the attack's prompts.
+    """
+    check_image_size(image_generator.model, benchmark)
+    collector = collector or MetricCollector.for_benchmark(benchmark, image_generator.model.device)
+    progress = progress or Silent()
+    unattacked_samples, attacked_samples = _attack_samples(benchmark, attack, limit)
+    save_keys = {sample_key(sample) for sample in samples_to_save(attacked_samples)}
+    target = TargetClasses(benchmark.head, benchmark.classes)
+    unattacked, attacked = collector.fresh_copy(), collector.fresh_copy()
+    for samples, state, name in (
+        (unattacked_samples, unattacked, f"before {attack.attack}"),
+        (attacked_samples, attacked, f"under {attack.attack}"),
+    ):
+        generate_and_score(image_generator, samples, erasure, state, save_keys, target, progress, name)
+    scores = _scores(benchmark, attack, target, unattacked.detections, attacked.detections)
+    collector.detections.merge(attacked.detections)
+    images = {key: (unattacked.saved_images.get(key), image) for key, image in attacked.saved_images.items()}
+    return AttackEvaluation(scores, attacked_samples, images)
+
+
+def _attack_samples(
+    benchmark: Benchmark, attack: AttackSet, limit: int | None
+) -> tuple[list[EvalSample], list[EvalSample]]:
+    """The attack's samples without and with its changes."""
+    prompts = evenly_spaced(attack.prompts, limit)
+    expected = {benchmark.head: benchmark.classes}
+    unattacked = [
+        EvalSample(attack.attack, prompt.source_prompt, prompt.source_prompt, prompt.seed, expected)
+        for prompt in prompts
+    ]
+    attacked = [
+        replace(sample, text=prompt.adversarial_prompt, soft=prompt.soft, nearest_tokens=prompt.nearest_tokens)
+        for sample, prompt in zip(unattacked, prompts, strict=True)
+    ]
+    return unattacked, attacked
+
+
+def _scores(
+    benchmark: Benchmark, attack: AttackSet, target: TargetClasses, unattacked: Detections, attacked: Detections
+) -> list[Score]:
+    rng = np.random.default_rng(derive_seed(attack.seed, "bootstrap", attack.attack))
+    provenance = replace(
+        sampling_provenance(benchmark),
+        attack_steps=attack.budget.steps,
+        attack_seconds=attack.budget.seconds,
+        extra={"searched_against": attack.erasure_hash},
+    )
+    counted = unattacked if attack.budget.steps else None
+    pre = asr_pre(unattacked, attack.attack, target, rng=rng, provenance=provenance)
+    post = asr_post(attacked, attack.attack, target, rng=rng, provenance=provenance, unattacked=counted)
+    if not attack.budget.steps:
+        return [pre, post]
+    return [pre, post, seconds_per_success(post, len(attack.prompts))]
