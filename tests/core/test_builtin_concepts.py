@@ -1,4 +1,8 @@
+"""The built-in concepts: valid entries, retain prompts without scored concepts, and look-up by name."""
+
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 
@@ -7,23 +11,31 @@ from efface.core.concept import Concept, find_mention, validate_concepts
 from efface.core.errors import EffaceError, UnknownNameError
 
 IMAGENETTE = {
-    "tench", "English springer", "cassette player", "chain saw", "church", "French horn", "garbage truck", "gas pump", "golf ball",
+    "tench",
+    "English springer",
+    "cassette player",
+    "chain saw",
+    "church",
+    "French horn",
+    "garbage truck",
+    "gas pump",
+    "golf ball",
     "parachute",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", names())
-def test_every_entry_is_a_sound_concept_with_a_retain_set_of_its_own(name):
-    found = get_entry(name)
-    assert found.version >= 1
-    assert found.source
-    assert len(found.concept.retain_prompts) >= 12
-    assert not [prompt for prompt in found.concept.retain_prompts if find_mention(prompt, found.concept.words)]
-    assert Concept.from_yaml(found.to_yaml()) == found.concept
-    assert f"Version {found.version}" in found.to_yaml().splitlines()[0]
+def test_every_entry_is_a_valid_concept_with_its_own_retain_prompts(name):
+    entry = get_entry(name)
+    assert entry.version >= 1
+    assert entry.source
+    assert len(entry.concept.retain_prompts) >= 12
+    assert not [prompt for prompt in entry.concept.retain_prompts if find_mention(prompt, entry.concept.words)]
+    assert Concept.from_yaml(entry.to_yaml()) == entry.concept
+    assert f"Version {entry.version}" in entry.to_yaml().splitlines()[0]
 
 
-def test_what_the_literature_erases_is_there():
+def test_the_concepts_of_the_literature_are_included():
     assert set(names()) >= IMAGENETTE | {"van gogh", "picasso", "monet", "warhol", "rembrandt", "weapon", "nudity"}
     assert sum(get_entry(name).concept.kind == "style" for name in names()) >= 15
     for name in IMAGENETTE:
@@ -31,14 +43,14 @@ def test_what_the_literature_erases_is_there():
     validate_concepts([get_entry(name).concept for name in ("van gogh", "tench")])
 
 
-def test_no_retain_set_has_what_papers_score():
+def test_retain_prompts_never_name_a_scored_concept():
     shipped = [get_entry(name).concept for name in names() if get_entry(name).concept.kind in ("style", "object")]
     scored = [word for concept in shipped for word in concept.words]
     for concept in shipped:
         assert not [prompt for prompt in concept.retain_prompts if find_mention(prompt, scored)], concept.name
 
 
-def test_names_are_exact_but_for_case():
+def test_names_must_be_exact_except_for_case():
     assert get_builtin("Van  Gogh") is get_entry("van gogh").concept
     assert get_builtin("gogh") is None
     assert get_builtin("a tench") is None
@@ -58,10 +70,8 @@ def test_templates_name_nobody_and_are_not_erased():
     ]
 
 
-def test_what_was_changed_is_not_as_it_ships():
-    from dataclasses import replace
-
-    found = get_entry("tench").concept
-    assert is_builtin(found)
-    assert not is_builtin(replace(found, anchor="trout"))
+def test_a_changed_concept_is_not_built_in():
+    concept = get_entry("tench").concept
+    assert is_builtin(concept)
+    assert not is_builtin(replace(concept, anchor="trout"))
     assert not is_builtin(Concept("tench"))

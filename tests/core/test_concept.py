@@ -1,4 +1,4 @@
-"""The concept: validation in one line, and exact round trips."""
+"""Concepts: validation with one-line errors, and exact round trips."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_matching_ignores_case_width_and_spacing() -> None:
     assert find_mention("vans", ["van"]) is None
 
 
-def test_bad_fields_are_refused() -> None:
+def test_invalid_fields_are_refused() -> None:
     assert "empty" in refused(name="  ")
     assert "empty" in refused(kind="object")
     assert "{}" in refused(name="cat", templates=["a photo of a cat"])
@@ -54,7 +54,7 @@ def test_bad_fields_are_refused() -> None:
         Concept.from_dict({"name": "cat", "synonym": ["kitten"]})
 
 
-def test_of_and_expand() -> None:
+def test_coerce_default_templates_and_rendered_prompts() -> None:
     cat = Concept.coerce("cat")
     assert cat == Concept("cat") == Concept.coerce(cat) == Concept.coerce({"name": "cat", "anchor": None})
     assert cat.templates == TEMPLATES["object"]
@@ -65,7 +65,7 @@ def test_of_and_expand() -> None:
     assert Concept("cat", synonyms=("kitten", "cat")).words == ("cat", "kitten")
 
 
-def test_concepts_together() -> None:
+def test_concepts_of_one_run_must_not_contradict_each_other() -> None:
     with pytest.raises(EffaceError, match="twice"):
         validate_concepts([Concept("cat"), Concept("Cat")])
     with pytest.raises(EffaceError, match="dog"):
@@ -91,13 +91,13 @@ def test_yaml_files(tmp_path: Path) -> None:
     )
     concept.save(path)
     assert Concept.from_yaml(path) == concept
-    for bad, why in [
+    for bad, message in [
         ("[a, b]", "mapping"),
         ("name: [", "valid YAML"),
         ("!!python/object:os.system {}", "valid YAML"),
         ("c.yaml", "mapping"),
     ]:
-        with pytest.raises(EffaceError, match=why) as caught:
+        with pytest.raises(EffaceError, match=message) as caught:
             Concept.from_yaml(bad)
         assert "\n" not in str(caught.value)
     with pytest.raises(EffaceError, match=r"cannot read .*none\.yaml"):

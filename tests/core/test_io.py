@@ -1,4 +1,4 @@
-"""Files that are whole or absent, also when the writer is killed."""
+"""Atomic writes: files and folders are complete or absent, even if the writer is killed."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from efface.core.io import (
 )
 
 
-def content(folder: Path) -> dict[str, bytes]:
+def read_folder(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_file_is_replaced_and_nothing_else_remains(tmp_path: Path) -> None:
+def test_a_file_is_replaced_and_no_temporary_file_remains(tmp_path: Path) -> None:
     path = tmp_path / "new" / "file.txt"
     atomic_write_text(path, "one")
     atomic_write_bytes(path, b"two")
-    assert content(tmp_path) == {"new/file.txt": b"two"}
+    assert read_folder(tmp_path) == {"new/file.txt": b"two"}
     assert sha256_file(path) == "3fc4ccfe745870e2c0d99f71f30ff0656c8dedd41cc1d7d3d376b0dbe685e2f3"
 
 
@@ -51,7 +51,7 @@ def test_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("code", "cure"), [(errno.ENOSPC, "free some space"), (errno.EACCES, "may write"), (errno.EROFS, "read-only")]
 )
-def test_a_failed_write_keeps_the_old_file_and_says_what_to_do(
+def test_a_failed_write_keeps_the_old_file_and_names_the_cure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, cure: str
 ) -> None:
     path = tmp_path / "file"
@@ -67,7 +67,7 @@ def test_a_failed_write_keeps_the_old_file_and_says_what_to_do(
     assert "\n" not in str(caught.value)
     with pytest.raises(EffaceError, match=cure), atomic_folder(tmp_path / "folder") as new:
         (new / "x").write_text("x")
-    assert content(tmp_path) == {"file": b"old"}
+    assert read_folder(tmp_path) == {"file": b"old"}
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
@@ -77,17 +77,17 @@ def test_no_permission(tmp_path: Path) -> None:
         atomic_write_bytes(tmp_path / "file" / "below", b"x")
 
 
-def test_a_folder_appears_whole(tmp_path: Path) -> None:
+def test_a_folder_appears_only_when_complete(tmp_path: Path) -> None:
     path = tmp_path / "out"
     with atomic_folder(path) as new:
         (new / "sub").mkdir()
         (new / "sub" / "a").write_text("a")
         assert not path.exists()
-    assert content(tmp_path) == {"out/sub/a": b"a"}
+    assert read_folder(tmp_path) == {"out/sub/a": b"a"}
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_nothing_remains_of_a_failed_folder(tmp_path: Path, error: type[BaseException]) -> None:
+def test_a_failed_folder_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
     def fail() -> None:
         with atomic_folder(tmp_path / "out") as new:
             (new / "a").write_text("a")
@@ -98,7 +98,7 @@ def test_nothing_remains_of_a_failed_folder(tmp_path: Path, error: type[BaseExce
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_is_replaced_only_when_told(tmp_path: Path) -> None:
+def test_a_folder_is_replaced_only_on_request(tmp_path: Path) -> None:
     path = tmp_path / "out"
     path.mkdir()
     with atomic_folder(path) as new:  # empty: free to take
@@ -107,7 +107,7 @@ def test_a_folder_is_replaced_only_when_told(tmp_path: Path) -> None:
         pass
     with atomic_folder(path, replace=True) as new:
         (new / "b").write_text("2")
-    assert content(tmp_path) == {"out/b": b"2"}
+    assert read_folder(tmp_path) == {"out/b": b"2"}
     assert len(list(tmp_path.iterdir())) == 1
     (tmp_path / "file").write_text("x")
     with pytest.raises(EffaceError, match="already there"), atomic_folder(tmp_path / "file", replace=True):
@@ -131,7 +131,7 @@ def test_a_failed_swap_puts_the_old_folder_back(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("efface.core.io.os.rename", second_fails)
     with pytest.raises(EffaceError, match="input/output"), atomic_folder(path, replace=True) as new:
         (new / "a").write_text("new")
-    assert content(tmp_path) == {"out/a": b"old"}
+    assert read_folder(tmp_path) == {"out/a": b"old"}
     assert len(list(tmp_path.iterdir())) == 1
 
 
@@ -162,7 +162,7 @@ KILLED = """
 
 
 @pytest.mark.parametrize("moment", ["in the body", "before rename 1", "before rename 2", "before clean-up"])
-def test_sigkill_leaves_the_old_or_the_new_folder_whole(tmp_path: Path, moment: str) -> None:
+def test_sigkill_leaves_the_old_or_the_new_folder_complete(tmp_path: Path, moment: str) -> None:
     path = tmp_path / "out"
     old, new = {"a": b"old", "b": b"old"}, {"a": b"new", "b": b"new"}
     with atomic_folder(path) as folder:
@@ -170,20 +170,20 @@ def test_sigkill_leaves_the_old_or_the_new_folder_whole(tmp_path: Path, moment: 
             (folder / name).write_bytes(data)
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(KILLED), str(path), moment], check=False)
     assert done.returncode == -signal.SIGKILL
-    left = content(path) if path.exists() else content(backup_of(path))
+    left = read_folder(path) if path.exists() else read_folder(backup_of(path))
     assert left == (new if moment == "before clean-up" else old)
     with (
         pytest.raises(EffaceError, match="already there"),
         atomic_folder(path),
     ):  # the next writer recovers, also when it is refused
         pass
-    assert content(path) == left
+    assert read_folder(path) == left
     assert [item.name for item in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_living_writers_folder_is_left_alone(tmp_path: Path) -> None:
+def test_the_temporary_folder_of_a_running_writer_stays(tmp_path: Path) -> None:
     with atomic_folder(tmp_path / "out") as first:
         (first / "a").write_text("first")
         with atomic_folder(tmp_path / "other") as second:
             (second / "a").write_text("second")
-    assert content(tmp_path) == {"out/a": b"first", "other/a": b"second"}
+    assert read_folder(tmp_path) == {"out/a": b"first", "other/a": b"second"}

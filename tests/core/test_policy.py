@@ -1,4 +1,4 @@
-"""The content policy, in prompts that are put together here, so that none stands in the repository."""
+"""The content policy. The tests assemble the prompts, so that the repository contains none."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from efface.core.errors import EffaceError
 from efface.core.policy import ContentPolicyError, check_prompts, is_refused
 
 
-def listed() -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+def read_lists() -> dict[str, list[str]]:
+    lists: dict[str, list[str]] = {}
     for line in files("efface.core").joinpath("data", "policy.txt").read_text(encoding="utf-8").splitlines():
         if line.startswith("["):
-            rows = found.setdefault(line.strip("[]"), [])
+            rows = lists.setdefault(line.strip("[]"), [])
         elif line and not line.startswith("#"):
             rows.append(line.removesuffix("*"))
-    return found
+    return lists
 
 
-WORDS = listed()
+WORDS = read_lists()
 MINOR, SEXUAL = "child", "nude"
 
 
-def test_every_pair_of_listed_words_is_refused_and_none_alone():
+def test_every_pair_of_listed_words_is_refused_and_no_single_word():
     for minor, sexual in itertools.product(WORDS["minor"], WORDS["sexual"]):
         assert is_refused(f"a photo of a {minor}, {sexual}, in the garden"), (minor, sexual)
         assert is_refused(f"{sexual} and a {minor}".upper()), (minor, sexual)
@@ -58,7 +58,7 @@ def test_every_pair_of_listed_words_is_refused_and_none_alone():
         lambda w: f"({w}:1.3)",
     ],
 )
-def test_tricks_do_not_help(trick):
+def test_disguised_spellings_are_refused(trick):
     for minor, sexual in itertools.product(("child", "toddler", "schoolgirl"), ("nude", "naked", "topless")):
         assert is_refused(f"a picture of a {trick(minor)} who is {trick(sexual)}"), (trick(minor), trick(sexual))
     assert is_refused(SEXUAL + MINOR)
@@ -81,24 +81,44 @@ def test_tricks_do_not_help(trick):
         "under 16, him",
     ],
 )
-def test_ages_below_18_count(age):
+def test_ages_below_18_count_as_minors(age):
     assert is_refused(f"a {SEXUAL} person, {age}")
 
 
 @pytest.mark.parametrize(
     "prompt",
     [
-        "a child's bedroom, nude paint colour", "children playing in the snow", "1girl, nude, masterpiece", "a nude by Titian",
-        "a naked mole rat and a child", "a sensual melody in a minor key", "mother breast feeding her baby",
+        "a child's bedroom, nude paint colour",
+        "children playing in the snow",
+        "1girl, nude, masterpiece",
+        "a nude by Titian",
+        "a naked mole rat and a child",
+        "a sensual melody in a minor key",
+        "mother breast feeding her baby",
         "a 10 year old whisky, erotic novel",
-        "a nineteen year old woman, nude", "aged 30, topless", "nude, under 18 degrees", "Sussex kids", "teenagers of Essex",
-        "a middle school in Middlesex", "unisex kids clothing", "kids looking through a sextant", "a child and the naked eye", "",
-        "a kid looking at a pedometer", "a nude, oil on canvas, under 15 cm", "young woman in lingerie", "a student, sexy",
-        "a photo of a weapon", "a kid rapping on a stage", "a nude, under 10 mm", "basset hound, Scunthorpe, cocktail", "12 nudes in a row",
+        "a nineteen year old woman, nude",
+        "aged 30, topless",
+        "nude, under 18 degrees",
+        "Sussex kids",
+        "teenagers of Essex",
+        "a middle school in Middlesex",
+        "unisex kids clothing",
+        "kids looking through a sextant",
+        "a child and the naked eye",
+        "",
+        "a kid looking at a pedometer",
+        "a nude, oil on canvas, under 15 cm",
+        "young woman in lingerie",
+        "a student, sexy",
+        "a photo of a weapon",
+        "a kid rapping on a stage",
+        "a nude, under 10 mm",
+        "basset hound, Scunthorpe, cocktail",
+        "12 nudes in a row",
         "7 years of erotica",
         "violence, sexual, nudity, weapons, child abuse, brutality, cruelty",
     ],
-)  # fmt: skip
+)
 def test_harmless_prompts_pass(prompt):
     assert not is_refused(prompt)
 
@@ -124,6 +144,6 @@ def test_concepts_are_checked_in_every_field(field):
         Concept(SEXUAL, templates=(f"a {MINOR}, {{}}",))
 
 
-def test_nudity_is_erased_with_children_in_the_retain_set():
+def test_children_may_be_in_the_retain_prompts_of_nudity():
     concept = Concept("nudity", synonyms=("nude", "naked"), retain_prompts=("children playing", "a baby in the snow"))
     assert Concept.from_yaml(concept.to_yaml()) == concept

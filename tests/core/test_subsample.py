@@ -1,15 +1,17 @@
+"""Subsampling."""
+
 from __future__ import annotations
 
 from efface.core.subsample import evenly_spaced
 
 
-def test_does_not_follow_the_rounds() -> None:
+def test_periodic_items_are_not_aliased() -> None:
     styles = [i // 4 % 6 for i in range(144)]
     assert len(set(evenly_spaced(styles, 12))) >= 4
-    assert len({styles[i] for i in range(0, 144, 24)}) == 1, "which every 24th does"
+    assert len({styles[i] for i in range(0, 144, 24)}) == 1, "every 24th item has the same style"
 
 
-def test_keeps_order_and_number() -> None:
+def test_keeps_the_order_and_the_limit() -> None:
     few = evenly_spaced(list(range(100)), 7)
     assert len(few) == 7
     assert few == sorted(set(few)) == evenly_spaced(list(range(100)), 7)

@@ -1,4 +1,4 @@
-"""The safetensors format, held against the reference implementation."""
+"""The safetensors format, compared with the reference implementation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
 
 
 @given(st.dictionaries(NAMES, ARRAYS, max_size=4))
-def test_the_reference_agrees(tmp_path_factory: pytest.TempPathFactory, arrays: dict[str, NDArray[Any]]) -> None:
+def test_the_reference_implementation_reads_and_writes_the_same(
+    tmp_path_factory: pytest.TempPathFactory, arrays: dict[str, NDArray[Any]]
+) -> None:
     path = tmp_path_factory.mktemp("t") / "w.safetensors"
     write_tensors(path, arrays)
     theirs = reference.load_file(path)
@@ -56,12 +58,12 @@ def test_bytes_do_not_depend_on_the_order_and_tensors_are_aligned(tmp_path: Path
     assert {name: entry["data_offsets"][0] for name, entry in header.items()} == {"d": 0, "a": 0, "b": 8, "c": 14}
 
 
-def test_bfloat16_survives_without_torch_and_into_torch(tmp_path: Path) -> None:
+def test_bfloat16_is_preserved_without_torch_and_into_torch(tmp_path: Path) -> None:
     values = np.array([1.0, -2.5, 3.140625, np.inf], "f4")
     blob = TensorBlob("BF16", (2, 2), (values.view("u4") >> 16).astype("u2").tobytes())
     write_tensors(tmp_path / "w", {"x": blob})
     read = TensorFile(tmp_path / "w")
-    assert (read.dtype("x"), read.shape("x")) == ("BF16", (2, 2))
+    assert (read["x"].dtype, read["x"].shape) == ("BF16", (2, 2))
     assert read["x"] == blob
     assert (read["x"].numpy() == values.reshape(2, 2)).all()
     assert read["x"].numpy().dtype == "f4"
@@ -114,7 +116,7 @@ def entry(begin: int, end: int, shape: list[int] | None = None, dtype: str = "U8
         pickle.dumps({"a": [1.0] * 100}),
     ],
 )
-def test_unsound_files_are_refused(tmp_path: Path, raw: bytes) -> None:
+def test_invalid_files_are_refused(tmp_path: Path, raw: bytes) -> None:
     (tmp_path / "w").write_bytes(raw)
     with pytest.raises(CorruptArtifactError) as caught:
         TensorFile(tmp_path / "w")

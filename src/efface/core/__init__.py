@@ -1,1 +1,1 @@
-"""Data, files and protocol types. Nothing in here imports torch."""
+"""Data types, file formats and statistics. Nothing here imports torch."""

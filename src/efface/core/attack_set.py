@@ -1,4 +1,4 @@
-"""What an attack found: prompts that can be saved, read and tried on any model."""
+"""The result of an attack: prompts that can be saved, read and tried on any model."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from .spec import package_versions
 from .tensors import TensorBlob, TensorFile, write_tensors
 
 ATTACK, SOFT = "attack.json", "soft.safetensors"
-SCHEMA = 2
+SCHEMA = 3
 
 
 @dataclass(frozen=True)
 class AttackTask:
-    """What an attack starts from: a prompt that names the concept, and the seed that it is drawn with.
+    """The starting point of an attack: a prompt that names the concept, and the seed of its image.
 
     Attributes:
-        prompt: as it stands, such as ``a photo of a weapon in the snow``.
-        frame: the prompt without the concept's words, ``a photo of {} in the snow``, or what they stand before or after.
-        seed: of the image.
+        prompt: the whole prompt, such as ``a photo of a weapon in the snow``.
+        template: the prompt with ``{}`` in place of the concept's words, such as ``a photo of {} in the snow``. Where
+            the concept's words are themselves a template (``{}, by gaudi``), the text that fills them.
+        seed: seed of the image.
     """
 
     prompt: str
@@ -34,49 +35,47 @@ class AttackTask:
     seed: int
 
 
-def insert_phrase(frame: str, phrase: str) -> str:
-    """A phrase in its frame; whichever of the two has the ``{}`` takes the other in.
+def insert_phrase(template: str, phrase: str) -> str:
+    """Joins a template and a phrase; the one of the two that has the ``{}`` receives the other.
 
     Raises:
         EffaceError: neither has one, or both have.
     """
-    if (PLACEHOLDER in frame) == (PLACEHOLDER in phrase):
-        raise EffaceError(f"one of {frame!r} and {phrase!r} must have a {PLACEHOLDER} for the other")
-    return frame.replace(PLACEHOLDER, phrase) if PLACEHOLDER in frame else phrase.replace(PLACEHOLDER, frame)
+    if (PLACEHOLDER in template) == (PLACEHOLDER in phrase):
+        raise EffaceError(f"write {PLACEHOLDER} in exactly one of {template!r} and {phrase!r}: it receives the other")
+    return template.replace(PLACEHOLDER, phrase) if PLACEHOLDER in template else phrase.replace(PLACEHOLDER, template)
 
 
 @dataclass(frozen=True)
 class SoftPrompt:
-    """Embeddings that no word has, in place of some of a text's tokens.
+    """Token embeddings that belong to no word, in place of some of a prompt's tokens.
 
     Attributes:
         embeddings: float32 ``(k, D)``.
-        places: the k positions, counted from BOS at 0.
+        positions: the k token positions, counted from BOS at 0.
     """
 
     embeddings: TensorBlob
-    places: tuple[int, ...]
+    positions: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "places", tuple(int(p) for p in self.places))
-        if (
-            self.embeddings.dtype != "F32"
-            or len(self.embeddings.shape) != 2
-            or self.embeddings.shape[0] != len(self.places)
-        ):
-            raise EffaceError(f"{len(self.places)} places do not fit embeddings of shape {self.embeddings.shape}")
+        object.__setattr__(self, "positions", tuple(int(position) for position in self.positions))
+        shape = self.embeddings.shape
+        if self.embeddings.dtype != "F32" or len(shape) != 2 or shape[0] != len(self.positions):
+            raise EffaceError(f"{len(self.positions)} positions do not fit embeddings of shape {shape}")
 
 
 @dataclass(frozen=True)
 class AttackPrompt:
-    """One prompt under attack.
+    """One prompt before and after the attack.
 
     Attributes:
-        prompt: as it stood.
-        text: what the attack made of it.
-        seed: that both are drawn with.
-        soft: embeddings in place of some of the text's tokens; None for an attack by words.
-        words: the nearest readable words, for attacks by embeddings.
+        source_prompt: the prompt before the attack.
+        adversarial_prompt: the prompt that the attack made from it.
+        seed: seed of both images.
+        soft: embeddings in place of some of the adversarial prompt's tokens; None for an attack that only changes
+            words.
+        nearest_tokens: the words nearest to the embeddings, for attacks on embeddings.
     """
 
     source_prompt: str
@@ -87,13 +86,18 @@ class AttackPrompt:
 
     @property
     def display_text(self) -> str:
-        """All that the attack says in words."""
+        """The adversarial prompt followed by the nearest tokens."""
         return f"{self.adversarial_prompt} {self.nearest_tokens}".strip()
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What the attack took: optimisation steps or queries a prompt (None where it has none), and seconds in all."""
+    """The cost of an attack.
+
+    Attributes:
+        steps: optimisation steps or queries per prompt; None for an attack without either.
+        seconds: wall time of the whole attack.
+    """
 
     steps: int | None
     seconds: float
@@ -104,16 +108,16 @@ class AttackSet:
     """The prompts that an attack found against one erasure.
 
     Attributes:
-        attack: the attack's registered name.
-        concept: what it looks for.
-        prompts: what it found, in the order of its tasks.
-        config: every field of its configuration.
-        budget: what it took.
-        against: the hash of the run that it was found against; ``""`` for an unedited model.
-        base: the fingerprint of that run's base model by component.
-        seed: its root seed.
-        versions: Python and packages when it was made.
-        folder: where it lies; None in memory. Not part of equality.
+        attack: registered name of the attack.
+        concept: the concept that the attack tries to bring back.
+        prompts: the prompts found, in the order of the tasks.
+        config: every field of the attack's configuration.
+        budget: cost of the attack.
+        erasure_hash: hash of the attacked erasure's run; ``""`` for an unedited model.
+        base_fingerprint: fingerprint of that run's base model, by component.
+        seed: root seed of the attack.
+        versions: versions of Python and of packages at the time of the attack.
+        folder: folder of the saved set; None in memory. Not part of equality.
     """
 
     attack: str
@@ -134,65 +138,62 @@ class AttackSet:
             raise EffaceError(f"the attack {self.attack!r} has no prompts: nothing to try")
 
     def without_refused(self) -> AttackSet:
-        """The set without what a search found that the content policy does not allow; raises `EffaceError` where nothing is left."""
-        kept = tuple(row for row in self.prompts if not is_refused(row.display_text))
-        return self if len(kept) == len(self.prompts) else replace(self, prompts=kept)
+        """Drops the prompts that the content policy refuses; raises `EffaceError` if none remain."""
+        allowed = tuple(row for row in self.prompts if not is_refused(row.display_text))
+        return self if len(allowed) == len(self.prompts) else replace(self, prompts=allowed)
 
     def save(self, folder: str | Path, overwrite: bool = True) -> AttackSet:
-        """Writes the folder, whole or not at all; returns the set as it is on the disk."""
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("folder", "prompts")}
+        """Writes the folder atomically; returns the set with its `folder` filled in."""
+        own_fields = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("folder", "prompts")}
         rows = [_row_to_dict(row) for row in self.prompts]
         tensors = {f"{i:05}": row.soft.embeddings for i, row in enumerate(self.prompts) if row.soft}
         with atomic_folder(folder, replace=overwrite) as new:
-            (new / ATTACK).write_bytes(json_bytes({"schema": SCHEMA, **to_jsonable_dict(own), "prompts": rows}))
+            content = {"schema": SCHEMA, **to_jsonable_dict(own_fields), "prompts": rows}
+            (new / ATTACK).write_bytes(json_bytes(content))
             if tensors:
                 write_tensors(new / SOFT, tensors)
-        return AttackSet(
-            **{f.name: getattr(self, f.name) for f in fields(self) if f.name != "folder"}, folder=Path(folder)
-        )
+        return replace(self, folder=Path(folder))
 
     @classmethod
     def load(cls, folder: str | Path) -> AttackSet:
         """Reads the folder that `save` wrote.
 
         Raises:
-            EffaceError: no attack set there, of another schema version, or not sound.
-            Refused: a prompt that the content policy does not allow.
+            EffaceError: no attack set in the folder, or another schema version.
+            CorruptArtifactError: a set that is incomplete or damaged.
+            ContentPolicyError: a prompt that the content policy refuses.
         """
         path = Path(folder) / ATTACK
         if not path.is_file():
-            raise EffaceError(f"{folder} is no attack set: it has no {ATTACK} (make one with `efface attack`)")
+            raise EffaceError(f"{folder} is not an attack set: it has no {ATTACK} (make one with `efface attack`)")
         data = read_json(path)
         if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-            raise EffaceError(f"{path} is of another schema version: use the efface that wrote it")
-        given = {key: value for key, value in data.items() if key != "schema"}
-        check_known_keys("attack set field", given, (f.name for f in fields(cls)))
+            raise EffaceError(f"{path} has another schema version than {SCHEMA}: use the efface that wrote it")
+        content = {key: value for key, value in data.items() if key != "schema"}
+        check_known_keys("attack set field", content, (f.name for f in fields(cls)))
         try:
-            given["concept"] = Concept.coerce(given["concept"])
-            given["prompts"] = tuple(
-                _row_from_dict(row, f"{i:05}", Path(folder)) for i, row in enumerate(given["prompts"])
+            content["concept"] = Concept.coerce(content["concept"])
+            content["prompts"] = tuple(
+                _row_from_dict(row, f"{i:05}", Path(folder)) for i, row in enumerate(content["prompts"])
             )
-            check_prompts(
-                (text for row in given["prompts"] for text in (row.source_prompt, row.display_text)),
-                f"a prompt of {path}",
-            )
-            given["budget"] = Budget(**given["budget"])
-            return cls(**given, folder=Path(folder))
+            texts = (text for row in content["prompts"] for text in (row.source_prompt, row.display_text))
+            check_prompts(texts, f"a prompt of {path}")
+            content["budget"] = Budget(**content["budget"])
+            return cls(**content, folder=Path(folder))
         except (KeyError, TypeError) as error:
             raise CorruptArtifactError(f"{path} is incomplete ({error})") from error
 
 
 def _row_to_dict(row: AttackPrompt) -> dict[str, Any]:
-    places = list(row.soft.places) if row.soft else []
     return {
-        "prompt": row.source_prompt,
-        "text": row.adversarial_prompt,
+        "source_prompt": row.source_prompt,
+        "adversarial_prompt": row.adversarial_prompt,
         "seed": row.seed,
-        "words": row.nearest_tokens,
-        "places": places,
+        "nearest_tokens": row.nearest_tokens,
+        "positions": list(row.soft.positions) if row.soft else [],
     }
 
 
 def _row_from_dict(data: Mapping[str, Any], name: str, folder: Path) -> AttackPrompt:
-    soft = SoftPrompt(TensorFile(folder / SOFT)[name], data["places"]) if data["places"] else None
-    return AttackPrompt(data["prompt"], data["text"], data["seed"], soft, data["words"])
+    soft = SoftPrompt(TensorFile(folder / SOFT)[name], data["positions"]) if data["positions"] else None
+    return AttackPrompt(data["source_prompt"], data["adversarial_prompt"], data["seed"], soft, data["nearest_tokens"])

@@ -1,4 +1,4 @@
-"""The concepts that ship: what papers report on and what people ask for, each with words, anchor, retain set, source and version."""
+"""The built-in concepts, each with words, anchor, retain prompts, source and version."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _SHARED = ("kind", "templates", "retain_prompts")
 
 @dataclass(frozen=True)
 class BuiltinConcept:
-    """A concept that ships.
+    """An entry of the list of built-in concepts.
 
     Attributes:
-        name: what it is asked for by: the concept's name, or for a template a name of its own.
-        concept: with its retain set.
-        version: raised with every change.
-        source: who reports on it, or why it is here.
-        template: whether it is a file to copy and fill in, not a concept.
+        name: name of the entry: the concept's name, or a template's own name.
+        concept: the concept with its retain prompts.
+        version: number that every change of the entry raises.
+        source: the papers that report on the concept, or the reason for the entry.
+        template: whether the entry is a file to copy and fill in instead of a concept.
     """
 
     name: str
@@ -33,70 +33,74 @@ class BuiltinConcept:
     template: bool = False
 
     def to_yaml(self) -> str:
-        """YAML that `Concept.from_yaml` reads, with source and version as comments."""
-        what = "Fill in the words in capitals" if self.template else f"efface's {self.name}"
-        return f"# {what}. Version {self.version}; {self.source}.\n{self.concept.to_yaml()}"
+        """Returns YAML that `Concept.from_yaml` reads, with source and version in a comment."""
+        title = "Fill in the words in capitals" if self.template else f"efface's {self.name}"
+        return f"# {title}. Version {self.version}; {self.source}.\n{self.concept.to_yaml()}"
 
 
 def names() -> tuple[str, ...]:
-    """The names of all entries: styles, objects, nudity, templates."""
+    """Returns the names of all entries: styles, objects, nudity and templates."""
     return tuple(_entries())
 
 
 def get_entry(name: str) -> BuiltinConcept:
-    """The entry of a name, whatever its case.
+    """Returns the entry of a name, ignoring case.
 
     Raises:
-        UnknownName: none; the nearest name is suggested.
+        UnknownNameError: no such entry; the message suggests the nearest name.
     """
-    found = {known.casefold(): item for known, item in _entries().items()}.get(" ".join(name.casefold().split()))
-    if found is None:
+    entry = {known.casefold(): item for known, item in _entries().items()}.get(_normalize(name))
+    if entry is None:
         raise UnknownNameError("concept", name, names())
-    return found
+    return entry
 
 
 def get_builtin(name: str) -> Concept | None:
-    """The concept of exactly this name, but for case; None where none ships.
+    """Returns the built-in concept of exactly this name, ignoring case, or None.
 
     Raises:
-        EffaceError: the name is a template's, in which nobody has filled in a concept.
+        EffaceError: the name of a template, which has to be filled in first.
     """
-    known = {item.casefold() for item in names()}
-    if " ".join(name.casefold().split()) not in known:
+    if _normalize(name) not in {item.casefold() for item in names()}:
         return None
-    found = get_entry(name)
-    if found.template:
+    entry = get_entry(name)
+    if entry.template:
         raise EffaceError(
-            f"{found.name} is to be filled in: `efface concepts show {found.name} > mine.yaml`, edit it, and erase mine.yaml"
+            f"{entry.name} is to be filled in: run `efface concepts show {entry.name} > mine.yaml`, edit it, and "
+            "erase mine.yaml"
         )
-    return found.concept
+    return entry.concept
 
 
 def is_builtin(concept: Concept) -> bool:
-    """Whether a concept is one that ships, as it ships."""
+    """Tells whether a concept equals a built-in concept in every field."""
     return any(item.concept == concept and not item.template for item in _entries().values())
+
+
+def _normalize(name: str) -> str:
+    return " ".join(name.casefold().split())
 
 
 @cache
 def _entries() -> dict[str, BuiltinConcept]:
-    import yaml
+    import yaml  # not needed to import this module
 
-    found: dict[str, BuiltinConcept] = {}
+    entries: dict[str, BuiltinConcept] = {}
     for file in ("styles", "objects", "nudity", "templates"):
         text = files("efface.core").joinpath("data", "concepts", f"{file}.yaml").read_text(encoding="utf-8")
         shared = yaml.safe_load(text)
         for row in shared["concepts"]:
             item = _entry(row, shared)
-            found[item.name] = item
-    return found
+            entries[item.name] = item
+    return entries
 
 
 def _entry(row: Mapping[str, Any], shared: Mapping[str, Any]) -> BuiltinConcept:
-    """An entry with what its file says of all; of the retain set, what does not mention the concept."""
-    own = {key: value for key, value in row.items() if key not in ("entry", "version", "source")}
-    given = {**{key: shared[key] for key in _SHARED if key in shared}, **own}
-    words = (given["name"], *given.get("synonyms", ()))
-    given["retain_prompts"] = [prompt for prompt in given["retain_prompts"] if find_mention(prompt, words) is None]
+    """Builds an entry from its row and its file's shared fields; leaves out retain prompts that mention the concept."""
+    row_fields = {key: value for key, value in row.items() if key not in ("entry", "version", "source")}
+    fields = {**{key: shared[key] for key in _SHARED if key in shared}, **row_fields}
+    words = (fields["name"], *fields.get("synonyms", ()))
+    fields["retain_prompts"] = [prompt for prompt in fields["retain_prompts"] if find_mention(prompt, words) is None]
     return BuiltinConcept(
-        row.get("entry", row["name"]), Concept.from_dict(given), int(row["version"]), row["source"], "entry" in row
+        row.get("entry", row["name"]), Concept.from_dict(fields), int(row["version"]), row["source"], "entry" in row
     )

@@ -1,4 +1,4 @@
-"""A method's configuration: its dataclass, its presets, and what the user sets."""
+"""Builds a method's configuration from its dataclass, a preset and the user's settings."""
 
 from __future__ import annotations
 
@@ -16,24 +16,32 @@ C = TypeVar("C")
 
 
 def read_config(module: str) -> tuple[type, dict[str, dict[str, Any]]]:
-    """The fields of a module's ``Config``, as a dataclass of its own, and its ``PRESETS``, from its source text: nothing is imported.
+    """Reads a module's ``Config`` and ``PRESETS`` from its source text, without importing the module.
+
+    Args:
+        module: the module's dotted name.
+
+    Returns:
+        A dataclass with the fields of ``Config``, and the presets by name.
 
     Raises:
-        EffaceError: the module has no such class, or presets that are no literal.
+        EffaceError: the module has no ``Config``, or no ``PRESETS`` with ``paper``.
     """
     spec = find_spec(module)
     tree = ast.parse(Path(str(spec.origin)).read_text(encoding="utf-8")) if spec and spec.origin else ast.Module([], [])
-    found: list[tuple[str, Any]] | None = None
+    field_types: list[tuple[str, Any]] | None = None
     presets: dict[str, dict[str, Any]] = {}
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name == "Config":
             rows = [item for item in node.body if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)]
-            found = [(item.target.id, _FIELD_TYPES.get(ast.unparse(item.annotation), str)) for item in rows]  # type: ignore[union-attr]
+            names = [ast.unparse(item.target) for item in rows]
+            types = [_FIELD_TYPES.get(ast.unparse(item.annotation), str) for item in rows]
+            field_types = list(zip(names, types, strict=True))
         if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "PRESETS" and node.value is not None:
             presets = ast.literal_eval(node.value)
-    if found is None or "paper" not in presets:
-        raise EffaceError(f"{module} declares no Config, or no PRESETS with 'paper'")
-    return make_dataclass("Config", [(name, kind, None) for name, kind in found]), presets
+    if field_types is None or "paper" not in presets:
+        raise EffaceError(f"{module} must declare a Config, and PRESETS with 'paper'")
+    return make_dataclass("Config", [(name, kind, None) for name, kind in field_types]), presets
 
 
 _FIELD_TYPES: dict[str, Any] = {
@@ -46,26 +54,31 @@ _FIELD_TYPES: dict[str, Any] = {
 
 
 def resolve_preset(presets: Collection[str], preset: str | None, model: str) -> str:
-    """The preset that was asked for; else the model's own where there is one, else ``paper``."""
+    """Returns the requested preset; by default the model's own preset if it exists, else ``paper``."""
     return preset or (model if model in presets else "paper")
 
 
 def build_config(
     cls: type[C], presets: Mapping[str, Mapping[str, Any]], preset: str, overrides: Mapping[str, Any]
 ) -> C:
-    """The configuration ``cls`` of a preset with some fields set otherwise; texts (from a command line) become the field's type.
+    """Returns the configuration of a preset with some fields overridden.
+
+    Args:
+        cls: the configuration's dataclass.
+        presets: the presets by name, each a mapping from fields to values.
+        preset: name of the preset.
+        overrides: fields to set; text (from a command line) is converted to the field's type.
 
     Raises:
-        UnknownName: no such preset or field; the nearest is suggested.
-        EffaceError: a value that is not of the field's type.
+        UnknownNameError: no such preset or field; the message suggests the nearest name.
+        EffaceError: a value of another type than the field's.
     """
     if preset not in presets:
         raise UnknownNameError("preset", preset, presets)
     check_known_keys("config field", overrides, (item.name for item in fields(cls)))  # type: ignore[arg-type]
     hints = typing.get_type_hints(cls)
-    return cls(
-        **{**presets[preset], **{name: _coerce_value(name, value, hints[name]) for name, value in overrides.items()}}
-    )
+    coerced = {name: _coerce_value(name, value, hints[name]) for name, value in overrides.items()}
+    return cls(**{**presets[preset], **coerced})
 
 
 def _coerce_value(name: str, value: Any, kind: type) -> Any:

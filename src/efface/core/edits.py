@@ -1,4 +1,4 @@
-"""One edit of an erasure: which component it changes, how, and with which tensors."""
+"""One edit of an erasure: the component it changes, the operation and the tensors."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ OPS = ("replace", "low_rank", "state", "module", "guidance")
 
 @dataclass(frozen=True)
 class Edit:
-    """One step of an erasure; `apply` goes through them in order.
+    """One step of an erasure; `apply` performs the steps in order.
 
     Attributes:
         component: the model's component, such as ``text_encoder``, ``unet`` or, for guidance, ``sampler``.
-        op: ``replace`` (whole tensors), ``low_rank`` (added to a weight), ``state`` (an affine map or filter on encoder states), ``module``
-            (small networks hooked in), or ``guidance`` (a rule at sampling time).
-        tensors: from a role to a tensor's name in the file. Roles of ``replace`` are the component's canonical tensor names, those of
-            ``low_rank`` come in pairs ``<canonical name>.down`` and ``<canonical name>.up``; of the other ops whatever the op asks for.
-        gate: when the edit is active, such as a range of timesteps or a prompt filter; empty means always.
-        params: the op's numbers and texts, such as a scale or the prompts that a guidance rule needs.
+        op: ``replace`` (whole tensors), ``low_rank`` (added to a weight), ``state`` (an affine map or filter on encoder
+            states), ``module`` (small networks hooked in), or ``guidance`` (a rule at sampling time).
+        tensors: mapping from a role to a tensor's name in the file. The roles of ``replace`` are the component's
+            canonical tensor names. The roles of ``low_rank`` come in pairs ``<canonical name>.down`` and
+            ``<canonical name>.up``. Each other op defines its own roles.
+        gate: condition under which the edit is active, such as a range of timesteps or a prompt filter; empty means
+            always.
+        params: numbers and texts of the op, such as a scale or the prompts of a guidance rule.
 
     Raises:
         EffaceError: an unknown op, or roles that do not fit it.
@@ -39,18 +41,15 @@ class Edit:
         if self.op not in OPS:
             raise UnknownNameError("edit op", str(self.op), OPS)
         if not isinstance(self.component, str) or not self.component:
-            raise EffaceError(f"an edit of op {self.op!r} names no component")
+            raise EffaceError(f"an edit of op {self.op!r} names no component: name one, such as 'unet'")
         for name in ("tensors", "gate", "params"):
             object.__setattr__(self, name, to_jsonable_dict(getattr(self, name), name))
         if not all(isinstance(name, str) for name in self.tensors.values()):
-            raise EffaceError(
-                f"the {self.op} edit of {self.component} maps a role to something that is no tensor's name"
-            )
+            raise EffaceError(f"the {self.op} edit of {self.component} must map every role to a tensor's name")
         if self.op == "replace" and not self.tensors:
             raise EffaceError(f"the replace edit of {self.component} replaces nothing")
-        if self.op == "low_rank" and set(self.tensors) != {
-            f"{name}.{end}" for name in self.targets for end in ("down", "up")
-        }:
+        pairs = {f"{name}.{end}" for name in self.targets for end in ("down", "up")}
+        if self.op == "low_rank" and set(self.tensors) != pairs:
             raise EffaceError(
                 f"the low_rank edit of {self.component} needs the roles <name>.down and <name>.up for every weight"
             )
@@ -63,12 +62,12 @@ class Edit:
         return frozenset(role.rpartition(".")[0] for role in self.tensors) if self.op == "low_rank" else frozenset()
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as plain JSON; `from_dict` gives an equal edit."""
+        """Returns all fields as JSON values; `from_dict` gives an equal edit."""
         return to_jsonable_dict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Edit:
-        """The edit that `to_dict` described; `EffaceError` where it is none."""
+        """Reads what `to_dict` returned; raises `EffaceError` for anything else."""
         check_known_keys("edit field", data, (item.name for item in fields(cls)))
         try:
             return cls(**data)
@@ -78,7 +77,12 @@ class Edit:
 
 @dataclass(frozen=True)
 class Cost:
-    """What the erasure took: seconds of wall time, and the peak memory in bytes of the device (None where not measured)."""
+    """The cost of making an erasure.
+
+    Attributes:
+        seconds: wall time in seconds.
+        peak_memory_bytes: peak memory of the device in bytes; None if not measured.
+    """
 
     seconds: float
     peak_memory_bytes: int | None = None

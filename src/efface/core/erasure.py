@@ -1,4 +1,4 @@
-"""The artifact: an ordered list of edits with their tensors, and all that is known of how they came about."""
+"""The erasure artifact: an ordered list of edits with their tensors, and the run that made them."""
 
 from __future__ import annotations
 
@@ -21,19 +21,21 @@ __all__ = ["Cost", "Edit", "Erasure", "Problem", "compose", "verify"]
 
 @dataclass(frozen=True)
 class Erasure:
-    """What a method returns, what is saved, and what is applied to a model.
+    """The result of a method; it can be saved, loaded and applied to a model.
 
     Attributes:
-        spec: the run that made it: model, base fingerprints, method, full configuration, concepts, seed, preset, version.
-        edits: what to change, in order.
-        tensors: by their names in the file: numpy arrays, or `TensorBlob` for dtypes that numpy lacks; after `load` a lazy mapping.
-        cost: what it took to make; None where not measured.
-        effect: the effect check's outcome as plain JSON; None where it was not run.
-        versions: Python and packages when it was made.
-        folder: where it was loaded from or saved to; None in memory. Not part of equality, and neither are the tensors.
+        spec: the run that made it: model, base fingerprints, method, configuration, concepts, seed, preset, version.
+        edits: the changes to the model, in order.
+        tensors: tensors by their names in the file: numpy arrays, or `TensorBlob` for dtypes that numpy lacks; a lazy
+            mapping after `load`. Not part of equality.
+        cost: time and memory of the run; None if not measured.
+        effect: the effect check's outcome as JSON values; None if the check was not run.
+        versions: versions of Python and of packages at the time of the run.
+        folder: folder that the erasure was loaded from or saved to; None in memory. Not part of equality.
 
     Raises:
-        EffaceError: an edit that names a tensor which is not there.
+        EffaceError: no edits.
+        CorruptArtifactError: an edit that names a missing tensor.
     """
 
     spec: RunSpec
@@ -50,51 +52,51 @@ class Erasure:
         if self.effect is not None:
             object.__setattr__(self, "effect", to_jsonable_dict(self.effect, "effect"))
         if not self.edits:
-            raise EffaceError("an erasure without edits erases nothing")
+            raise EffaceError("an erasure without edits changes nothing: give at least one edit")
         for edit in self.edits:
             for name in edit.tensors.values():
                 if name not in self.tensors:
                     raise CorruptArtifactError(
-                        f"the {edit.op} edit of {edit.component} needs the tensor {name!r}, which is not there"
+                        f"the {edit.op} edit of {edit.component} needs the tensor {name!r}, which is missing"
                     )
 
     @property
     def concepts(self) -> tuple[Concept, ...]:
-        """The concepts that it erases."""
+        """The erased concepts."""
         return self.spec.concepts
 
     @property
     def tensors_path(self) -> Path:
-        """The safetensors file; `EffaceError` for an erasure that is in memory only."""
+        """The safetensors file; raises `EffaceError` for an erasure in memory."""
         if self.folder is None:
-            raise EffaceError("this erasure is in memory only: save it first")
+            raise EffaceError("this erasure exists only in memory: save it first")
         return self.folder / WEIGHTS
 
     def tensor_names(self) -> tuple[str, ...]:
-        """The names of all tensors, sorted."""
+        """Returns the names of all tensors, sorted."""
         return tuple(sorted(self.tensors))
 
     def save(
         self, folder: str | Path, readme: str = "", files: Mapping[str, bytes] | None = None, overwrite: bool = False
     ) -> Erasure:
-        """Writes the artifact folder, whole or not at all; returns the erasure as it is on the disk.
+        """Writes the artifact folder atomically; returns the erasure with its `folder` and lazily read tensors.
 
         Args:
-            folder: where; an empty folder may be there already.
-            readme: the text of its README.md.
-            files: more files of the artifact by relative path, such as the log of losses.
-            overwrite: whether an erasure that is there may be replaced, with its evidence; another folder never is.
+            folder: the folder to write; it may exist if it is empty.
+            readme: text of README.md.
+            files: contents of further files by relative path, such as the log of losses.
+            overwrite: whether to replace an existing erasure and its evidence; other folders are never replaced.
 
         Raises:
-            EffaceError: the place is taken, disk full, no permission, or a value that cannot be saved.
+            EffaceError: a folder with content, a full disk, no permission, or a value that cannot be saved.
         """
         folder = Path(folder)
         if overwrite and folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
-            raise EffaceError(f"{folder} is not an erasure, so that it is not replaced: choose another folder")
+            raise EffaceError(f"{folder} is not an erasure and is not replaced: choose another folder")
         for name in files or {}:
             check_name(name, folder / MANIFEST)
             if name in (MANIFEST, WEIGHTS):
-                raise EffaceError(f"the artifact writes {name} itself")
+                raise EffaceError(f"{name} cannot be among the files: the artifact writes it itself")
         content = self._content()
         with atomic_folder(folder, replace=overwrite) as new:
             write_tensors(new / WEIGHTS, self.tensors)
@@ -102,30 +104,28 @@ class Erasure:
                 (new / name).parent.mkdir(parents=True, exist_ok=True)
                 (new / name).write_bytes(data)
             written = {path.relative_to(new).as_posix(): path for path in new.rglob("*") if path.is_file()}
-            write_manifest(
-                new, content, {name: (path.stat().st_size, sha256_file(path)) for name, path in written.items()}
-            )
+            listed = {name: (path.stat().st_size, sha256_file(path)) for name, path in written.items()}
+            write_manifest(new, content, listed)
         return replace(self, tensors=TensorFile(folder / WEIGHTS), folder=folder)
 
     @classmethod
     def load(cls, folder: str | Path, check: bool = True) -> Erasure:
-        """Reads an artifact folder; tensors are read when they are asked for.
+        """Reads an artifact folder; each tensor is read on access.
 
         Args:
             folder: the folder that `save` wrote.
-            check: whether to hash every file first; without it only the manifest and the tensors' header are checked.
+            check: whether to hash every file first; otherwise only the manifest and the tensors' header are checked.
 
         Raises:
-            DamagedArtifact: a file that is missing or was changed, or a manifest that is not safe.
-            EffaceError: no artifact there, or of an unknown schema version.
+            CorruptArtifactError: a file that is missing or was changed, or an unsafe manifest.
+            EffaceError: no artifact in the folder, or an unknown schema version.
         """
         folder = Path(folder)
         data = read_manifest(folder)
-        wrong = [problem for problem in verify(folder) if problem.kind != "extra"] if check else []
-        if wrong:
-            raise CorruptArtifactError(
-                f"{folder} is not as it was written: {wrong[0]}{f' (and {len(wrong) - 1} more)' if wrong[1:] else ''}"
-            )
+        problems = [problem for problem in verify(folder) if problem.kind != "extra"] if check else []
+        if problems:
+            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+            raise CorruptArtifactError(f"{folder} is not as it was written: {problems[0]}{more}")
         if not (folder / WEIGHTS).is_file():
             raise CorruptArtifactError(f"{folder} is incomplete: {WEIGHTS} is missing")
         try:
@@ -137,7 +137,7 @@ class Erasure:
             raise CorruptArtifactError(f"{folder / MANIFEST} is incomplete ({error})") from error
 
     def _content(self) -> dict[str, Any]:
-        """The manifest without its version and files."""
+        """Returns the manifest without its schema version and files."""
         return {
             **self.spec.to_dict(),
             "run": self.spec.hash,
@@ -149,15 +149,15 @@ class Erasure:
 
 
 def compose(erasures: Sequence[Erasure], same_base: Callable[[Any, Any], bool] = lambda a, b: bool(a == b)) -> Erasure:
-    """One erasure with the edits of several, in their order.
+    """Returns one erasure with the edits of several, in their order.
 
     Args:
         erasures: at least one, all for the same base model.
-        same_base: whether two fingerprints of one component mean the same base; equality, unless the model layer knows better.
+        same_base: tells whether two fingerprints of one component mean the same base; equality by default.
 
     Raises:
-        BaseMismatch: made for different bases.
-        EffaceError: two write the same tensor and the later one replaces it, so that the earlier would be lost.
+        BaseModelMismatchError: erasures of different base models.
+        EffaceError: no erasures, or a later one that replaces a tensor an earlier one writes and so would undo it.
     """
     if not erasures:
         raise EffaceError("nothing to compose: give at least one erasure")
@@ -176,25 +176,22 @@ def compose(erasures: Sequence[Erasure], same_base: Callable[[Any, Any], bool] =
                 if written.setdefault((edit.component, target), i) != i and edit.op == "replace":
                     both = f"{written[edit.component, target] + 1} and {i + 1}"
                     raise EffaceError(
-                        f"erasures {both} both write {target!r} of {edit.component}: erase the concepts in one run instead"
+                        f"erasures {both} both write {target!r} of {edit.component}: erase the concepts in one run"
                     )
-            edits.append(
-                replace(
-                    edit, tensors={role: _adopt_edit(name, part, i, tensors) for role, name in edit.tensors.items()}
-                )
-            )
+            names = {role: _adopt_tensor(name, part, i, tensors) for role, name in edit.tensors.items()}
+            edits.append(replace(edit, tensors=names))
     concepts = tuple({json_hash(concept): concept for part in erasures for concept in part.concepts}.values())
     config = {"parts": [part.spec.to_dict() for part in erasures]}
     first_spec = erasures[0].spec
     return Erasure(RunSpec(first_spec.model, base, "compose", config, concepts, first_spec.seed), tuple(edits), tensors)
 
 
-def _adopt_edit(name: str, part: Erasure, i: int, tensors: dict[str, Tensor]) -> str:
-    """Takes a part's tensor over, under another name where the name is taken by another tensor; returns the name."""
+def _adopt_tensor(name: str, part: Erasure, i: int, tensors: dict[str, Tensor]) -> str:
+    """Adds a part's tensor to `tensors`, under a new name if another tensor has its name; returns the name used."""
     tensor = part.tensors[name]
     candidate = name
-    while (held := tensors.setdefault(candidate, tensor)) is not tensor and TensorBlob.of(held) != TensorBlob.of(
-        tensor
-    ):
+    while True:
+        existing = tensors.setdefault(candidate, tensor)
+        if existing is tensor or TensorBlob.of(existing) == TensorBlob.of(tensor):
+            return candidate
         candidate, i = f"part{i}.{name}", i + 1
-    return candidate

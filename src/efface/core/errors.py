@@ -1,4 +1,4 @@
-"""Errors that a user can cure: one line that says what is wrong and what to do. The command line prints it and exits with 2."""
+"""Errors that a user can cure: one line with the problem and the cure. The command line prints it and exits with 2."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ class EffaceError(Exception):
 
 
 class UnknownNameError(EffaceError):
-    """A name that nothing is registered under; the message suggests the nearest one and lists what there is."""
+    """An unknown name; the message suggests the nearest known name and lists all of them."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         self.kind, self.name, self.known = kind, name, sorted(known)
         near = difflib.get_close_matches(name, self.known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        there = "is" if len(self.known) == 1 else "are"
-        super().__init__(f"unknown {kind} {name!r}: {hint}there {there} {', '.join(self.known) or 'none'}")
+        verb = "is" if len(self.known) == 1 else "are"
+        super().__init__(f"unknown {kind} {name!r}: {hint}there {verb} {', '.join(self.known) or 'none'}")
 
 
 class CorruptArtifactError(EffaceError):
-    """A saved file or folder that is not what was written: changed, cut short, incomplete or unsafe to read."""
+    """A saved file or folder that was changed, cut short, is incomplete or is unsafe to read."""
 
 
 class BaseModelMismatchError(EffaceError):
-    """An erasure meets a base model other than the one that it was made for."""
+    """An erasure was applied to a base model other than the one it was made for."""
 
 
 def check_known_keys(kind: str, given: Iterable[object], known: Iterable[str]) -> None:
-    """Raises `UnknownName` for the first of the given keys that is not known."""
+    """Raises `UnknownNameError` for the first given key that is not known."""
     names = set(known)
     for key in given:
         if key not in names:

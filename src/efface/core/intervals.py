@@ -1,10 +1,9 @@
-"""Confidence intervals: Wilson's for rates, bootstraps over clusters (prompts) for the rest."""
+"""Confidence intervals: Wilson's for rates, cluster bootstraps over prompts for other statistics."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Sequence
-from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,37 +19,38 @@ class Interval(NamedTuple):
     high: float
 
 
-def wilson(k: float, n: int, level: float = 0.95) -> Interval:
-    """Wilson's score interval of a rate of k hits in n trials (Wilson 1927); lies in [0, 1] and contains k / n.
+def wilson(k: int, n: int, level: float = 0.95) -> Interval:
+    """Returns Wilson's score interval for k hits in n trials (Wilson 1927); it is within [0, 1] and contains k / n.
 
     Raises:
-        ValueError: n is not positive, k is not in [0, n] or the level not in (0, 1).
+        ValueError: n is not positive, k is outside [0, n], or the level is outside (0, 1).
     """
     if not (n > 0 and 0 <= k <= n and 0 < level < 1):
         raise ValueError(f"no interval of {k} hits in {n} at level {level}")
-    z2 = NormalDist().inv_cdf((1 + level) / 2) ** 2
-    p = k / n
-    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
-    half = math.sqrt(z2 * (p * (1 - p) / n + z2 / (4 * n * n))) / (1 + z2 / n)
-    low = 0.0 if k == 0 else min(max(centre - half, 0.0), p)
-    high = 1.0 if k == n else max(min(centre + half, 1.0), p)
-    return Interval(low, high)
+    from scipy.stats import binomtest  # imported here: it takes a second, and most uses of core need no interval
+
+    low, high = binomtest(k, n).proportion_ci(level, method="wilson")
+    return Interval(min(float(low), k / n), max(float(high), k / n))  # rounding must not exclude k / n
 
 
-def ratio_of_rates(k: float, n: int, base_k: float, base_n: int, level: float = 0.95) -> Interval:
-    """The interval of ``(k/n) / (base_k/base_n)`` from both rates' Wilson bounds, taken as independent (MOVER-R, Donner & Zou 2012).
+def ratio_of_rates(k: int, n: int, base_k: int, base_n: int, level: float = 0.95) -> Interval:
+    """Returns the interval of ``(k/n) / (base_k/base_n)`` for two independent rates (MOVER-R, Donner & Zou 2012).
 
-    Holds its width at rates of 0 and 1, where a bootstrap has none.
+    The method combines both rates' Wilson bounds. At rates of 0 and 1, where a bootstrap interval has no width, it
+    still has one.
 
     Raises:
-        ValueError: as `wilson`, or a base without hits.
+        ValueError: invalid counts (see `wilson`), or ``base_k`` of 0.
     """
     if not base_k > 0:
         raise ValueError("no ratio to a rate of 0")
-    (low, high), p = wilson(k, n, level), k / n
-    (base_low, base_high), q = wilson(base_k, base_n, level), base_k / base_n
+    low, high = wilson(k, n, level)
+    base_low, base_high = wilson(base_k, base_n, level)
+    p = k / n
+    q = base_k / base_n
     product = (p * q) ** 2
-    lower_scale, upper_scale = base_high * (2 * q - base_high), base_low * (2 * q - base_low)
+    lower_scale = base_high * (2 * q - base_high)
+    upper_scale = base_low * (2 * q - base_low)
     root_low = math.sqrt(max(product - low * base_high * (2 * p - low) * (2 * q - base_high), 0.0))
     root_high = math.sqrt(max(product - high * base_low * (2 * p - high) * (2 * q - base_low), 0.0))
     lower = (p * q - root_low) / lower_scale if abs(lower_scale) > 1e-9 else low / base_high
@@ -66,28 +66,28 @@ def clustered_bootstrap(
     level: float = 0.95,
     resamples: int = 2000,
 ) -> Interval:
-    """Percentile interval of a statistic when whole clusters are drawn again, with replacement.
+    """Returns the percentile interval of a statistic, from resampling whole clusters with replacement.
 
-    Images of one prompt resemble each other: drawing images singly would make intervals too narrow. With one cluster alone
-    its values are drawn singly, and the interval speaks of that prompt only.
+    Images of one prompt resemble each other, so resampling single images would give intervals that are too narrow. With
+    only one cluster, its single values are resampled, and the interval describes that prompt only.
 
     Args:
         values: shape ``(n, ...)``; the first axis is resampled.
         clusters: n labels, such as the prompts.
-        statistic: from values to a number; the mean when left out (then fast).
+        statistic: function from values to a number; the mean by default, which has a fast path.
         rng: the only source of randomness.
-        level: the interval's confidence.
-        resamples: how often to draw.
+        level: confidence level of the interval.
+        resamples: number of resamples.
 
     Raises:
-        ValueError: fewer than two values, labels of another number, or a statistic that is not finite.
+        ValueError: fewer than two values, a number of labels other than n, or a statistic that is not finite.
     """
     array = np.asarray(values)
-    members = _members(clusters, len(array))
+    members = _cluster_members(clusters, len(array))
     if statistic is None:
         sums = np.stack([array[index].sum(dtype=float) for index in members])
-        draws = _draws(len(members), resamples, rng)
-        results = (draws @ sums) / (draws @ np.array([len(index) for index in members], dtype=float))
+        counts = _cluster_counts(len(members), resamples, rng)
+        results = (counts @ sums) / (counts @ np.array([len(index) for index in members], dtype=float))
     else:
         picks = (rng.integers(len(members), size=len(members)) for _ in range(resamples))
         results = np.array([statistic(array[np.concatenate([members[i] for i in pick])]) for pick in picks])
@@ -105,53 +105,59 @@ def ratio_bootstrap(
     level: float = 0.95,
     resamples: int = 2000,
 ) -> Interval | None:
-    """The interval of ``mean(after) / mean(before)`` over pairs (same prompt, same seed), whole clusters drawn again.
+    """Returns the interval of ``mean(after) / mean(before)`` over pairs of one prompt and seed, resampling clusters.
 
-    Where all resamples of hits (0 and 1) are alike (everything erased, nothing changed) the bootstrap would claim certainty from any
-    number of images; there the interval comes from `ratio_of_rates`. None where no ratio can be stated: nothing there before, or
-    in more than one resample of twenty.
+    If all resamples of hits (0 and 1) are equal (everything erased, or nothing changed), the bootstrap would claim
+    certainty from any number of images; then the interval comes from `ratio_of_rates`.
 
     Args:
-        before: shape ``(n,)``, of the base model, not negative.
-        after: shape ``(n,)``, of the edited model, in the same order.
+        before: shape ``(n,)``, values of the base model, not negative.
+        after: shape ``(n,)``, values of the edited model, in the same order.
         clusters: n labels, such as the prompts.
         rng: the only source of randomness.
-        level: the interval's confidence.
-        resamples: how often to draw.
+        level: confidence level of the interval.
+        resamples: number of resamples.
+
+    Returns:
+        The interval; None if `before` is all 0, in itself or in more than 5 % of the resamples.
 
     Raises:
-        ValueError: fewer than two pairs, or lengths that differ.
+        ValueError: fewer than two pairs, or different lengths.
     """
-    old, new = np.asarray(before, float), np.asarray(after, float)
-    if old.shape != new.shape or old.ndim != 1:
-        raise ValueError(f"before and after must be lists of equal length, not {old.shape} and {new.shape}")
-    members = _members(clusters, len(old))
-    draws = _draws(len(members), resamples, rng)
-    below = draws @ np.array([old[index].sum() for index in members])
-    above = draws @ np.array([new[index].sum() for index in members])
-    defined = below > 0
+    old, new = _paired(before, after)
+    members = _cluster_members(clusters, len(old))
+    counts = _cluster_counts(len(members), resamples, rng)
+    denominators = counts @ np.array([old[index].sum() for index in members])
+    numerators = counts @ np.array([new[index].sum() for index in members])
+    defined = denominators > 0
     if not old.sum() > 0 or defined.mean() < 0.95:
         return None
-    interval = _percentiles(above[defined] / below[defined], level)
-    hits = bool(np.isin(old, (0, 1)).all() and np.isin(new, (0, 1)).all())
-    if hits and interval.high - interval.low < 1e-12:
-        return ratio_of_rates(float(new.sum()), len(new), float(old.sum()), len(old), level)
+    interval = _percentiles(numerators[defined] / denominators[defined], level)
+    if np.isin([old, new], (0, 1)).all() and interval.high - interval.low < 1e-12:
+        return ratio_of_rates(int(new.sum()), len(new), int(old.sum()), len(old), level)
     return interval
 
 
-def _members(clusters: Sequence[Hashable], n: int) -> list[NDArray[np.intp]]:
-    """The positions of each cluster's values; of each value alone where there is one cluster."""
+def _paired(before: ArrayLike, after: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    old, new = np.asarray(before, float), np.asarray(after, float)
+    if old.shape != new.shape or old.ndim != 1:
+        raise ValueError(f"before and after must be lists of equal length, not {old.shape} and {new.shape}")
+    return old, new
+
+
+def _cluster_members(clusters: Sequence[Hashable], n: int) -> list[NDArray[np.intp]]:
+    """Returns the indices of each cluster's values; with only one cluster, every value is its own cluster."""
     if n < 2 or len(clusters) != n:
         raise ValueError(f"an interval needs two values or more and a cluster for each, not {n} and {len(clusters)}")
-    found: dict[Hashable, list[int]] = {}
+    indices: dict[Hashable, list[int]] = {}
     for i, cluster in enumerate(clusters):
-        found.setdefault(cluster, []).append(i)
-    groups = list(found.values()) if len(found) > 1 else [[i] for i in range(n)]
+        indices.setdefault(cluster, []).append(i)
+    groups = list(indices.values()) if len(indices) > 1 else [[i] for i in range(n)]
     return [np.array(group, dtype=np.intp) for group in groups]
 
 
-def _draws(clusters: int, resamples: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """How often each cluster is drawn, ``(resamples, clusters)``."""
+def _cluster_counts(clusters: int, resamples: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Returns how often each resample contains each cluster, ``(resamples, clusters)``."""
     return rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=resamples).astype(float)
 
 

@@ -1,4 +1,4 @@
-"""The manifest of an artifact folder: writing it, reading it with suspicion, and comparing the folder with it."""
+"""The manifest of an artifact folder: writes it, reads it with checks, and compares the folder with it."""
 
 from __future__ import annotations
 
@@ -12,47 +12,60 @@ from .errors import CorruptArtifactError, EffaceError
 from .io import backup_of, sha256_file, user_file_errors
 from .serialization import json_bytes, parse_json
 
-SCHEMA = 1
+SCHEMA = 2
 MANIFEST = "erasure.json"
 WEIGHTS = "weights.safetensors"
 README = "README.md"
 EVIDENCE = "evidence"
-"""The one subfolder that is not part of the artifact: attacks, results and reports made later."""
+"""The only subfolder that is not part of the artifact: it holds later attacks, results and reports."""
 
 _PICKLES = {".bin", ".ckpt", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth"}
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that is wrong with a file of an artifact; an extra file is suspicious, but does not keep it from being loaded."""
+    """A difference between an artifact's folder and its manifest.
+
+    An extra file is reported, but does not prevent loading.
+
+    Attributes:
+        file: path of the file in the folder.
+        kind: kind of the difference.
+        message: the difference in words.
+    """
 
     file: str
     kind: Literal["changed", "truncated", "missing", "extra", "manifest"]
-    text: str
+    message: str
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.text}"
+        return f"{self.file}: {self.message}"
 
 
 def write_manifest(folder: Path, content: Mapping[str, Any], files: Mapping[str, tuple[int, str]]) -> None:
-    """Writes ``erasure.json``, into a folder that is not in place yet: content, and every file's size in bytes and SHA-256."""
+    """Writes ``erasure.json`` with the content and every file's size and hash; not atomic, meant for `atomic_folder`.
+
+    Args:
+        folder: the artifact's folder.
+        content: everything but the schema version and the files.
+        files: size in bytes and SHA-256 of every file, by its path in the folder.
+    """
     listed = {name: {"bytes": size, "sha256": digest} for name, (size, digest) in sorted(files.items())}
     (folder / MANIFEST).write_bytes(_hash_manifest({"schema": SCHEMA, **content, "files": listed}))
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest, checked for its version, its own hash and its paths.
+    """Reads the manifest and checks its version, its own hash and its paths.
 
     Raises:
-        DamagedArtifact: changed since it was written, or with paths that lead out of the folder or to a pickle.
-        EffaceError: no artifact there, unreadable, or of a version that this efface does not know.
+        CorruptArtifactError: a manifest that was changed, or a path that leaves the folder or names a pickle.
+        EffaceError: no artifact in the folder, an unreadable manifest, or an unknown schema version.
     """
     path = folder / MANIFEST
     if not path.is_file():
         old = backup_of(folder)
-        hint = (
-            f"; a version from before an interrupted save is in {old}" if not folder.exists() and old.exists() else ""
-        )
+        interrupted = not folder.exists() and old.exists()
+        hint = f"; a version from before an interrupted save is in {old}" if interrupted else ""
         raise EffaceError(f"{folder} holds no erasure: there is no {MANIFEST}{hint}")
     with user_file_errors(path, "read"):
         raw = path.read_bytes()
@@ -65,36 +78,37 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         )
     # bytes, not values: 1e-05 and 1E-05 are equal, yet one of them was not written by us
     if raw != _hash_manifest({key: value for key, value in data.items() if key != "sha256"}):
-        raise CorruptArtifactError(f"{path} was changed after it was written: its own hash does not fit")
+        raise CorruptArtifactError(f"{path} was changed after it was written: its own hash differs")
     _check_files(data.get("files"), path)
     return data
 
 
 def verify(folder: str | Path) -> list[Problem]:
-    """Reads every byte of an artifact again and lists what is not as it was written; an empty list means that all is well."""
+    """Hashes every file of an artifact and lists all differences from the manifest; an empty list means none."""
     folder = Path(folder)
     try:
         listed = read_manifest(folder)["files"]
     except EffaceError as error:
         return [Problem(MANIFEST, "manifest", str(error))]
-    found = [_compare(folder / name, name, entry) for name, entry in listed.items()]
+    problems = [_compare(folder / name, name, entry) for name, entry in listed.items()]
     known = {MANIFEST, *listed}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if name not in known and not path.is_dir() and name.split("/")[0] != EVIDENCE:
-            found.append(Problem(name, "extra", "not part of the artifact"))
-    return [problem for problem in found if problem]
+            problems.append(Problem(name, "extra", "not part of the artifact"))
+    return [problem for problem in problems if problem]
 
 
 def check_name(name: str, manifest: Path) -> None:
     """Checks a file's path in a manifest.
 
     Raises:
-        DamagedArtifact: it is absolute, leads out of the folder, has a second spelling, or may be a pickle.
+        CorruptArtifactError: a path that is absolute, leaves the folder, is not in its simplest form, or has the suffix
+            of a pickle.
     """
     parts = PurePosixPath(name).parts
-    odd = "\\" in name or "\0" in name or bool(PureWindowsPath(name).drive)
-    if odd or not parts or ".." in parts or parts[0] == "/" or name != "/".join(parts):
+    has_special = "\\" in name or "\0" in name or bool(PureWindowsPath(name).drive)
+    if has_special or not parts or ".." in parts or parts[0] == "/" or name != "/".join(parts):
         raise CorruptArtifactError(
             f"{manifest} lists {name!r}, which may lead out of the folder: it is not safe to use"
         )
@@ -111,12 +125,12 @@ def _compare(path: Path, name: str, entry: Mapping[str, Any]) -> Problem | None:
         kind: Literal["truncated", "changed"] = "truncated" if size < entry["bytes"] else "changed"
         return Problem(name, kind, f"has {size} bytes instead of {entry['bytes']}: {kind}")
     if sha256_file(path) != entry["sha256"]:
-        return Problem(name, "changed", "its bytes were changed: the SHA-256 does not fit")
+        return Problem(name, "changed", "its bytes were changed: the SHA-256 differs")
     return None
 
 
 def _hash_manifest(content: Mapping[str, Any]) -> bytes:
-    """The manifest's bytes, with the hash of everything else in it as the last entry."""
+    """Returns the manifest's bytes; the last entry is the hash of all others."""
     return json_bytes({**content, "sha256": hashlib.sha256(json_bytes({**content})).hexdigest()})
 
 
@@ -125,6 +139,5 @@ def _check_files(files: object, path: Path) -> None:
         raise CorruptArtifactError(f"{path} does not list {WEIGHTS} and {README}")
     for name, entry in files.items():
         check_name(name, path)
-        sound = isinstance(entry, dict) and type(entry.get("bytes")) is int and isinstance(entry.get("sha256"), str)
-        if not sound:
+        if not (isinstance(entry, dict) and type(entry.get("bytes")) is int and isinstance(entry.get("sha256"), str)):
             raise CorruptArtifactError(f"{path} has no size and hash of {name!r}")

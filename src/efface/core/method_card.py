@@ -1,4 +1,4 @@
-"""What is known of a method or attack before it runs: its paper, the models it fits, and what it costs."""
+"""Facts about a method or attack that are known before it runs: its paper, models and needs."""
 
 from __future__ import annotations
 
@@ -13,22 +13,21 @@ from .errors import EffaceError, check_known_keys
 
 @dataclass(frozen=True)
 class MethodCard:
-    """The facts that listings, documentation pages and model cards are made from.
+    """The facts that listings and documentation pages show.
 
     Attributes:
-        name: the registered name, which is the file's.
-        title: the name as the paper writes it.
+        name: registered name, equal to the file's name.
+        title: name as the paper writes it.
         paper: authors, title, venue and year in one line.
-        arxiv: the arXiv number such as ``2303.07345``, or ``""``.
-        families: model families that it fits, as `TextToImage.family` spells them.
-        trains: what it changes in one phrase, such as "cross-attention of the UNet"; ``""`` where nothing is trained.
+        arxiv: arXiv number such as ``2303.07345``, or ``""``.
+        families: supported model families, as `TextToImage.family` spells them.
+        trains: the parts that it changes, in one phrase such as "cross-attention of the UNet"; ``""`` for none.
         needs_gradient: whether it needs gradients through the model.
-        needs_images: whether it needs images of the concept (given or drawn).
-        vram: peak memory in GiB by model, as measured; a model not measured is not listed.
-        minutes: duration in minutes by model, as measured; a model not measured is not listed.
-        reconstruction: True where no public implementation exists and the paper leaves points open.
+        needs_images: whether it needs images of the concept, given or generated.
+        reconstruction: whether no public implementation exists and the paper leaves points open.
         summary: the idea in one sentence.
-        apart: of an attack, whether it searches from each batch of prompts alone, so that processes can share them out.
+        batch_independent: whether an attack searches each batch of prompts independently, so that several processes
+            can share the batches.
     """
 
     name: str
@@ -39,43 +38,34 @@ class MethodCard:
     trains: str
     needs_gradient: bool
     needs_images: bool
-    vram: dict[str, float]
-    minutes: dict[str, float]
     reconstruction: bool
     summary: str
     batch_independent: bool = False
 
 
 def read_card(module: str) -> MethodCard:
-    """The card of a module, from its source text: listing forty methods must not import one of them, nor torch.
+    """Reads a module's card from its source text, so that listing all methods imports neither them nor torch.
 
-    The module says ``CARD = Card(name="esd", ...)`` at its top level with keywords and literals only.
+    The module assigns ``CARD = MethodCard(name="esd", ...)`` at its top level, with keywords and literals only.
 
     Raises:
-        EffaceError: no such module, no card in it, or one that is not made of literals.
+        EffaceError: no such module, a module without a card, or a card with values that are not literals.
     """
     spec = find_spec(module)
     if spec is None or not spec.origin or not spec.origin.endswith(".py"):
         raise EffaceError(f"module {module} has no source to read a card from")
     for node in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
-        target = (
-            node.targets[0]
-            if isinstance(node, ast.Assign)
-            else node.target
-            if isinstance(node, ast.AnnAssign)
-            else None
-        )
-        if isinstance(target, ast.Name) and target.id == "CARD" and isinstance(node, ast.Assign | ast.AnnAssign):
-            return _card(node.value, module)
-    raise EffaceError(f"module {module} has no CARD = Card(...) at its top level")
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "CARD":
+            return _parse_card(node.value, module)
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "CARD":
+            return _parse_card(node.value, module)
+    raise EffaceError(f"module {module} has no CARD = MethodCard(...) at its top level")
 
 
-def _card(call: ast.expr | None, module: str) -> MethodCard:
+def _parse_card(call: ast.expr | None, module: str) -> MethodCard:
     if not isinstance(call, ast.Call) or call.args:
-        raise EffaceError(f"the CARD of module {module} must be Card(...) with keywords only")
-    check_known_keys(
-        "card field", (keyword.arg for keyword in call.keywords), (field.name for field in fields(MethodCard))
-    )
+        raise EffaceError(f"the CARD of module {module} must be MethodCard(...) with keywords only")
+    check_known_keys("card field", (item.arg for item in call.keywords), (field.name for field in fields(MethodCard)))
     try:
         values: dict[str, Any] = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
         return MethodCard(**values)

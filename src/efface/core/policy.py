@@ -1,8 +1,8 @@
-"""The content policy: no prompt sexualises minors (docs/content_policy.md says what is decided and why).
+"""The content policy: refuses prompts that sexualise minors (docs/content_policy.md gives the rules and reasons).
 
-A text is refused where it says, anywhere and in any spelling, that somebody is a minor, and has a sexual word. It is folded first (case,
-accents, look-alike letters), cut into pieces, and neighbouring pieces are tried together, so that spaces, points and hyphens hide
-nothing; digits and signs stand for letters, and repeated letters for one.
+A text is refused if it contains, anywhere and in any spelling, both a mention of a minor and a sexual word. The check
+folds the text (case, accents, look-alike letters), splits it into pieces, and also tries neighbouring pieces joined, so
+that spaces, points and hyphens hide nothing. It reads digits and signs as letters, and repeated letters as one.
 """
 
 from __future__ import annotations
@@ -17,34 +17,44 @@ from importlib.resources import files
 from .errors import EffaceError
 
 MINOR, SEXUAL, BOTH = 1, 2, 3
-_LONGEST = 4  # pieces of one word or phrase; more where all are at most two letters, as in a word that is spelt out
-_SPELT = 16
+_MAX_PIECES = 4  # pieces joined to one word or phrase
+_MAX_SHORT_PIECES = 16  # the same for pieces of at most two letters, as in a word that is spelled out
 _PIECE = re.compile(r"[a-z0-9@$](?:[a-z0-9@$!|+]*[a-z0-9@$])?")
-_LIKE = str.maketrans("аеорсухіѕјһԁɡոαεορτυικνχвмкт", "aeopcyxisjhdgnaeoptyikvxbmkt")
+_LOOK_ALIKES = str.maketrans("аеорсухіѕјһԁɡոαεορτυικνχвмкт", "aeopcyxisjhdgnaeoptyikvxbmkt")
 _SIGNS = tuple(str.maketrans("0134578@$!|+", f"o{one}east" + f"bas{one}{one}t") for one in "il")
-_YEARS = r"(?:\d|1[0-7]|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen)"
-_THINGS = (
+_BELOW_18 = (
+    r"(?:\d|1[0-7]|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen"
+    r"|seventeen)"
+)
+_NOT_A_PERSON = (
     r"(?!\s*(?:whisk|scotch|wine|rum\b|port\b|tree|oak|house|building|barn|car\b|bike|cheese|painting|photo|picture))"
 )
 _AGE = re.compile(
-    rf"\b{_YEARS}[\s\-]*(?:(?:years?|yrs?|yr)[\s\-]*olds?|yo|y[/.]o)\b{_THINGS}|\b(?:age[ds]?|age\s+of)[\s:\-]*{_YEARS}\b(?![\s\-]*(?:month|%))"
-    rf"|\b(?:under|below|younger\s+than)\s+(?:18|eighteen|{_YEARS})\b(?!\s*(?:[cdkm]?m\b|kg|euro|dollar|degree|minute|percent|%))"
+    rf"\b{_BELOW_18}[\s\-]*(?:(?:years?|yrs?|yr)[\s\-]*olds?|yo|y[/.]o)\b{_NOT_A_PERSON}"
+    rf"|\b(?:age[ds]?|age\s+of)[\s:\-]*{_BELOW_18}\b(?![\s\-]*(?:month|%))"
+    rf"|\b(?:under|below|younger\s+than)\s+(?:18|eighteen|{_BELOW_18})\b"
+    r"(?!\s*(?:[cdkm]?m\b|kg|euro|dollar|degree|minute|percent|%))"
 )
 
 
 class ContentPolicyError(EffaceError):
-    """A prompt that the content policy does not allow; the message never holds it."""
+    """A prompt that the content policy refuses; the message never quotes it."""
 
 
 @dataclass(frozen=True)
 class _Words:
-    """The lists: what a word says by the word, the same by stem, harmless phrases, all without spaces, and how words begin.
+    """The word lists; all words and phrases are without spaces.
 
-    ``once`` is ``says`` with every repeated letter once.
+    Attributes:
+        categories: category of each whole word: `MINOR`, `SEXUAL` or `BOTH`.
+        deduplicated: the same with repeated letters reduced to one.
+        stems: categories by the beginning of a word.
+        harmless: phrases that are never counted.
+        beginnings: the first one to three letters of all whole words.
     """
 
-    says: dict[str, int]
-    once: dict[str, int]
+    categories: dict[str, int]
+    deduplicated: dict[str, int]
     stems: tuple[tuple[str, int], ...]
     harmless: frozenset[str]
     beginnings: frozenset[str]
@@ -52,101 +62,104 @@ class _Words:
 
 @lru_cache(maxsize=1 << 16)
 def is_refused(text: str) -> bool:
-    """Whether the policy does not allow a text as a prompt."""
-    folded = _folded(text)
-    said = MINOR if _AGE.search(folded) else 0
+    """Tells whether the policy refuses a text as a prompt."""
+    folded = _fold(text)
+    age = MINOR if _AGE.search(folded) else 0
     for signs in _SIGNS if re.search(r"[0-9@$!|+]", folded) else _SIGNS[:1]:
         pieces = [piece if piece.isdigit() else piece.translate(signs) for piece in _PIECE.findall(folded)]
-        if _says(_without_harmless(pieces)) | said == BOTH:
+        if _category_of_pieces(_without_harmless(pieces)) | age == BOTH:
             return True
     return False
 
 
-def check_prompts(texts: Iterable[str], what: str = "a prompt") -> None:
-    """Checks texts before anything is made of them.
+def check_prompts(texts: Iterable[str], label: str = "a prompt") -> None:
+    """Checks prompts before they are used.
 
     Args:
         texts: the prompts.
-        what: what they are, such as ``the concept's prompts``.
+        label: name of the prompts in the message, such as ``one of the concept's prompts``.
 
     Raises:
-        Refused: one that sexualises minors; the message says which by its number.
+        ContentPolicyError: a prompt that sexualises minors; the message gives its number.
     """
     for number, text in enumerate(texts, 1):
         if is_refused(text):
             raise ContentPolicyError(
-                f"refused: {what} (number {number}) sexualises minors; efface does not work on such texts (docs/content_policy.md)"
+                f"refused: {label} (number {number}) sexualises minors; efface does not work on such texts "
+                "(docs/content_policy.md)"
             )
 
 
-def _says(pieces: list[str]) -> int:
-    """What the pieces and their neighbourhoods say together; ``""`` is a border."""
-    said = 0
+def _category_of_pieces(pieces: list[str]) -> int:
+    """Returns the categories of the pieces and of neighbouring pieces joined; ``""`` separates neighbours."""
+    category = 0
     for start in range(len(pieces)):
-        said |= _of_word(pieces[start])
-        if not _begins(pieces[start]):
+        category |= _category_of_word(pieces[start])
+        if not _may_begin(pieces[start]):
             continue
-        joined, short = "", True
-        for end in range(start, min(start + _SPELT, len(pieces))):
-            short = short and len(pieces[end]) <= 2
-            if not pieces[end] or (end - start >= _LONGEST and not short):
+        joined, are_short = "", True
+        for end in range(start, min(start + _MAX_SHORT_PIECES, len(pieces))):
+            are_short = are_short and len(pieces[end]) <= 2
+            if not pieces[end] or (end - start >= _MAX_PIECES and not are_short):
                 break
             joined += pieces[end]
-            said |= _of_joined(joined)
-    return said
+            category |= _category_of_joined(joined)
+    return category
 
 
 def _without_harmless(pieces: list[str]) -> list[str]:
-    """The pieces with a border in place of every harmless phrase."""
-    left, harmless = list(pieces), _words().harmless
+    """Replaces the pieces of every harmless phrase by ``""``."""
+    remaining, harmless = list(pieces), _words().harmless
     for start in range(len(pieces)):
         for size in (3, 2, 1):
-            if "".join(pieces[start : start + size]) in harmless and all(left[start : start + size]):
-                left[start : start + size] = [""] * len(left[start : start + size])
-    return left
+            if "".join(pieces[start : start + size]) in harmless and all(remaining[start : start + size]):
+                remaining[start : start + size] = [""] * len(remaining[start : start + size])
+    return remaining
 
 
 @lru_cache(maxsize=1 << 16)
-def _of_word(word: str) -> int:
-    """What one word says: in any spelling, by its stem, or as two words of the lists in one."""
+def _category_of_word(word: str) -> int:
+    """Returns the category of one word: by its spelling, its stem, or as two listed words written as one."""
     words = _words()
-    said = _of_joined(word)
-    for stem, says in words.stems:
+    category = _category_of_joined(word)
+    for stem, stem_category in words.stems:
         if word.startswith(stem):
-            said |= says
-    if not said and len(word) > 6:
+            category |= stem_category
+    if not category and len(word) > 6:
         for cut in range(3, len(word) - 2):
-            first, second = (_of_joined(part) for part in (word[:cut], word[cut:]))
+            first, second = (_category_of_joined(part) for part in (word[:cut], word[cut:]))
             if first | second == BOTH and first and second:
                 return BOTH
-    return said
+    return category
 
 
 @lru_cache(maxsize=1 << 16)
-def _begins(piece: str) -> bool:
-    """Whether a word of the lists may begin with a piece, by its first three letters."""
-    return bool(piece) and _once(piece)[:3] in _words().beginnings
+def _may_begin(piece: str) -> bool:
+    """Tells whether a listed word may begin with a piece, by its first three letters."""
+    return bool(piece) and _deduplicate(piece)[:3] in _words().beginnings
 
 
-def _once(word: str) -> str:
+def _deduplicate(word: str) -> str:
     return re.sub(r"(.)\1+", r"\1", word)
 
 
-def _of_joined(word: str) -> int:
-    """What a word says, with repeated letters as one, and without a plural's ending."""
+def _category_of_joined(word: str) -> int:
+    """Returns the category of a word, also with repeated letters reduced to one and without a plural's ending."""
     if len(word) < 3:
         return 0
-    words, once, said = _words(), _once(word), 0
-    drawn_out = re.search(r"(.)\1\1", word) is not None
-    for end in ("", "s", "es"):
-        said |= words.says.get(word.removesuffix(end), 0) | words.says.get(once.removesuffix(end), 0)
-        said |= words.once.get(once.removesuffix(end), 0) if drawn_out else 0
-    return said
+    words, category = _words(), 0
+    deduplicated = _deduplicate(word)
+    is_stretched = re.search(r"(.)\1\1", word) is not None
+    for ending in ("", "s", "es"):
+        short = deduplicated.removesuffix(ending)
+        category |= words.categories.get(word.removesuffix(ending), 0) | words.categories.get(short, 0)
+        category |= words.deduplicated.get(short, 0) if is_stretched else 0
+    return category
 
 
-def _folded(text: str) -> str:
-    """Lower case without accents, marks, invisible characters and look-alikes."""
-    flat = unicodedata.normalize("NFKD", text).casefold().translate(_LIKE)
+def _fold(text: str) -> str:
+    """Returns the text in lower case without accents, marks, invisible characters and look-alikes."""
+    flat = unicodedata.normalize("NFKD", text).casefold().translate(_LOOK_ALIKES)
     return "".join(letter for letter in flat if unicodedata.category(letter) not in ("Mn", "Me", "Cf"))
 
 
@@ -159,10 +172,9 @@ def _words() -> _Words:
         elif line and not line.startswith("#"):
             lists[next(reversed(lists))].append(line.replace(" ", ""))
     values = {"minor": MINOR, "sexual": SEXUAL, "both": BOTH}
-    every = [(word, value) for name, value in values.items() for word in lists[name]]
-    whole = {word: value for word, value in every if not word.endswith("*")}
-    stems = tuple((word.rstrip("*"), value) for word, value in every if word.endswith("*"))
-    beginnings = frozenset(_once(word)[:length] for word in whole for length in (1, 2, 3))
-    return _Words(
-        whole, {_once(word): value for word, value in whole.items()}, stems, frozenset(lists["harmless"]), beginnings
-    )
+    listed = [(word, value) for name, value in values.items() for word in lists[name]]
+    categories = {word: value for word, value in listed if not word.endswith("*")}
+    stems = tuple((word.rstrip("*"), value) for word, value in listed if word.endswith("*"))
+    beginnings = frozenset(_deduplicate(word)[:length] for word in categories for length in (1, 2, 3))
+    deduplicated = {_deduplicate(word): value for word, value in categories.items()}
+    return _Words(categories, deduplicated, stems, frozenset(lists["harmless"]), beginnings)

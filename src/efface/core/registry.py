@@ -1,4 +1,4 @@
-"""Names to objects: what lies flat in a package, and third-party plugins; nothing is imported before it is asked for."""
+"""Maps names to methods and attacks: the modules of a package and third-party plugins. Imports them only on access."""
 
 from __future__ import annotations
 
@@ -17,16 +17,20 @@ from .method_card import MethodCard, read_card
 
 @dataclass(frozen=True)
 class Registry:
-    """One kind of thing; `package` is both the package whose files are the built-in ones and the entry-point group of plugins.
+    """The names of one kind of object, such as methods.
 
-    A built-in name is a file: ``efface/methods/esd.py`` is the method ``esd`` and holds the function ``esd``.
+    A built-in name is a file: ``efface/methods/esd.py`` defines the method ``esd`` as the function ``esd``.
+
+    Attributes:
+        kind: word for the objects in messages, such as ``method``.
+        package: package with the built-in objects; also the entry-point group of plugins.
     """
 
     kind: str
     package: str
 
     def targets(self) -> dict[str, str]:
-        """Every name and its ``module:object``, sorted; imports none of them."""
+        """Returns every name with its ``module:object``, sorted; imports none of them."""
         spec = find_spec(self.package)
         folders = spec.submodule_search_locations if spec else None
         names = [
@@ -34,21 +38,26 @@ class Registry:
             for module in iter_modules(folders or [])
             if not module.name.startswith("_") and not module.ispkg
         ]
-        found = {name: f"{self.package}.{name}:{name}" for name in names}
+        targets = {name: f"{self.package}.{name}:{name}" for name in names}
         for plugin in entry_points(group=self.package):
-            if found.get(plugin.name, plugin.value) != plugin.value:
+            other = targets.setdefault(plugin.name, plugin.value)
+            if other != plugin.value:
                 raise EffaceError(
-                    f"{self.kind} {plugin.name!r} is there twice, as {found[plugin.name]} and {plugin.value}: uninstall one"
+                    f"{self.kind} {plugin.name!r} is registered twice, as {other} and {plugin.value}: uninstall one"
                 )
-            found[plugin.name] = plugin.value
-        return dict(sorted(found.items()))
+        return dict(sorted(targets.items()))
 
     def names(self) -> tuple[str, ...]:
-        """Every name, sorted."""
+        """Returns every name, sorted."""
         return tuple(self.targets())
 
     def get(self, name: str) -> object:
-        """The object of that name, imported now; raises `UnknownName`, or `EffaceError` where a package that it needs is missing."""
+        """Imports and returns the object of a name.
+
+        Raises:
+            UnknownNameError: no such name.
+            EffaceError: an import that fails, or a module without the object.
+        """
         module, _, attribute = self._target(name).partition(":")
         try:
             loaded = import_module(module)
@@ -59,14 +68,24 @@ class Registry:
         return getattr(loaded, attribute)
 
     def card(self, name: str) -> MethodCard:
-        """The card of that name, read without importing it (see `read_card`)."""
+        """Returns the card of a name without importing its module (see `read_card`)."""
         return read_card(self._target(name).partition(":")[0])
 
     def validate_config(self, name: str, preset: str | None, model: str, overrides: Mapping[str, Any]) -> str:
-        """Checks a preset and the fields that are set otherwise, without importing anything; returns the preset's name.
+        """Checks a preset and overridden fields without importing anything.
+
+        Args:
+            name: name of the method or attack.
+            preset: name of the preset; None for the default of the model.
+            model: name of the model.
+            overrides: fields to set.
+
+        Returns:
+            The name of the preset.
 
         Raises:
-            UnknownName: no such preset or field. EffaceError: a value of another type.
+            UnknownNameError: no such preset or field.
+            EffaceError: a value of another type than the field's.
         """
         config, presets = read_config(self._target(name).partition(":")[0])
         chosen = resolve_preset(presets, preset, model)

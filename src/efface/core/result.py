@@ -1,4 +1,4 @@
-"""The outcome of an evaluation: scores, the thresholds that they were held against, and the verdict that follows."""
+"""The result of an evaluation: scores, the thresholds of the verdict, and the verdict computed from them."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ SCHEMA = 2
 
 @dataclass(frozen=True)
 class Result:
-    """Scores of one erasure (or of a base model).
+    """Scores of one erasure, or of a base model.
 
     Attributes:
-        scores: the scores; no two of the same metric and group.
-        about: what was evaluated and with what: the run's spec, the benchmark with its version and part, the packages.
-        thresholds: what the verdict holds the scores against.
+        scores: the scores; no two have the same metric and group.
+        metadata: description of the evaluation: the run's spec, the benchmark with its version and split, the packages.
+        thresholds: limits that the verdict compares the scores with.
 
     Raises:
-        EffaceError: two scores of the same metric and group, or something that JSON cannot hold.
+        EffaceError: two scores of the same metric and group, or a value that JSON cannot hold.
     """
 
     scores: tuple[Score, ...]
@@ -42,24 +42,24 @@ class Result:
         seen: set[tuple[str, str]] = set()
         for score in self.scores:
             if (score.metric, score.group) in seen:
-                raise EffaceError(f"score {score.metric}/{score.group} is there twice")
+                raise EffaceError(f"score {score.metric}/{score.group} is given twice: keep one")
             seen.add((score.metric, score.group))
 
     @cached_property
     def verdict(self) -> Verdict:
-        """What the scores prove; always computed, so that it cannot disagree with them."""
+        """The verdict on the scores; always computed, so it cannot disagree with them."""
         return Verdict.of(self.scores, self.thresholds)
 
     def score(self, metric: str, group: str) -> Score | None:
-        """The score of that metric and group, or None where it was not measured."""
+        """Returns the score of a metric and group, or None if it was not measured."""
         return next((score for score in self.scores if (score.metric, score.group) == (metric, group)), None)
 
     def summary(self) -> str:
-        """The verdict in one line."""
+        """Returns the verdict in one line."""
         return self.verdict.summary()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON; the verdict is in it for readers, and computed again by `from_dict`."""
+        """Returns JSON values; they include the verdict for readers, which `from_dict` computes again."""
         return {
             "schema": SCHEMA,
             "verdict": {**to_jsonable_dict(self.verdict), "passed": self.verdict.passed},
@@ -70,15 +70,15 @@ class Result:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Result:
-        """The result that `to_dict` described.
+        """Reads what `to_dict` returned.
 
         Raises:
-            EffaceError: of another schema version, incomplete, or not sound.
+            EffaceError: another schema version, or data that is incomplete or invalid.
         """
-        if not isinstance(data, Mapping) or data.get("schema") != SCHEMA:
-            found = data.get("schema") if isinstance(data, Mapping) else None
+        schema = data.get("schema") if isinstance(data, Mapping) else None
+        if schema != SCHEMA:
             raise EffaceError(
-                f"a result of schema version {found!r} cannot be read, only {SCHEMA}: use the efface that wrote it"
+                f"the result has schema version {schema!r}, this efface reads {SCHEMA}: use the efface that wrote it"
             )
         check_known_keys("result field", data, ("schema", "verdict", "scores", "thresholds", "metadata"))
         try:
@@ -89,12 +89,12 @@ class Result:
             raise EffaceError(f"the result is incomplete ({error})") from error
 
     def save(self, path: str | Path) -> None:
-        """Writes the JSON file that `load` reads, atomically."""
+        """Writes the JSON file atomically."""
         atomic_write_json(path, self.to_dict())
 
     @classmethod
     def load(cls, path: str | Path) -> Result:
-        """Reads the JSON file that `save` wrote; `EffaceError` where it is none."""
+        """Reads the JSON file that `save` wrote; raises `EffaceError` for any other file."""
         data = read_json(path)
         if not isinstance(data, dict):
             raise EffaceError(f"{path} is not a result")

@@ -1,4 +1,4 @@
-"""Values as plain JSON, one canonical spelling of them, and the hash of that spelling."""
+"""Conversion of values to JSON, their canonical spelling, and the hash of that spelling."""
 
 from __future__ import annotations
 
@@ -19,14 +19,13 @@ _EXACT = 2**53  # integers beyond this are not all distinct as floats
 
 
 def to_jsonable(value: object, where: str = "value") -> JsonValue:
-    """A deep copy of dataclasses, mappings, sequences, paths and numpy scalars as what JSON can hold.
+    """Converts dataclasses, mappings, sequences, paths and numpy scalars to new JSON values.
 
     Raises:
-        EffaceError: something that JSON in UTF-8 cannot hold, NaN and infinity among it; the message says where it stands.
+        EffaceError: a value that JSON in UTF-8 cannot hold, such as NaN or infinity; the message gives its position.
     """
-    numpy = sys.modules.get(
-        "numpy"
-    )  # importing it would cost more than all else here; who passes its scalars has imported it
+    # Importing numpy takes longer than everything else here; a caller with numpy scalars has already imported it.
+    numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(value, numpy.generic):
         value = value.item()
     if isinstance(value, str):
@@ -52,11 +51,7 @@ def to_jsonable(value: object, where: str = "value") -> JsonValue:
 
 
 def to_jsonable_dict(value: object, where: str = "value") -> dict[str, Any]:
-    """`plain` of a mapping or dataclass.
-
-    Raises:
-        EffaceError: anything else.
-    """
+    """Converts a mapping or dataclass as `to_jsonable` does; raises `EffaceError` for any other type."""
     result = to_jsonable(value, where)
     if not isinstance(result, dict):
         raise EffaceError(f"{where} must be a mapping, not {type(value).__name__}")
@@ -64,24 +59,24 @@ def to_jsonable_dict(value: object, where: str = "value") -> dict[str, Any]:
 
 
 def canonical_json(value: object) -> str:
-    """One spelling for equal values: sorted keys, no spaces, no escapes beyond JSON's own; 3.0 is spelt 3, as 3 is."""
+    """Returns the same text for equal values: sorted keys, no spaces, only necessary escapes, and 3 for 3.0."""
     return json.dumps(
         _integer(to_jsonable(value)), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )
 
 
 def json_hash(value: object) -> str:
-    """The SHA-256 of the canonical spelling, 64 hexadecimal digits."""
+    """Returns the SHA-256 of the canonical spelling, 64 hexadecimal digits."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
 def json_bytes(value: JsonValue) -> bytes:
-    """The one layout that efface's JSON files have: two spaces of indent, UTF-8, keys in the given order, a final newline."""
+    """Returns JSON in the layout of all files: two spaces of indent, UTF-8, keys in the given order, final newline."""
     return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def parse_json(raw: bytes, path: Path) -> JsonValue:
-    """JSON from bytes; `path` is only for the message of the `DamagedArtifact` that other bytes raise."""
+    """Parses JSON; raises `CorruptArtifactError`, with the path in its message, if the bytes are not JSON."""
     try:
         value: JsonValue = json.loads(raw.decode())
     except (ValueError, RecursionError) as error:
@@ -104,7 +99,7 @@ def _text(value: str, where: str) -> str:
 
 
 def _integer(value: JsonValue) -> JsonValue:
-    """Floats that are whole numbers as integers, so that a configuration's 3 and 3.0 have the same hash."""
+    """Replaces whole floats by integers, so that 3 and 3.0 in a configuration have the same hash."""
     if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
         return int(value)
     if isinstance(value, list):

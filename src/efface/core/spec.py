@@ -1,4 +1,4 @@
-"""All that is needed to redo a run; its hash names folders and keys caches."""
+"""The specification of a run: everything needed to repeat it. Its hash names folders and keys caches."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ class RunSpec:
     """One run of one method.
 
     Attributes:
-        model: the base model's id, such as ``pocket``, or where it was loaded from.
-        base: the base model's fingerprint by component, in whatever JSON form the model layer gives it.
-        method: the method's registered name.
+        model: id of the base model, such as ``pocket``, or the path or repository it was loaded from.
+        base: fingerprint of the base model by component, in the JSON form of the model layer.
+        method: registered name of the method.
         config: every field of the method's configuration, defaults included.
         concepts: the concepts erased together; at least one.
         seed: the root seed.
-        preset: which reading of the paper the configuration started from.
-        version: efface's version.
+        preset: name of the preset that the configuration started from.
+        version: version of efface.
 
     Raises:
-        EffaceError: concepts that cannot go together, or a value that JSON cannot hold.
+        EffaceError: concepts that contradict each other, or a value that JSON cannot hold.
     """
 
     model: str
@@ -54,16 +54,16 @@ class RunSpec:
         validate_concepts(self.concepts)
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as plain JSON; `from_dict` gives an equal spec."""
+        """Returns all fields as JSON values; `from_dict` gives an equal spec."""
         return to_jsonable_dict({item.name: getattr(self, item.name) for item in fields(self)})
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> RunSpec:
-        """The spec that `to_dict` described.
+        """Reads what `to_dict` returned.
 
         Raises:
-            UnknownName: a key that is no field.
-            EffaceError: a field that is missing or not valid.
+            UnknownNameError: a key that is not a field.
+            EffaceError: a field that is missing or invalid.
         """
         check_known_keys("run field", data, (item.name for item in fields(cls)))
         try:
@@ -73,20 +73,20 @@ class RunSpec:
 
     @cached_property
     def hash(self) -> str:
-        """The SHA-256 of the canonical JSON, 64 hexadecimal digits: equal runs, equal hashes, on every platform."""
+        """The SHA-256 of the canonical JSON, 64 hexadecimal digits; equal runs have equal hashes on every platform."""
         return json_hash(self.to_dict())
 
     @property
-    def short(self) -> str:
+    def short_hash(self) -> str:
         """The first 12 digits of the hash."""
         return self.hash[:12]
 
     @property
     def folder_name(self) -> str:
-        """A file name such as ``esd-weapon-1a2b3c4d5e6f``: readable, and one per spec."""
+        """A readable file name, unique for each spec, such as ``esd-weapon-1a2b3c4d5e6f``."""
         names = (self.method, "-".join(concept.name for concept in self.concepts))
         words = (re.sub(r"[^a-z0-9_]+", "-", name.lower()).strip("-")[:40].rstrip("-") for name in names)
-        return "-".join(word for word in (*words, self.short) if word)
+        return "-".join(word for word in (*words, self.short_hash) if word)
 
     def __hash__(self) -> int:
         return int(self.hash[:15], 16)
@@ -95,11 +95,11 @@ class RunSpec:
 def package_versions(
     packages: Iterable[str] = ("efface", "torch", "diffusers", "transformers", "numpy", "safetensors"),
 ) -> dict[str, str]:
-    """The versions of Python and of those packages that are installed, from their metadata: nothing is imported."""
-    found = {"python": platform.python_version()}
+    """Returns the versions of Python and of installed packages from their metadata, without importing them."""
+    versions = {"python": platform.python_version()}
     for package in packages:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
