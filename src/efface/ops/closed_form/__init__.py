@@ -1,36 +1,29 @@
-"""Closed-form editing of what reads the text: one factorisation for all layers (see `solve`)."""
+"""Closed-form edits of the layers that read the text: one factorisation for all layers (see `solve`)."""
 
-from .co_occurring import align_tokens, co_occurring
+from .co_occurring import align_tokens, co_occurring_pairs
+from .diagnostics import Diagnostics, diagnose
 from .embedding_cache import EmbeddingCache
 from .fusion import Fusion
-from .gram import GramAccumulator, encoder_mark, mean_caption
-from .low_rank import LowRank
+from .gram import GramAccumulator, encoder_hash, mean_caption_gram
+from .low_rank import LowRankUpdate
 from .null_space import PriorRefinement, k_means, null_space
+from .problem import Invariants, Pairs, Preserve
 from .prompt_filter import PromptFilter, shared_matrix
-from .solve import Invariants, Pairs, Preserve, Problem
-from .state_pairs import TOKENS, build_pairs, concept_prompts, prompts_naming
+from .solve import Problem
+from .state_pairs import POSITION_CHOICES, build_pairs, concept_prompts, prompts_naming
 from .statistics import PreservedStates, Statistics
-from .to_edits import (
-    EDIT_FORMATS,
-    Diagnostics,
-    diagnose,
-    edited_weights,
-    layered_edit,
-    low_rank_edit,
-    smallest_exact_edits,
-    to_edit,
-)
-from .token_positions import TokenPositions, parse_positions, token_positions
+from .to_edits import EDIT_FORMATS, edited_weights, layered_edit, low_rank_edit, smallest_exact_edits, to_edit
+from .token_positions import TokenPositions, locate_tokens, tokenize_with_positions
 
 __all__ = [
     "EDIT_FORMATS",
-    "TOKENS",
+    "POSITION_CHOICES",
     "Diagnostics",
     "EmbeddingCache",
     "Fusion",
     "GramAccumulator",
     "Invariants",
-    "LowRank",
+    "LowRankUpdate",
     "Pairs",
     "Preserve",
     "PreservedStates",
@@ -41,20 +34,20 @@ __all__ = [
     "TokenPositions",
     "align_tokens",
     "build_pairs",
-    "co_occurring",
+    "co_occurring_pairs",
     "concept_prompts",
     "diagnose",
     "edited_weights",
-    "encoder_mark",
+    "encoder_hash",
     "k_means",
     "layered_edit",
+    "locate_tokens",
     "low_rank_edit",
-    "mean_caption",
+    "mean_caption_gram",
     "null_space",
-    "parse_positions",
     "prompts_naming",
     "shared_matrix",
     "smallest_exact_edits",
     "to_edit",
-    "token_positions",
+    "tokenize_with_positions",
 ]

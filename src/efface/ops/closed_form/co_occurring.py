@@ -1,4 +1,4 @@
-"""What stands around a concept in its sentences, matched with the same sentence about the anchor (MACE, arXiv 2403.06135)."""
+"""Pairs of the tokens around a concept, aligned with the same prompt about the anchor (MACE, arXiv 2403.06135)."""
 
 from __future__ import annotations
 
@@ -10,49 +10,56 @@ from efface.models.editable import EditableModel
 from efface.ops.text.concept_tokens import locate_concept
 
 from .embedding_cache import EmbeddingCache
-from .solve import Pairs
+from .problem import Pairs
+from .state_pairs import PromptPair
 
 
-def co_occurring(model: EditableModel, bank: EmbeddingCache, rows: Sequence[tuple[str, str, str]]) -> Pairs:
-    """The pairs of the tokens that two prompts share, the concept's own left out, each with weight 1.
+def co_occurring_pairs(model: EditableModel, cache: EmbeddingCache, prompt_pairs: Sequence[PromptPair]) -> Pairs:
+    """Returns pairs of the tokens that two prompts share, without the concept's own, each with weight 1.
 
-    Around a name, the sentence's other tokens take it up: the encoder passes it on to all that comes behind. Those are what is moved.
+    The encoder passes the concept on to the tokens behind its name: the states of these tokens are moved.
 
     Args:
-        model: whose tokens they are.
-        bank: where the states come from.
-        rows: a prompt, the same about the anchor, and the word for the concept in the first.
+        model: the model, for its tokenizer.
+        cache: embeddings of the prompts.
+        prompt_pairs: prompts with their anchor prompts and the concept's word in the prompt.
 
     Raises:
-        EffaceError: a prompt that does not hold its word, or one that is cut off by the context.
+        EffaceError: a prompt without its word, or a prompt longer than the context.
     """
-    bank.add(text for prompt, anchor, _ in rows for text in (prompt, anchor))
-    own = locate_concept(model, [row[0] for row in rows], [row[2] for row in rows]).concept_mask().tolist()
-    here, there = (model.tokenize([row[i] for row in rows]) for i in (0, 1))
+    cache.add(text for prompt, anchor_prompt, _ in prompt_pairs for text in (prompt, anchor_prompt))
+    prompts = [prompt for prompt, _, _ in prompt_pairs]
+    is_concept = locate_concept(model, prompts, [word for _, _, word in prompt_pairs]).concept_mask().tolist()
+    tokens = model.tokenize(prompts)
+    anchor_tokens = model.tokenize([anchor_prompt for _, anchor_prompt, _ in prompt_pairs])
     source, target, texts = [], [], []
-    for i, (prompt, anchor, word) in enumerate(rows):
-        ends = int(here.eos[i]), int(there.eos[i])
-        for a, b in align_tokens(here.ids[i].tolist(), ends[0], there.ids[i].tolist(), ends[1]):
-            if not own[i][a]:
-                source.append(bank.states(prompt)[a])
-                target.append(bank.states(anchor)[b])
+    for i, (prompt, anchor_prompt, word) in enumerate(prompt_pairs):
+        aligned = align_tokens(
+            tokens.ids[i].tolist(), int(tokens.eos[i]), anchor_tokens.ids[i].tolist(), int(anchor_tokens.eos[i])
+        )
+        for position, anchor_position in aligned:
+            if not is_concept[i][position]:
+                source.append(cache.states(prompt)[position])
+                target.append(cache.states(anchor_prompt)[anchor_position])
                 texts.append(word)
-    return Pairs(
-        torch.stack(source, 1), torch.stack(target, 1), torch.ones(len(source), dtype=torch.float64), tuple(texts)
-    )
+    weight = torch.ones(len(source), dtype=torch.float64)
+    return Pairs(torch.stack(source, 1), torch.stack(target, 1), weight, tuple(texts))
 
 
-def align_tokens(here: Sequence[int], end: int, there: Sequence[int], other_end: int) -> list[tuple[int, int]]:
-    """Places of two prompts' tokens that are the same: from the beginning, back from the end, and end of text with padding.
+def align_tokens(ids: Sequence[int], eos: int, other_ids: Sequence[int], other_eos: int) -> list[tuple[int, int]]:
+    """Returns the positions of the tokens that two prompts share.
+
+    These are the common prefix, the common suffix before the end of text, and the end of text with the padding.
 
     Args:
-        here: ids, ``(L,)``.
-        end: the place of its end of text.
-        there: ids of the other prompt, as many.
-        other_end: the place of its end of text.
+        ids: token ids of one prompt, ``(L,)``.
+        eos: position of its end of text.
+        other_ids: token ids of the other prompt, ``(L,)``.
+        other_eos: position of its end of text.
     """
-    shorter = min(end, other_end)
-    front = next((i for i in range(shorter) if here[i] != there[i]), shorter)
-    back = next((i for i in range(shorter - front) if here[end - 1 - i] != there[other_end - 1 - i]), shorter - front)
-    rest = min(len(here) - end, len(there) - other_end)
-    return [*((i, i) for i in range(front)), *((end + i, other_end + i) for i in range(-back, rest))]
+    shorter = min(eos, other_eos)
+    prefix = next((i for i in range(shorter) if ids[i] != other_ids[i]), shorter)
+    longest = shorter - prefix
+    suffix = next((i for i in range(longest) if ids[eos - 1 - i] != other_ids[other_eos - 1 - i]), longest)
+    padding = min(len(ids) - eos, len(other_ids) - other_eos)
+    return [*((i, i) for i in range(prefix)), *((eos + i, other_eos + i) for i in range(-suffix, padding))]

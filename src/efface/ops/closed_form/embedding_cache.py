@@ -1,4 +1,4 @@
-"""What texts become to the denoiser, each text encoded once."""
+"""Text embeddings as the denoiser reads them; each text is encoded once."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from torch import Tensor, nn
 from efface.core.errors import EffaceError
 from efface.models.editable import EditableModel
 
-from .token_positions import TokenPositions, parse_positions
+from .token_positions import TokenPositions, tokenize_with_positions
 
-Read = Callable[[Sequence[str]], tuple[Tensor, list[TokenPositions]]]
+EncodeFn = Callable[[Sequence[str]], tuple[Tensor, list[TokenPositions]]]
 
 
 class EmbeddingCache:
-    """States of texts, with the places of their tokens; a text that is asked for again is not encoded again.
+    """Hidden states of texts with the positions of their tokens; no text is encoded twice.
 
     Args:
-        read: from texts to states ``(B, L, d)`` and their places.
-        batch: texts encoded at once.
+        encode: function from texts to states ``(B, L, d)`` and token positions.
+        batch_size: texts encoded at the same time.
     """
 
-    def __init__(self, read: Read, batch: int = 64) -> None:
-        self._read, self._batch = read, batch
+    def __init__(self, encode: EncodeFn, batch_size: int = 64) -> None:
+        self._encode, self._batch_size = encode, batch_size
         self._known: dict[str, tuple[Tensor, TokenPositions]] = {}
 
     @classmethod
-    def of(cls, model: EditableModel, batch: int = 64) -> EmbeddingCache:
-        """The bank of a text-to-image model: states as its denoiser reads them.
+    def for_model(cls, model: EditableModel, batch_size: int = 64) -> EmbeddingCache:
+        """Returns a cache over a text-to-image model, with states as its denoiser reads them.
 
-        A text that the context cuts off raises `EffaceError` when it is asked for.
+        Encoding a text that is longer than the context raises `EffaceError`.
         """
 
-        def read(texts: Sequence[str]) -> tuple[Tensor, list[TokenPositions]]:
+        def encode(texts: Sequence[str]) -> tuple[Tensor, list[TokenPositions]]:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", UserWarning)
                 try:
@@ -44,42 +44,42 @@ class EmbeddingCache:
                 except UserWarning as error:
                     raise EffaceError(f"{error}; use a shorter text") from error
             length = tokens.ids.shape[1]
-            places = [
+            positions = [
                 TokenPositions(length, tuple(range(1, end)), 0, end, tuple(range(end + 1, length)))
                 for end in tokens.eos.tolist()
             ]
             with torch.no_grad():
-                return model.encode(tokens).states, places
+                return model.encode(tokens).states, positions
 
-        return cls(read, batch)
+        return cls(encode, batch_size)
 
     @classmethod
-    def over(cls, tokenizer: Any, encoder: nn.Module, length: int, batch: int = 64) -> EmbeddingCache:
-        """The bank of a transformers text encoder of any kind, such as T5 or Llama, by its last hidden states."""
+    def for_encoder(cls, tokenizer: Any, encoder: nn.Module, length: int, batch_size: int = 64) -> EmbeddingCache:
+        """Returns a cache over any transformers text encoder, such as T5 or Llama, with its last hidden states."""
 
-        def read(texts: Sequence[str]) -> tuple[Tensor, list[TokenPositions]]:
-            ids, places = parse_positions(tokenizer, texts, length)
+        def encode(texts: Sequence[str]) -> tuple[Tensor, list[TokenPositions]]:
+            ids, positions = tokenize_with_positions(tokenizer, texts, length)
             with torch.no_grad():
-                return encoder(ids).last_hidden_state, places
+                return encoder(ids).last_hidden_state, positions
 
-        return cls(read, batch)
+        return cls(encode, batch_size)
 
     def add(self, texts: Iterable[str]) -> None:
-        """Encodes those of the texts that are new."""
+        """Encodes the texts that are not in the cache."""
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
-        for start in range(0, len(new), self._batch):
-            part = new[start : start + self._batch]
-            states, places = self._read(part)
-            for text, row, place in zip(part, states.double().cpu(), places, strict=True):
-                self._known[text] = (row, place)
+        for start in range(0, len(new), self._batch_size):
+            batch = new[start : start + self._batch_size]
+            states, positions = self._encode(batch)
+            for text, row, position in zip(batch, states.double().cpu(), positions, strict=True):
+                self._known[text] = (row, position)
 
     def states(self, text: str) -> Tensor:
-        """The states of one text, ``(L, d)``, float64."""
+        """Returns the states of one text, ``(L, d)``, float64."""
         self.add([text])
         return self._known[text][0]
 
-    def places(self, text: str) -> TokenPositions:
-        """Where the tokens of one text are."""
+    def positions(self, text: str) -> TokenPositions:
+        """Returns the token positions of one text."""
         self.add([text])
         return self._known[text][1]
 

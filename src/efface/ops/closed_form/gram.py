@@ -1,4 +1,4 @@
-"""The second moment of what a model reads of a great many captions, in the memory of one matrix."""
+"""The Gram matrix of text embeddings of many captions, in the memory of one matrix."""
 
 from __future__ import annotations
 
@@ -20,28 +20,29 @@ from efface.ops.training.progress import Progress, Silent
 
 from .embedding_cache import EmbeddingCache
 
-FILE = "gram.safetensors"
+GRAM_FILE = "gram.safetensors"
 VERSION = "1"
 
 
 @dataclass
 class GramAccumulator:
-    """``sum_j rho_j x_j x_j^T`` over states, float64, with the number of captions and states in it and whose encoder they are of.
+    """The running sum ``sum_j rho_j x_j x_j^T`` over states.
 
     Attributes:
-        matrix: ``(d, d)``.
-        encoder: the fingerprint of text encoder and tokenizer, as `encoder_mark` gives it; ``""`` for states of no model.
-        captions: how many texts; states: how many columns.
+        matrix: ``(d, d)``, float64.
+        encoder: hash of text encoder and tokenizer from `encoder_hash`; ``""`` for states of no model.
+        num_captions: number of captions.
+        num_states: number of states.
     """
 
     matrix: Tensor
     encoder: str = ""
-    captions: int = 0
-    states: int = 0
+    num_captions: int = 0
+    num_states: int = 0
 
     @classmethod
     def empty(cls, width: int, encoder: str = "") -> GramAccumulator:
-        """A sum of nothing."""
+        """Returns a sum of no states."""
         return cls(torch.zeros(width, width, dtype=torch.float64), encoder)
 
     @classmethod
@@ -50,109 +51,124 @@ class GramAccumulator:
         model: EditableModel,
         captions: Iterable[str],
         *,
-        batch: int = 64,
+        batch_size: int = 64,
         progress: Progress | None = None,
         total: int = 0,
     ) -> GramAccumulator:
-        """The Gram of every token of captions, read in batches as they come; what the context cuts off of a caption is left out."""
-        shown = progress or Silent()
-        rows = iter(captions)
-        out: GramAccumulator | None = None
-        shown.start("captions", total, 0)
+        """Returns the Gram matrix of every token of the captions; captions are truncated to the context.
+
+        Args:
+            model: model whose text encoder encodes the captions.
+            captions: the captions, read in batches.
+            batch_size: captions encoded at the same time.
+            progress: receives the number of captions.
+            total: number of captions, for the progress.
+
+        Raises:
+            EffaceError: no captions.
+        """
+        progress = progress or Silent()
+        remaining = iter(captions)
+        gram: GramAccumulator | None = None
+        progress.start("captions", total, 0)
         try:
-            while part := list(islice(rows, batch)):
+            while batch := list(islice(remaining, batch_size)):
                 with torch.no_grad():
-                    states = model.encode(part).states
-                out = out or cls.empty(states.shape[-1], encoder_mark(model))
-                out.add(states.flatten(0, 1).T)
-                out.captions += len(part)
-                shown.update(out.captions, {})
+                    states = model.encode(batch).states
+                gram = gram or cls.empty(states.shape[-1], encoder_hash(model))
+                gram.add(states.flatten(0, 1).T)
+                gram.num_captions += len(batch)
+                progress.update(gram.num_captions, {})
         finally:
-            shown.stop()
-        if out is None:
+            progress.stop()
+        if gram is None:
             raise EffaceError("there are no captions: give at least one text")
-        return out
+        return gram
 
     def add(self, states: Tensor, weight: Tensor | None = None) -> None:
-        """Adds columns ``(d, n)`` with weights ``(n,)``; products are made in their precision, the sum in float64."""
+        """Adds columns ``(d, n)`` with weights ``(n,)``; products keep their precision, the sum is float64."""
         if states.shape[0] != len(self.matrix):
-            raise EffaceError(f"states of width {states.shape[0]} do not go into a Gram of width {len(self.matrix)}")
-        own = states if weight is None else states * weight.to(states)
-        self.matrix += (own @ states.T).double().cpu()
-        self.states += states.shape[1]
+            raise EffaceError(f"states of width {states.shape[0]} do not fit a Gram matrix of width {len(self.matrix)}")
+        weighted = states if weight is None else states * weight.to(states)
+        self.matrix += (weighted @ states.T).double().cpu()
+        self.num_states += states.shape[1]
 
     def merge(self, other: GramAccumulator) -> GramAccumulator:
-        """The Gram of both, such as of two halves of the captions that two machines read."""
-        self.check(other.encoder)
+        """Returns the sum of both, such as of two halves of the captions from two machines."""
+        self.check_encoder(other.encoder)
         return GramAccumulator(
-            self.matrix + other.matrix, self.encoder, self.captions + other.captions, self.states + other.states
-        )  # fmt: skip
+            self.matrix + other.matrix,
+            self.encoder,
+            self.num_captions + other.num_captions,
+            self.num_states + other.num_states,
+        )
 
-    def check(self, encoder: str) -> None:
-        """Raises `EffaceError` where the states are of another encoder."""
+    def check_encoder(self, encoder: str) -> None:
+        """Raises `EffaceError` if the states are of another encoder."""
         if encoder != self.encoder:
-            raise EffaceError("the Gram was made with another text encoder or tokenizer: make one with this model's")
+            raise EffaceError(
+                "the Gram matrix was made with another text encoder or tokenizer: make one with this model's"
+            )
 
-    def of(self, model: EditableModel) -> Tensor:
-        """The matrix, for a model whose texts it is of; raises `EffaceError` for another."""
-        self.check(encoder_mark(model))
+    def matrix_for(self, model: EditableModel) -> Tensor:
+        """Returns the matrix; raises `EffaceError` if it was made with another model's text encoder."""
+        self.check_encoder(encoder_hash(model))
         return self.matrix
 
     def save(self, folder: str | Path, overwrite: bool = False) -> Path:
-        """Writes the Gram as a folder with one safetensors file; returns it."""
-        about = {
+        """Writes the Gram matrix as a folder with one safetensors file and returns the folder."""
+        metadata = {
             "version": VERSION,
             "encoder": self.encoder,
-            "captions": str(self.captions),
-            "states": str(self.states),
+            "captions": str(self.num_captions),
+            "states": str(self.num_states),
         }
         with atomic_folder(folder, replace=overwrite) as new:
-            write_tensors(new / FILE, {"matrix": to_blob(self.matrix)}, about)
+            write_tensors(new / GRAM_FILE, {"matrix": to_blob(self.matrix)}, metadata)
         return Path(folder)
 
     @classmethod
     def load(cls, folder: str | Path) -> GramAccumulator:
-        """The Gram in a folder.
+        """Reads a saved Gram matrix.
 
         Raises:
-            EffaceError: none is there, or one of another version.
+            EffaceError: the folder has none, or one of another version.
         """
-        path = Path(folder) / FILE
+        path = Path(folder) / GRAM_FILE
         if not path.is_file():
-            raise EffaceError(f"{folder} holds no Gram: it has no {FILE} (make one with `efface gram`)")
+            raise EffaceError(f"{folder} holds no Gram matrix: {GRAM_FILE} is missing (make one with `efface gram`)")
         file = TensorFile(path)
-        about = file.metadata
-        if about.get("version") != VERSION:
+        metadata = file.metadata
+        if metadata.get("version") != VERSION:
             raise EffaceError(
-                f"{path} is a Gram of version {about.get('version')}, which this efface cannot read: make it anew"
+                f"{path} has version {metadata.get('version')}, which this version of efface cannot read: "
+                "make it again with `efface gram`"
             )
-        return cls(to_torch(file["matrix"]), about["encoder"], int(about["captions"]), int(about["states"]))
+        return cls(to_torch(file["matrix"]), metadata["encoder"], int(metadata["captions"]), int(metadata["states"]))
 
 
-def encoder_mark(model: EditableModel) -> str:
-    """A hash of what decides a text's states: every text encoder's fingerprint, and what the tokenizer makes of a few texts."""
-    probes = ["", "a cat", "é 2!"]
-    ids = model.tokenize(probes).ids.tolist()
-    prints = {name: value for name, value in model.fingerprint().items() if name.startswith("text_encoder")}
-    return json_hash({"encoders": prints, "ids": ids})
+def encoder_hash(model: EditableModel) -> str:
+    """Hashes the fingerprints of the text encoders and the tokenizer's ids of a few texts."""
+    ids = model.tokenize(["", "a cat", "é 2!"]).ids.tolist()
+    encoders = {name: value for name, value in model.fingerprint().items() if name.startswith("text_encoder")}
+    return json_hash({"encoders": encoders, "ids": ids})
 
 
-def mean_caption(model: EditableModel, bank: EmbeddingCache, texts: Iterable[str], folder: str = "") -> Tensor:
-    """The mean Gram of a caption, ``(d, d)``: what must stay, whatever the number of captions that say so.
+def mean_caption_gram(model: EditableModel, cache: EmbeddingCache, texts: Iterable[str], folder: str = "") -> Tensor:
+    """Returns the mean Gram matrix of a caption, ``(d, d)``; its scale does not depend on the number of captions.
 
     Args:
-        model: whose encoder a Gram made elsewhere must be of.
-        bank: where the states of the texts come from.
-        texts: the captions; the empty one is always among them.
-        folder: a saved `GramAccumulator` that is taken instead.
+        model: model whose encoder a saved Gram matrix must be of.
+        cache: embeddings of the texts.
+        texts: the captions; the empty text is always added.
+        folder: folder of a saved `GramAccumulator`, which replaces the texts.
 
     Raises:
-        EffaceError: no Gram in the folder, or one of another encoder.
+        EffaceError: no Gram matrix in the folder, or one of another encoder.
     """
     if folder:
         gram = GramAccumulator.load(folder)
-        gram.check(encoder_mark(model))
-        return gram.matrix / max(gram.captions, 1)
-    chosen = list(dict.fromkeys(["", *texts]))
-    bank.add(chosen)
-    return torch.stack([bank.states(text).T @ bank.states(text) for text in chosen]).mean(0)
+        return gram.matrix_for(model) / max(gram.num_captions, 1)
+    captions = list(dict.fromkeys(["", *texts]))
+    cache.add(captions)
+    return torch.stack([cache.states(text).T @ cache.states(text) for text in captions]).mean(0)

@@ -1,4 +1,4 @@
-"""An edit of what every layer reads: E = U C, so that W' = W (I + E)."""
+"""A low-rank update E = U C of the states that every layer reads, so that W' = W (I + E)."""
 
 from __future__ import annotations
 
@@ -9,60 +9,69 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class LowRank:
+class LowRankUpdate:
     """E ``(d, d)`` as U ``(d, r)`` times C ``(r, d)``, float64.
 
-    For a layer W it is a LoRA with ``up = W U`` and ``down = C``, the same ``down`` for every layer, and on a state x (a column)
-    it is ``x + U (C x)``.
+    For a layer W it is a LoRA with ``up = W U`` and ``down = C``, the same ``down`` for every layer. On a state x (a
+    column) it is ``x + U (C x)``.
+
+    Attributes:
+        left: U.
+        right: C.
     """
 
     left: Tensor
     right: Tensor
 
     @classmethod
-    def zero(cls, width: int) -> LowRank:
-        """E = 0."""
+    def zero(cls, width: int) -> LowRankUpdate:
+        """Returns E = 0."""
         return cls(torch.zeros(width, 0, dtype=torch.float64), torch.zeros(0, width, dtype=torch.float64))
 
     @classmethod
-    def of(cls, dense: Tensor, tolerance: float = 1e-14) -> LowRank:
-        """A dense E by its singular vectors; values below the tolerance times the largest are left out."""
+    def from_dense(cls, dense: Tensor, tolerance: float = 1e-14) -> LowRankUpdate:
+        """Factors a dense E by SVD; singular values below the tolerance times the largest are left out."""
         u, s, v = torch.linalg.svd(dense.double())
-        kept = int((s > tolerance * s[0]).sum()) if s[0] > 0 else 0
-        return cls(u[:, :kept] * s[:kept], v[:kept])
+        rank = int((s > tolerance * s[0]).sum()) if s[0] > 0 else 0
+        return cls(u[:, :rank] * s[:rank], v[:rank])
 
     @property
     def width(self) -> int:
-        """D."""
+        """The width of a state, d."""
         return len(self.left)
 
     @property
     def rank(self) -> int:
-        """r, an upper bound of E's rank."""
+        """The number of columns r, an upper bound of E's rank."""
         return self.left.shape[1]
 
     def dense(self) -> Tensor:
-        """E, ``(d, d)``."""
+        """Returns E, ``(d, d)``."""
         return self.left @ self.right
 
     def matrix(self) -> Tensor:
-        """I + E, ``(d, d)``."""
+        """Returns I + E, ``(d, d)``."""
         return torch.eye(self.width, dtype=torch.float64) + self.dense()
 
-    def compact(self) -> LowRank:
-        """The same E with no more than d columns: E itself times I where it had more, for a decomposition would cost more than it saves."""
-        return self if self.rank <= self.width else LowRank(self.dense(), torch.eye(self.width, dtype=torch.float64))
+    def compact(self) -> LowRankUpdate:
+        """Returns the same E with at most d columns.
 
-    def compose(self, later: LowRank) -> LowRank:
-        """Both edits one after the other, the later one solved for the matrices that this one made: (I + E)(I + E')."""
-        moved = later.left + self.left @ (self.right @ later.left)
-        return LowRank(torch.cat([self.left, moved], dim=1), torch.cat([self.right, later.right]))
+        With more columns it is E times I: a decomposition would cost more than it saves.
+        """
+        if self.rank <= self.width:
+            return self
+        return LowRankUpdate(self.dense(), torch.eye(self.width, dtype=torch.float64))
+
+    def compose(self, later: LowRankUpdate) -> LowRankUpdate:
+        """Returns both updates in sequence, (I + E)(I + E'); E' was solved for the matrices that E edits."""
+        later_left = later.left + self.left @ (self.right @ later.left)
+        return LowRankUpdate(torch.cat([self.left, later_left], dim=1), torch.cat([self.right, later.right]))
 
     def __call__(self, states: Tensor) -> Tensor:
-        """States as rows ``(..., d)`` with the edit: what the edited layers see in place of them."""
+        """Applies the update to states as rows ``(..., d)``."""
         left, right = self.left.to(states), self.right.to(states)
         return states + (states @ right.T) @ left.T
 
-    def up(self, weight: Tensor) -> Tensor:
-        """The LoRA's ``up`` of a layer ``(o, d)``: ``W U``, ``(o, r)``."""
+    def lora_up(self, weight: Tensor) -> Tensor:
+        """Returns the LoRA's ``up`` ``(o, r)`` of a layer ``(o, d)``: ``W U``."""
         return weight.double() @ self.left.to(weight.device)

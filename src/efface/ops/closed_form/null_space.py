@@ -1,4 +1,4 @@
-"""Which directions an edit may use: SPEED's null space of what must stay, its filter, its augmentation and its invariants."""
+"""Directions that an edit may use: SPEED's null space, prior filter, prior augmentation and invariants."""
 
 from __future__ import annotations
 
@@ -9,119 +9,140 @@ from torch import Tensor
 
 from efface.core.errors import EffaceError
 
-from .low_rank import LowRank
+from .low_rank import LowRankUpdate
 
 
 def null_space(gram: Tensor, threshold: float) -> Tensor:
-    """Orthonormal basis ``(d, q)`` of the directions in which a Gram ``(d, d)`` has an eigenvalue below the threshold.
+    """Returns an orthonormal basis ``(d, q)`` of a Gram matrix's eigenvectors with eigenvalues below the threshold.
 
     Raises:
-        EffaceError: there is none.
+        EffaceError: there is no such eigenvalue.
     """
     values, vectors = torch.linalg.eigh(gram.double())
     basis: Tensor = vectors[:, values < threshold]
     if not basis.shape[1]:
-        least = float(values[0])
         raise EffaceError(
-            f"what must stay fills all {len(gram)} directions (least eigenvalue {least:.2g}): raise the threshold or retain less"
+            f"the retained states fill all {len(gram)} directions (least eigenvalue {float(values[0]):.2g}): "
+            "raise the threshold or retain less"
         )
     return basis
 
 
 @dataclass(frozen=True)
 class PriorRefinement:
-    """How a layer's own retain set is made of one for all layers (SPEED, arXiv 2503.07392).
+    """A layer's own retain set, derived from the common one (SPEED, arXiv 2503.07392).
 
-    A layer W keeps what a provisional E would move: the states r whose ``|W E r|`` is above the mean (its influence-based prior filter).
-    Around each, it keeps more of them, ``r + s v`` with s ~ N(0, 1) along the direction v that the layer hears least, again those above
-    the mean, among 128 at once (its directed prior augmentation).
+    The influence-based prior filter keeps the states r of a layer W that a provisional E would move: those with
+    ``|W E r|`` above the mean. The directed prior augmentation adds ``r + s v`` around each, with s ~ N(0, 1) and v the
+    direction to which the layer is least sensitive, again those above the mean of 128.
 
     Attributes:
-        filtered: whether the states themselves are filtered.
-        times: how many are drawn around each; 0 for none.
-        kernel: whether v may be a direction that W does not hear at all; the released code takes the least one that it hears.
-        chunk: how many share a mean.
+        filter_states: whether to filter the states themselves.
+        num_augmented: number of samples around each state; 0 disables the augmentation.
+        allow_null_directions: whether v may be in the layer's null space; the released code takes the least sensitive
+            direction outside of it.
+        chunk_size: number of states that share a mean.
     """
 
-    filtered: bool = True
-    times: int = 10
-    kernel: bool = True
-    chunk: int = 128
+    filter_states: bool = True
+    num_augmented: int = 10
+    allow_null_directions: bool = True
+    chunk_size: int = 128
 
-    def gram(self, weight: Tensor, edit: LowRank, states: Tensor, generator: torch.Generator) -> Tensor:
-        """The mean of the products ``r r^T`` of what a layer ``(o, d)`` keeps of states ``(d, n)``: ``(d, d)``.
+    def gram(self, weight: Tensor, edit: LowRankUpdate, states: Tensor, generator: torch.Generator) -> Tensor:
+        """Returns the mean of ``r r^T`` over a layer's retain set, ``(d, d)``.
 
-        What is drawn is never written out: the lengths and the sums are functions of s.
+        The augmented states are never materialised: their norms and sums are functions of s.
+
+        Args:
+            weight: W, ``(o, d)``.
+            edit: the provisional E.
+            states: the common retain set, ``(d, n)``.
+            generator: draws s.
         """
         moved = (weight @ edit.left) @ (edit.right @ states)
-        influence = moved.norm(dim=0)
-        kept = (
-            influence > influence.mean()
-            if self.filtered and float(influence.max()) > float(influence.min())
-            else torch.ones_like(influence, dtype=torch.bool)
-        )
-        states, moved = states[:, kept], moved[:, kept]
-        if not self.times:
+        if self.filter_states:
+            states, moved = _above_mean(states, moved)
+        if not self.num_augmented:
             return states @ states.T / states.shape[1]
-        v = least_sensitive_direction(weight, self.kernel)
-        along = (weight @ edit.left) @ (edit.right @ v)
-        s = torch.randn(states.shape[1], self.times, generator=generator, dtype=torch.float64)
-        lengths = (
-            moved.square().sum(0)[:, None] + 2 * s * (moved.T @ along)[:, None] + s.square() * along.square().sum()
+        v = least_sensitive_direction(weight, self.allow_null_directions)
+        moved_v = (weight @ edit.left) @ (edit.right @ v)
+        s = torch.randn(states.shape[1], self.num_augmented, generator=generator, dtype=torch.float64)
+        squares = (
+            moved.square().sum(0)[:, None] + 2 * s * (moved.T @ moved_v)[:, None] + s.square() * moved_v.square().sum()
         )
-        lengths = lengths.clamp(min=0).sqrt()
-        means = torch.cat([part.mean().expand(len(part)) for part in lengths.split(self.chunk)])
-        taken = (lengths > means[:, None]).double()
-        count, first, second = 1 + taken.sum(1), (s * taken).sum(1), (s.square() * taken).sum()
-        cross = torch.outer(states @ first, v)
+        norms = squares.clamp(min=0).sqrt()
+        means = torch.cat([chunk.mean().expand(len(chunk)) for chunk in norms.split(self.chunk_size)])
+        selected = (norms > means[:, None]).double()
+        count = 1 + selected.sum(1)
+        cross = torch.outer(states @ (s * selected).sum(1), v)
+        second = (s.square() * selected).sum()
         return ((states * count) @ states.T + cross + cross.T + second * torch.outer(v, v)) / count.sum()
 
 
-def least_sensitive_direction(weight: Tensor, kernel: bool = True, rounds: int = 30) -> Tensor:
-    """A unit vector ``(d,)`` for which ``|W v|`` is least; without ``kernel`` least of those that W ``(o, d)`` hears at all."""
+def _above_mean(states: Tensor, moved: Tensor) -> tuple[Tensor, Tensor]:
+    """Keeps the columns whose influence ``|W E r|`` is above the mean; all of them if every influence is equal."""
+    influence = moved.norm(dim=0)
+    above = influence > influence.mean()
+    if not float(influence.max()) > float(influence.min()):
+        above = torch.ones_like(above)
+    return states[:, above], moved[:, above]
+
+
+def least_sensitive_direction(weight: Tensor, allow_null: bool = True, iterations: int = 30) -> Tensor:
+    """Returns the unit vector v ``(d,)`` with the least ``|W v|``.
+
+    Args:
+        weight: W, ``(o, d)``.
+        allow_null: whether v may be in W's null space; otherwise it is in W's row space.
+        iterations: number of inverse iterations.
+    """
     o, d = weight.shape
     start = torch.randn(max(o, d), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     if o >= d:
-        v = _inverse_iteration(weight.T @ weight, start[:d], rounds)
-    elif kernel:
-        lower = torch.linalg.cholesky(_slightly_raised(weight @ weight.T))
+        v = _inverse_iteration(weight.T @ weight, start[:d], iterations)
+    elif allow_null:
+        lower = torch.linalg.cholesky(_with_tiny_ridge(weight @ weight.T))
         v = start[:d]
-        for _ in range(2):  # once more for what rounding left
+        for _ in range(2):  # the second projection removes the rounding error of the first
             v = v - weight.T @ torch.cholesky_solve((weight @ v)[:, None], lower)[:, 0]
             v = v / v.norm()
     else:
-        v = weight.T @ _inverse_iteration(weight @ weight.T, start[:o], rounds)
+        v = weight.T @ _inverse_iteration(weight @ weight.T, start[:o], iterations)
     return v / v.norm()
 
 
-def _inverse_iteration(matrix: Tensor, vector: Tensor, rounds: int) -> Tensor:
-    lower = torch.linalg.cholesky(_slightly_raised(matrix))
-    for _ in range(rounds):
+def _inverse_iteration(matrix: Tensor, vector: Tensor, iterations: int) -> Tensor:
+    lower = torch.linalg.cholesky(_with_tiny_ridge(matrix))
+    for _ in range(iterations):
         vector = torch.cholesky_solve(vector[:, None], lower)[:, 0]
         vector = vector / vector.norm()
     return vector
 
 
-def _slightly_raised(matrix: Tensor) -> Tensor:
-    """With a ridge below what float64 resolves, so that a factor exists where the matrix is singular."""
+def _with_tiny_ridge(matrix: Tensor) -> Tensor:
+    """Adds a ridge below float64's resolution, so that a singular matrix has a Cholesky factor."""
     return matrix + 1e-12 * float(matrix.trace()) / len(matrix) * torch.eye(len(matrix), dtype=matrix.dtype)
 
 
-def k_means(states: Tensor, clusters: int, generator: torch.Generator, rounds: int = 50) -> Tensor:
-    """Centroids ``(d, k)`` of columns ``(d, n)`` by Lloyd's algorithm, from seeds drawn by distance; fewer where columns are equal."""
+# scikit-learn's KMeans draws its seeds from NumPy: other centroids, and another edit from the same seed of a run
+def k_means(states: Tensor, num_clusters: int, generator: torch.Generator, max_iterations: int = 50) -> Tensor:
+    """Returns centroids ``(d, k)`` of columns ``(d, n)`` by Lloyd's algorithm with k-means++ seeds.
+
+    There are fewer centroids if there are fewer distinct columns.
+    """
     rows = states.T
-    chosen = rows[torch.randint(len(rows), (1,), generator=generator)]
-    while len(chosen) < clusters:
-        apart = torch.cdist(rows, chosen).min(1).values.square()
-        if float(apart.max()) <= 1e-12 * float(rows.square().sum(1).max()):
+    centroids = rows[torch.randint(len(rows), (1,), generator=generator)]
+    while len(centroids) < num_clusters:
+        distances = torch.cdist(rows, centroids).min(1).values.square()
+        if float(distances.max()) <= 1e-12 * float(rows.square().sum(1).max()):
             break
-        chosen = torch.cat([chosen, rows[torch.multinomial(apart, 1, generator=generator)]])
-    for _ in range(rounds):
-        near = torch.cdist(rows, chosen).argmin(1)
-        new = torch.stack(
-            [rows[near == i].mean(0) if bool((near == i).any()) else chosen[i] for i in range(len(chosen))]
-        )
-        if torch.equal(new, chosen):
+        centroids = torch.cat([centroids, rows[torch.multinomial(distances, 1, generator=generator)]])
+    for _ in range(max_iterations):
+        nearest = torch.cdist(rows, centroids).argmin(1)
+        members = [rows[nearest == i] for i in range(len(centroids))]
+        means = torch.stack([m.mean(0) if len(m) else c for m, c in zip(members, centroids, strict=True)])
+        if torch.equal(means, centroids):
             break
-        chosen = new
-    return chosen.T
+        centroids = means
+    return centroids.T

@@ -1,4 +1,4 @@
-"""A closed-form erasure as a filter of what the denoiser reads, on and off at will."""
+"""A closed-form erasure as a filter of the states that the denoiser reads, which can be switched on and off."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from efface.models.protocol import Conditioning
 from efface.ops.editing.forward_hooks import states_hook
 from efface.ops.tensor_conversion import to_torch
 
-from .to_edits import LEFT, SHARED
+from .to_edits import DOWN_TENSOR, LEFT_TENSOR
 
 
 class PromptFilter:
-    """What every layer's edit does, done once to the states of a prompt: x -> (I + E) x.
+    """Applies x -> (I + E) x to a prompt's states, which equals the edit of every layer.
 
-    Calling it filters one conditioning; `on` filters all that the model's denoiser reads meanwhile, also the empty prompt's states, as
-    classifier-free guidance needs it for the same images as with the edited layers.
+    A call filters one conditioning. `applied` filters everything that the model's denoiser reads, including the empty
+    prompt's states: classifier-free guidance needs this for the same images as with edited layers.
 
     Args:
-        model: whose denoiser reads the states.
+        model: model whose denoiser reads the states.
         matrix: I + E, ``(d, d)``.
     """
 
@@ -37,21 +37,21 @@ class PromptFilter:
         self.active = True
 
     @classmethod
-    def of(cls, model: EditableModel, erasure: Erasure) -> PromptFilter:
-        """The filter that does what a closed-form erasure does.
+    def from_erasure(cls, model: EditableModel, erasure: Erasure) -> PromptFilter:
+        """Returns the filter that is equivalent to a closed-form erasure.
 
         Raises:
-            EffaceError: one that is none, or whose layers do not share one E: values alone are edited, or each layer in its own way.
+            EffaceError: the erasure's layers do not share one E: only values are edited, or each layer differently.
         """
         return cls(model, shared_matrix(erasure))
 
     def __call__(self, cond: Conditioning) -> Conditioning:
-        """One conditioning, filtered."""
+        """Filters one conditioning."""
         return replace(cond, states=nn.functional.linear(cond.states, self.matrix.to(cond.states)))
 
     @contextmanager
-    def on(self) -> Iterator[PromptFilter]:
-        """Filters all that the denoiser reads; set `active` to False to let calls pass as they are."""
+    def applied(self) -> Iterator[PromptFilter]:
+        """Filters everything that the denoiser reads in the body of the ``with``, except while `active` is False."""
 
         def change(states: Tensor) -> Tensor:
             return nn.functional.linear(states, self.matrix.to(states)) if self.active else states
@@ -64,18 +64,18 @@ class PromptFilter:
 
 
 def shared_matrix(erasure: Erasure) -> Tensor:
-    """I + E ``(d, d)`` of an erasure whose layers share one E (see `PromptFilter.of` for what is refused)."""
-    edits = erasure.edits
-    if (
-        len(edits) == 1
-        and edits[0].op == "state"
-        and edits[0].component == "unet"
-        and set(edits[0].tensors) == {"matrix"}
-    ):
-        return to_torch(erasure.tensors[edits[0].tensors["matrix"]])
-    if len(edits) != 1 or edits[0].op != "low_rank" or LEFT not in erasure.tensors:
+    """Returns I + E ``(d, d)`` of an erasure whose layers share one E.
+
+    Raises:
+        EffaceError: the layers do not share one E.
+    """
+    edit = erasure.edits[0] if len(erasure.edits) == 1 else None
+    if edit is not None and edit.op == "state" and edit.component == "unet" and set(edit.tensors) == {"matrix"}:
+        return to_torch(erasure.tensors[edit.tensors["matrix"]])
+    if edit is None or edit.op != "low_rank" or LEFT_TENSOR not in erasure.tensors:
         raise EffaceError(
-            f"this {erasure.spec.method} erasure is no filter of prompts: its keys and values do not share one edit; apply it to the layers"
+            f"this {erasure.spec.method} erasure is no filter of prompts: its keys and values do not share one edit; "
+            "apply it to the layers"
         )
-    left, right = to_torch(erasure.tensors[LEFT]).double(), to_torch(erasure.tensors[SHARED]).double()
+    left, right = to_torch(erasure.tensors[LEFT_TENSOR]).double(), to_torch(erasure.tensors[DOWN_TENSOR]).double()
     return torch.eye(len(left), dtype=torch.float64) + left @ right

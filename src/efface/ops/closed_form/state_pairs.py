@@ -1,4 +1,4 @@
-"""From concepts to pairs of states: which tokens are moved, and onto what."""
+"""Pairs of states from concepts: which token states are moved, and to which states."""
 
 from __future__ import annotations
 
@@ -13,104 +13,110 @@ from efface.core.subsample import evenly_spaced
 from efface.ops.text.templates import names_context, remove_concept, template_library, templates_for_kind
 
 from .embedding_cache import EmbeddingCache
-from .solve import Pairs
+from .problem import Pairs
 from .token_positions import TokenPositions
 
-TOKENS = ("last", "tail", "eos", "all")
-"""Which states of a prompt are moved: the last token of the concept; this and all after it; the first end of text; every one."""
+POSITION_CHOICES = ("last", "tail", "eos", "all")
+"""Token positions that are moved: the concept's last token; this and all after it; the first end of text; all."""
+
+PromptPair = tuple[str, str, str]
+"""A prompt, the same prompt about the anchor, and the concept's word in the first."""
 
 
-def concept_prompts(concept: Concept, templates: int, words: Sequence[str] | None = None) -> list[tuple[str, str, str]]:
-    """Prompts of a concept: with one of its words, with the anchor in its place, and the word; without templates the words alone.
+def concept_prompts(concept: Concept, num_templates: int, words: Sequence[str] | None = None) -> list[PromptPair]:
+    """Returns the concept's words, and these in templates, each paired with the anchor.
 
-    Where the anchor is empty, the rest of the sentence is the anchor ("a sketch of the woods"), or the empty text.
+    If the anchor is empty, the rest of the template is the anchor ("a sketch of the woods"), or else the empty text.
+
+    Args:
+        concept: the concept.
+        num_templates: number of templates; 0 pairs the words alone.
+        words: words to use instead of the concept's words and prompts.
     """
-    chosen = (
-        evenly_spaced(
-            [
-                t
-                for t in templates_for_kind(template_library(concept.kind), concept.kind)
-                if concept.anchor or names_context(t)
-            ],
-            templates,
-        )
-        if templates
-        else []
-    )
-    rows: dict[str, tuple[str, str, str]] = {}
+    library = templates_for_kind(template_library(concept.kind), concept.kind)
+    usable = [template for template in library if concept.anchor or names_context(template)]
+    templates = evenly_spaced(usable, num_templates) if num_templates else []
+    pairs: dict[str, PromptPair] = {}
     for word in words or concept.words:
-        rows[word] = (word, concept.anchor, word)
-        for template in chosen:
+        pairs[word] = (word, concept.anchor, word)
+        for template in templates:
             prompt = fill_templates([template], [word])[0]
-            rows[prompt] = (
-                prompt,
-                fill_templates([template], [concept.anchor])[0] if concept.anchor else remove_concept(template),
-                word,
-            )
+            pairs[prompt] = (prompt, _anchor_prompt(template, concept.anchor), word)
     if words is None:
-        rows |= {prompt: (prompt, concept.anchor, concept.name) for prompt in concept.prompts}
-    return list(rows.values())
+        pairs |= {prompt: (prompt, concept.anchor, concept.name) for prompt in concept.prompts}
+    return list(pairs.values())
 
 
-def prompts_naming(concept: Concept, templates: int) -> list[tuple[str, str, str]]:
-    """Those of the `sentences` that name the concept: a whole prompt may show it without its word."""
-    return [row for row in concept_prompts(concept, templates) if find_mention(row[0], [row[2]])]
+def _anchor_prompt(template: str, anchor: str) -> str:
+    return fill_templates([template], [anchor])[0] if anchor else remove_concept(template)
+
+
+def prompts_naming(concept: Concept, num_templates: int) -> list[PromptPair]:
+    """Returns the `concept_prompts` that contain the concept's word; a user's prompt may describe it without."""
+    return [pair for pair in concept_prompts(concept, num_templates) if find_mention(pair[0], [pair[2]])]
 
 
 def build_pairs(
-    bank: EmbeddingCache, rows: Sequence[tuple[str, str, str]], tokens: str, bos_anchor: bool = False
+    cache: EmbeddingCache, prompt_pairs: Sequence[PromptPair], positions: str, bos_anchor: bool = False
 ) -> Pairs:
-    """The pairs of prompts, each with weight 1.
+    """Returns the pairs of states of prompts, each with weight 1.
 
     Args:
-        bank: where the states come from.
-        rows: as `sentences` gives them.
-        tokens: one of `TOKENS`. ``tail`` and ``all`` match the states in order, ``tail`` so that what follows the concept
-            meets itself; the anchor's first and last states stand for those beyond.
-        bos_anchor: whether an empty anchor is the state of the first token, as in released code, instead of the end of text's.
+        cache: embeddings of the prompts.
+        prompt_pairs: pairs from `concept_prompts`.
+        positions: one of `POSITION_CHOICES`. ``tail`` and ``all`` match the states in order, ``tail`` so that the text
+            after the concept is matched with itself; the anchor's first and last states are repeated at the ends.
+        bos_anchor: whether an empty anchor is the state of the first token, as in released code, instead of the end of
+            text's.
 
     Raises:
-        UnknownName: another choice of tokens. EffaceError: a concept that has no tokens, or is cut off by the context.
+        UnknownNameError: unknown ``positions``.
+        EffaceError: a concept without tokens, or a prompt longer than the context.
     """
-    if tokens not in TOKENS:
-        raise UnknownNameError("choice of tokens", tokens, TOKENS)
-    bank.add(text for prompt, anchor, _ in rows for text in (prompt, anchor))
-    parts = [_pair(bank, row, tokens, bos_anchor) for row in rows]
+    if positions not in POSITION_CHOICES:
+        raise UnknownNameError("token positions", positions, POSITION_CHOICES)
+    cache.add(text for prompt, anchor_prompt, _ in prompt_pairs for text in (prompt, anchor_prompt))
+    parts = [_state_rows(cache, pair, positions, bos_anchor) for pair in prompt_pairs]
     source, anchor = (torch.cat([part[i] for part in parts]).T for i in (0, 1))
-    texts = tuple(word for (_, _, word), part in zip(rows, parts, strict=True) for _ in range(len(part[0])))
+    texts = tuple(word for (_, _, word), part in zip(prompt_pairs, parts, strict=True) for _ in range(len(part[0])))
     return Pairs(source, anchor, torch.ones(source.shape[1], dtype=torch.float64), texts)
 
 
-def _pair(bank: EmbeddingCache, row: tuple[str, str, str], tokens: str, bos_anchor: bool) -> tuple[Tensor, Tensor]:
-    prompt, anchor, word = row
-    here, there, content = bank.states(prompt), bank.states(anchor), bank.places(word).content
-    if not content:
+def _state_rows(cache: EmbeddingCache, pair: PromptPair, positions: str, bos_anchor: bool) -> tuple[Tensor, Tensor]:
+    """Returns the moved states of one prompt and their target states, both ``(m, d)``."""
+    prompt, anchor_prompt, word = pair
+    states, anchor_states = cache.states(prompt), cache.states(anchor_prompt)
+    if not cache.positions(word).content:
         raise EffaceError(f"{word!r} has no tokens: name the concept in words that the text encoder knows")
-    at, to = bank.places(prompt), bank.places(anchor)
-    if tokens == "all":
-        return here, there
-    if tokens == "eos":
-        if at.eos is None or to.eos is None:
-            raise EffaceError("this tokenizer has no end of text: choose another of the tokens")
-        return here[[at.eos]], there[[to.eos]]
-    start = _end_of(prompt, word, at, bank)
-    match = to.bos if bos_anchor and not to.content and to.bos is not None else _matching(start, at, to)
-    follow = torch.arange(match, match + at.length - start).clamp(to.content[0] if to.content else 0, to.length - 1)
-    if tokens == "last":
-        return here[[start]], there[follow[:1]]
-    return here[start:], there[follow]
+    here, there = cache.positions(prompt), cache.positions(anchor_prompt)
+    if positions == "all":
+        return states, anchor_states
+    if positions == "eos":
+        if here.eos is None or there.eos is None:
+            raise EffaceError("this tokenizer has no end of text: choose other token positions")
+        return states[[here.eos]], anchor_states[[there.eos]]
+    start = _word_end(prompt, word, here, cache)
+    if bos_anchor and not there.content and there.bos is not None:
+        match = there.bos
+    else:
+        match = _matching_position(start, here, there)
+    first = there.content[0] if there.content else 0
+    matches = torch.arange(match, match + here.length - start).clamp(first, there.length - 1)
+    if positions == "last":
+        return states[[start]], anchor_states[matches[:1]]
+    return states[start:], anchor_states[matches]
 
 
-def _end_of(prompt: str, word: str, at: TokenPositions, bank: EmbeddingCache) -> int:
-    """The place of the last token of the word in the prompt: as many from the end as the rest of the sentence takes."""
-    behind = prompt.rpartition(word)[2].strip() if word in prompt else ""
-    after = len(bank.places(behind).content) if behind else 0
-    return at.content[len(at.content) - 1 - after]
+def _word_end(prompt: str, word: str, positions: TokenPositions, cache: EmbeddingCache) -> int:
+    """Position of the word's last token in the prompt, counted from the end by the tokens of the text after it."""
+    text_after = prompt.rpartition(word)[2].strip() if word in prompt else ""
+    num_after = len(cache.positions(text_after).content) if text_after else 0
+    return positions.content[len(positions.content) - 1 - num_after]
 
 
-def _matching(start: int, at: TokenPositions, to: TokenPositions) -> int:
-    """The place in the anchor's prompt that has as much of the sentence behind it; before its first token where it is too short."""
-    after = len(at.content) - 1 - at.content.index(start)
-    if not to.content:
-        return to.last
-    return to.content[-1] - after
+def _matching_position(start: int, here: TokenPositions, there: TokenPositions) -> int:
+    """Position in the anchor prompt with as many content tokens after it; below its first token if it is too short."""
+    if not there.content:
+        return there.last
+    num_after = len(here.content) - 1 - here.content.index(start)
+    return there.content[-1] - num_after

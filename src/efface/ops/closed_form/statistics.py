@@ -1,4 +1,4 @@
-"""What a closed-form erasure was solved from, kept in its file, so that a concept can be added or given back by solving anew."""
+"""The inputs of a closed-form solution, stored in the erasure, so that concepts can be added or removed later."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import torch
 from torch import Tensor
 
 from efface.core.errors import EffaceError
-from efface.core.tensors import Tensor as Stored
+from efface.core.tensors import Tensor as StoredTensor
 from efface.core.tensors import TensorBlob
 from efface.ops.tensor_conversion import to_blob, to_torch
 
 from .embedding_cache import EmbeddingCache
-from .solve import Pairs, Preserve
+from .problem import Pairs, Preserve
 
 PREFIX = "statistics."
 
 
 @dataclass(frozen=True)
 class PreservedStates:
-    """States of texts that must stay.
+    """States of texts to preserve.
 
     Attributes:
-        texts: which texts are in it, so that none goes in twice.
-        states: ``(d, n)``, one or several a text; None where only their sum of products is kept.
-        gram: ``sum_j r_j r_j^T`` ``(d, d)``; None where the states are there.
+        texts: the texts, so that none is added twice.
+        states: one or several states of each text, ``(d, n)``; None if only their Gram matrix is kept.
+        gram: ``sum_j r_j r_j^T``, ``(d, d)``; None if the states are kept.
     """
 
     texts: tuple[str, ...] = ()
@@ -35,21 +35,28 @@ class PreservedStates:
     gram: Tensor | None = None
 
     @classmethod
-    def of(
-        cls, bank: EmbeddingCache, texts: Iterable[str], whole: bool, known: Collection[str] = ()
+    def from_texts(
+        cls, cache: EmbeddingCache, texts: Iterable[str], all_tokens: bool, known: Collection[str] = ()
     ) -> PreservedStates:
-        """The last token of every text, or with ``whole`` the Gram of all tokens; texts that are known already are left out."""
-        chosen = tuple(text for text in dict.fromkeys(texts) if text not in known)
-        if not chosen:
+        """Returns the state of every text's last token, or the Gram matrix of all tokens.
+
+        Args:
+            cache: embeddings of the texts.
+            texts: texts to preserve.
+            all_tokens: Gram matrix of all tokens instead of the last tokens' states.
+            known: texts to leave out.
+        """
+        new = tuple(text for text in dict.fromkeys(texts) if text not in known)
+        if not new:
             return cls()
-        bank.add(chosen)
-        if not whole:
-            return cls(chosen, torch.stack([bank.states(t)[bank.places(t).last] for t in chosen], dim=1))
-        gram = sum((s.T @ s for s in map(bank.states, chosen)), start=torch.zeros((), dtype=torch.float64))
-        return cls(chosen, gram=gram)
+        cache.add(new)
+        if not all_tokens:
+            return cls(new, torch.stack([cache.states(text)[cache.positions(text).last] for text in new], dim=1))
+        gram = sum((s.T @ s for s in map(cache.states, new)), start=torch.zeros((), dtype=torch.float64))
+        return cls(new, gram=gram)
 
     def preserve(self, weight: float) -> Preserve:
-        """As the solver takes it, every state with the same weight."""
+        """Returns the terms of the least-squares problem, with the same weight for every state."""
         if not weight or not self.texts:
             return Preserve()
         if self.states is None:
@@ -57,7 +64,7 @@ class PreservedStates:
         return Preserve(self.states, torch.full((self.states.shape[1],), weight, dtype=torch.float64))
 
     def merge(self, other: PreservedStates) -> PreservedStates:
-        """Both; they are of the same kind and share no text."""
+        """Returns the union of two sets of the same kind without common texts."""
         if not (self.texts and other.texts):
             return self if self.texts else other
         states = None if self.states is None or other.states is None else torch.cat([self.states, other.states], dim=1)
@@ -67,63 +74,59 @@ class PreservedStates:
 
 @dataclass(frozen=True)
 class Statistics:
-    """What a solve needs of its texts.
+    """Inputs of a closed-form solution.
 
     Attributes:
-        pairs: of each concept, in the run's order.
-        kept: what must stay.
-        extra: other states that the solve needs, by name, which do not depend on the concepts.
+        pairs: pairs of states of each concept, in the run's order.
+        preserved: states to preserve.
+        extra: further states that do not depend on the concepts, by name.
     """
 
     pairs: tuple[Pairs, ...]
-    kept: PreservedStates = field(default_factory=PreservedStates)
+    preserved: PreservedStates = field(default_factory=PreservedStates)
     extra: Mapping[str, Tensor] = field(default_factory=dict)
 
     def merge(self, other: Statistics) -> Statistics:
-        """The concepts of both, and what must stay of both."""
-        return Statistics((*self.pairs, *other.pairs), self.kept.merge(other.kept), self.extra)
+        """Returns the concepts and the preserved states of both."""
+        return Statistics((*self.pairs, *other.pairs), self.preserved.merge(other.preserved), self.extra)
 
-    def subset(self, chosen: Iterable[int]) -> Statistics:
-        """Some of the concepts; what must stay is as it was."""
-        return replace(self, pairs=tuple(self.pairs[i] for i in chosen))
+    def subset(self, indices: Iterable[int]) -> Statistics:
+        """Returns some of the concepts with all preserved states."""
+        return replace(self, pairs=tuple(self.pairs[i] for i in indices))
 
     def tensors(self) -> dict[str, TensorBlob]:
-        """As tensors of an artifact, float64, so that a solve from them gives the same edit."""
+        """Returns tensors for the erasure's file, float64, so that solving again gives the same edit."""
         named: dict[str, Tensor] = {}
-        texts: dict[str, object] = {"kept": list(self.kept.texts), "pairs": [list(p.texts) for p in self.pairs]}
+        texts = {"preserved": list(self.preserved.texts), "pairs": [list(pairs.texts) for pairs in self.pairs]}
         for i, pairs in enumerate(self.pairs):
-            named |= {f"{PREFIX}{i}.{part}": getattr(pairs, part) for part in ("source", "anchor", "weight")}
-        for part in ("states", "gram"):
-            if (tensor := getattr(self.kept, part)) is not None:
-                named[f"{PREFIX}kept.{part}"] = tensor
-        named |= {f"{PREFIX}extra.{name}": tensor for name, tensor in self.extra.items()}
-        packed = torch.frombuffer(bytearray(json.dumps(texts).encode()), dtype=torch.uint8)
-        return {name: to_blob(tensor) for name, tensor in {**named, f"{PREFIX}texts": packed}.items()}
+            named |= {f"pairs.{i}.{name}": getattr(pairs, name) for name in ("source", "anchor", "weight")}
+        for name in ("states", "gram"):
+            if (tensor := getattr(self.preserved, name)) is not None:
+                named[f"preserved.{name}"] = tensor
+        named |= {f"extra.{name}": tensor for name, tensor in self.extra.items()}
+        named["texts"] = torch.frombuffer(bytearray(json.dumps(texts).encode()), dtype=torch.uint8)
+        return {f"{PREFIX}{name}": to_blob(tensor) for name, tensor in named.items()}
 
     @classmethod
-    def read(cls, tensors: Mapping[str, Stored]) -> Statistics:
-        """The statistics among an artifact's tensors.
+    def read(cls, tensors: Mapping[str, StoredTensor]) -> Statistics:
+        """Reads the statistics from an erasure's tensors.
 
         Raises:
-            EffaceError: there are none.
+            EffaceError: the erasure holds none.
         """
-        if f"{PREFIX}texts" not in tensors:
+        stored = {name.removeprefix(PREFIX): tensors[name] for name in sorted(tensors) if name.startswith(PREFIX)}
+        if "texts" not in stored:
             raise EffaceError(
-                "the erasure holds no statistics to solve from again: erase anew with a closed-form method"
+                "the erasure holds no statistics to solve from again: erase again with a closed-form method"
             )
-        texts = json.loads(bytes(to_torch(tensors[f"{PREFIX}texts"]).tolist()))
-
-        def own(i: int) -> Pairs:
-            source, anchor, weight = (
-                to_torch(tensors[f"{PREFIX}{i}.{part}"]) for part in ("source", "anchor", "weight")
-            )
-            return Pairs(source, anchor, weight, tuple(texts["pairs"][i]))
-
-        kept = {
-            part: to_torch(tensors[name]) for part in ("states", "gram") if (name := f"{PREFIX}kept.{part}") in tensors
-        }
-        start = f"{PREFIX}extra."
-        extra = {
-            name.removeprefix(start): to_torch(tensors[name]) for name in sorted(tensors) if name.startswith(start)
-        }
-        return cls(tuple(map(own, range(len(texts["pairs"])))), PreservedStates(tuple(texts["kept"]), **kept), extra)
+        texts = json.loads(bytes(to_torch(stored["texts"]).tolist()))
+        pairs = []
+        for i, words in enumerate(texts["pairs"]):
+            source, anchor, weight = (to_torch(stored[f"pairs.{i}.{name}"]) for name in ("source", "anchor", "weight"))
+            pairs.append(Pairs(source, anchor, weight, tuple(words)))
+        states, gram = (
+            to_torch(stored[name]) if name in stored else None for name in ("preserved.states", "preserved.gram")
+        )
+        extra_names = [name for name in stored if name.startswith("extra.")]
+        extra = {name.removeprefix("extra."): to_torch(stored[name]) for name in extra_names}
+        return cls(tuple(pairs), PreservedStates(tuple(texts["preserved"]), states, gram), extra)

@@ -1,9 +1,8 @@
-"""From an edit of what layers read to an erasure's edit, and what there is to say of the solution."""
+"""Conversion of a closed-form solution to an erasure's edits."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,133 +14,125 @@ from efface.models.editable import EditableModel
 from efface.models.parameter_groups import ParameterGroup
 from efface.ops.tensor_conversion import to_blob
 
-from .low_rank import LowRank
-from .solve import Problem
+from .low_rank import LowRankUpdate
 
 EDIT_FORMATS = ("low_rank", "filter")
-"""``low_rank``: a LoRA of every layer, exact; ``filter``: the states themselves are changed before the denoiser reads them."""
-SHARED, LEFT = "closed_form.down", "closed_form.left"
-
-
-@dataclass(frozen=True)
-class Diagnostics:
-    """How good a solution is.
-
-    Attributes:
-        condition: estimate of the condition of the system that was solved.
-        rank: of E. norm: its Frobenius norm.
-        residual: ``|(I + E) K - A|_F / |A - K|_F`` with the pairs' weights: 0 where every pair is met, 1 where nothing changed.
-        preserved: ``|E R|_F / |R|_F`` with their weights; None where nothing is preserved.
-        layers: the largest ``|W E|_F / |W|_F`` of a layer.
-    """
-
-    condition: float
-    rank: int
-    norm: float
-    residual: float
-    preserved: float | None
-    layers: float
-
-    def numbers(self) -> dict[str, float]:
-        """For a log: every number that there is."""
-        return {name: float(value) for name, value in vars(self).items() if value is not None}
-
-
-def diagnose(problem: Problem, edit: LowRank, weights: Mapping[str, Tensor]) -> Diagnostics:
-    """Measures a solution of a problem for the layers that it edits."""
-    pairs, e = problem.pairs, edit.dense()
-    root = pairs.weight.clamp(min=0).sqrt()
-    left = (pairs.source + e @ pairs.source - pairs.anchor) * root
-    asked = ((pairs.anchor - pairs.source) * root).norm()
-    moment = problem.preserve.second_moment(problem.width)
-    trace = float(moment.trace())
-    kept = (float((e @ moment * e).sum()) / trace) ** 0.5 if trace > 0 else None
-    change = max(
-        (float((w.double() @ e.to(w.device)).norm() / w.double().norm()) for w in weights.values()), default=0.0
-    )
-    residual = float(left.norm() / asked) if float(asked) else 0.0
-    return Diagnostics(problem.factor.condition, edit.rank, float(e.norm()), residual, kept, change)
+"""``low_rank``: an exact LoRA of every layer; ``filter``: a linear map of the states before the denoiser reads them."""
+DOWN_TENSOR = "closed_form.down"
+"""Name of C, the LoRA's ``down`` that all layers share."""
+LEFT_TENSOR = "closed_form.left"
+"""Name of U, with which C gives the filter I + U C."""
+MATRIX_TENSOR = "closed_form.matrix"
+"""Name of a filter's matrix I + E."""
 
 
 def low_rank_edit(
-    edit: LowRank, sites: ParameterGroup, *, shared: bool, dtype: torch.dtype = torch.float32
-) -> tuple[Edit, dict[str, TensorBlob]]:  # fmt: skip
-    """The edit as a LoRA of every layer of a role: ``up`` of its own, and one ``down`` for all of them, saved once.
+    update: LowRankUpdate, group: ParameterGroup, *, shared: bool, dtype: torch.dtype = torch.float32
+) -> tuple[Edit, dict[str, TensorBlob]]:
+    """Returns the update as a LoRA of every layer of a parameter group, with one ``down`` for all of them.
 
-    With ``shared``, for layers that are all that read the text, U is saved, too: the erasure is then a filter of prompts as well.
+    Args:
+        update: E.
+        group: the layers.
+        shared: whether the group is every layer that reads the text; U is then saved as well, so that the erasure is
+            also a filter of prompts.
+        dtype: dtype of the saved tensors.
     """
-    small = edit.compact()
-    tensors = {SHARED: to_blob(small.right.to(dtype))} | ({LEFT: to_blob(small.left.to(dtype))} if shared else {})
-    roles: dict[str, str] = {}
-    for name, weight in sites.parameters.items():
-        roles[f"{name}.down"], roles[f"{name}.up"] = SHARED, f"{sites.component}.{name}.up"
-        tensors[roles[f"{name}.up"]] = to_blob(small.up(weight).to(dtype))
-    return Edit(sites.component, "low_rank", roles), tensors
+    compact = update.compact()
+    tensors = {DOWN_TENSOR: to_blob(compact.right.to(dtype))}
+    if shared:
+        tensors[LEFT_TENSOR] = to_blob(compact.left.to(dtype))
+    tensor_names: dict[str, str] = {}
+    for name, weight in group.parameters.items():
+        up_name = f"{group.component}.{name}.up"
+        tensor_names[f"{name}.down"] = DOWN_TENSOR
+        tensor_names[f"{name}.up"] = up_name
+        tensors[up_name] = to_blob(compact.lora_up(weight).to(dtype))
+    return Edit(group.component, "low_rank", tensor_names), tensors
 
 
 def layered_edit(
-    edits: Mapping[str, LowRank], sites: ParameterGroup, dtype: torch.dtype = torch.float32
+    updates: Mapping[str, LowRankUpdate], group: ParameterGroup, dtype: torch.dtype = torch.float32
 ) -> tuple[Edit, dict[str, TensorBlob]]:
-    """An edit of its own for every layer of a role, by canonical name, as a LoRA."""
-    roles: dict[str, str] = {}
+    """Returns a LoRA with a separate update for every layer of a parameter group, by canonical name."""
+    tensor_names: dict[str, str] = {}
     tensors: dict[str, TensorBlob] = {}
-    for name, weight in sites.parameters.items():
-        small = edits[name].compact()
-        for end, tensor in (("down", small.right), ("up", small.up(weight))):
-            roles[f"{name}.{end}"] = f"{sites.component}.{name}.{end}"
-            tensors[roles[f"{name}.{end}"]] = to_blob(tensor.to(dtype))
-    return Edit(sites.component, "low_rank", roles), tensors
+    for name, weight in group.parameters.items():
+        compact = updates[name].compact()
+        for end, tensor in (("down", compact.right), ("up", compact.lora_up(weight))):
+            tensor_names[f"{name}.{end}"] = f"{group.component}.{name}.{end}"
+            tensors[f"{group.component}.{name}.{end}"] = to_blob(tensor.to(dtype))
+    return Edit(group.component, "low_rank", tensor_names), tensors
 
 
 def smallest_exact_edits(
-    deltas: Mapping[str, Tensor], sites: ParameterGroup, dtype: torch.dtype = torch.float32
+    deltas: Mapping[str, Tensor], group: ParameterGroup, dtype: torch.dtype = torch.float32
 ) -> tuple[list[Edit], dict[str, TensorBlob]]:
-    """What is added to each layer, by canonical name, in whichever exact form is the smaller.
+    """Returns the change of each layer in the smaller of two exact forms.
 
-    Where the rank r of ``(o, d)`` is below ``o d / (o + d)``, these are the factors of its singular value decomposition; above, the
-    edited weight itself takes less, and is exact in the weight's precision, too. Singular values below float32's rounding do not count.
+    A change ``(o, d)`` of rank r below ``o d / (o + d)`` is stored as the factors of its singular value decomposition,
+    without singular values below float32's rounding. Otherwise the edited weight itself is smaller.
+
+    Args:
+        deltas: W' - W of each layer by canonical name.
+        group: the layers.
+        dtype: dtype of the saved tensors.
     """
     factored: dict[str, str] = {}
-    whole: dict[str, str] = {}
+    replaced: dict[str, str] = {}
     tensors: dict[str, TensorBlob] = {}
-    for name, weight in sites.parameters.items():
-        small, key = LowRank.of(deltas[name], 1e-9), f"{sites.component}.{name}"
-        if small.rank * sum(weight.shape) < weight.numel():
-            for end, tensor in (("down", small.right), ("up", small.left)):
+    for name, weight in group.parameters.items():
+        update, key = LowRankUpdate.from_dense(deltas[name], 1e-9), f"{group.component}.{name}"
+        if update.rank * sum(weight.shape) < weight.numel():
+            for end, tensor in (("down", update.right), ("up", update.left)):
                 factored[f"{name}.{end}"] = f"{key}.{end}"
                 tensors[f"{key}.{end}"] = to_blob(tensor.to(dtype))
         else:
-            whole[name] = key
+            replaced[name] = key
             tensors[key] = to_blob((weight.detach().double().cpu() + deltas[name]).to(dtype))
-    parts = (("low_rank", factored), ("replace", whole))
-    return [Edit(sites.component, op, names) for op, names in parts if names], tensors
+    names_by_op = {"low_rank": factored, "replace": replaced}
+    return [Edit(group.component, op, names) for op, names in names_by_op.items() if names], tensors
 
 
-def edited_weights(model: EditableModel, edit: LowRank, role: str = "cross_kv") -> dict[str, Tensor]:
-    """W (I + E) of a role's layers, in their dtype, as the ``params`` that `predict` takes."""
-    sites, matrix = model.parameter_group(role), edit.matrix()
+def edited_weights(model: EditableModel, update: LowRankUpdate, role: str = "cross_kv") -> dict[str, Tensor]:
+    """Returns W (I + E) of a role's layers, in their dtype, as ``params`` for `predict`."""
+    group, matrix = model.parameter_group(role), update.matrix()
     with torch.no_grad():
-        return sites.own({name: (w.double() @ matrix.to(w.device)).to(w.dtype) for name, w in sites.parameters.items()})
+        return group.as_params(
+            {name: (w.double() @ matrix.to(w.device)).to(w.dtype) for name, w in group.parameters.items()}
+        )
 
 
 def to_edit(
-    model: EditableModel, edit: LowRank, sites: str, form: str = "low_rank", dtype: torch.dtype = torch.float32
-) -> tuple[Edit, dict[str, TensorBlob]]:  # fmt: skip
-    """The edit of a role's layers in one of `FORMS`.
+    model: EditableModel,
+    update: LowRankUpdate,
+    role: str,
+    edit_format: str = "low_rank",
+    dtype: torch.dtype = torch.float32,
+) -> tuple[Edit, dict[str, TensorBlob]]:
+    """Returns the edit of a role's layers in one of `EDIT_FORMATS`.
+
+    Args:
+        model: the model to edit.
+        update: E.
+        role: parameter group of the layers.
+        edit_format: one of `EDIT_FORMATS`.
+        dtype: dtype of the saved tensors.
 
     Raises:
-        UnknownName: another form. EffaceError: a filter for layers that are not all that read the text.
+        UnknownNameError: an unknown format.
+        EffaceError: a filter for a part of the layers that read the text.
     """
-    chosen, readers = model.parameter_group(sites), model.parameter_group("reads_text")
-    shared = set(chosen.parameters) == set(readers.parameters)
-    if form not in EDIT_FORMATS:
-        raise UnknownNameError("form", form, EDIT_FORMATS)
-    if form == "low_rank":
-        return low_rank_edit(edit, chosen, shared=shared, dtype=dtype)
+    group, readers = model.parameter_group(role), model.parameter_group("reads_text")
+    shared = set(group.parameters) == set(readers.parameters)
+    if edit_format not in EDIT_FORMATS:
+        raise UnknownNameError("edit format", edit_format, EDIT_FORMATS)
+    if edit_format == "low_rank":
+        return low_rank_edit(update, group, shared=shared, dtype=dtype)
     if not shared:
         raise EffaceError(
-            f"{sites} is not all that reads the text, so that a filter would change more: use form=low_rank"
+            f"{role} is only a part of the layers that read the text, all of which a filter would change: "
+            "use edit_format=low_rank"
         )
-    return Edit(chosen.component, "state", {"matrix": "closed_form.matrix"}), {
-        "closed_form.matrix": to_blob(edit.matrix().to(dtype))
-    }
+    tensors = {MATRIX_TENSOR: to_blob(update.matrix().to(dtype))}
+    return Edit(group.component, "state", {"matrix": MATRIX_TENSOR}), tensors

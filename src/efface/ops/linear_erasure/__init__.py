@@ -1,7 +1,9 @@
-"""Linear concept erasure: affine maps of vectors after which no linear classifier can tell a label, in scikit-learn's manner.
+"""Linear concept erasure: affine maps of vectors that hide a label from every linear classifier.
 
-eraser = LeaceEraser().fit(X, z)
-X0 = eraser.transform(X)            # torch tensors or numpy arrays; the same kind comes out
+The interface follows scikit-learn and takes torch tensors or numpy arrays:
+
+    eraser = LeaceEraser().fit(X, z)
+    X0 = eraser.transform(X)
 """
 
 from .inlp import InlpEraser

@@ -1,4 +1,4 @@
-"""Arrays in, arrays of the same kind out; and what every eraser says of input that it cannot use."""
+"""Conversion and validation of the erasers' input arrays."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from efface.core.errors import EffaceError
 Array = Tensor | np.ndarray[Any, Any]
 
 
-def vectors(X: Array, width: int | None = None) -> Tensor:
-    """X ``(N, D)`` as a float64 tensor.
+def to_vectors(X: Array, width: int | None = None) -> Tensor:
+    """Converts X ``(N, D)`` to a float64 tensor.
 
     Raises:
-        EffaceError: not a matrix, empty, not finite, or of another width than the eraser was fitted on.
+        EffaceError: not a matrix, empty, not finite, or not of the width that the eraser was fitted on.
     """
     tensor = torch.as_tensor(X).detach().to(torch.float64)
     if tensor.ndim != 2 or not tensor.numel():
@@ -27,22 +27,23 @@ def vectors(X: Array, width: int | None = None) -> Tensor:
             f"X is {tensor.shape[1]} wide and the eraser was fitted on {width}: give vectors of that width"
         )
     if not torch.isfinite(tensor).all():
-        raise EffaceError("X holds NaN or infinite numbers: take those rows out")
+        raise EffaceError("X holds NaN or infinite numbers: remove those rows")
     return tensor
 
 
-def like(result: Tensor, X: Array) -> Array:
-    """The result as X's kind, on its device and, where X holds floats, in its precision."""
-    wanted = torch.as_tensor(X)
-    tensor = result.to(wanted.device, wanted.dtype if wanted.is_floating_point() else result.dtype)
+def restore_type(result: Tensor, X: Array) -> Array:
+    """Converts a result to the type and device of X and, if X holds floats, to its precision."""
+    template = torch.as_tensor(X)
+    dtype = template.dtype if template.is_floating_point() else result.dtype
+    tensor = result.to(template.device, dtype)
     return tensor if isinstance(X, Tensor) else tensor.numpy()
 
 
-def targets(z: Array, count: int, device: torch.device) -> Tensor:
-    """Z as a tensor: integer labels ``(N,)``, or numbers ``(N, K)`` in float64.
+def to_targets(z: Array, count: int, device: torch.device) -> Tensor:
+    """Converts z to a tensor of integer labels ``(N,)``, or of float64 numbers ``(N, K)``.
 
     Raises:
-        EffaceError: another length than X, another shape, or not finite.
+        EffaceError: not of X's length ``count``, another shape, or not finite.
     """
     tensor = torch.as_tensor(z).detach().to(device)
     if tensor.ndim not in (1, 2) or not tensor.numel():
@@ -51,18 +52,18 @@ def targets(z: Array, count: int, device: torch.device) -> Tensor:
         raise EffaceError(f"X has {count} rows and z has {len(tensor)}: give one label for each vector")
     if tensor.is_floating_point():
         if not torch.isfinite(tensor).all():
-            raise EffaceError("z holds NaN or infinite numbers: take those rows out")
+            raise EffaceError("z holds NaN or infinite numbers: remove those rows")
         return tensor.to(torch.float64).reshape(count, -1)
     return tensor.long() if tensor.ndim == 1 else tensor.to(torch.float64)
 
 
-def labels(z: Array, count: int, device: torch.device) -> tuple[Tensor, list[int]]:
-    """Z as class indices ``(N,)`` of the sorted classes, and these; whole numbers in floats count as labels.
+def to_class_indices(z: Array, count: int, device: torch.device) -> tuple[Tensor, list[int]]:
+    """Converts z to class indices ``(N,)``, and returns the sorted classes; whole numbers in floats count as labels.
 
     Raises:
-        EffaceError: numbers that are no labels, or one class only.
+        EffaceError: numbers that are no labels, or only one class.
     """
-    tensor = targets(z, count, device)
+    tensor = to_targets(z, count, device)
     if tensor.ndim == 2 and (tensor.shape[1] > 1 or bool((tensor != tensor.round()).any())):
         raise EffaceError("z must be class labels (N,), whole numbers: only LEACE erases numbers")
     classes, index = tensor.reshape(-1).long().unique(return_inverse=True)

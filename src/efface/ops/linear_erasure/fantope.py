@@ -1,4 +1,4 @@
-"""Symmetric matrices between 0 and I with trace k, the convex hull of the projections of rank k: the Fantope of R-LACE."""
+"""The Fantope of R-LACE: symmetric matrices between 0 and I with trace k, the convex hull of the rank-k projections."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 
 
-def threshold(values: Tensor, k: float, counts: Tensor | None = None) -> float:
-    """Tau with sum_i n_i clip(l_i - tau, 0, 1) = k, exactly.
+def fantope_threshold(values: Tensor, k: float, counts: Tensor | None = None) -> float:
+    """Returns tau with sum_i n_i clip(l_i - tau, 0, 1) = k, exactly.
 
-    The sum falls with tau and is linear between the breakpoints l_i - 1 and l_i: sorted, the first at which it is at most k ends the
-    piece that tau lies on.
+    The sum decreases in tau and is linear between the breakpoints l_i - 1 and l_i. The first sorted breakpoint with a
+    sum of at most k ends the linear piece that contains tau.
 
     Args:
         values: eigenvalues l, ``(m,)``.
         k: the trace, between 0 and sum n.
-        counts: how often each occurs, n; once by default.
+        counts: multiplicities n, ``(m,)``; ones by default.
     """
     counts = torch.ones_like(values) if counts is None else counts
     points = torch.cat([values - 1, values]).sort().values
@@ -31,10 +31,12 @@ def threshold(values: Tensor, k: float, counts: Tensor | None = None) -> float:
 
 @dataclass
 class FantopePoint:
-    """P = U diag(l) U^T + rest (I - U U^T): as few directions as it takes, so that a step costs no eigendecomposition of all D.
+    """P = U diag(l) U^T + rest (I - U U^T), with few directions, so that a step needs no D x D eigendecomposition.
 
     Attributes:
-        directions: U ``(D, m)``, orthonormal; values: l ``(m,)``; rest: the eigenvalue of every other direction.
+        directions: U ``(D, m)``, orthonormal.
+        values: l ``(m,)``.
+        rest: the eigenvalue of every other direction.
     """
 
     directions: Tensor
@@ -42,31 +44,38 @@ class FantopePoint:
     rest: float = 0.0
 
     @classmethod
-    def of(cls, matrix: Tensor, k: int) -> FantopePoint:
-        """The point of the Fantope of trace k nearest to a symmetric matrix ``(D, D)``."""
+    def nearest(cls, matrix: Tensor, k: int) -> FantopePoint:
+        """Projects a symmetric matrix ``(D, D)`` on the Fantope of trace k."""
         values, directions = torch.linalg.eigh(matrix)
-        return cls(directions, (values - threshold(values, k)).clamp(0, 1))
+        return cls(directions, (values - fantope_threshold(values, k)).clamp(0, 1))
 
     def times(self, x: Tensor) -> Tensor:
-        """P x for columns x ``(D, n)``."""
-        inside: Tensor = self.directions.T @ x
-        return self.rest * x + self.directions @ ((self.values - self.rest)[:, None] * inside)
+        """Returns P x for columns x ``(D, n)``."""
+        coefficients: Tensor = self.directions.T @ x
+        return self.rest * x + self.directions @ ((self.values - self.rest)[:, None] * coefficients)
 
-    def moved(self, left: Tensor, right: Tensor, k: int) -> FantopePoint:
-        """The nearest point to P + (left right^T + right left^T) / 2, for factors ``(D, c)``, from the directions that change alone."""
+    def step(self, left: Tensor, right: Tensor, k: int) -> FantopePoint:
+        """Projects P + (left right^T + right left^T) / 2 on the Fantope, within the directions that change.
+
+        Args:
+            left: ``(D, c)``.
+            right: ``(D, c)``.
+            k: trace of the Fantope.
+        """
         basis, _ = torch.linalg.qr(torch.cat([self.directions, left, right], 1))
         inner = basis.T @ self.times(basis)
         change = (basis.T @ left) @ (basis.T @ right).T
         inner = inner + (change + change.T) / 2
         values, vectors = torch.linalg.eigh((inner + inner.T) / 2)
-        others = len(basis) - basis.shape[1]
-        every = torch.cat([values, values.new_full((1,), self.rest)])
-        counts = torch.cat([torch.ones_like(values), values.new_full((1,), float(others))])
-        tau = threshold(every, k, counts)
-        values, rest = (values - tau).clamp(0, 1), min(max(self.rest - tau, 0.0), 1.0) if others else 0.0
-        told = (values - rest).abs() > 1e-12 if others else torch.ones_like(values, dtype=torch.bool)
-        return FantopePoint((basis @ vectors)[:, told], values[told], rest)
+        num_others = len(basis) - basis.shape[1]
+        all_values = torch.cat([values, values.new_full((1,), self.rest)])
+        counts = torch.cat([torch.ones_like(values), values.new_full((1,), float(num_others))])
+        tau = fantope_threshold(all_values, k, counts)
+        values = (values - tau).clamp(0, 1)
+        rest = min(max(self.rest - tau, 0.0), 1.0) if num_others else 0.0
+        differs = (values - rest).abs() > 1e-12 if num_others else torch.ones_like(values, dtype=torch.bool)
+        return FantopePoint((basis @ vectors)[:, differs], values[differs], rest)
 
-    def top(self, k: int) -> Tensor:
-        """The k directions of the largest eigenvalues, ``(D, k)``; fewer where the others are all alike."""
+    def top_directions(self, k: int) -> Tensor:
+        """Returns the k directions of the largest eigenvalues, ``(D, k)``, or fewer if the rest are all equal."""
         return self.directions[:, self.values.argsort(descending=True, stable=True)[:k]]

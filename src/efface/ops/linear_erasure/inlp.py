@@ -2,8 +2,9 @@
 
     repeat:  w_i <- a linear classifier of z on P x;   P <- I - projection on span(w_1 .. w_i)
 
-until a classifier does no better on held-out rows than the most frequent class, or n times. The published P, the intersection of the null
-spaces of all classifiers, is computed from an orthonormal basis of their rows instead of from a sum of projections.
+until a classifier is no better than the most frequent class on held-out rows, or n times. The published P, the
+intersection of the null spaces of all classifiers, is computed from an orthonormal basis of their rows instead of from
+a sum of projections.
 """
 
 from __future__ import annotations
@@ -15,66 +16,80 @@ from torch import Tensor
 
 from efface.core.errors import EffaceError
 
-from .array_validation import Array, labels, vectors
+from .array_validation import Array, to_class_indices, to_vectors
 from .base import LinearEraser
-from .probe import Probe, majority, split
+from .probe import Probe, majority_share, stratified_split
 
 
 class InlpEraser(LinearEraser):
-    """Erasure of classes by classifiers, one after another.
+    """Erases classes with one linear classifier after another.
 
     Args:
-        iterations: at most so many classifiers; each takes a dimension out for two classes, C - 1 for C.
-        tolerance: how much better than the most frequent class a classifier may be for the loop to end.
-        holdout: the share of every class that classifiers are judged on and not fitted to; 0 judges on what they were fitted to.
-        ridge: weight of the classifiers' penalty.
-        affine: whether the mean stays; the published map is linear.
-        seed: of the split.
+        max_classifiers: largest number of classifiers; each removes a dimension for two classes, C - 1 for C classes.
+        tolerance: the loop ends once a classifier's accuracy exceeds the most frequent class's share by at most this.
+        holdout_fraction: share of every class to evaluate the classifiers on; 0 evaluates on the training rows.
+        ridge: weight of the classifiers' l2 penalty.
+        affine: whether the mean is preserved; the published map is linear.
+        seed: seed of the split.
 
     Attributes:
-        accuracies: of every classifier on held-out rows; the last one's is that after the erasure, where the loop ended by itself.
-        majority: the accuracy of the most frequent class.
+        accuracies: accuracy of every classifier on held-out rows; the last is that after the erasure if the loop ended
+            by its tolerance.
+        majority: share of the most frequent class.
 
     Raises:
-        EffaceError: no iteration, or a share outside [0, 1).
+        EffaceError: no classifier, or a holdout fraction outside [0, 1).
     """
 
     def __init__(
-        self, iterations: int = 20, *, tolerance: float = 0.01, holdout: float = 0.2, ridge: float = 1e-4, affine: bool = False,
+        self,
+        max_classifiers: int = 20,
+        *,
+        tolerance: float = 0.01,
+        holdout_fraction: float = 0.2,
+        ridge: float = 1e-4,
+        affine: bool = False,
         seed: int = 0,
-    ) -> None:  # fmt: skip
-        if iterations < 1:
-            raise EffaceError(f"INLP with {iterations} iterations erases nothing: give at least 1")
-        if not 0 <= holdout < 1:
-            raise EffaceError(f"holdout is a share in [0, 1), not {holdout}")
-        self.iterations, self.tolerance, self.holdout, self.ridge = iterations, tolerance, holdout, ridge
-        self.affine, self.seed = affine, seed
+    ) -> None:
+        if max_classifiers < 1:
+            raise EffaceError(f"INLP with {max_classifiers} classifiers erases nothing: give at least 1")
+        if not 0 <= holdout_fraction < 1:
+            raise EffaceError(f"holdout_fraction must be in [0, 1), not {holdout_fraction}")
+        self.max_classifiers = max_classifiers
+        self.tolerance = tolerance
+        self.holdout_fraction = holdout_fraction
+        self.ridge = ridge
+        self.affine = affine
+        self.seed = seed
         self.accuracies: list[float] = []
         self.majority = 0.0
 
     def fit(self, X: Array, z: Array) -> Self:
-        """Learns from vectors ``(N, D)`` and class labels ``(N,)``; an `EffaceError` where these do not fit each other."""
-        x = vectors(X)
-        y, classes = labels(z, len(x), x.device)
+        """Fits the map to vectors ``(N, D)`` and class labels ``(N,)``; raises `EffaceError` for invalid input."""
+        x = to_vectors(X)
+        y, classes = to_class_indices(z, len(x), x.device)
         center = x.mean(0) if self.affine else torch.zeros_like(x[0])
-        kept, held = split(y, self.holdout, torch.Generator().manual_seed(self.seed))
-        held = held if len(held) else kept
-        self.majority, self.accuracies = majority(y[held]), []
-        basis, left = x.new_zeros(0, x.shape[1]), x - center
-        for _ in range(self.iterations):
-            probe = Probe.fit(left[kept], y[kept], len(classes), self.ridge)
-            self.accuracies.append(probe.accuracy(left[held], y[held]))
+        train, test = stratified_split(y, self.holdout_fraction, torch.Generator().manual_seed(self.seed))
+        test = test if len(test) else train
+        self.majority, self.accuracies = majority_share(y[test]), []
+        basis, erased = x.new_zeros(0, x.shape[1]), x - center
+        for _ in range(self.max_classifiers):
+            probe = Probe.fit(erased[train], y[train], len(classes), self.ridge)
+            self.accuracies.append(probe.accuracy(erased[test], y[test]))
             if self.accuracies[-1] <= self.majority + self.tolerance or len(basis) == x.shape[1]:
                 break
             basis = extend_basis(basis, probe.directions())
-            left = (x - center) - ((x - center) @ basis.T) @ basis
+            erased = (x - center) - ((x - center) @ basis.T) @ basis
         self.left, self.right, self.center = basis.T, basis, center
         return self
 
 
-def extend_basis(basis: Tensor, more: Tensor) -> Tensor:
-    """Orthonormal rows ``(k, D)`` with those of ``(r, D)`` that they do not span; twice, since once leaves rounding behind."""
+def extend_basis(basis: Tensor, rows: Tensor) -> Tensor:
+    """Adds the directions of rows ``(r, D)`` that orthonormal rows ``(k, D)`` do not span.
+
+    The projection is repeated, since the first leaves a rounding error.
+    """
     for _ in range(2):
-        more = more - (more @ basis.T) @ basis
-    _, values, rows = torch.linalg.svd(more, full_matrices=False)
-    return torch.cat([basis, rows[values > 1e-8]])
+        rows = rows - (rows @ basis.T) @ basis
+    _, values, directions = torch.linalg.svd(rows, full_matrices=False)
+    return torch.cat([basis, directions[values > 1e-8]])

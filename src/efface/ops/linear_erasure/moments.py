@@ -1,4 +1,4 @@
-"""Means and covariances of a stream of vectors and labels, in float64 (Chan, Golub and LeVeque's update of Welford's)."""
+"""Running means and covariances of vectors and labels in float64 (Chan, Golub and LeVeque's update of Welford's)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from torch import Tensor
 
 @dataclass
 class Moments:
-    """Running sums over N rows; no row is kept.
+    """Running sums over N rows; no row is stored.
 
     Attributes:
         n: N.
-        mean_x, mean_z: ``(D,)``, ``(K,)``.
-        scatter: sum of (x - mean_x)(x - mean_x)^T, ``(D, D)``; cross: of (x - mean_x)(z - mean_z)^T, ``(D, K)``; square: of (z - mean_z)^2.
+        mean_x: ``(D,)``.
+        mean_z: ``(K,)``.
+        scatter: sum of (x - mean_x)(x - mean_x)^T, ``(D, D)``.
+        cross: sum of (x - mean_x)(z - mean_z)^T, ``(D, K)``.
+        square: sum of (z - mean_z)^2, ``(K,)``.
     """
 
     n: int
@@ -27,7 +30,7 @@ class Moments:
 
     @classmethod
     def empty(cls, width: int, columns: int, device: torch.device) -> Moments:
-        """Those of no rows."""
+        """Returns the moments of no rows."""
 
         def zeros(*shape: int) -> Tensor:
             return torch.zeros(shape, dtype=torch.float64, device=device)
@@ -35,7 +38,7 @@ class Moments:
         return cls(0, zeros(width), zeros(columns), zeros(width, width), zeros(width, columns), zeros(columns))
 
     def add(self, x: Tensor, z: Tensor) -> None:
-        """Takes rows x ``(B, D)`` with z ``(B, K)`` in."""
+        """Adds rows x ``(B, D)`` with z ``(B, K)``."""
         mean_x, mean_z = x.mean(0), z.mean(0)
         dx, dz = mean_x - self.mean_x, mean_z - self.mean_z
         x, z = x - mean_x, z - mean_z
@@ -54,15 +57,19 @@ class Moments:
         return self.scatter / self.n
 
     @property
-    def correlates(self) -> Tensor:
-        """cov(x, z) with every column of z scaled to variance 1, ``(D, K)``: a class of three in 40,000 weighs as much as any."""
+    def scaled_cross_covariance(self) -> Tensor:
+        """cov(x, z) with every column of z scaled to variance 1, ``(D, K)``, so that rare classes count as much."""
         return self.cross / (self.n * self.square.clamp(min=torch.finfo(torch.float64).tiny)).sqrt()
 
 
-def shrunk(covariance: Tensor, n: int, weight: float | None) -> Tensor:
-    """(1 - w) S + w tr(S)/D I; without a weight, that of Bodnar, Gupta and Parolya's optimal linear shrinkage (2014, arXiv 1308.2608).
+def shrink_covariance(covariance: Tensor, n: int, weight: float | None) -> Tensor:
+    """Returns (1 - w) S + w tr(S)/D I.
 
-    w = tr(S)^2 / (n (|S|_F^2 - tr(S)^2 / D)), at most 1.
+    Args:
+        covariance: S, ``(D, D)``.
+        n: number of rows.
+        weight: w; None takes the optimal linear shrinkage of Bodnar, Gupta and Parolya (2014, arXiv 1308.2608),
+            w = tr(S)^2 / (n (|S|_F^2 - tr(S)^2 / D)), at most 1.
     """
     width, trace = len(covariance), covariance.trace()
     if weight is None:
@@ -72,17 +79,22 @@ def shrunk(covariance: Tensor, n: int, weight: float | None) -> Tensor:
     return (1 - weight) * covariance + weight * trace / width * eye
 
 
-def factors(covariance: Tensor, tol: float = 1e-10) -> tuple[Tensor, Tensor]:
-    """A whitening W ``(r, D)`` with W S W^T = I, and the way back W^+ ``(D, r)``: by Cholesky, or where S is singular by its eigenvectors.
+def whitening_factors(covariance: Tensor, tolerance: float = 1e-10) -> tuple[Tensor, Tensor]:
+    """Returns a whitening W ``(r, D)`` with W S W^T = I and its pseudo-inverse W^+ ``(D, r)``.
 
-    The states of a text encoder are always singular: a layer norm puts them all on one hyperplane.
+    They come from the Cholesky factor, or from the eigenvectors if S is singular. The states of a text encoder are
+    always singular: a layer norm puts them all on one hyperplane.
+
+    Args:
+        covariance: S, ``(D, D)``.
+        tolerance: eigenvalues below this share of the largest count as 0.
     """
     lower, info = torch.linalg.cholesky_ex(covariance)
     diagonal = lower.diagonal()
-    if not int(info) and float(diagonal.min() / diagonal.max()) ** 2 > tol:
+    if not int(info) and float(diagonal.min() / diagonal.max()) ** 2 > tolerance:
         eye = torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)
         return torch.linalg.solve_triangular(lower, eye, upper=False), lower
     values, directions = torch.linalg.eigh(covariance)
-    kept = values > tol * values[-1].clamp(min=0)
-    root, directions = values[kept].sqrt(), directions[:, kept]
+    nonzero = values > tolerance * values[-1].clamp(min=0)
+    root, directions = values[nonzero].sqrt(), directions[:, nonzero]
     return (directions / root).T, directions * root
