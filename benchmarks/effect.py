@@ -1,9 +1,10 @@
-"""Measure what methods do to pocket: ``python benchmarks/effect.py [METHOD ...] [--benchmark NAME ...] [--seeds 3]``.
+"""Measure methods on pocket: ``python benchmarks/effect.py [METHOD ...] [--benchmark NAME ...] [--seeds 3]``.
 
-Every method, with its preset for pocket, erases every benchmark's concept; the synonyms attack (``--attack``: others) is tried; the test
-part is evaluated. ``--label esd-text --set sites=text_all`` measures a variant under a name of its own. Results go to
-``docs/results/<method>-<benchmark>-<seed>.json``, from which `docs/generate.py` makes the tables, and for pocket-weapon an image to
-``docs/methods/<method>.png``. A result that is there is not measured again: remove it first.
+Each method, with its preset for pocket, erases the concept of each benchmark. Attacks are run (synonyms by default)
+and the test split is evaluated. ``--variant esd-text --set target_modules=text_all`` measures a variant of the
+configuration under its own name. Results are stored in ``docs/results/<method>.json``
+(`efface.benchmarks.result_store`), from which `docs/generate.py` writes the tables. For pocket-weapon, an image is
+written to ``docs/methods/<method>.webp``. Stored results are not measured again: remove them first.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import json
 import tempfile
 import textwrap
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -23,7 +24,8 @@ from PIL import Image
 from efface import api
 from efface.api.validation import load_erasure
 from efface.benchmarks.benchmark import Benchmark
-from efface.cli.erase import parse_settings
+from efface.benchmarks.result_store import ResultKey, ResultStore
+from efface.cli.parsing import parse_settings
 from efface.core.concept import Concept, find_mention
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
@@ -37,127 +39,156 @@ from efface.ops.training.progress import RichProgress
 from efface.reporting.image_grid import labelled_grid
 
 DOCS = Path(__file__).parents[1] / "docs"
-DEFAULT = ("pocket-weapon", "pocket-santa", "pocket-style", "pocket-animal", "pocket-vice")
-PICTURED = ("name", "domain", "near", "other")
+DEFAULT_BENCHMARKS = ("pocket-weapon", "pocket-santa", "pocket-style", "pocket-animal", "pocket-vice")
+IMAGE_GROUPS = ("name", "domain", "near", "other")
+IMAGE_BENCHMARK = "pocket-weapon"
 
 
-def measure(
-    model: StableDiffusionModel, method: str, targets: dict[str, Path], seed: int, settings: dict[str, str], attacks: list[str], limit: int | None,
-    to: str, keep: Path | None,
-) -> None:  # fmt: skip
-    """Erase the concepts of these benchmarks at once; then attack, evaluate and save the result of each, and that on another model."""
-    concepts = apart([concept for name in targets for concept in Benchmark.load(name).concepts])
-    with nullcontext(keep) if keep else tempfile.TemporaryDirectory() as folder:
-        artifact = Path(folder) / "-".join(path.stem for path in targets.values())
-        moved = artifact.with_name(f"{artifact.name}-on-{to}")
-        if not artifact.is_dir():
-            api.erase(
-                concepts, out=artifact, model=model, method=method, seed=seed, config=settings, progress=RichProgress()
-            )
-        erasure = load_erasure(artifact)
-        check_kept(erasure, method, settings)
+@dataclass(frozen=True)
+class Measurement:
+    """What to measure for every erasure.
+
+    Attributes:
+        model: the base model.
+        attacks: names of the attacks to run.
+        attack_limit: maximum number of prompts of every attack but synonyms.
+        settings: fields of the method's configuration, as text.
+        transfer_to: another model to transfer each erasure to and evaluate on; empty for none.
+        artifacts: a folder for the erasures; None deletes them after the evaluation.
+    """
+
+    model: StableDiffusionModel
+    attacks: list[str]
+    attack_limit: int
+    settings: dict[str, str]
+    transfer_to: str
+    artifacts: Path | None
+
+    def measure(self, method: str, keys: list[ResultKey], store: ResultStore) -> None:
+        """Erase the concepts of these keys' benchmarks at once, and store every missing result."""
+        benchmarks = [Benchmark.load(key.benchmark) for key in keys]
+        concepts = without_mutual_retention([concept for b in benchmarks for concept in b.concepts])
+        with nullcontext(self.artifacts) if self.artifacts else tempfile.TemporaryDirectory() as folder:
+            name = "-".join([method, *(str(key).replace("/", "-") for key in keys)])
+            artifact = Path(folder) / name
+            if not artifact.is_dir():
+                api.erase(
+                    concepts, out=artifact, model=self.model, method=method, seed=keys[0].seed, config=self.settings,
+                    progress=RichProgress(),
+                )  # fmt: skip
+            erasure = load_erasure(artifact)
+            self._check_settings(erasure, method)
+            metadata = self._metadata(erasure, method, keys)
+            for key in keys:
+                if key in store.results:
+                    continue
+                store.add(key, self._evaluate(artifact, key, metadata))
+                if key == ResultKey(IMAGE_BENCHMARK, 0):
+                    save_image(next((artifact / "evidence").glob(f"{IMAGE_BENCHMARK}-test-*")), method)
+                if self.transfer_to:
+                    store.add(replace(key, transferred_to=self.transfer_to), self._transfer(artifact, key))
+                store.save()
+                print(f"{method} {key}: {store.results[key].summary()}", flush=True)
+
+    def _check_settings(self, erasure: Erasure, method: str) -> None:
+        """Raises `EffaceError` where an existing erasure has another configuration than the one to measure."""
+        config, _ = resolve_config(METHODS.get(method), None, erasure.spec.model, self.settings)
+        if erasure.spec.config != to_jsonable_dict(asdict(config)):
+            raise EffaceError(f"{erasure.folder} has another configuration: give --artifacts another folder")
+
+    def _metadata(self, erasure: Erasure, method: str, keys: list[ResultKey]) -> dict[str, Any]:
         assert erasure.cost is not None
         cost = {
             "seconds": erasure.cost.seconds,
             "threads": torch.get_num_threads(),
             "peak_memory_bytes": erasure.cost.peak_memory_bytes,
         }
-        about = {
+        joint = [key.benchmark for key in keys] if keys[0].joint else []
+        return {
             "method": method,
-            "set": settings,
-            "root_seed": seed,
+            "overrides": self.settings,
+            "root_seed": keys[0].seed,
             "cost": cost,
-            "together": list(targets) if len(targets) > 1 else [],
+            "joint_concepts": joint,
         }
-        if to and not moved.is_dir():
-            api.transfer(artifact, to, out=moved, progress=RichProgress())
-        for name, target in targets.items():
-            if target.exists():
-                continue
-            for attack in attacks:
-                few = None if attack == "synonyms" else limit
-                api.attack(artifact, attack, name, model=model, seed=seed, limit=few, progress=RichProgress())
-            result = api.evaluate(artifact, name, model=model, progress=RichProgress())
-            result = Result(result.scores, {**result.metadata, **about}, result.thresholds)
-            if target.name == f"{method}-pocket-weapon-0.json":
-                image(next((artifact / "evidence").glob("pocket-weapon-test-*")), method)
-            if to:
-                there = api.evaluate(moved, name, model=to, progress=RichProgress())
-                there.save(target.with_stem(f"{target.stem}-on-{to}"))
-            result.save(target)
-            print(f"{target.stem}: {result.summary()}", flush=True)
+
+    def _evaluate(self, artifact: Path, key: ResultKey, metadata: dict[str, Any]) -> Result:
+        for attack in self.attacks:
+            limit = None if attack == "synonyms" else self.attack_limit
+            api.attack(
+                artifact, attack, key.benchmark, model=self.model, seed=key.seed, limit=limit, progress=RichProgress()
+            )
+        result = api.evaluate(artifact, key.benchmark, model=self.model, progress=RichProgress())
+        return replace(result, metadata={**result.metadata, **metadata})
+
+    def _transfer(self, artifact: Path, key: ResultKey) -> Result:
+        transferred = artifact.with_name(f"{artifact.name}-on-{self.transfer_to}")
+        if not transferred.is_dir():
+            api.transfer(artifact, self.transfer_to, out=transferred, progress=RichProgress())
+        return api.evaluate(transferred, key.benchmark, model=self.transfer_to, progress=RichProgress())
 
 
-def check_kept(erasure: Erasure, method: str, settings: dict[str, str]) -> None:
-    """Raises `EffaceError` where an erasure that was kept is of another configuration than the one to be measured."""
-    config, _ = resolve_config(METHODS.get(method), None, erasure.spec.model, settings)
-    if erasure.spec.config != to_jsonable_dict(asdict(config)):
-        raise EffaceError(f"{erasure.folder} was made with other settings: give --keep another folder")
+def without_mutual_retention(concepts: list[Concept]) -> list[Concept]:
+    """The concepts without retain prompts that mention another of them, such as prompts in an erased style."""
 
-
-def apart(concepts: list[Concept]) -> list[Concept]:
-    """The concepts, whose retain sets do not name another of them: a benchmark retains in many styles, of which another erases one."""
-
-    def others(concept: Concept) -> list[str]:
-        return [word for other in concepts if other is not concept for word in other.words]
+    def mentions_another(prompt: str, concept: Concept) -> bool:
+        others = [word for other in concepts if other is not concept for word in other.words]
+        return find_mention(prompt, others) is not None
 
     return [
-        replace(c, retain=tuple(r for r in c.retain_prompts if find_mention(r, others(c)) is None)) for c in concepts
+        replace(c, retain_prompts=tuple(prompt for prompt in c.retain_prompts if not mentions_another(prompt, c)))
+        for c in concepts
     ]
 
 
-def image(evidence: Path, method: str) -> None:
-    """Three pairs of each group, before above after."""
+def save_image(evidence: Path, method: str) -> None:
+    """Write three pairs of images of each group, before above after, as WebP."""
     rows = json.loads((evidence / "images.json").read_text())
-    picks = [row for group in PICTURED for row in [r for r in rows if r["group"] == group][:3]]
-    sheets, labels = [], []
-    for when in ("before", "after"):
-        for row in picks:
-            sheets.append(Image.open(evidence / row[when]).convert("RGB"))
-            labels.append(
-                "\n".join([*textwrap.wrap(row["prompt"], 27)[:2], f"{when}: {row[f'seen_{when}']['object']}"])
-            )
-    order = [i for start in range(0, 12, 6) for block in (0, 12) for i in range(block + start, block + start + 6)]
+    picks = [row for group in IMAGE_GROUPS for row in [r for r in rows if r["group"] == group][:3]]
+    images: list[Image.Image] = []
+    labels: list[str] = []
+    for start in range(0, len(picks), 6):
+        for when in ("before", "after"):
+            for row in picks[start : start + 6]:
+                images.append(Image.open(evidence / row[when]).convert("RGB"))
+                prompt_lines = textwrap.wrap(row["prompt"], 27)[:2]
+                labels.append("\n".join([*prompt_lines, f"{when}: {row[f'detected_{when}']['object']}"]))
     title = f"{method}: weapon erased from pocket"
     grid = labelled_grid(
-        [sheets[i] for i in order],
-        [labels[i] for i in order],
-        title=title,
-        subtitle="the same seeds before and after",
-        columns=6,
-        side=160,
+        images, labels, title=title, subtitle="same prompts and seeds before and after", columns=6, side=160
     )
-    grid.save(DOCS / "methods" / f"{method}.png")
+    grid.save(DOCS / "methods" / f"{method}.webp", quality=64, method=6)
 
 
 def main(
-    methods: Annotated[list[str] | None, typer.Argument(help="which; all by default")] = None,
-    benchmark: Annotated[list[str] | None, typer.Option(help="which; the test concepts by default")] = None,
-    seeds: Annotated[int, typer.Option(help="runs of each")] = 1,
-    attack: Annotated[list[str] | None, typer.Option(help="attacks to try, or none; synonyms by default")] = None,
-    attack_limit: Annotated[int, typer.Option(help="prompts of every attack but synonyms")] = 48,
-    label: Annotated[str, typer.Option(help="what to call a variant; the method's name by default")] = "",
-    to: Annotated[str, typer.Option(help="another model to carry each erasure over to, such as pocket-sibling")] = "",
-    together: Annotated[bool, typer.Option(help="erase the concepts of all these benchmarks at once")] = False,
-    keep: Annotated[
-        Path | None,
-        typer.Option(help="a folder for the erasures with their evidence; one that is there is not made again"),
+    methods: Annotated[list[str] | None, typer.Argument(help="Methods to measure; all by default.")] = None,
+    benchmark: Annotated[list[str] | None, typer.Option(help="Benchmarks; the test concepts' by default.")] = None,
+    seeds: Annotated[int, typer.Option(help="Number of seeds for each erasure.")] = 1,
+    attack: Annotated[list[str] | None, typer.Option(help="Attacks to run, or none; synonyms by default.")] = None,
+    attack_limit: Annotated[int, typer.Option(help="Maximum number of prompts of every attack but synonyms.")] = 48,
+    variant: Annotated[str, typer.Option(help="Name under which to store a variant of the configuration.")] = "",
+    transfer_to: Annotated[str, typer.Option(help="Model to transfer each erasure to, such as pocket-sibling.")] = "",
+    joint: Annotated[bool, typer.Option(help="Erase the concepts of all benchmarks at once.")] = False,
+    artifacts: Annotated[
+        Path | None, typer.Option(help="Folder for the erasures with their evidence; existing erasures are reused.")
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="a field of the method's configuration: name=value")
+        list[str] | None, typer.Option("--set", help="Set a field of the method's configuration: name=value.")
     ] = None,
 ) -> None:
-    """Measure."""
-    names, chosen = list(benchmark or DEFAULT), parse_settings(settings or [])
+    """Measure methods on pocket."""
+    names = list(benchmark or DEFAULT_BENCHMARKS)
     attacks = [] if attack == ["none"] else attack or ["synonyms"]
-    model = load_model("pocket")
+    measurement = Measurement(
+        load_model("pocket"), attacks, attack_limit, parse_settings(settings or []), transfer_to, artifacts
+    )
     for seed in range(seeds):
-        for group in [names] if together else [[name] for name in names]:
+        for group in [names] if joint else [[name] for name in names]:
             for method in methods or METHODS.names():
-                stem = f"{label or method}{'-together' * together}"
-                targets = {name: DOCS / "results" / f"{stem}-{name}-{seed}.json" for name in group}
-                if not all(target.exists() for target in targets.values()):
-                    measure(model, method, targets, seed, chosen, attacks, attack_limit, to, keep)
+                store = ResultStore(DOCS / "results" / f"{method}.json")
+                keys = [ResultKey(name, seed, variant, joint) for name in group]
+                if not all(key in store.results for key in keys):
+                    measurement.measure(method, keys, store)
 
 
 if __name__ == "__main__":

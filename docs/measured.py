@@ -1,211 +1,247 @@
-"""What was measured of a method on pocket, as the tables of its page: from docs/results."""
+"""The measured part of a method's page: tables of its results on pocket, from docs/results."""
 
 from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
-from efface.benchmarks.benchmark import names
+from result_tables import (
+    COLUMNS,
+    DOCS,
+    MISSING_VALUE,
+    RESULTS,
+    attack_scores,
+    attack_sizes,
+    attacks_table,
+    cell,
+    rates_table,
+    results_of,
+    sample_sizes,
+    single_results,
+    table,
+)
+
 from efface.core.registry import ATTACKS
 from efface.core.result import Result
-from efface.reporting.tables import markdown_table
-from efface.studies.ablation import plot, table
-from efface.studies.ablation import read as read_study
+from efface.studies.ablation import plot
+from efface.studies.ablation import read as read_ablation
+from efface.studies.ablation import table as ablation_table
 
-DOCS = Path(__file__).parent
+CORES = {1: "one core", 2: "two cores"}
+BASELINES = {
+    "sage": {
+        "sage": ("sage", ""),
+        "esd": ("esd", ""),
+        "esd-text": ("esd", "esd-text"),
+        "advunlearn": ("advunlearn", ""),
+    }
+}
+"""For a method's page, the methods and variants to compare it with: label, method, variant."""
 
 
-def measured(name: str) -> list[str]:
-    """The tables of a method's results on pocket, from docs/results."""
-    found: dict[int, dict[str, Result]] = {}
-    for path in sorted(p for p in (DOCS / "results").glob(f"{name}-pocket-*.json") if "-on-" not in p.stem):
-        result = Result.load(path)
-        found.setdefault(int(result.metadata["root_seed"]), {})[result.metadata["benchmark"]["name"]] = result
-    lines = []
-    if results := found.get(0, {}):
-        costs = [float(result.metadata["cost"]["seconds"]) for result in results.values()]
-        cores = {int(result.metadata["cost"].get("threads", 2)) for result in results.values()}
-        said = " or ".join({1: "one core", 2: "two cores"}.get(n, f"{n} cores") for n in sorted(cores))
-        fast, slow = (f"{cost:.0f}" if cost >= 10 else f"{cost:.1f}" for cost in (min(costs), max(costs)))
-        spent = f"{fast} to {slow} s each" if len(costs) > 1 else f"{fast} s"
-        how = f"preset `pocket` where there is one, seed 0 (`python benchmarks/effect.py {name}`); {spent} on {said}"
-        lines += ["", f"Measured on pocket, test part, {how}:"]
-        lines += ["", markdown_table(results).strip(), "", "| benchmark | verdict |", "|---|---|"]
-        lines += [f"| {benchmark} | {result.summary()} |" for benchmark, result in results.items()]
-    lines += (
-        over_seeds(found)
-        + searched(results)
-        + compared(name)
-        + together(name)
-        + transferred(name)
-        + placed(name)
-        + varied(name)
-    )
-    if (DOCS / "methods" / f"{name}.png").is_file():
-        lines += ["", f"![weapon erased by {name}, before and after]({name}.png)"]
+def measured(method: str) -> list[str]:
+    """All tables of a method's results, and an image of what it does."""
+    sections: list[Callable[[str], list[str]]] = [
+        main_results,
+        attack_results,
+        over_seeds,
+        baseline_comparison,
+        joint_erasure,
+        transfer,
+        embedding_topology,
+        ablation,
+    ]
+    lines = [line for section in sections for line in section(method)]
+    if (DOCS / "methods" / f"{method}.webp").is_file():
+        lines += ["", f"![Images before and after {method} erased weapon, same prompts and seeds]({method}.webp)"]
     return lines
 
 
-def over_seeds(found: dict[int, dict[str, Result]]) -> list[str]:
-    """Where a benchmark was measured with several seeds: the mean, the lowest and the highest of each score."""
-    shown = (
-        ("rer", "name"),
-        ("rer", "domain"),
-        ("retention", "near"),
-        ("retention", "other"),
-        ("retention", "context"),
+def main_results(method: str) -> list[str]:
+    """RER, retention and verdict on every benchmark, with seed 0."""
+    results = single_results(method)
+    if not results:
+        return []
+    caption = (
+        "Test split, seed 0, preset `pocket` where the method has one. 95 % intervals in small print. "
+        f"{_duration(results)} {sample_sizes(results.values())}. Command: `python benchmarks/effect.py {method}`. "
+        f"All scores: [docs/results/{method}.json](../results/{method}.json)."
     )
-    attacks = [("asr_post", attack) for attack in ATTACKS.names()]
-    by_benchmark: dict[str, list[Result]] = {}
-    for results in found.values():
-        for benchmark, result in results.items():
-            by_benchmark.setdefault(benchmark, []).append(result)
-    several = {benchmark: results for benchmark, results in by_benchmark.items() if len(results) > 1}
-    columns = [
-        key for key in (*shown, *attacks) if any(len(_values(runs, *key)) == len(runs) for runs in several.values())
+    lines = ["", "## Results on pocket", "", caption, "", *rates_table("benchmark", results), ""]
+    rows = [
+        [benchmark, result.verdict.erasure, result.verdict.retention, result.verdict.attack]
+        for benchmark, result in results.items()
     ]
+    return lines + table(["benchmark", "erasure", "retention", "attacks"], rows)
+
+
+def _duration(results: Mapping[str, Result]) -> str:
+    """How long an erasure took, in one sentence."""
+    costs = [result.metadata["cost"] for result in results.values()]
+    seconds = sorted(float(cost["seconds"]) for cost in costs)
+    fastest, slowest = (f"{value:.0f}" if value >= 10 else f"{value:.1f}" for value in (seconds[0], seconds[-1]))
+    threads = sorted({int(cost.get("threads", 2)) for cost in costs})
+    cores = " or ".join(CORES.get(count, f"{count} cores") for count in threads)
+    duration = fastest if len(seconds) == 1 else f"{fastest} to {slowest}"
+    return f"An erasure took {duration} s on {cores}."
+
+
+def attack_results(method: str) -> list[str]:
+    """Attack success rates on every benchmark, with seed 0."""
+    results = single_results(method)
+    if not any(attack_scores(result) for result in results.values()):
+        return []
+    caption = (
+        f"Attack success rate (ASR) before and after the attack's search; {attack_sizes(results.values())}. Steps are "
+        "optimisation steps or queries per prompt; the last column is search time per successful prompt."
+    )
+    return ["", caption, "", *attacks_table(results)]
+
+
+def over_seeds(method: str) -> list[str]:
+    """Mean, lowest and highest score over seeds, for benchmarks measured with several."""
+    runs: dict[str, list[Result]] = {}
+    for key, result in sorted(results_of(method).items()):
+        if not (key.variant or key.joint or key.transferred_to):
+            runs.setdefault(key.benchmark, []).append(result)
+    several = {benchmark: results for benchmark, results in runs.items() if len(results) > 1}
     if not several:
         return []
-    head = ["", "Over seeds (`--seeds 3`), mean (lowest to highest):", ""]
-    head += [
-        f"| benchmark | seeds | {' | '.join('/'.join(key) for key in columns)} |",
-        "|---|---|" + "---|" * len(columns),
-    ]
-    rows = []
-    for benchmark, results in several.items():
-        cells = []
-        for key in columns:
-            values = _values(results, *key)
-            whole = len(values) == len(results)  # an attack may have been tried on one seed only
-            cells.append(f"{sum(values) / len(values):.2f} ({min(values):.2f} to {max(values):.2f})" if whole else "-")
-        rows.append(f"| {benchmark} | {len(results)} | {' | '.join(cells)} |")
-    return head + rows
-
-
-def _values(results: list[Result], metric: str, group: str) -> list[float]:
-    scores = [result.score(metric, group) for result in results]
-    return [score.value for score in scores if score is not None and score.value is not None]
-
-
-def searched(results: dict[str, Result]) -> list[str]:
-    """What the attacks' searches found, by benchmark, and the seconds of a search for each prompt that succeeded."""
-    rows = []
-    for benchmark, result in results.items():
-        for attack in ATTACKS.names():
-            score, cost = (result.score(m, attack) for m in ("asr_post", "seconds_per_success"))
-            if score is None or score.value is None or not score.provenance.attack_steps:
-                continue
-            spent = "no success" if cost is None or cost.value is None else f"{cost.value:.2g}"
-            total = f"{score.provenance.attack_seconds or 0:.0f}"
-            rows.append(
-                f"| {benchmark} | {attack} | {score.value:.2f} | {score.n} | {score.provenance.attack_steps} | {total} | {spent} |"
-            )
-    if not rows:
-        return []
-    head = ["", "Attacks with a search, their budgets, and what a success costs:", ""]
-    return [
-        *head,
-        "| benchmark | attack | ASR after | n | steps | seconds of the search | a success |",
-        "|---|---|---|---|---|---|---|",
-        *rows,
-    ]
-
-
-COMPARED = {"sage": ("sage", "esd", "esd-text", "advunlearn")}
-"""Methods and variants whose results stand side by side on a method's page."""
-
-
-def compared(name: str) -> list[str]:
-    """A method beside its baselines, benchmark by benchmark."""
-    lines: list[str] = []
-    for benchmark in names():
-        paths = {label: DOCS / "results" / f"{label}-{benchmark}-0.json" for label in COMPARED.get(name, ())}
-        results = {label: Result.load(path) for label, path in paths.items() if path.is_file()}
-        if len(results) > 1:
-            lines += ["", f"Beside its baselines on {benchmark}, seed 0:", "", markdown_table(results).strip()]
+    counts = sorted({len(results) for results in several.values()})
+    seeds = " or ".join(map(str, counts))
+    lines = ["", f"Mean over {seeds} seeds of the erasure, lowest to highest in small print (`--seeds 3`).", ""]
+    rows = [[benchmark, *(_mean(results, *key) for key in COLUMNS)] for benchmark, results in several.items()]
+    lines += table(["benchmark", *COLUMNS.values()], rows)
+    attacks = [a for a in ATTACKS.names() if any(_mean(r, "asr_post", a) != MISSING_VALUE for r in several.values())]
+    if attacks:
+        rows = [[b, a, _mean(r, "asr_post", a)] for b, r in several.items() for a in attacks]
+        rows = [row for row in rows if row[-1] != MISSING_VALUE]
+        lines += [
+            "",
+            "ASR after the attack, over the same seeds.",
+            "",
+            *table(["benchmark", "attack", "ASR after"], rows),
+        ]
     return lines
 
 
-def together(name: str) -> list[str]:
-    """What is left of each concept, and of the rest, when a method erases all of them at once."""
-    paths = sorted((DOCS / "results").glob(f"{name}-together-pocket-*.json"))
-    if not paths:
+def _mean(results: list[Result], metric: str, group: str) -> str:
+    scores = [result.score(metric, group) for result in results]
+    values = [score.value for score in scores if score is not None and score.value is not None]
+    if len(values) < len(results):  # an attack may have been run with one seed only
+        return MISSING_VALUE
+    return f"{sum(values) / len(values):.2f} <sub>{min(values):.2f} to {max(values):.2f}</sub>"
+
+
+def baseline_comparison(method: str) -> list[str]:
+    """The method beside its baselines on every benchmark."""
+    baselines = BASELINES.get(method, {})
+    by_label = {label: single_results(name, variant=variant) for label, (name, variant) in baselines.items()}
+    lines: list[str] = []
+    for benchmark in single_results(method):
+        results = {label: found[benchmark] for label, found in by_label.items() if benchmark in found}
+        if len(results) < 2:
+            continue
+        attacks = {attack for result in results.values() for attack in attack_scores(result)}
+        rows = [
+            [attack, *(cell(result.score("asr_post", attack)) for result in results.values())]
+            for attack in ATTACKS.names()
+            if attack in attacks
+        ]
+        lines += ["", f"### {benchmark} beside the baselines", "", f"Seed 0; {sample_sizes(results.values())}.", ""]
+        lines += rates_table("method", results)
+        lines += ["", f"ASR after each attack; {attack_sizes(results.values())}.", ""]
+        lines += table(["attack", *results], rows)
+    return lines
+
+
+def joint_erasure(method: str) -> list[str]:
+    """Scores of each concept when the method erases several concepts at once."""
+    results = {key.benchmark: result for key, result in sorted(results_of(method).items()) if key.joint}
+    if not results:
         return []
-    results = {str(result.metadata["benchmark"]["name"]): result for result in map(Result.load, paths)}
-    head = (
-        f"The concepts of these benchmarks erased at once (`python benchmarks/effect.py {name} --together --attack none --benchmark ...`), "
-        "seed 0; of each benchmark, the prompts for another of the concepts are left out:"
+    caption = (
+        f"The concepts of these benchmarks erased at once, seed 0. Prompts for the other erased concepts are left out. "
+        f"{sample_sizes(results.values())}. "
+        f"Command: `python benchmarks/effect.py {method} --joint --attack none --benchmark ...`."
     )
-    return ["", head, "", markdown_table(results).strip()]
+    return ["", "## Several concepts at once", "", caption, "", *rates_table("benchmark", results)]
 
 
-def transferred(name: str) -> list[str]:
-    """What a method's erasures do on another model that shares the text encoder, beside what they do on their own."""
-    groups, lines = (("rer", "name"), ("rer", "domain"), ("retention", "near"), ("retention", "other")), []
-    for path in sorted((DOCS / "results").glob(f"{name}-pocket-*-on-*.json")):
-        own, _, to = path.stem.partition("-on-")
-        there, here = Result.load(path), Result.load(path.with_stem(own))
-        cells = [f"{_short(here, *g)} / {_short(there, *g)}" for g in groups]
-        lines.append(
-            f"| {there.metadata['benchmark']['name']} | {here.metadata['root_seed']} | {to} | {' | '.join(cells)} |"
-        )
-    if not lines:
+def transfer(method: str) -> list[str]:
+    """Scores on another model that shares the text encoder, beside those on the erasure's own model."""
+    results = results_of(method)
+    groups = {key: label for key, label in COLUMNS.items() if key[1] != "context"}
+    rows = []
+    for key in sorted(key for key in results if key.transferred_to):
+        before = {k: r for k, r in results.items() if k == type(key)(key.benchmark, key.seed, key.variant, key.joint)}
+        own = next(iter(before.values()))
+        pairs = [f"{_short(own, *group)} → {_short(results[key], *group)}" for group in groups]
+        rows.append([key.benchmark, key.transferred_to, *pairs])
+    if not rows:
         return []
-    head = [
-        "",
-        "Carried over to another denoiser without training (`efface apply --to`), on its own model / there:",
-        "",
-    ]
-    return [
-        *head,
-        "| benchmark | seed | to | RER name | RER domain | kept near | kept other |",
-        "|---|---|---|---|---|---|---|",
-        *lines,
-    ]
+    caption = "The same erasure on another denoiser without training (`efface transfer`): own model → there."
+    return ["", "## Transfer", "", caption, "", *table(["benchmark", "model", *groups.values()], rows)]
 
 
 def _short(result: Result, metric: str, group: str) -> str:
     score = result.score(metric, group)
-    return "-" if score is None or score.value is None else f"{score.value:.2f}"
+    return MISSING_VALUE if score is None or score.value is None else f"{score.value:.2f}"
 
 
-def varied(name: str) -> list[str]:
+def embedding_topology(method: str) -> list[str]:
+    """Purity and distance of prompts in the text encoder's space (`efface topology`)."""
+    lines: list[str] = []
+    for path in sorted(RESULTS.glob(f"topology-{method}-*.json")):
+        study = json.loads(path.read_text())
+        rows = [
+            [
+                place["encoder"],
+                place["group"],
+                _interval(place["purity"]),
+                _interval(place["distance"]),
+                str(place["n"]),
+            ]
+            for place in study["places"]
+        ]
+        caption = (
+            f"Position of prompts in the text encoder's space (`efface topology`): {study['benchmark']}, "
+            f"{study['split']} split, at most {study['limit']} prompts a group."
+        )
+        lines += ["", caption, "", *table(["encoder", "prompts", "purity", "distance", "n"], rows)]
+        if (DOCS / "methods" / f"{path.stem}.svg").is_file():
+            lines += ["", f"![Purity and distance of the prompts]({path.stem}.svg)"]
+    return lines
+
+
+def _interval(values: list[float]) -> str:
+    value, low, high = values
+    return f"{value:.2f} <sub>{low:.2f} to {high:.2f}</sub>"
+
+
+def ablation(method: str) -> list[str]:
     """A method's ablation, where one was run."""
-    path = DOCS / "results" / f"ablation-{name}.json"
+    path = RESULTS / f"ablation-{method}.json"
     if not path.is_file():
         return []
-    about, rows = read_study(path)
+    study, rows = read_ablation(path)
+    setting = f"{study['benchmark']}, {study['split']} split"
     if "--check" not in sys.argv:
-        (DOCS / "methods" / f"{name}-ablation.svg").write_text(
-            plot(rows, f"{name} on {about['benchmark']}, {about['part']} part")
-        )
-    few = f", {about['limit']} images a group" if about["limit"] else ""
-    given = f" --benchmark {about['benchmark']}" + (f" --limit {about['limit']}" if about["limit"] else "")
-    given += "".join(f" --set {key}={value}" for key, value in about.get("settings", {}).items())
-    given += "".join(f" --attack {attack}" for attack in about.get("attacks", ()))
-    said = f"Ablation (`efface ablate {name}{given}`): {about['benchmark']}, {about['part']} part{few}, {about['seeds']} seed"
+        (DOCS / "methods" / f"{method}-ablation.svg").write_text(plot(rows, f"{method} on {setting}"))
+    options = [f"--benchmark {study['benchmark']}"]
+    options += [f"--limit {study['limit']}"] if study["limit"] else []
+    options += [f"--set {key}={value}" for key, value in study.get("settings", {}).items()]
+    options += [f"--attack {attack}" for attack in study.get("attacks", ())]
+    images = f", {study['limit']} images a group" if study["limit"] else ""
+    seeds = f"{study['seeds']} seed{'s' if study['seeds'] > 1 else ''}"
     return [
         "",
-        f"{said}{'s' if about['seeds'] > 1 else ''}.",
+        "## Ablation",
         "",
-        table(rows).strip(),
+        f"`efface ablate {method} {' '.join(options)}`: {setting}{images}, {seeds}.",
         "",
-        f"![ablation]({name}-ablation.svg)",
+        ablation_table(rows).strip(),
+        "",
+        f"![Scores of every variant]({method}-ablation.svg)",
     ]
-
-
-def placed(name: str) -> list[str]:
-    """Where the prompts of the concept, its neighbours and the attacks lie in the text encoder's space (`efface topology`)."""
-    lines: list[str] = []
-    for path in sorted((DOCS / "results").glob(f"topology-{name}-*.json")):
-        study = json.loads(path.read_text())
-        part = f"{study['benchmark']}, {study['part']} part, at most {study['limit']} a group"
-        lines += ["", f"Where prompts lie (`efface topology` of an erasure kept by `--keep`), {part}:", ""]
-        lines += ["| encoder | prompts | purity | distance | n |", "|---|---|---|---|---|"]
-        for place in study["places"]:
-            cells = ["{:.2f} [{:.2f}, {:.2f}]".format(*place[key]) for key in ("purity", "distance")]
-            lines.append(f"| {place['encoder']} | {place['group']} | {' | '.join(cells)} | {place['n']} |")
-        if (DOCS / "methods" / f"{path.stem}.svg").is_file():
-            lines += ["", f"![topology]({path.stem}.svg)"]
-    return lines
