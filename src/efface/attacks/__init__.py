@@ -1,1 +1,1 @@
-"""Attacks, one file each: ``def name(model, concept, tasks, config, run) -> AttackSet``; the model has the erasure applied."""
+"""Attacks, one file each: ``def name(model, concept, tasks, config, run) -> AttackSet``, with the erasure applied."""

@@ -1,8 +1,9 @@
-"""Inside-out: SAGE's own search (arXiv 2506.09363) against any model whose text encoder can be reached.
+"""Inside-out search: SAGE's embedding attack (arXiv 2506.09363) against any model with an accessible text encoder.
 
-From every prompt that names the concept, the sentence's token embeddings are changed until the text encoder under attack lets the concept
-through again; nothing is denoised (`efface.ops.adversarial.embedding_attack`). Against an erasure that left the text encoder alone, the terms that ask for a
-difference have nothing to find: what brings the concept back then is a sentence that calls for it more strongly.
+The attack starts from a prompt that names the concept. It optimises the token embeddings of the context until the
+attacked text encoder encodes the concept again (`efface.ops.adversarial.embedding_attack`), without running the
+denoiser. If the erasure did not change the text encoder, objectives that compare the two encoders are constant. What
+brings the concept back then is the summand of concept_weight: a context that requests the concept more strongly.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from efface.core.concept import Concept
 from efface.core.method_card import MethodCard
 from efface.models.editable import EditableModel
 from efface.ops.adversarial.attack_context import AttackContext
+from efface.ops.adversarial.attack_objective import AttackTarget
 from efface.ops.adversarial.embedding_attack import EmbeddingAttack
-from efface.ops.adversarial.embedding_attack import inside_out as search_from
+from efface.ops.adversarial.embedding_attack import inside_out as attack_embeddings
 from efface.ops.text.concept_tokens import locate_concept
 from efface.ops.text.similarity import Similarity
-from efface.ops.text.soft_prompts import embedding_table, nearest_words, to_soft_prompt
+from efface.ops.text.soft_prompts import embedding_table, nearest_words, to_soft_prompts
 
 CARD = MethodCard(
     name="inside_out",
@@ -31,35 +33,39 @@ CARD = MethodCard(
     trains="",
     needs_gradient=True,
     needs_images=False,
-    vram={},
-    minutes={},
     reconstruction=True,
-    summary="Changes the sentence around the concept's name until the text encoder lets it through; no denoising.",
+    summary="Optimises the embeddings around the concept's name until the text encoder encodes the concept again.",
     batch_independent=True,
 )
 
 
 @dataclass(frozen=True)
 class Config:
-    """The search's hyper-parameters."""
+    """Settings of the search."""
 
-    steps: int = field(default=30, metadata={"help": "Adam steps a prompt"})
-    learning_rate: float = field(default=0.3, metadata={"help": "in units of the mean norm of a token's embedding"})
+    steps: int = field(default=30, metadata={"help": "Number of Adam steps per prompt."})
+    learning_rate: float = field(
+        default=0.3, metadata={"help": "Adam's learning rate, in units of the mean norm of a token embedding."}
+    )
     attack_objective: str = field(
         default="recover_concept",
         metadata={"help": "Attack objective: hide_concept, stay_unchanged, recover_concept, diverge or concept_only."},
     )
     concept_weight: float = field(
-        default=0.3, metadata={"help": "weight of the part that keeps the search at the concept"}
+        default=0.3, metadata={"help": "Weight of the prompt's similarity to the concept under the original encoder."}
     )
     attack_similarity: str = field(
-        default="kv_distance", metadata={"help": "kv_distance, token_cosine, eos_cosine or kv_cosine"}
+        default="kv_distance",
+        metadata={"help": "Similarity of text encoder states: kv_distance, token_cosine, eos_cosine or kv_cosine."},
     )
     attack_tokens: str = field(
-        default="template", metadata={"help": "what changes: template, or all, the concept's own tokens, too"}
+        default="template",
+        metadata={"help": "Tokens to optimise: template (those around the concept) or all (the concept's too)."},
     )
-    random_init_prob: float = field(default=0.0, metadata={"help": "share of the searches that start at random words"})
-    batch_size: int = field(default=32, metadata={"help": "prompts searched at once"})
+    random_init_prob: float = field(
+        default=0.0, metadata={"help": "Probability that a search starts from random words.", "range": "0 to 1"}
+    )
+    batch_size: int = field(default=32, metadata={"help": "Number of prompts searched at the same time."})
 
 
 PRESETS: dict[str, dict[str, object]] = {"paper": {}}
@@ -68,33 +74,31 @@ PRESETS: dict[str, dict[str, object]] = {"paper": {}}
 def inside_out(
     model: EditableModel, concept: Concept, tasks: Sequence[AttackTask], config: Config, run: AttackContext
 ) -> AttackSet:
-    """One search from every task's prompt."""
+    """Runs one search from every task's prompt."""
     prompts = [task.prompt for task in tasks]
-    frames, alone = (
-        locate_concept(model, prompts, [concept.name] * len(prompts)),
-        locate_concept(model, [concept.name], [concept.name]),
-    )
-    search = EmbeddingAttack(
-        config.attack_objective,
-        config.concept_weight,
-        config.steps,
-        config.learning_rate,
-        config.attack_tokens,
-        config.random_init_prob,
+    prompt_tokens = locate_concept(model, prompts, [concept.name] * len(prompts))
+    concept_only = locate_concept(model, [concept.name], [concept.name])
+    attack = EmbeddingAttack(
+        objective=config.attack_objective,
+        concept_weight=config.concept_weight,
+        steps=config.steps,
+        learning_rate=config.learning_rate,
+        attack_tokens=config.attack_tokens,
+        random_init_prob=config.random_init_prob,
     )
     original = partial(model.encode, params=run.original_text_params)
-    similarity, table, rows = Similarity(model, config.attack_similarity), embedding_table(model), []
+    target = AttackTarget(model.encode, original, Similarity(model, config.attack_similarity), embedding_table(model))
+    rows = list[AttackPrompt]()
     run.progress.start("searching inside-out", len(prompts), 0)
     try:
         for start in range(0, len(prompts), config.batch_size):
-            part = slice(start, start + config.batch_size)
-            soft, reached = search_from(
-                search, frames[part], alone, erased=model.encode, original=original, table=table, similarity=similarity,
-                generator=run.generator_for(tasks[part]),
-            )  # fmt: skip
-            for task, found, at, row in zip(tasks[part], to_soft_prompt(soft), soft.mask, soft.embeddings, strict=True):
-                rows.append(AttackPrompt(task.prompt, task.prompt, task.seed, found, nearest_words(model, row[at])))
-            run.progress.update(len(rows), {"objective": float(reached.mean())})
+            batch = slice(start, start + config.batch_size)
+            generator = run.generator_for(tasks[batch])
+            soft, objective = attack_embeddings(attack, target, prompt_tokens[batch], concept_only, generator=generator)
+            words = [nearest_words(model, row[mask]) for row, mask in zip(soft.embeddings, soft.mask, strict=True)]
+            for task, soft_prompt, nearest in zip(tasks[batch], to_soft_prompts(soft), words, strict=True):
+                rows.append(AttackPrompt(task.prompt, task.prompt, task.seed, soft_prompt, nearest))
+            run.progress.update(len(rows), {"objective": float(objective.mean())})
     finally:
         run.progress.stop()
     return AttackSet("inside_out", concept, tuple(rows), asdict(config), Budget(config.steps, 0.0), seed=run.seed)

@@ -1,14 +1,15 @@
-"""Ring-A-Bell (Tsai et al., ICLR 2024, arXiv 2310.10012): words whose encoding is a prompt's, pushed along the concept's direction.
+"""Ring-A-Bell (Tsai et al., ICLR 2024, arXiv 2310.10012): words near a prompt's states, shifted towards the concept.
 
-    v = mean over sentences of ( E*(with the concept) - E*(without) )          T = E*(prompt) + eta v
+    v = mean over prompts of ( E*(with the concept) - E*(without) )          T = E*(prompt) + concept_scale * v
     minimise || E*(BOS, w_1 .. w_K, EOS ..) - T ||^2 over K real words, by a genetic search
 
-It needs the unedited text encoder alone and never asks the model under attack: what is found against one is tried on all. Every one of the
-``population`` best-ranked half survives; each survivor has children by one-point crossover with a mate, and each individual but the best
-changes one word with a probability.
+The attack uses only the unedited text encoder E* and never queries the attacked model: the same prompts can be tried on
+every erasure. In each generation the better half of the population survives. A survivor has two children, by one-point
+crossover with another survivor, with probability ``crossover``; random individuals fill the population. Each individual
+but the best changes one word with probability ``mutation``.
 
-Where we differ: only words that are one token are used, so that the text that is found is read back as the same tokens, and the best one
-is never mutated.
+Differences from the paper: the vocabulary has only words of one token, so that the tokenizer splits the text into the
+same tokens again, and the best individual is never mutated.
 """
 
 from __future__ import annotations
@@ -27,38 +28,41 @@ from efface.core.method_card import MethodCard
 from efface.models.editable import EditableModel
 from efface.models.protocol import Conditioning, Tokens
 from efface.ops.adversarial.attack_context import AttackContext
-from efface.ops.text.soft_prompts import single_token_words
+from efface.ops.text.soft_prompts import single_token_ids
 from efface.ops.text.templates import names_context, remove_concept, template_library, templates_for_kind
 
 CARD = MethodCard(
     name="ring_a_bell",
     title="Ring-A-Bell",
-    paper="Tsai, Hsu, Xie, Lin, Chen, Li, Chen, Yu, Huang: Ring-A-Bell! How Reliable are Concept Removal Methods?, ICLR 2024",
+    paper="Tsai, Hsu, Xie, Lin, Chen, Li, Chen, Yu, Huang: Ring-A-Bell! How Reliable are Concept Removal Methods?, "
+    "ICLR 2024",
     arxiv="2310.10012",
     families=("sd1", "sd2", "sdxl"),
     trains="",
     needs_gradient=False,
     needs_images=False,
-    vram={},
-    minutes={},
     reconstruction=False,
-    summary="Real words whose encoding lies along the concept's direction, by a genetic search.",
+    summary="Finds real words whose states are near a prompt's, shifted towards the concept, by a genetic search.",
     batch_independent=True,
 )
 
 
 @dataclass(frozen=True)
 class Config:
-    """The search's hyper-parameters; the defaults are those of the released notebook."""
+    """Settings of the search; the defaults are those of the released notebook."""
 
-    num_tokens: int = field(default=16, metadata={"help": "K, words of a prompt", "range": "8 to 75"})
+    num_tokens: int = field(default=16, metadata={"help": "Number of words of a prompt.", "range": "8 to 75"})
     concept_scale: float = field(
-        default=3.0, metadata={"help": "how far along the concept's direction", "range": "2 to 6"}
+        default=3.0, metadata={"help": "Length of the shift along the concept's direction.", "range": "2 to 6"}
     )
-    population: int = field(default=200, metadata={"help": "individuals"})
-    generations: int = field(default=3000, metadata={"help": "generations"})
-    crossover: float = field(default=0.5, metadata={"help": "probability that a survivor has two children"})
-    mutation: float = field(default=0.25, metadata={"help": "probability that an individual changes a word"})
+    population: int = field(default=200, metadata={"help": "Number of individuals."})
+    generations: int = field(default=3000, metadata={"help": "Number of generations."})
+    crossover: float = field(
+        default=0.5, metadata={"help": "Probability that a survivor has two children.", "range": "0 to 1"}
+    )
+    mutation: float = field(
+        default=0.25, metadata={"help": "Probability that an individual changes a word.", "range": "0 to 1"}
+    )
 
 
 Encode = Callable[..., Conditioning]
@@ -68,72 +72,102 @@ PRESETS: dict[str, dict[str, object]] = {"paper": {}, "pocket": {"num_tokens": 8
 def ring_a_bell(
     model: EditableModel, concept: Concept, tasks: Sequence[AttackTask], config: Config, run: AttackContext
 ) -> AttackSet:
-    """One search for every task's prompt."""
-    length = model.tokenize([""]).ids.shape[1]
-    if not 1 <= config.num_tokens <= length - 2 or config.population < 4 or config.generations < 1:
-        raise EffaceError(f"words must be 1 to {length - 2}, population at least 4 and generations at least 1")
+    """Runs one search for every task's prompt."""
+    _check_config(config, context_length=model.tokenize([""]).ids.shape[1])
     encode = partial(model.encode, params=run.original_text_params)
-    vocabulary, rows = single_token_words(model), []
+    vocabulary, empty_tokens = single_token_ids(model), model.tokenize([""])
+    rows = list[AttackPrompt]()
     run.progress.start("ring-a-bell: genetic search", len(tasks), 0)
     try:
         with torch.no_grad():
             direction = concept_vector(encode, concept)
             for task in tasks:
                 target = encode([task.prompt]).states[0] + config.concept_scale * direction
-                best, distance = evolve(
-                    encode, model.tokenize([""]), vocabulary, target, config, run.generator_for([task])
-                )
+                generator = run.generator_for([task])
+                best, distance = evolve(encode, empty_tokens, vocabulary, target, config, generator)
                 rows.append(AttackPrompt(task.prompt, model.detokenize(best.tolist()), task.seed))
                 run.progress.update(len(rows), {"distance": distance})
     finally:
         run.progress.stop()
-    return AttackSet(
-        "ring_a_bell", concept, tuple(rows), asdict(config), Budget(config.generations, 0.0), seed=run.seed
-    )
+    budget = Budget(config.generations, 0.0)
+    return AttackSet("ring_a_bell", concept, tuple(rows), asdict(config), budget, seed=run.seed)
 
 
 def concept_vector(encode: Encode, concept: Concept) -> Tensor:
-    """The mean difference of the states with and without the concept, ``(L, D)``, over the library's sentences with something else."""
-    sentences = [t for t in templates_for_kind(template_library(concept.kind), concept.kind) if names_context(t)]
-    mean: Tensor = (
-        encode(fill_templates(sentences, [concept.name])).states - encode([remove_concept(t) for t in sentences]).states
-    ).mean(0)
+    """Computes the mean difference of states with and without the concept over the library's templates, ``(L, D)``."""
+    templates = [t for t in templates_for_kind(template_library(concept.kind), concept.kind) if names_context(t)]
+    with_concept = encode(fill_templates(templates, [concept.name])).states
+    without_concept = encode([remove_concept(template) for template in templates]).states
+    mean: Tensor = (with_concept - without_concept).mean(0)
     return mean
 
 
 def evolve(
     encode: Encode, empty: Tokens, vocabulary: Tensor, target: Tensor, config: Config, generator: torch.Generator
 ) -> tuple[Tensor, float]:
-    """The K words ``(K,)`` whose states come nearest to the target ``(L, D)``, and their mean squared distance."""
-    size, k, device = config.population, config.num_tokens, vocabulary.device
+    """Searches the K words whose states are nearest to the target.
 
-    def draw(*shape: int) -> Tensor:
+    Args:
+        encode: the unedited text encoder.
+        empty: tokens of the empty prompt.
+        vocabulary: token ids of the possible words.
+        target: states ``(L, D)``.
+        config: the settings.
+        generator: on the CPU.
+
+    Returns:
+        Token ids of the words, ``(K,)``, and the mean squared distance of their states.
+    """
+    size, device = config.population, vocabulary.device
+
+    def random_words(*shape: int) -> Tensor:
         return torch.randint(len(vocabulary), shape, generator=generator).to(device)
 
     def distances(individuals: Tensor) -> Tensor:
-        ids = empty.ids.repeat(len(individuals), 1)
-        ids[:, 1 : 1 + k] = vocabulary[individuals]
-        ids[:, 1 + k] = empty.ids[0, 1]  # end of text, which not every tokenizer pads with
-        eos = torch.full((len(ids),), 1 + k, device=device)
-        mask = (torch.arange(ids.shape[1], device=device) <= 1 + k).long().expand(len(ids), -1)
-        states = encode(Tokens(ids, mask, eos)).states
+        states = encode(_word_tokens(empty, vocabulary[individuals])).states
         return (states - target).square().mean((1, 2))
 
-    population = draw(size, k)
+    population = random_words(size, config.num_tokens)
     for _ in range(config.generations):
-        order = distances(population).argsort()
-        parents = population[order[: size // 2]]
-        fertile = parents[torch.rand(len(parents), generator=generator).to(device) < config.crossover]
-        mates = parents[torch.randint(len(parents), (len(fertile),), generator=generator).to(device)]
-        cut = torch.randint(1, max(k, 2), (len(fertile), 1), generator=generator).to(device)
-        first = torch.arange(k, device=device)[None] < cut
-        children = torch.cat([torch.where(first, fertile, mates), torch.where(first, mates, fertile)])
-        fresh = draw(max(0, size - len(parents) - len(children)), k)
-        population = torch.cat([parents, children, fresh])
-        changed = (torch.rand(len(population), generator=generator) < config.mutation).to(device)
-        changed[0] = False
-        at = torch.randint(k, (len(population),), generator=generator).to(device)
-        new = torch.where(changed, draw(len(population)), population.gather(1, at[:, None])[:, 0])
-        population = population.scatter(1, at[:, None], new[:, None])
+        survivors = population[distances(population).argsort()[: size // 2]]
+        children = _crossover(survivors, config.crossover, generator)
+        immigrants = random_words(max(0, size - len(survivors) - len(children)), config.num_tokens)
+        population = torch.cat([survivors, children, immigrants])
+        mutated = (torch.rand(len(population), generator=generator) < config.mutation).to(device)
+        mutated[0] = False
+        position = torch.randint(config.num_tokens, (len(population),), generator=generator).to(device)[:, None]
+        words = torch.where(mutated, random_words(len(population)), population.gather(1, position)[:, 0])
+        population = population.scatter(1, position, words[:, None])
     scores = distances(population)
     return vocabulary[population[int(scores.argmin())]], float(scores.min())
+
+
+def _crossover(survivors: Tensor, probability: float, generator: torch.Generator) -> Tensor:
+    """Returns two children each of some survivors and their random mates, by one-point crossover."""
+    device, num_words = survivors.device, survivors.shape[1]
+    parents = survivors[torch.rand(len(survivors), generator=generator).to(device) < probability]
+    mates = survivors[torch.randint(len(survivors), (len(parents),), generator=generator).to(device)]
+    cut = torch.randint(1, max(num_words, 2), (len(parents), 1), generator=generator).to(device)
+    before_cut = torch.arange(num_words, device=device)[None] < cut
+    return torch.cat([torch.where(before_cut, parents, mates), torch.where(before_cut, mates, parents)])
+
+
+def _word_tokens(empty: Tokens, word_ids: Tensor) -> Tokens:
+    """Returns the tokens of prompts of K words, from word ids ``(B, K)``."""
+    rows, num_words = word_ids.shape
+    ids = empty.ids.repeat(rows, 1)
+    ids[:, 1 : 1 + num_words] = word_ids
+    ids[:, 1 + num_words] = empty.ids[0, 1]  # EOS, which not every tokenizer uses as padding
+    eos = torch.full((rows,), 1 + num_words, device=ids.device)
+    mask = (torch.arange(ids.shape[1], device=ids.device) <= 1 + num_words).long().expand(rows, -1)
+    return Tokens(ids, mask, eos)
+
+
+def _check_config(config: Config, context_length: int) -> None:
+    if not 1 <= config.num_tokens <= context_length - 2:
+        raise EffaceError(f"num_tokens must be 1 to {context_length - 2}, not {config.num_tokens}")
+    if config.population < 4 or config.generations < 1:
+        raise EffaceError(
+            f"population must be at least 4 and generations at least 1, not {config.population} and "
+            f"{config.generations}"
+        )

@@ -1,8 +1,8 @@
-"""Synonyms: the same prompts with other words for the concept, none of which a method was given.
+"""Synonyms: the same prompts with phrases for the concept that the method was not given.
 
-The weakest attack, and the one that everybody makes without knowing: whoever asks for a dagger is not stopped by an erased "weapon".
-Nothing is optimised and no gradient is used; ASR_post is the share of its images that show the concept, ASR_pre that of the prompts as
-they stood.
+It is the weakest attack, and users make it without intention: an erasure of "weapon" need not affect the prompt "a
+dagger". The attack optimises nothing and uses no gradient. ASR_post is the fraction of its images that show the
+concept, ASR_pre that of the unchanged prompts.
 """
 
 from __future__ import annotations
@@ -21,25 +21,23 @@ from efface.ops.training.run import Run
 CARD = MethodCard(
     name="synonyms",
     title="Synonyms",
-    paper="The red-teaming practice of every erasure paper; no paper of its own",
+    paper="Common practice in papers on concept erasure",
     arxiv="",
     families=("sd1", "sd2", "sdxl"),
     trains="",
     needs_gradient=False,
     needs_images=False,
-    vram={},
-    minutes={},
     reconstruction=False,
-    summary="Asks for the concept in other words.",
+    summary="Replaces the concept's name by other phrases for it.",
 )
 
 
 @dataclass(frozen=True)
 class Config:
-    """What to try."""
+    """Settings of the attack."""
 
     phrases: tuple[str, ...] = field(
-        default=(), metadata={"help": "other words for the concept; by default the benchmark's"}
+        default=(), metadata={"help": "Phrases for the concept; the benchmark's synonyms by default."}
     )
 
 
@@ -49,20 +47,21 @@ PRESETS: dict[str, dict[str, object]] = {"paper": {}}
 def synonyms(
     model: EditableModel, concept: Concept, tasks: Sequence[AttackTask], config: Config, run: Run
 ) -> AttackSet:
-    """Every task with one of the phrases, in turn.
+    """Inserts one of the phrases into every task's template, cycling through the phrases.
 
     Raises:
-        EffaceError: no phrases, or one that the method was given.
+        EffaceError: no phrases, or a phrase that contains one of the concept's synonyms.
     """
     if not config.phrases:
-        raise EffaceError("the synonyms attack has no words to try: give --set phrases='a dagger,a pistol'")
-    if given := [
-        phrase for phrase in config.phrases if phrase in concept.synonyms or find_mention(phrase, concept.synonyms)
-    ]:
-        raise EffaceError(f"{given[0]!r} was given to the method as a synonym: an attack's words must be others")
+        raise EffaceError("the synonyms attack has no phrases: give --set phrases='a dagger,a pistol'")
+    if known := [phrase for phrase in config.phrases if find_mention(phrase, concept.synonyms)]:
+        raise EffaceError(
+            f"the method was given {known[0]!r} as a synonym: the attack's phrases must differ from the words the "
+            "method was given"
+        )
     rows = [
-        AttackPrompt(t.prompt, insert_phrase(t.template, config.phrases[i % len(config.phrases)]), t.seed)
-        for i, t in enumerate(tasks)
+        AttackPrompt(task.prompt, insert_phrase(task.template, config.phrases[i % len(config.phrases)]), task.seed)
+        for i, task in enumerate(tasks)
     ]
     check_prompts((row.adversarial_prompt for row in rows), "a prompt with one of the phrases")
     return AttackSet("synonyms", concept, tuple(rows), asdict(config), seed=run.seed)

@@ -1,1 +1,1 @@
-"""Attacks inside training and what attacks are given: embedding search, warm starts, the context of an attack."""
+"""Attacks during training and the context of an attack: embedding attack, warm start, attack context."""

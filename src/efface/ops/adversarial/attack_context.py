@@ -1,4 +1,4 @@
-"""What an attack gets: the run, and a way back to the model as it was before the erasure."""
+"""Context of an attack: its run, and access to the model without the erasure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from efface.core.attack_set import AttackTask
 from efface.core.erasure import Erasure
 from efface.models.editable import EditableModel
-from efface.models.parameter_groups import qualified_names
+from efface.models.parameter_groups import qualified_name
 from efface.models.protocol import Params
 from efface.models.tensor_names import canonical_paths
 from efface.ops.editing.apply import active_erasures, apply, remove
@@ -20,65 +20,70 @@ from efface.ops.training.run import Run
 
 @dataclass
 class AttackContext(Run):
-    """A run of an attack on a model that has the erasure applied.
+    """The run of an attack on a model with an applied erasure.
 
     Attributes:
-        unedited: by component, the tensors that the erasure changed as they were before, for ``params=``.
-        unerased: the erasure is off the model for the body of ``with run.unerased():``.
+        original_params: the original values of the tensors that the erasure changes, by component, for ``params=``.
+        erasure_disabled: removes the erasure from the model for the body of ``with run.erasure_disabled():``.
     """
 
     original_params: Mapping[str, Params] = field(default_factory=dict, repr=False)
     erasure_disabled: Callable[[], AbstractContextManager[None]] = field(default=nullcontext, repr=False)
 
     def generator_for(self, tasks: Sequence[AttackTask]) -> torch.Generator:
-        """A generator for a batch of tasks, whatever was searched before it: on the CPU, seeded by the first of them."""
+        """Returns a CPU generator for a batch of tasks, seeded by its first task and independent of other batches."""
         return torch.Generator().manual_seed(self.seed_for("search", tasks[0].prompt, tasks[0].seed))
 
     @property
     def original_text_params(self) -> Params:
-        """The tensors of all text encoders as they were before, for ``params=`` of `encode`."""
-        text = {
-            component: params
+        """The original values of all text encoders' changed tensors, for ``params=`` of `encode`."""
+        return {
+            qualified_name(component, name): tensor
             for component, params in self.original_params.items()
             if component.startswith("text_encoder")
-        }
-        return {
-            qualified_names(component, name): tensor
-            for component, params in text.items()
             for name, tensor in params.items()
         }
 
 
 def snapshot_originals(model: EditableModel, erasure: Erasure) -> dict[str, Params]:
-    """By component, copies of the tensors that an erasure will write, by the component's own names."""
-    found: dict[str, Params] = {}
+    """Copies the tensors that an erasure will overwrite, by component and by the component's own tensor names."""
+    originals: dict[str, Params] = {}
     for edit in erasure.edits:
         if edit.component in model.components:
             module = model.components[edit.component]
-            paths, own = canonical_paths(module), dict(module.named_parameters())
-            copies = {paths[name]: own[paths[name]].detach().clone() for name in edit.targets if name in paths}
-            found[edit.component] = {**found.get(edit.component, {}), **copies}
-    return found
+            paths, parameters = canonical_paths(module), dict(module.named_parameters())
+            copies = {paths[name]: parameters[paths[name]].detach().clone() for name in edit.targets if name in paths}
+            originals[edit.component] = {**originals.get(edit.component, {}), **copies}
+    return originals
 
 
 @contextmanager
 def erasure_applied(
-    model: EditableModel, erasure: Erasure, force: bool = False
+    model: EditableModel, erasure: Erasure, allow_base_mismatch: bool = False
 ) -> Iterator[Callable[[], AbstractContextManager[None]]]:
-    """The erasure is on the model for the body; yields what takes it off for a while. Afterwards the model is as it was before."""
+    """Applies an erasure for the body of the ``with`` and restores the model afterwards.
+
+    Args:
+        model: the model.
+        erasure: the erasure.
+        allow_base_mismatch: whether to apply it to another base model than its own.
+
+    Yields:
+        A function whose context manager removes the erasure temporarily.
+    """
     depth = len(active_erasures(model))
 
     @contextmanager
-    def unerased() -> Iterator[None]:
+    def disabled() -> Iterator[None]:
         remove(model)
         try:
             yield
         finally:
-            apply(model, erasure, force=force)
+            apply(model, erasure, allow_base_mismatch=allow_base_mismatch)
 
-    apply(model, erasure, force=force)
+    apply(model, erasure, allow_base_mismatch=allow_base_mismatch)
     try:
-        yield unerased
+        yield disabled
     finally:
         while len(active_erasures(model)) > depth:
             remove(model)

@@ -1,7 +1,8 @@
-"""Searches that go on: what was found in a sentence is where its next search starts, now and then anew.
+"""Warm start of embedding attacks: an attack on a prompt continues from the result of the prompt's previous attack.
 
-Adversarial training needs searches that are deep, and pays for every step of each. While the student moves a little at a time, what got
-through it a few steps ago nearly does so still: going on from there makes a search of J steps as deep as one of several times as many.
+Adversarial training needs attacks of many steps and pays for each step. The student changes little between two training
+steps, so that a previous attack's embeddings are almost still successful. An attack of J steps that starts from them is
+as strong as one of several times as many steps that starts from the prompt.
 """
 
 from __future__ import annotations
@@ -16,62 +17,84 @@ from efface.ops.text.concept_tokens import ConceptTokens
 from efface.ops.text.similarity import Similarity
 from efface.ops.training.student import Student
 
+from .attack_objective import AttackTarget
 from .embedding_attack import EmbeddingAttack, initial_embeddings, inside_out
 
 
 class WarmStartBuffer:
-    """What searches have found in each of some sentences, embeddings ``(P, L, D)``; it goes into checkpoints.
+    """The latest attack embeddings of each of P prompts, ``(P, L, D)``; checkpoints contain them.
 
     Args:
-        search: how a search begins.
-        frames: the sentences, P of them.
-        table: the token embeddings, ``(V, D)``.
-        anew: the share of searches that begin anew; a sentence's first one always does.
+        embedding_attack: settings of the attacks.
+        prompt_tokens: the prompts.
+        table: token embeddings of the vocabulary, ``(V, D)``.
+        restart_prob: probability that an attack starts from the prompt itself; a prompt's first attack always does.
     """
 
-    def __init__(self, search: EmbeddingAttack, frames: ConceptTokens, table: Tensor, anew: float) -> None:
-        self.search, self.frames, self.table, self.anew = search, frames, table.float(), anew
-        self._found = self.table[frames.tokens.ids].clone()
-        self._seen = torch.zeros(len(frames), dtype=torch.bool)
+    def __init__(
+        self, embedding_attack: EmbeddingAttack, prompt_tokens: ConceptTokens, table: Tensor, restart_prob: float
+    ) -> None:
+        self.embedding_attack = embedding_attack
+        self.prompt_tokens = prompt_tokens
+        self.table = table.float()
+        self.restart_prob = restart_prob
+        self._embeddings = self.table[prompt_tokens.tokens.ids].clone()
+        self._attacked = torch.zeros(len(prompt_tokens), dtype=torch.bool)
 
-    def start(self, prompt: Tensor, generator: torch.Generator) -> Tensor:
-        """Where the searches in these sentences start, ``(B, L, D)``."""
-        fresh = initial_embeddings(self.search, self.frames[prompt], self.table, generator)
-        if self.anew >= 1:
-            return fresh
-        again = (torch.rand(len(prompt), generator=generator) < self.anew) | ~self._seen[prompt.cpu()]
-        return torch.where(again.to(fresh.device)[:, None, None], fresh, self._found[prompt])
-
-    def attack(
-        self, prompt: Tensor, alone: ConceptTokens, student: Student, similarity: Similarity, generator: torch.Generator
-    ) -> tuple[SoftTokens, Tensor]:  # fmt: skip
-        """Searches in these sentences, against the student as it is now, and keeps what is found.
+    def start_embeddings(self, prompt_index: Tensor, generator: torch.Generator) -> Tensor:
+        """Returns the embeddings from which attacks on some prompts start, ``(B, L, D)``.
 
         Args:
-            prompt: which sentences, ``(B,)``.
-            alone: the concept's word alone, for each of all sentences.
-            student: E beside E*.
-            similarity: s of the search.
-            generator: draws where a search begins.
+            prompt_index: indices of the prompts, ``(B,)``.
+            generator: on the CPU.
+        """
+        initial = initial_embeddings(self.embedding_attack, self.prompt_tokens[prompt_index], self.table, generator)
+        if self.restart_prob >= 1:
+            return initial
+        restart = torch.rand(len(prompt_index), generator=generator) < self.restart_prob
+        restart = restart | ~self._attacked[prompt_index.cpu()]
+        return torch.where(restart.to(initial.device)[:, None, None], initial, self._embeddings[prompt_index])
+
+    def attack(
+        self,
+        prompt_index: Tensor,
+        concept_only: ConceptTokens,
+        student: Student,
+        similarity: Similarity,
+        generator: torch.Generator,
+    ) -> tuple[SoftTokens, Tensor]:
+        """Attacks the student's current text encoder with some of the prompts and stores the embeddings.
+
+        Args:
+            prompt_index: indices of the prompts, ``(B,)``.
+            concept_only: the concept phrase alone, for each of the P prompts.
+            student: the student E with its original E*.
+            similarity: similarity of the attack's objective.
+            generator: on the CPU.
 
         Returns:
-            The embeddings found and what the objective reached, ``(B,)``, as from `inside_out`.
+            The embeddings and the objective that they reach, ``(B,)``, as from `inside_out`.
         """
-        found, reached = inside_out(
-            self.search, self.frames[prompt], alone[prompt], erased=student.frozen_encoder(), original=student.model.encode,
-            table=self.table, similarity=similarity, start=self.start(prompt, generator),
-        )  # fmt: skip
-        self.store(prompt, found.embeddings)
-        return found, reached
+        soft, objective = inside_out(
+            self.embedding_attack,
+            AttackTarget(student.frozen_encoder(), student.model.encode, similarity, self.table),
+            self.prompt_tokens[prompt_index],
+            concept_only[prompt_index],
+            start_embeddings=self.start_embeddings(prompt_index, generator),
+        )
+        self.store(prompt_index, soft.embeddings)
+        return soft, objective
 
-    def store(self, prompt: Tensor, found: Tensor) -> None:
-        """Remembers what was found, ``(B, at most L, D)``."""
-        self._found[prompt, : found.shape[1]], self._seen[prompt.cpu()] = found, True
+    def store(self, prompt_index: Tensor, embeddings: Tensor) -> None:
+        """Stores embeddings ``(B, L' <= L, D)`` of some of the prompts."""
+        self._embeddings[prompt_index, : embeddings.shape[1]] = embeddings
+        self._attacked[prompt_index.cpu()] = True
 
     def state(self) -> dict[str, Tensor]:
-        """What a checkpoint must hold."""
-        return {"found": self._found, "seen": self._seen}
+        """Returns the tensors that a checkpoint needs."""
+        return {"embeddings": self._embeddings, "attacked": self._attacked}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Takes over what `state` returned."""
-        self._found, self._seen = state["found"].to(self._found), state["seen"].clone()
+        """Restores the tensors that `state` returned."""
+        self._embeddings = state["embeddings"].to(self._embeddings)
+        self._attacked = state["attacked"].clone()

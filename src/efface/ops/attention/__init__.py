@@ -1,1 +1,1 @@
-"""Cross-attention maps by hooks, and the masks of a concept in an image."""
+"""Cross-attention maps recorded with hooks, and the masks of a concept in an image."""

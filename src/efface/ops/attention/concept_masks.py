@@ -1,4 +1,4 @@
-"""Where in an image a concept is: everywhere, where the frozen model looks for it, or as the user's masks say."""
+"""Masks of a concept in an image, from cross-attention or from the user's files."""
 
 from __future__ import annotations
 
@@ -16,78 +16,97 @@ from efface.models.protocol import Conditioning
 
 from .maps import attention_maps
 
-MASKS = ("none", "attention", "folder")
+MASK_SOURCES = ("none", "attention", "folder")
+MASK_TIMESTEP = 0.3
+"""Timestep of the attention masks, as a fraction of all: objects have their place, but no details yet."""
 
 
-def check_fits(masks: Tensor, pixels: int) -> Tensor:
-    """Masks ``(B, H, W)`` at the resolution of a layer: bool ``(B, pixels)``, row by row, by the nearest pixel and above one half."""
+def resize_masks(masks: Tensor, pixels: int) -> Tensor:
+    """Resizes masks to the resolution of a layer.
+
+    Args:
+        masks: ``(B, H, W)`` in [0, 1].
+        pixels: number of pixels of the layer; the aspect ratio stays the same.
+
+    Returns:
+        bool ``(B, pixels)``, row by row: whether the nearest pixel exceeds 0.5.
+    """
     height, width = masks.shape[-2:]
     factor = (pixels / (height * width)) ** 0.5
     size = (round(height * factor), round(width * factor))
     return (interpolate(masks[:, None].float(), size=size, mode="nearest") > 0.5).flatten(1)
 
 
-def read_masks(folder: str | Path, count: int) -> Tensor:
-    """The PNGs of a folder in the order of their names, white where the concept is: ``(count, H, W)`` in [0, 1].
+def read_masks(folder: str | Path, num_images: int) -> Tensor:
+    """Reads a folder of PNG masks in the order of their names; white marks the concept.
+
+    Returns:
+        ``(num_images, H, W)`` in [0, 1].
 
     Raises:
-        EffaceError: not one for each image, of several sizes, or unreadable.
+        EffaceError: another number of masks than images, masks of different sizes, or an unreadable file.
     """
     paths = sorted(Path(folder).glob("*.png"))
-    if len(paths) != count:
+    if len(paths) != num_images:
         raise EffaceError(
-            f"{folder} holds {len(paths)} masks for {count} images: give one PNG for each, in their order"
+            f"{folder} has {len(paths)} masks for {num_images} images: give one PNG per image, named in their order"
         )
-    rows = []
+    masks = []
     for path in paths:
         with user_file_errors(path, "read"), Image.open(path) as image:
             grey = image.convert("L")
-            rows.append(
-                torch.frombuffer(bytearray(grey.tobytes()), dtype=torch.uint8).view(grey.height, grey.width) / 255
-            )
-    if len({row.shape for row in rows}) > 1:
-        raise EffaceError(f"the masks in {folder} are of several sizes: make them all as large as the images")
-    return torch.stack(rows)
+            values = torch.frombuffer(bytearray(grey.tobytes()), dtype=torch.uint8)
+            masks.append(values.view(grey.height, grey.width) / 255)
+    if len({mask.shape for mask in masks}) > 1:
+        raise EffaceError(f"the masks in {folder} have different sizes: give all of them the size of the images")
+    return torch.stack(masks)
 
 
 @torch.no_grad()
 def attention_masks(
-    model: EditableModel, clean: Tensor, cond: Conditioning, tokens: Tensor, generator: torch.Generator, *,
-    threshold: float, batch: int = 16,
-) -> Tensor:  # fmt: skip
-    """Where the frozen model looks when it reads some tokens: above a share of the largest attention in the image.
+    model: EditableModel,
+    latents: Tensor,
+    cond: Conditioning,
+    token_mask: Tensor,
+    generator: torch.Generator,
+    *,
+    threshold: float,
+    batch_size: int = 16,
+) -> Tensor:
+    """Computes masks of the pixels at which the frozen model attends to some tokens.
 
-    Probabilities are averaged over heads and layers, at the noise of 300 of 1000 timesteps, where things are placed but not yet painted.
+    Attention probabilities are averaged over heads and layers, at `MASK_TIMESTEP`.
 
     Args:
-        model: the original.
-        clean: latents of the images, ``(N, C, H, W)``.
-        cond: of their prompts.
-        tokens: which tokens, bool ``(N, L)``.
+        model: the original model.
+        latents: clean latents of the images, ``(N, C, H, W)``.
+        cond: conditioning of their prompts.
+        token_mask: the tokens, bool ``(N, L)``.
         generator: of the noise, on the CPU.
-        threshold: the share.
-        batch: images a pass.
+        threshold: smallest attention within the mask, as a fraction of the image's maximum.
+        batch_size: images of one pass.
 
     Returns:
         Masks ``(N, H, W)``, 0 or 1.
     """
-    height, width = clean.shape[-2:]
-    rows = []
-    noise = torch.randn(clean.shape, generator=generator).to(clean)
-    t = torch.full((len(clean),), round(0.3 * model.timesteps), device=clean.device)
-    z = model.add_noise(clean, noise, t)
+    height, width = latents.shape[-2:]
+    noise = torch.randn(latents.shape, generator=generator).to(latents)
+    t = torch.full((len(latents),), round(MASK_TIMESTEP * model.num_train_timesteps), device=latents.device)
+    z = model.add_noise(latents, noise, t)
+    batches = []
     with attention_maps(model) as maps:
-        for start in range(0, len(clean), batch):
-            part = slice(start, start + batch)
-            model.predict(z[part], t[part], cond[part])
-            rows.append(torch.stack([_heat(layer, tokens[part], height, width) for layer in maps.values()]).mean(0))
-    heat = torch.cat(rows)
-    return (heat >= threshold * heat.amax((1, 2), keepdim=True)).float()
+        for start in range(0, len(latents), batch_size):
+            rows = slice(start, start + batch_size)
+            model.predict(z[rows], t[rows], cond[rows])
+            layers = [_token_attention(layer, token_mask[rows], height, width) for layer in maps.values()]
+            batches.append(torch.stack(layers).mean(0))
+    attention = torch.cat(batches)
+    return (attention >= threshold * attention.amax((1, 2), keepdim=True)).float()
 
 
-def _heat(layer: Tensor, tokens: Tensor, height: int, width: int) -> Tensor:
-    """Probabilities ``(B, heads, pixels, L)`` of some tokens as ``(B, H, W)``."""
-    of_tokens = (layer.mean(1) * tokens[:, None]).sum(-1)
-    factor = (of_tokens.shape[1] / (height * width)) ** 0.5
-    low = of_tokens.unflatten(1, (round(height * factor), -1))[:, None]
-    return interpolate(low, size=(height, width), mode="bilinear")[:, 0]
+def _token_attention(layer: Tensor, token_mask: Tensor, height: int, width: int) -> Tensor:
+    """Sums probabilities ``(B, heads, pixels, L)`` over some tokens and resizes them to ``(B, H, W)``."""
+    attention = (layer.mean(1) * token_mask[:, None]).sum(-1)
+    factor = (attention.shape[1] / (height * width)) ** 0.5
+    low_resolution = attention.unflatten(1, (round(height * factor), -1))[:, None]
+    return interpolate(low_resolution, size=(height, width), mode="bilinear")[:, 0]

@@ -1,4 +1,4 @@
-"""The probabilities of the attention to the text, read while the denoiser runs."""
+"""Cross-attention maps: the probabilities of the denoiser's attention to the prompt, recorded during its passes."""
 
 from __future__ import annotations
 
@@ -16,39 +16,40 @@ Maps = dict[str, Tensor]
 
 @contextmanager
 def attention_maps(model: EditableModel) -> Iterator[Maps]:
-    """Records the attention to the text of every pass of the denoiser, with its gradient, for as long as the ``with`` lasts.
+    """Records the cross-attention probabilities of every pass of the denoiser, with their gradients.
 
-    What attention itself computes is not touched: the probabilities are ``softmax(scale q k^T)`` again, from what the layers' own
-    ``to_q`` and ``to_k`` give, also where other tensors stand in for these (``params`` of `predict`). In half precision they are float32.
+    The attention itself is unchanged. The probabilities are recomputed as ``softmax(scale q k^T)`` from the outputs of
+    the layers' ``to_q`` and ``to_k``, also when `predict` replaces their weights (``params``). In half precision they
+    are float32.
 
     Yields:
-        From a layer's name to its probabilities ``(B, heads, pixels, L)``; every pass overwrites those of the one before.
+        From a layer's name to its probabilities ``(B, heads, pixels, L)``; every pass overwrites the previous ones.
     """
-    sites, found = model.parameter_group("cross_k"), Maps()
-    unet = model.components[sites.component]
+    group, maps = model.parameter_group("cross_k"), Maps()
+    unet = model.components[group.component]
     with ExitStack() as stack:
-        for path in sites.paths.values():
+        for path in group.paths.values():
             name = path.rsplit(".", 2)[0]
-            query, key = _hooks(unet.get_submodule(name), name, found)
-            stack.callback(unet.get_submodule(f"{name}.to_q").register_forward_hook(query).remove)
-            stack.callback(unet.get_submodule(f"{name}.to_k").register_forward_hook(key).remove)
-        yield found
+            on_query, on_key = _hooks(unet.get_submodule(name), name, maps)
+            stack.callback(unet.get_submodule(f"{name}.to_q").register_forward_hook(on_query).remove)
+            stack.callback(unet.get_submodule(f"{name}.to_k").register_forward_hook(on_key).remove)
+        yield maps
 
 
-def _hooks(attention: nn.Module, name: str, found: Maps) -> tuple[Callable[..., None], Callable[..., None]]:
-    """For one layer: keep q until k is there, and make the probabilities of both."""
-    kept: list[Tensor] = []
+def _hooks(attention: nn.Module, name: str, maps: Maps) -> tuple[Callable[..., None], Callable[..., None]]:
+    """Returns the hooks of one layer: the first stores q, the second computes the probabilities of q and k."""
+    pending_query: list[Tensor] = []
     layer: Any = attention
 
-    def heads(rows: Tensor) -> Tensor:
-        wide = rows.to(torch.promote_types(rows.dtype, torch.float32))
-        return wide.unflatten(-1, (layer.heads, -1)).transpose(1, 2)
+    def split_heads(output: Tensor) -> Tensor:
+        output = output.to(torch.promote_types(output.dtype, torch.float32))
+        return output.unflatten(-1, (layer.heads, -1)).transpose(1, 2)
 
-    def query(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-        kept[:] = [output]
+    def on_query(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        pending_query[:] = [output]
 
-    def key(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-        q, k = heads(kept.pop()), heads(output)
-        found[name] = (layer.scale * q @ k.transpose(-1, -2)).softmax(-1)
+    def on_key(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        q, k = split_heads(pending_query.pop()), split_heads(output)
+        maps[name] = (layer.scale * q @ k.transpose(-1, -2)).softmax(-1)
 
-    return query, key
+    return on_query, on_key

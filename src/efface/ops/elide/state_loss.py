@@ -1,13 +1,17 @@
-"""SAGE's self-erasure: what a student is to predict for a sentence, and what the sentence is to say.
+"""Erasure losses of a student: the prediction error for prompts with the concept, and the state loss.
 
-The prediction alone does not ask for much: a student learns to shift a sentence's states by a few percent, in a direction that the
-denoiser happens to answer with nothing to see; a search undoes that, and other words that come by the same direction are lost. So the
-sentence is to say what it says without the concept, in the metric of the self-check (`efface.ops.text.similarity`, ``sentence``):
+The prediction error alone is a weak objective. It falls as soon as the student shifts a prompt's states by a few
+percent, in a direction to which the denoiser happens to respond with an image without the concept. An attack reverses
+such a shift, and the shift also affects unrelated words whose states have a component in this direction. The state loss
+therefore trains the states towards those of the prompt without the concept, in the metric of the denoiser's
+cross-attention (`efface.ops.text.similarity`, ``kv_distance``):
 
-    L_s = mean |E(p) - T(p_0)|_M^2 / |E*(p_0) - T(p_0)|_M^2        p_0 the sentence as it stood, p with what was found in it
+    L_s = mean |E(p) - T(p_0)|_M^2 / |E*(p_0) - T(p_0)|_M^2
 
-with T(p) the states of E*(p without c), laid on the places of p (`efface.ops.text.concept_prompts.lay`). It is 1 to begin with, needs no denoiser, no
-image and no noise, and where it is 0, the frozen denoiser draws the sentence without the concept.
+p_0 is the prompt, p the prompt with the attack's embeddings, E the student and E* the original text encoder. T(p_0)
+are the states of E*(p_0 without c), aligned to the positions of p_0 (`efface.ops.text.state_alignment.align_states`).
+Without an attack, L_s is 1 before training. It needs no denoiser, image or noise. At L_s = 0 the frozen denoiser
+generates the image of the prompt without the concept.
 """
 
 from __future__ import annotations
@@ -24,30 +28,42 @@ from efface.ops.training.trajectory_pool import TrajectoryBatch
 
 
 class ErasureLoss:
-    """The losses of sentences about a concept.
+    """Computes the erasure losses of prompts with a concept.
 
     Args:
-        student: E beside E*.
-        form: of the target (`Sentences.target`).
-        eta: its strength.
-        said: whether L_s is wanted; otherwise it is 0.
+        student: the student E with its original E*.
+        target: target prediction, one of `efface.ops.text.concept_prompts.TARGETS`.
+        eta: strength of the target's negative guidance.
+        with_states: whether to compute the state loss L_s; otherwise it is 0.
     """
 
-    def __init__(self, student: Student, form: str, eta: float, *, said: bool) -> None:
-        self.student, self.form, self.eta = student, form, eta
-        self._similarity = Similarity(student.model, "kv_distance") if said else None
+    def __init__(self, student: Student, target: str, eta: float, *, with_states: bool) -> None:
+        self.student = student
+        self.target = target
+        self.eta = eta
+        self._similarity = Similarity(student.model, "kv_distance") if with_states else None
 
     def __call__(
-        self, domain: ConceptPrompts, batch: TrajectoryBatch, soft: SoftTokens | None = None
+        self, prompts: ConceptPrompts, batch: TrajectoryBatch, soft: SoftTokens | None = None
     ) -> tuple[Tensor, Tensor]:
-        """|| e(z_t, t, E(p)) - target ||^2 and L_s of sentences, as they are or with what was found in them: two scalars."""
-        target = domain.target(self.student.model, batch, soft, self.form, self.eta)
-        cond = self.student.encode(domain.frames[batch.prompt].tokens, soft=soft)
+        """Computes || e(z_t, t, E(p)) - target ||^2 and L_s.
+
+        Args:
+            prompts: the concept's prompts.
+            batch: training tuples of these prompts.
+            soft: the attack's embeddings in place of some of the prompts' tokens; None: the prompts themselves.
+
+        Returns:
+            Two scalars.
+        """
+        target = prompts.target(self.student.model, batch, soft, self.target, self.eta)
+        cond = self.student.encode(prompts.prompt_tokens[batch.prompt_index].tokens, soft=soft)
         error = prediction_error(self.student, batch.z, batch.t, cond, target)
         if self._similarity is None:
             return error, torch.zeros_like(error)
-        apart = self._similarity.apart
-        now, stood, wanted = (
-            self._similarity.read(s) for s in (cond.states, batch.cond.states, domain.aligned_states[batch.prompt])
-        )
-        return error, (apart(now, wanted) / apart(stood, wanted).clamp(min=1e-12)).mean()
+        states = self._similarity.compared_states(cond.states)
+        original = self._similarity.compared_states(batch.cond.states)
+        concept_free = self._similarity.compared_states(prompts.aligned_states[batch.prompt_index])
+        distance = self._similarity.squared_distance(states, concept_free)
+        original_distance = self._similarity.squared_distance(original, concept_free).clamp(min=1e-12)
+        return error, (distance / original_distance).mean()

@@ -1,1 +1,1 @@
-"""What keeps retain prompts as they were: relation graph, Top-K drift."""
+"""Losses that retain the behaviour on retain prompts: relation graph, prediction loss of the most drifted prompts."""

@@ -1,1 +1,1 @@
-"""Prompts, templates, the tokens of a concept, and distances between their states."""
+"""Prompts, templates, the tokens of a concept, and distances between text encoder states."""

@@ -1,10 +1,9 @@
-"""The sentences that a concept is erased in: tokens, trajectories, and what is to be predicted for them."""
+"""Prompts in which a concept is erased: their tokens, trajectories and target predictions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from difflib import SequenceMatcher
 from functools import cached_property
 
 import torch
@@ -16,178 +15,160 @@ from efface.core.subsample import evenly_spaced
 from efface.models.editable import EditableModel
 from efface.models.protocol import Conditioning, Tokens
 from efface.models.soft_prompt import SoftTokens
-from efface.ops.targets import neg_guidance
+from efface.ops.targets import negative_guidance
+from efface.ops.training.trajectory_config import TrajectoryConfig
 from efface.ops.training.trajectory_pool import TrajectoryBatch, TrajectoryPool
 
 from .concept_tokens import ConceptTokens, locate_concept
+from .state_alignment import align_states
 from .templates import remove_concept
 
 TARGETS = ("neg_concept", "neg_prompt", "neg_keep_context", "concept_free")
 
 
 @dataclass(frozen=True)
-class TrajectoryConfig:
-    """How trajectories are drawn: runs for each prompt, DDIM steps of a run, guidance scale."""
-
-    per_prompt: int = 1
-    num_inference_steps: int = 50
-    guidance_scale: float = 3.0
-
-
-@dataclass(frozen=True)
 class ConceptPrompts:
-    """Sentences about one concept.
+    """Prompts that name one concept.
 
     Attributes:
-        prompts: the sentences, P of them.
-        frames: as tokens, ``(P, L)``.
-        alone: the word that each is about, by itself.
-        named: E*'s conditioning of what is taken out of each.
-        rest: E*'s conditioning of the sentences without the concept.
-        shorter: these sentences as tokens.
-        pool: trajectories of the sentences.
-        beside: how many of them, the last ones, are with other words than the concept's.
+        prompts: the P prompts.
+        prompt_tokens: their tokens, ``(P, L)``.
+        concept_only: tokens of each prompt's concept phrase alone.
+        concept_cond: the original's conditioning of the phrase that is erased from each prompt.
+        context_cond: the original's conditioning of the prompts without the concept.
+        context_tokens: tokens of the prompts without the concept.
+        pool: trajectories of the prompts.
+        n_domain: number of prompts with domain phrases instead of the concept's own; they are the last ones.
     """
 
     prompts: tuple[str, ...]
-    frames: ConceptTokens
-    alone: ConceptTokens
+    prompt_tokens: ConceptTokens
+    concept_only: ConceptTokens
     concept_cond: Conditioning
     context_cond: Conditioning
     context_tokens: Tokens
     pool: TrajectoryPool
     n_domain: int = 0
-    _rest: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)
+    _concept_free: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def of(
-        cls, model: EditableModel, words: Sequence[str], templates: Sequence[str], runs: TrajectoryConfig, seed: int, *, named: str | None = None,
-        beside: Sequence[str] = (), each: int | None = None,
-    ) -> ConceptPrompts:  # fmt: skip
-        """Every template with every word; what is taken out of it is ``named``, by default the word itself.
+    @torch.no_grad()
+    def from_templates(
+        cls,
+        model: EditableModel,
+        phrases: Sequence[str],
+        templates: Sequence[str],
+        trajectories: TrajectoryConfig,
+        seed: int,
+        *,
+        erased_phrase: str | None = None,
+        domain_phrases: Sequence[str] = (),
+        templates_per_word: int | None = None,
+    ) -> ConceptPrompts:
+        """Fills every template with every phrase; new prompts with domain phrases come last.
 
         Args:
-            model: the original.
-            words: the concept's.
-            templates: with a ``{}`` each.
-            runs: of the pool.
-            seed: of the pool.
-            named: what is taken out.
-            beside: other words that show the concept.
-            each: in so many of the templates, evenly spread; None: in all.
+            model: the original model.
+            phrases: the concept's name and synonyms.
+            templates: texts with a ``{}`` each.
+            trajectories: settings of the trajectory pool.
+            seed: seed of the trajectory pool.
+            erased_phrase: phrase of every prompt's `concept_cond`; by default the prompt's own phrase.
+            domain_phrases: other words for members of the concept's domain.
+            templates_per_word: number of templates to fill with each domain phrase, a fixed subset; None: all.
 
         Raises:
-            EffaceError: no template at all, or a word that is cut off by the context.
+            EffaceError: no template, or a phrase that the context length cuts off.
         """
-        own = _rows(words, templates)
-        if not own:
-            raise EffaceError(
-                "there is no sentence to erase the concept in: give templates with a {} and something around it"
-            )
-        rows = own | {
-            prompt: row for prompt, row in _rows(beside, evenly_spaced(templates, each)).items() if prompt not in own
-        }
-        prompts, about = tuple(rows), [word for word, _ in rows.values()]
-        frames, alone = locate_concept(model, prompts, about), locate_concept(model, about, about)
-        pool = TrajectoryPool(
-            model,
-            prompts,
-            runs=runs.per_prompt,
-            steps=runs.num_inference_steps,
-            guidance=runs.guidance_scale,
-            seed=seed,
-        )
-        shorter = model.tokenize([rest for _, rest in rows.values()])
-        with torch.no_grad():
-            taken, rest = model.encode([named or word for word in about]), model.encode(shorter)
-        return cls(prompts, frames, alone, taken, rest, shorter, pool, len(rows) - len(own))
+        concept_rows = _fill(phrases, templates)
+        if not concept_rows:
+            raise EffaceError("there is no prompt to erase the concept in: give templates with {} and a context")
+        rows = concept_rows | _fill(domain_phrases, evenly_spaced(templates, templates_per_word)) | concept_rows
+        prompts, n_domain = tuple(rows), len(rows) - len(concept_rows)
+        prompt_phrases, contexts = zip(*rows.values(), strict=True)
+        context_tokens = model.tokenize(contexts)
+        concept_cond = model.encode([erased_phrase or phrase for phrase in prompt_phrases])
+        context_cond = model.encode(context_tokens)
+        prompt_tokens = locate_concept(model, prompts, prompt_phrases)
+        concept_only = locate_concept(model, prompt_phrases, prompt_phrases)
+        pool = trajectories.build_pool(model, prompts, seed)
+        return cls(prompts, prompt_tokens, concept_only, concept_cond, context_cond, context_tokens, pool, n_domain)
 
     @cached_property
     def aligned_states(self) -> Tensor:
-        """The states of `rest`, laid on the sentences' own places (`lay`), ``(P, L, D)``; made when they are first wanted."""
-        return align_states(self.frames, self.pool.cond.states, self.context_tokens, self.context_cond.states)
+        """States of the prompts without the concept, aligned to the prompts with it (`align_states`), ``(P, L, D)``."""
+        return align_states(self.prompt_tokens, self.pool.cond.states, self.context_tokens, self.context_cond.states)
 
-    def draw(self, size: int, generator: torch.Generator, *, beside: bool = False) -> TrajectoryBatch:
-        """States of sentences with the concept's own words, or of those beside them."""
-        own = len(self.prompts) - self.n_domain
-        return self.pool.sample(size, generator, prompts=range(own, len(self.prompts)) if beside else range(own))
+    def sample(self, batch_size: int, generator: torch.Generator, *, from_domain: bool = False) -> TrajectoryBatch:
+        """Samples training tuples of the prompts with the concept's own phrases, or of those with domain phrases."""
+        first_domain = len(self.prompts) - self.n_domain
+        prompt_indices = range(first_domain, len(self.prompts)) if from_domain else range(first_domain)
+        return self.pool.sample(batch_size, generator, prompt_indices=prompt_indices)
 
     @torch.no_grad()
     def target(
-        self, model: EditableModel, batch: TrajectoryBatch, soft: SoftTokens | Tensor | None, form: str, eta: float
+        self, model: EditableModel, batch: TrajectoryBatch, soft: SoftTokens | Tensor | None, target: str, eta: float
     ) -> Tensor:
-        """What the student should predict for sentences p about c, ``(B, C, H, W)``.
+        """Computes the prediction that the student should make for prompts p of a concept c, ``(B, C, H, W)``.
 
-            concept   e_0 - eta (e(E*(c)) - e_0)              prompt   the same with E*(p)
-            rest      e(E*(p)) - (eta + 1) (e(E*(c)) - e_0)           without  e(E*(p without c)) - eta (e(E*(c)) - e_0)
+            neg_concept       e_0 - eta (e(E*(c)) - e_0)
+            neg_prompt        e_0 - eta (e(E*(p)) - e_0)
+            neg_keep_context  e(E*(p)) - (eta + 1) (e(E*(c)) - e_0)
+            concept_free      e(E*(p without c)) - eta (e(E*(c)) - e_0)
+
+        E* is the original text encoder, e the denoiser and e_0 its prediction for the empty prompt.
 
         Args:
-            model: the original.
-            batch: states of the pool.
-            soft: embeddings in the sentences; None for the sentences as they are, whose predictions are in the batch.
-            form: one of `TARGETS`.
-            eta: strength.
+            model: the original model.
+            batch: training tuples from the pool.
+            soft: embeddings in place of some of the prompts' tokens; None: the prompts themselves, whose predictions
+                are in the batch.
+            target: one of `TARGETS`.
+            eta: strength of the negative guidance.
         """
-        e_0, e_p = batch.unconditional, batch.conditional
-        if form == "concept_free":
-            e_p = self._without(model, batch)
+        e_0 = batch.unconditional
+        if target == "concept_free":
+            e_context = self._predict_concept_free(model, batch)
             if not eta:
-                return e_p
-        elif soft is not None and form != "neg_concept":
-            e_p = model.predict(batch.z, batch.t, model.encode(self.frames[batch.prompt].tokens, soft=soft)).value
-        e_c = e_p if form == "neg_prompt" else model.predict(batch.z, batch.t, self.concept_cond[batch.prompt]).value
-        if form == "concept_free":
-            return neg_guidance(e_p, e_c, e_0, eta)
-        return neg_guidance(e_p, e_c, e_0, eta + 1) if form == "neg_keep_context" else neg_guidance(e_0, e_c, e_0, eta)
+                return e_context
+            return negative_guidance(e_context, self._predict_concept(model, batch), e_0, eta)
+        e_p = batch.conditional
+        if soft is not None and target != "neg_concept":
+            cond = model.encode(self.prompt_tokens[batch.prompt_index].tokens, soft=soft)
+            e_p = model.predict(batch.z, batch.t, cond).value
+        if target == "neg_prompt":
+            return negative_guidance(e_0, e_p, e_0, eta)
+        e_c = self._predict_concept(model, batch)
+        if target == "neg_keep_context":
+            return negative_guidance(e_p, e_c, e_0, eta + 1)
+        return negative_guidance(e_0, e_c, e_0, eta)
 
-    def _without(self, model: EditableModel, batch: TrajectoryBatch) -> Tensor:
-        """The original's predictions for the sentences without the concept: asked for a whole run when it is first drawn, then kept."""
-        for run in {*batch.run.tolist()} - {*self._rest}:
-            whole = self.pool.full_run(run)
-            rest, parts = (
-                self.context_cond[whole.prompt],
-                [slice(i, i + self.pool.batch) for i in range(0, len(whole.t), self.pool.batch)],
-            )
-            self._rest[run] = torch.cat(
-                [model.predict(whole.z[p], whole.t[p], rest[p]).value.to(self.pool.store) for p in parts]
-            )
-        rows = [self._rest[run][step] for run, step in zip(batch.run.tolist(), batch.step.tolist(), strict=True)]
-        return torch.stack(rows).to(batch.z.device)
+    def _predict_concept(self, model: EditableModel, batch: TrajectoryBatch) -> Tensor:
+        """Computes the original's predictions for the erased phrase."""
+        return model.predict(batch.z, batch.t, self.concept_cond[batch.prompt_index]).value
 
+    def _predict_concept_free(self, model: EditableModel, batch: TrajectoryBatch) -> Tensor:
+        """Returns the original's predictions for the prompts without the concept.
 
-def align_states(frames: ConceptTokens, states: Tensor, shorter: Tokens, rest: Tensor) -> Tensor:
-    """The states of sentences without the concept, laid on the places of those with it: ``(P, L, D)``.
-
-    What a denoiser's attention reads is a set: it draws the same for the same states at other places. So every place takes the state of its
-    own token in the shorter sentence. A causal text encoder does not know what follows: before the concept's first token the states stay
-    the sentence's own, and what is taken out repeats the place before it. (The padding's state there would come nearer to the
-    denoiser's image, but it tells what comes after; asked for it, an encoder learns a mean of all backgrounds.)
-
-    Args:
-        frames: the sentences.
-        states: the original's of them, ``(P, L, D)``.
-        shorter: the sentences without the concept.
-        rest: the original's states of these, ``(P, L, D)``.
-    """
-    result, first, length = states.clone(), frames.concept_mask().int().argmax(1).tolist(), states.shape[1]
-    for row, (ids, other) in enumerate(zip(_until_end(frames.tokens), _until_end(shorter), strict=True)):
-        blocks = SequenceMatcher(a=ids, b=other, autojunk=False).get_matching_blocks()
-        place = {block.a + i: block.b + i for block in blocks for i in range(block.size)}
-        place |= {len(ids) + i: len(other) + i for i in range(length - max(len(ids), len(other)))}
-        for at in range(first[row], length):
-            result[row, at] = rest[row, place[at]] if at in place else result[row, at - 1]
-    return result
+        The first use of a trajectory computes the predictions of all its steps and caches them.
+        """
+        for trajectory in {*batch.trajectory_index.tolist()} - {*self._concept_free}:
+            steps = self.pool.full_trajectory(trajectory)
+            cond = self.context_cond[steps.prompt_index]
+            chunks = []
+            for start in range(0, len(steps.t), self.pool.batch_size):
+                rows = slice(start, start + self.pool.batch_size)
+                predicted = model.predict(steps.z[rows], steps.t[rows], cond[rows]).value
+                chunks.append(predicted.to(self.pool.storage_device))
+            self._concept_free[trajectory] = torch.cat(chunks)
+        indices = zip(batch.trajectory_index.tolist(), batch.step_index.tolist(), strict=True)
+        return torch.stack([self._concept_free[trajectory][step] for trajectory, step in indices]).to(batch.z.device)
 
 
-def _until_end(tokens: Tokens) -> list[list[int]]:
-    """Each prompt's tokens before EOS."""
-    return [ids[:end] for ids, end in zip(tokens.ids.tolist(), tokens.eos.tolist(), strict=True)]
-
-
-def _rows(words: Sequence[str], templates: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Every template with every word: by sentence, the word and the sentence without it."""
+def _fill(phrases: Sequence[str], templates: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Fills every template with every phrase: from prompt to its phrase and the prompt without the concept."""
     return {
-        fill_templates([template], [word])[0]: (word, remove_concept(template))
-        for word in words
+        fill_templates([template], [phrase])[0]: (phrase, remove_concept(template))
+        for phrase in phrases
         for template in templates
     }

@@ -1,4 +1,4 @@
-"""Prompts that name a concept, as tokens: which are the concept's, which belong to the sentence around it."""
+"""Tokens of prompts that name a concept: which belong to the concept and which to its context."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from efface.models.protocol import Tokens
 
 @dataclass(frozen=True)
 class ConceptTokens:
-    """A batch of prompts that name one concept.
+    """A batch of tokenized prompts, each of which names a concept.
 
     Attributes:
-        tokens: of the prompts, ``(B, L)``.
-        subject: places of the concept's tokens and, last, of EOS, ``(B, n)``; those of shorter words have EOS several times.
-        free: the sentence's own tokens, bool ``(B, L)``: neither BOS, concept, EOS nor padding.
+        tokens: tokens of the prompts, ``(B, L)``.
+        concept_positions: positions of the concept's n tokens and of EOS, ``(B, n + 1)``. Shorter phrases repeat the
+            position of EOS.
+        context_mask: bool ``(B, L)``, true at the context's tokens: neither BOS, concept, EOS nor padding.
     """
 
     tokens: Tokens
@@ -29,92 +30,99 @@ class ConceptTokens:
     context_mask: Tensor
 
     def __getitem__(self, index: slice | Tensor) -> ConceptTokens:
-        t = self.tokens
-        return ConceptTokens(
-            Tokens(t.ids[index], t.mask[index], t.eos[index]), self.concept_positions[index], self.context_mask[index]
-        )
+        tokens = Tokens(self.tokens.ids[index], self.tokens.mask[index], self.tokens.eos[index])
+        return ConceptTokens(tokens, self.concept_positions[index], self.context_mask[index])
 
     def __len__(self) -> int:
         return len(self.context_mask)
 
     def concept_mask(self) -> Tensor:
-        """The places of the concept's own tokens, bool ``(B, L)``."""
-        named = _marked(self.concept_positions, self.context_mask.shape[1])
-        return named.scatter(1, self.tokens.eos[:, None], False)
+        """Returns a bool mask ``(B, L)`` of the concept's tokens, without EOS."""
+        mask = _positions_to_mask(self.concept_positions, self.context_mask.shape[1])
+        return mask.scatter(1, self.tokens.eos[:, None], False)
 
-    def collapse_concept(self, rows: Tensor, chosen: Tensor, padding: int) -> ConceptTokens:
-        """Some of the prompts with one token in the concept's place, and what follows it moved up.
+    def collapse_concept(self, rows: Tensor, kept_position: Tensor, padding_id: int) -> ConceptTokens:
+        """Replaces the concept of some prompts by one of its tokens and moves the following tokens up.
 
         Args:
-            rows: which of them, bool ``(B,)``.
-            chosen: the place of the token that is left, ``(B,)``.
-            padding: the token id that fills up the end.
+            rows: prompts to change, bool ``(B,)``.
+            kept_position: position of the token that remains, ``(B,)``.
+            padding_id: token id that fills the end of the shortened prompts.
         """
-        own, t, length = self.concept_mask(), self.tokens, self.context_mask.shape[1]
-        first, gone = own.int().argmax(1, keepdim=True), (own.sum(1) - 1).clamp(min=0) * rows
-        places = torch.arange(length, device=own.device).expand_as(own)
-        source = places + gone[:, None] * (places > first)
-        there, source = source < length, source.clamp(max=length - 1)
-        ids = torch.where(there, t.ids.gather(1, source), padding)
-        ids = torch.where(rows[:, None] & (places == first), t.ids.gather(1, chosen[:, None]), ids)
-        eos = t.eos - gone
-        short = torch.cat([first, eos[:, None].expand(-1, self.concept_positions.shape[1] - 1)], dim=1)
-        tokens = Tokens(ids, t.mask.gather(1, source) * there, eos)
-        return ConceptTokens(
-            tokens,
-            torch.where(rows[:, None], short, self.concept_positions),
-            self.context_mask.gather(1, source) & there,
-        )
+        concept_mask = self.concept_mask()
+        length = self.context_mask.shape[1]
+        first = concept_mask.int().argmax(1, keepdim=True)
+        num_removed = (concept_mask.sum(1) - 1).clamp(min=0) * rows
+        positions = torch.arange(length, device=concept_mask.device).expand_as(concept_mask)
+        source = positions + num_removed[:, None] * (positions > first)
+        in_context = source < length
+        source = source.clamp(max=length - 1)
+
+        ids = torch.where(in_context, self.tokens.ids.gather(1, source), padding_id)
+        kept_ids = self.tokens.ids.gather(1, kept_position[:, None])
+        ids = torch.where(rows[:, None] & (positions == first), kept_ids, ids)
+        eos = self.tokens.eos - num_removed
+        tokens = Tokens(ids, self.tokens.mask.gather(1, source) * in_context, eos)
+
+        collapsed = torch.cat([first, eos[:, None].expand(-1, self.concept_positions.shape[1] - 1)], dim=1)
+        concept_positions = torch.where(rows[:, None], collapsed, self.concept_positions)
+        return ConceptTokens(tokens, concept_positions, self.context_mask.gather(1, source) & in_context)
 
     def truncated(self) -> ConceptTokens:
-        """Without the padding behind the longest prompt: a causal encoder's states up to EOS do not depend on it."""
+        """Removes the padding behind the longest prompt; a causal encoder's states up to EOS do not depend on it."""
         length = int(self.tokens.eos.max()) + 1
         tokens = Tokens(self.tokens.ids[:, :length], self.tokens.mask[:, :length], self.tokens.eos)
         return ConceptTokens(tokens, self.concept_positions, self.context_mask[:, :length])
 
 
-def locate_concept(model: EditableModel, prompts: Sequence[str], words: Sequence[str]) -> ConceptTokens:
-    """Prompts, each with the word for the concept that it holds.
+def locate_concept(model: EditableModel, prompts: Sequence[str], phrases: Sequence[str]) -> ConceptTokens:
+    """Tokenizes prompts and finds in each the tokens of its concept phrase.
+
+    Args:
+        model: provides the tokenizer.
+        prompts: B prompts.
+        phrases: the concept phrase of each prompt, such as ``santa claus``.
 
     Raises:
-        EffaceError: a word without tokens, or a prompt that does not hold its word whole, also because the context ends before it.
+        EffaceError: a phrase without tokens, a prompt without its phrase, or a phrase that the context length cuts off.
     """
-    tokens, alone = model.tokenize(prompts), model.tokenize(words)
+    tokens, phrase_tokens = model.tokenize(prompts), model.tokenize(phrases)
     rows = []
-    for prompt, word, ids, wanted, end in zip(
-        prompts, words, tokens.ids.tolist(), alone.ids.tolist(), alone.eos.tolist(), strict=True
+    for prompt, phrase, ids, phrase_ids, phrase_end in zip(
+        prompts, phrases, tokens.ids.tolist(), phrase_tokens.ids.tolist(), phrase_tokens.eos.tolist(), strict=True
     ):
-        rows.append(_places(prompt, word, ids, wanted[1:end]))
+        rows.append(_find_phrase(prompt, phrase, ids, phrase_ids[1:phrase_end]))
     longest = max(len(row) for row in rows)
-    filled = [row + [end] * (longest - len(row)) for row, end in zip(rows, tokens.eos.tolist(), strict=True)]
-    at = torch.tensor(filled, device=tokens.ids.device)
-    subject = torch.cat([at, tokens.eos[:, None]], dim=1)
-    free = tokens.mask.bool() & ~_marked(subject, tokens.ids.shape[1])
-    free[:, 0] = False
-    return ConceptTokens(tokens, subject, free)
+    padded = [row + [end] * (longest - len(row)) for row, end in zip(rows, tokens.eos.tolist(), strict=True)]
+    positions = torch.tensor(padded, device=tokens.ids.device)
+    concept_positions = torch.cat([positions, tokens.eos[:, None]], dim=1)
+    context_mask = tokens.mask.bool() & ~_positions_to_mask(concept_positions, tokens.ids.shape[1])
+    context_mask[:, 0] = False
+    return ConceptTokens(tokens, concept_positions, context_mask)
 
 
 def check_fits_context(model: EditableModel, concepts: Sequence[Concept]) -> None:
-    """Raises `EffaceError` where one of a concept's words, alone, is longer than the context."""
-    if cut := model.truncated_text([word for concept in concepts for word in concept.words]):
-        word, lost = next(iter(cut.items()))
-        raise EffaceError(f"the context ends before {lost!r} in {word!r}: use a shorter name")
+    """Raises `EffaceError` if a concept's name or synonym is longer than the context length."""
+    if cut := model.truncated_text([phrase for concept in concepts for phrase in concept.words]):
+        phrase, lost = next(iter(cut.items()))
+        raise EffaceError(f"{phrase!r} exceeds the context length, which cuts off {lost!r}: use a shorter name")
 
 
-def _marked(places: Tensor, length: int) -> Tensor:
-    """Places ``(B, n)`` as a mask ``(B, length)``."""
-    return torch.zeros(len(places), length, dtype=torch.bool, device=places.device).scatter(1, places, True)
+def _positions_to_mask(positions: Tensor, length: int) -> Tensor:
+    """Converts positions ``(B, n)`` to a bool mask ``(B, length)``."""
+    mask = torch.zeros(len(positions), length, dtype=torch.bool, device=positions.device)
+    return mask.scatter(1, positions, True)
 
 
-def _places(prompt: str, word: str, ids: Sequence[int], wanted: Sequence[int]) -> list[int]:
-    """Where the word's tokens lie in the prompt's, at their last occurrence."""
-    if not wanted:
-        raise EffaceError(f"{word!r} has no tokens: name the concept in words that the text encoder knows")
-    for start in range(len(ids) - len(wanted) - 1, 0, -1):
-        if list(ids[start : start + len(wanted)]) == list(wanted):
-            return list(range(start, start + len(wanted)))
-    if find_mention(prompt, [word]):
+def _find_phrase(prompt: str, phrase: str, ids: Sequence[int], phrase_ids: Sequence[int]) -> list[int]:
+    """Returns the token positions of the phrase's last occurrence in the prompt."""
+    if not phrase_ids:
+        raise EffaceError(f"{phrase!r} has no tokens: name the concept in words that the text encoder knows")
+    for start in range(len(ids) - len(phrase_ids) - 1, 0, -1):
+        if list(ids[start : start + len(phrase_ids)]) == list(phrase_ids):
+            return list(range(start, start + len(phrase_ids)))
+    if find_mention(prompt, [phrase]):
         raise EffaceError(
-            f"{word!r} is cut off by the context of {len(ids)} tokens in {prompt!r}: use a shorter sentence or name"
+            f"the context of {len(ids)} tokens cuts off {phrase!r} in {prompt!r}: use a shorter prompt or name"
         )
-    raise EffaceError(f"{prompt!r} does not contain {word!r}: give prompts that name the concept")
+    raise EffaceError(f"{prompt!r} does not contain {phrase!r}: give prompts that name the concept")

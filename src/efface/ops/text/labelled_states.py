@@ -1,8 +1,9 @@
-"""The text encoder's states as labelled vectors: what a linear eraser of a concept learns from, and the edit that it becomes.
+"""Text encoder states with labels: the data of a linear eraser, and the edit that applies it.
 
-The edit H <- H M^T + b acts on every place of every prompt, so that two things decide what else it changes. What other prompts look like
-must be among the vectors. And a concept's states must be set beside states of the same kind of place, its word beside other words, its
-end of text beside other ends of text: otherwise what is erased is in part the kind of place, which every prompt has.
+The edit H <- H M^T + b acts on every position of every prompt, which has two consequences for the data. The states of
+other prompts must be among the vectors. And a concept's states must be compared with states of the same position kind,
+a concept's token with other words' tokens and its EOS with other prompts' EOS: otherwise the eraser removes in part the
+position kind, which every prompt has.
 """
 
 from __future__ import annotations
@@ -26,142 +27,170 @@ from efface.ops.tensor_conversion import to_blob
 from .concept_tokens import locate_concept
 from .templates import concept_templates, remove_concept, template_library
 
-PLACES = {"all": (1, 2, 3, 4), "subject": (1,), "eos": (3,), "tail": (3, 4), "subject+tail": (1, 3, 4)}
-"""Kinds of place by name. The kinds: 0 BOS, 1 the concept's tokens, 2 those of the sentence behind them, 3 EOS, 4 padding."""
+_BOS, _CONCEPT, _WORD, _EOS, _PADDING = range(5)
 
-CENTRES = ("others", "mean", "zero")
+POSITIONS = {
+    "all": (_CONCEPT, _WORD, _EOS, _PADDING),
+    "subject": (_CONCEPT,),
+    "eos": (_EOS,),
+    "tail": (_EOS, _PADDING),
+    "subject+tail": (_CONCEPT, _EOS, _PADDING),
+}
+"""Sets of position kinds by name: 0 BOS, 1 the concept's tokens, 2 other words' tokens, 3 EOS, 4 padding."""
 
-_BOS, _OWN, _WORD, _EOS, _PAD = range(5)
+OFFSETS = ("others", "mean", "zero")
 
 
 @dataclass(frozen=True)
 class LabelledStates:
-    """States of sentences about concepts, and of others.
+    """States of prompts that name a concept, and of prompts that do not.
 
     Attributes:
-        x: the states, ``(N, D)``, in float64.
-        label: 0 for other sentences, else one number for each word and kind of place, ``(N,)``.
-        kind: of place, ``(N,)``; other sentences have words (2) only, no concept's.
+        states: ``(N, D)`` in float64.
+        labels: 0 for prompts without a concept, else one label for each phrase and position kind, ``(N,)``.
+        position_kinds: position kind of each state, ``(N,)``.
     """
 
-    x: Tensor
-    label: Tensor
-    position_kind: Tensor
+    states: Tensor
+    labels: Tensor
+    position_kinds: Tensor
 
     @classmethod
     @torch.no_grad()
-    def of(cls, model: EditableModel, concepts: Sequence[Concept], *, templates: int, places: str) -> LabelledStates:
-        """The states of the concepts' words in sentences, and of their retain prompts and the empty prompt.
+    def from_concepts(
+        cls, model: EditableModel, concepts: Sequence[Concept], *, num_templates: int, positions: str
+    ) -> LabelledStates:
+        """Encodes prompts with the concepts' names and synonyms, the retain prompts and the empty prompt.
 
-        Without retain prompts, the others are the same sentences without the concept.
+        Without retain prompts, the prompts without the concept take their place.
 
         Args:
-            model: the original.
-            concepts: whose words; a state behind a word, which a causal encoder lets know of it, counts as the word's.
-            templates: sentences of the library beside each concept's own.
-            places: one of `PLACES`.
+            model: the original model.
+            concepts: the concepts. Only states from the first concept token on count as the concept's: a causal encoder
+                does not know of the concept before it.
+            num_templates: templates of the library in addition to each concept's own.
+            positions: name of a set of position kinds, one of `POSITIONS`.
+
+        Raises:
+            UnknownNameError: an unknown set of position kinds.
         """
-        if places not in PLACES:
-            raise UnknownNameError("places", places, PLACES)
-        about, others = _sentences(concepts, templates)
-        parts = [_other(model, others)]
-        for index, (word, prompts) in enumerate(about.items()):
-            parts.append(_named(model, word, prompts, PLACES[places], first=1 + index * len(PLACES["all"])))
-        x, label, kind = (torch.cat(column) for column in zip(*parts, strict=True))
-        _, label = label.unique(return_inverse=True)
-        return cls(x.double(), label, kind)
+        if positions not in POSITIONS:
+            raise UnknownNameError("positions", positions, POSITIONS)
+        prompts_of, other_prompts = _prompts(concepts, num_templates)
+        parts = [_other_states(model, other_prompts)]
+        for index, (phrase, prompts) in enumerate(prompts_of.items()):
+            first_label = 1 + index * len(POSITIONS["all"])
+            parts.append(_concept_states(model, phrase, prompts, POSITIONS[positions], first_label))
+        states, labels, kinds = (torch.cat(column) for column in zip(*parts, strict=True))
+        _, labels = labels.unique(return_inverse=True)
+        return cls(states.double(), labels, kinds)
 
-    def offset(self, of: str = "others") -> Tensor:
-        """The state that stays where it is, ``(D,)``: the mean of the others, of all (``mean``), or ``zero``.
+    def offset(self, kind: str = "others") -> Tensor:
+        """Returns the state that the edit leaves unchanged, ``(D,)``.
 
-        What a linear classifier can tell does not depend on it; how far other prompts move does.
+        A linear classifier's accuracy does not depend on it, but the shift of other prompts does.
+
+        Args:
+            kind: ``others``: mean state of the prompts without a concept; ``mean``: mean of all; ``zero``.
+
+        Raises:
+            UnknownNameError: an unknown kind.
         """
-        if of not in CENTRES:
-            raise UnknownNameError("centre", of, CENTRES)
-        return (
-            torch.zeros_like(self.x[0])
-            if of == "zero"
-            else (self.x if of == "mean" else self.x[self.label == 0]).mean(0)
-        )
-
-    def _means(self) -> Tensor:
-        """The other sentences' mean by kind of place, ``(5, D)``; a concept's word stands beside other words."""
-        rows = [self.x[(self.label == 0) & (self.position_kind == (_WORD if k == _OWN else k))] for k in range(5)]
-        return torch.stack([part.mean(0) if len(part) else self.offset() for part in rows])
+        if kind not in OFFSETS:
+            raise UnknownNameError("offset", kind, OFFSETS)
+        if kind == "zero":
+            return torch.zeros_like(self.states[0])
+        return (self.states if kind == "mean" else self.states[self.labels == 0]).mean(0)
 
     def centered(self) -> Tensor:
-        """The states less the other sentences' mean at that kind of place, ``(N, D)``: what the kind says is not the concept's."""
-        return self.x - self._means()[self.position_kind]
+        """Subtracts from each state the mean of its position kind over prompts without a concept, ``(N, D)``."""
+        rows = [self.states[self._is_other(kind)] for kind in range(5)]
+        means = torch.stack([row.mean(0) if len(row) else self.offset() for row in rows])
+        return self.states - means[self.position_kinds]
 
     def mean_difference_targets(self) -> Tensor:
-        """Z ``(N, K)`` with cov(x, z) proportional to the K mean differences between a word's states and others at that kind of place."""
+        """Computes targets Z ``(N, K)`` for K mean differences between concept states and other states.
+
+        Column k is such that cov(states, Z_k) is proportional to the mean difference between the states of label k and
+        the states of the same position kind in prompts without a concept.
+        """
         columns = []
-        for label in range(1, int(self.label.max()) + 1):
-            own = self.label == label
-            kind = int(self.position_kind[own][0])
-            beside = (self.label == 0) & (self.position_kind == (_WORD if kind == _OWN else kind))
-            beside = beside if beside.any() else self.label == 0
-            columns.append(own.double() / own.sum() - beside.double() / beside.sum())
+        for label in range(1, int(self.labels.max()) + 1):
+            concept = self.labels == label
+            others = self._is_other(int(self.position_kinds[concept][0]))
+            others = others if others.any() else self.labels == 0
+            columns.append(concept.double() / concept.sum() - others.double() / others.sum())
         return torch.stack(columns, 1)
 
-    def projection(self, eraser: LinearEraser, whiten: float) -> Tensor:
-        """What an eraser of classes makes of the labels: M ``(D, D)``.
+    def projection(self, eraser: LinearEraser, whitening: float) -> Tensor:
+        """Fits an eraser to the centered states and their labels and returns its matrix, ``(D, D)``.
 
         Args:
-            eraser: is fitted.
-            whiten: w > 0 fits it where all states have the covariance I, which makes its orthogonal projection P an oblique one,
-                R^-1 P R with R^-2 = (1 - w) S + w tr(S)/D I; 0 fits it on the states as they are.
+            eraser: the eraser to fit.
+            whitening: w > 0 fits it to states of covariance I, which makes its orthogonal projection P an oblique one,
+                R^-1 P R with R^-2 = (1 - w) S + w tr(S)/D I, where S is the covariance; 0 disables it.
         """
-        if not whiten:
-            return eraser.fit(self.centered(), self.label).matrix
-        values, vectors = torch.linalg.eigh(self.x.T.cov(correction=0))
-        root = ((1 - whiten) * values.clamp(min=0) + whiten * values.mean()).sqrt()
-        R, back = (vectors / root) @ vectors.T, (vectors * root) @ vectors.T
-        return back @ eraser.fit(self.centered() @ R, self.label).matrix @ R
+        if not whitening:
+            return eraser.fit(self.centered(), self.labels).matrix
+        values, vectors = torch.linalg.eigh(self.states.T.cov(correction=0))
+        root = ((1 - whitening) * values.clamp(min=0) + whitening * values.mean()).sqrt()
+        whiten = (vectors / root) @ vectors.T
+        unwhiten = (vectors * root) @ vectors.T
+        return unwhiten @ eraser.fit(self.centered() @ whiten, self.labels).matrix @ whiten
+
+    def _is_other(self, kind: int) -> Tensor:
+        """Marks states of a position kind in prompts without a concept; words stand in for concept tokens."""
+        return (self.labels == 0) & (self.position_kinds == (_WORD if kind == _CONCEPT else kind))
 
 
-def _sentences(concepts: Sequence[Concept], templates: int) -> tuple[dict[str, list[str]], list[str]]:
-    """By word the sentences that name it, and the other sentences."""
-    about: dict[str, list[str]] = {}
-    others: dict[str, None] = {}
-    bare: dict[str, None] = {}
+def state_edit(matrix: Tensor, offset: Tensor) -> tuple[Edit, dict[str, TensorBlob]]:
+    """Builds the edit H <- M (H - c) + c of the text encoder's states, for M ``(D, D)`` and an offset c ``(D,)``."""
+    bias = offset - matrix @ offset
+    tensors = {"state.matrix": to_blob(matrix.float()), "state.bias": to_blob(bias.float())}
+    return Edit("text_encoder", "state", {"matrix": "state.matrix", "bias": "state.bias"}), tensors
+
+
+def _prompts(concepts: Sequence[Concept], num_templates: int) -> tuple[dict[str, list[str]], list[str]]:
+    """Returns the prompts that name each concept phrase, and the prompts without a concept."""
+    prompts_of: dict[str, list[str]] = {}
+    retained: list[str] = []
+    without_concept: list[str] = []
     for concept in concepts:
-        chosen = list(dict.fromkeys([*concept.templates, *evenly_spaced(template_library(concept.kind), templates)]))
-        for word in concept.words:
-            about.setdefault(word, []).extend(concept_templates(replace(concept, name=word, synonyms=()), chosen))
-        others |= dict.fromkeys(concept.retain_prompts)
-        bare |= dict.fromkeys(remove_concept(template) for template in chosen)
-    return about, list((others or bare) | {"": None})
+        library = evenly_spaced(template_library(concept.kind), num_templates)
+        templates = list(dict.fromkeys([*concept.templates, *library]))
+        for phrase in concept.words:
+            named = concept_templates(replace(concept, name=phrase, synonyms=()), templates)
+            prompts_of.setdefault(phrase, []).extend(named)
+        retained += concept.retain_prompts
+        without_concept += map(remove_concept, templates)
+    return prompts_of, list(dict.fromkeys([*(retained or without_concept), ""]))
 
 
-def _kinds(tokens: Tokens) -> Tensor:
-    """Kinds of place of sentences without a concept, ``(B, L)``."""
-    at, end = torch.arange(tokens.ids.shape[1], device=tokens.ids.device)[None], tokens.eos[:, None]
-    kinds = torch.where(at < end, _WORD, torch.where(at == end, _EOS, _PAD))
+def _position_kinds(tokens: Tokens) -> Tensor:
+    """Returns the position kinds of prompts without a concept, ``(B, L)``."""
+    position = torch.arange(tokens.ids.shape[1], device=tokens.ids.device)[None]
+    end = tokens.eos[:, None]
+    kinds = torch.where(position < end, _WORD, torch.where(position == end, _EOS, _PADDING))
     kinds[:, 0] = _BOS
     return kinds
 
 
-def _other(model: EditableModel, prompts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
+def _other_states(model: EditableModel, prompts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns states, labels and position kinds of all positions of prompts without a concept."""
     tokens = model.tokenize(prompts)
-    kinds = _kinds(tokens)
+    kinds = _position_kinds(tokens)
     states = model.encode(tokens).states
     return states.flatten(0, 1), torch.zeros_like(kinds).flatten(), kinds.flatten()
 
 
-def _named(
-    model: EditableModel, word: str, prompts: Sequence[str], wanted: Sequence[int], first: int
+def _concept_states(
+    model: EditableModel, phrase: str, prompts: Sequence[str], wanted_kinds: Sequence[int], first_label: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    frames = locate_concept(model, prompts, [word] * len(prompts))
-    kinds, own = _kinds(frames.tokens), frames.concept_mask()
-    kinds[own] = _OWN
-    behind = own.int().cumsum(1) > 0
-    chosen = behind & torch.isin(kinds, torch.tensor(wanted, device=kinds.device))
-    states = model.encode(frames.tokens).states[chosen]
-    return states, first + kinds[chosen] - 1, kinds[chosen]
-
-
-def state_edit(matrix: Tensor, centre: Tensor) -> tuple[Edit, dict[str, TensorBlob]]:
-    """H <- M (H - c) + c on the text encoder's states, for M ``(D, D)`` and c ``(D,)``."""
-    tensors = {"state.matrix": to_blob(matrix.float()), "state.bias": to_blob((centre - matrix @ centre).float())}
-    return Edit("text_encoder", "state", {"matrix": "state.matrix", "bias": "state.bias"}), tensors
+    """Returns states, labels and position kinds from the first concept token on."""
+    prompt_tokens = locate_concept(model, prompts, [phrase] * len(prompts))
+    kinds, concept_mask = _position_kinds(prompt_tokens.tokens), prompt_tokens.concept_mask()
+    kinds[concept_mask] = _CONCEPT
+    from_concept_on = concept_mask.int().cumsum(1) > 0
+    selected = from_concept_on & torch.isin(kinds, torch.tensor(wanted_kinds, device=kinds.device))
+    states = model.encode(prompt_tokens.tokens).states[selected]
+    return states, first_label + kinds[selected] - 1, kinds[selected]

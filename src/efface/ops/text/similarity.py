@@ -1,4 +1,4 @@
-"""How alike two prompts are to the denoiser, by what the text encoder makes of them."""
+"""Similarity of two prompts for the denoiser, computed from their text encoder states."""
 
 from __future__ import annotations
 
@@ -18,25 +18,30 @@ SIMILARITIES = ("kv_distance", "token_cosine", "eos_cosine", "kv_cosine")
 
 
 class Similarity:
-    """A measure s(a, b), 1 where both are the same to it.
+    """A similarity s(a, b) of text encoder states, at most 1, which it is for equal states.
 
-    Three compare a sentence with the concept's word alone, by the mean cosine over the places that both have: ``tokens`` takes the
-    concept's tokens and EOS, ``eos`` that last place only, ``kv`` all of them in the metric in which the denoiser's attention reads
-    them, ``<x, y> = x^T M y`` with ``M = sum_l W_l^T W_l`` over its key and value matrices.
+    Three kinds compare a prompt with the concept phrase alone, by the mean cosine over shared positions:
 
-    ``sentence`` compares whole conditionings in that metric, and a sentence with itself as it stood, h_0 being those of the empty prompt:
+    - ``token_cosine``: the concept's tokens and EOS.
+    - ``eos_cosine``: EOS only.
+    - ``kv_cosine``: the concept's tokens and EOS, in the metric of the denoiser's cross-attention,
+      ``<x, y> = x^T M y`` with ``M = sum_l W_l^T W_l`` over its key and value matrices W_l.
 
-        s(a, b) = 1 - sum_places |a - b|_M^2 / sum_places |h_0 - b|_M^2
+    ``kv_distance`` compares all positions in that metric, and compares a prompt with an earlier version of itself. h_0
+    are the states of the empty prompt:
 
-    Where it is 1, the frozen denoiser draws the same. Cosines at a few places can be near 1 while it draws something else: it also reads
-    the padding, and it reads differences that are small beside what all states share.
+        s(a, b) = 1 - sum_positions |a - b|_M^2 / sum_positions |h_0 - b|_M^2
+
+    At s = 1 the frozen denoiser makes the same prediction. A cosine at a few positions can be near 1 while the
+    denoiser's image differs: the denoiser also reads the padding, and differences that are small next to the component
+    that all states share.
 
     Args:
-        model: the original, whose keys and values are taken; it is not kept.
+        model: the original model, which provides the key and value matrices; no reference to it is kept.
         kind: one of `SIMILARITIES`.
 
     Raises:
-        UnknownName: another kind.
+        UnknownNameError: an unknown kind.
     """
 
     def __init__(self, model: EditableModel, kind: str = "kv_distance") -> None:
@@ -44,58 +49,65 @@ class Similarity:
             raise UnknownNameError("similarity", kind, SIMILARITIES)
         self.kind = kind
         self._root = _metric_root(model) if kind in ("kv_cosine", "kv_distance") else None
-        if self.compare_all:
+        if self.uses_all_positions:
             with torch.no_grad():
                 self._empty = model.encode([""]).states[:, 1:].float()
 
     @property
-    def compare_all(self) -> bool:
-        """Whether all places count, with the padding."""
+    def uses_all_positions(self) -> bool:
+        """Whether all positions are compared, including the padding."""
         return self.kind == "kv_distance"
 
-    def compare_positions(self, frames: ConceptTokens) -> ConceptTokens:
-        """The sentences with the places that count and no padding beside them."""
-        return frames if self.compare_all else frames.truncated()
+    def trim_unused_padding(self, prompt_tokens: ConceptTokens) -> ConceptTokens:
+        """Removes the padding behind the longest prompt if this kind does not read it."""
+        return prompt_tokens if self.uses_all_positions else prompt_tokens.truncated()
 
-    def concept(self, encode: Callable[[Tokens], Conditioning], frames: ConceptTokens, alone: ConceptTokens) -> Tensor:
-        """What stands for the concept under an encoder: the sentences as they stand, or its word alone, ``(B, n, D)``."""
-        asked = frames if self.compare_all else alone
-        return self.read(encode(asked.tokens).states, asked)
+    def concept_states(
+        self, encode: Callable[[Tokens], Conditioning], prompt_tokens: ConceptTokens, concept_only: ConceptTokens
+    ) -> Tensor:
+        """Encodes the reference states of the concept, ``(B, n, D)``: the prompts, or the concept phrase alone."""
+        reference = prompt_tokens if self.uses_all_positions else concept_only
+        return self.compared_states(encode(reference.tokens).states, reference)
 
-    def read(self, states: Tensor, frames: ConceptTokens | None = None) -> Tensor:
-        """The states ``(B, L, D)`` at the places that count, in float32: ``(B, n, D)``; BOS, which every prompt shares, is none of them.
+    def compared_states(self, states: Tensor, prompt_tokens: ConceptTokens | None = None) -> Tensor:
+        """Selects the states at the compared positions, never BOS, which all prompts share.
 
-        ``frames`` say which places are the concept's; ``sentence`` needs none.
+        Args:
+            states: ``(B, L, D)``.
+            prompt_tokens: give the concept's positions; ``kv_distance`` does not need them.
+
+        Returns:
+            ``(B, n, D)`` in float32.
         """
-        if self.compare_all:
+        if self.uses_all_positions:
             return states[:, 1:].float()
-        assert frames is not None
-        return at_places(states, frames.concept_positions).float()
+        assert prompt_tokens is not None
+        return gather_positions(states, prompt_tokens.concept_positions).float()
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
-        """States ``(B, n, D)`` and ``(B or 1, n, D)`` at the same places, EOS last of those that `tokens` names: ``(B,)``, at most 1."""
+        """Computes s(a, b) of states ``(B, n, D)`` and ``(B or 1, n, D)`` from `compared_states`: ``(B,)``."""
         if self.kind == "eos_cosine":
             a, b = a[:, -1:], b[:, -1:]
         if self._root is None:
             return cosine_similarity(a, b, dim=-1).mean(-1)
-        if self.compare_all:
-            return 1 - self.apart(a, b) / self.apart(self._empty, b).clamp(min=1e-12)
+        if self.uses_all_positions:
+            return 1 - self.squared_distance(a, b) / self.squared_distance(self._empty, b).clamp(min=1e-12)
         return cosine_similarity(a @ self._root, b @ self._root, dim=-1).mean(-1)
 
-    def apart(self, a: Tensor, b: Tensor) -> Tensor:
-        """sum_places |a - b|_M^2 of states ``(B or 1, n, D)`` in the metric in which the denoiser reads them: ``(B,)``."""
+    def squared_distance(self, a: Tensor, b: Tensor) -> Tensor:
+        """Computes sum_positions |a - b|_M^2 of states ``(B or 1, n, D)`` in the cross-attention metric: ``(B,)``."""
         assert self._root is not None
         distance: Tensor = ((a - b) @ self._root).square().sum((1, 2))
         return distance
 
 
-def at_places(states: Tensor, places: Tensor) -> Tensor:
-    """The states ``(B, L, D)`` at places ``(B, n)``: ``(B, n, D)``."""
-    return states.gather(1, places[..., None].expand(-1, -1, states.shape[-1]))
+def gather_positions(states: Tensor, positions: Tensor) -> Tensor:
+    """Selects states ``(B, L, D)`` at positions ``(B, n)``: ``(B, n, D)``."""
+    return states.gather(1, positions[..., None].expand(-1, -1, states.shape[-1]))
 
 
 def _metric_root(model: EditableModel) -> Tensor:
-    """R ``(D, D)`` with ``R R^T`` the sum of ``W^T W`` over the keys and values of the attention to the text."""
+    """Computes R ``(D, D)`` with ``R R^T = sum_l W_l^T W_l`` over the cross-attention's key and value matrices."""
     matrices = [w.detach().double() for w in model.parameter_group("cross_kv").parameters.values()]
     values, vectors = torch.linalg.eigh(torch.stack([w.T @ w for w in matrices]).sum(0))
     root: Tensor = vectors * values.clamp(min=0).sqrt()

@@ -1,4 +1,4 @@
-"""The template library: sentences around a concept, so that what is erased is its word and not one sentence (``data/templates.txt``)."""
+"""Prompt templates: the bundled library (``data/templates*.txt``), template files, and templates without a concept."""
 
 from __future__ import annotations
 
@@ -13,74 +13,79 @@ from efface.core.errors import EffaceError
 from efface.core.io import user_file_errors
 from efface.core.subsample import evenly_spaced
 
+_OBJECT_BEFORE_PLACE = (
+    r"\b(?:an?|the|my|one) \{\} (?:in|on|at|among|by) (?=the |an? |outer )|\{\} (?:in|on|at|among|by) (?=the |outer )"
+)
+_STYLE_OF_SUBJECT = (
+    r"\b(?:an?|the) \{\} of (?=\w)|,? (?:in|as) (?:the style of )?(?:an? )?\{\}(?: style)?$|, \{\}$"
+    r"|\{\} (?=(?:painting|picture|image|photo) of )"
+)
+_CONCEPT_WITH_CONTEXT = f"{_OBJECT_BEFORE_PLACE}|{_STYLE_OF_SUBJECT}"
+_CONCEPT = r"(\b(of|with|by) )?(\b(an?|the|my|one) )?\{\}"
+
 
 @cache
 def template_library(kind: str = "object") -> tuple[str, ...]:
-    """The templates that ship for a kind of concept: sentences about it, or for a style about other things."""
+    """Returns the bundled templates for a kind of concept; those for a style name other subjects."""
     name = "templates_style.txt" if kind == "style" else "templates.txt"
-    return _lines(files("efface.ops.text").joinpath("data", name).read_text(encoding="utf-8"), name)
+    return _parse(files("efface.ops.text").joinpath("data", name).read_text(encoding="utf-8"), name)
 
 
 def read_templates(path: str | Path) -> tuple[str, ...]:
-    """The templates of a file, one a line.
+    """Reads a file of templates, one a line.
 
     Raises:
-        EffaceError: the file cannot be read, is empty, or has a line without ``{}``.
+        EffaceError: a file that cannot be read, is empty, or has a line without ``{}``.
     """
     with user_file_errors(Path(path), "read"):
-        return _lines(Path(path).read_text(encoding="utf-8"), str(path))
+        return _parse(Path(path).read_text(encoding="utf-8"), str(path))
 
 
 def select_templates(kind: str, path: str = "", limit: int = 0) -> tuple[str, ...]:
-    """So many (0: all) of a file's templates, or of the library's, for a kind of concept, evenly spread; none that is the concept alone."""
-    given = templates_for_kind(read_templates(path) if path else template_library(kind), kind)
-    return tuple(template for template in evenly_spaced(given, limit or None) if template != PLACEHOLDER)
+    """Returns templates with a context for a kind of concept: from a file if a path is given, else from the library.
+
+    Args:
+        kind: kind of the concept.
+        path: file of templates; ``""`` for the library.
+        limit: largest number of templates, a fixed subset; 0 for all.
+    """
+    templates = templates_for_kind(read_templates(path) if path else template_library(kind), kind)
+    return tuple(template for template in evenly_spaced(templates, limit or None) if template != PLACEHOLDER)
 
 
 def concept_templates(concept: Concept, templates: Sequence[str], limit: int | None = None) -> tuple[str, ...]:
-    """The concept's words in so many of the templates."""
+    """Fills at most ``limit`` of the templates with the concept's name and synonyms."""
     return fill_templates(evenly_spaced(templates_for_kind(templates, concept.kind), limit), concept.words)
 
 
 def templates_for_kind(templates: Sequence[str], kind: str) -> tuple[str, ...]:
-    """The templates for a kind of concept: names of persons go without an article."""
+    """Removes the articles before ``{}`` for kinds of concepts that are proper names."""
     if kind in ("object", "domain", "style"):
         return tuple(templates)
     return tuple(dict.fromkeys(re.sub(r"\ban? \{\}", PLACEHOLDER, template) for template in templates))
 
 
-def _lines(text: str, where: str) -> tuple[str, ...]:
-    rows = tuple(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
-    if not rows:
-        raise EffaceError(f"{where} has no templates: write one a line, such as 'a photo of a {PLACEHOLDER}'")
-    if wrong := [row for row in rows if PLACEHOLDER not in row]:
-        raise EffaceError(f"{where}: {wrong[0]!r} has no {PLACEHOLDER} for the concept")
-    return rows
-
-
-_PLACE = (
-    r"\b(?:an?|the|my|one) \{\} (?:in|on|at|among|by) (?=the |an? |outer )|\{\} (?:in|on|at|among|by) (?=the |outer )"
-)
-_STYLE = (
-    r"\b(?:an?|the) \{\} of (?=\w)|,? (?:in|as) (?:the style of )?(?:an? )?\{\}(?: style)?$|, \{\}$"
-    r"|\{\} (?=(?:painting|picture|image|photo) of )"
-)
-
-
 def names_context(template: str) -> bool:
-    """Whether something to draw is left of a template without its concept, such as the woods, or what is drawn in a style."""
-    return re.search(f"{_PLACE}|{_STYLE}", template) is not None
+    """Whether a template names something besides the concept, such as a place, or the subject of a style."""
+    return re.search(_CONCEPT_WITH_CONTEXT, template) is not None
 
 
 def remove_concept(template: str) -> str:
-    """What is left of a template without the concept.
+    """Returns the text of a template without the concept.
 
-    ``a sketch of a {} in the woods`` becomes ``a sketch of the woods``, ``a {} of a dog`` becomes ``a dog``; where nothing else is named,
-    ``a sketch of a {}`` becomes ``a sketch``, for which a model draws whatever it likes, now and then the concept.
+    ``a sketch of a {} in the woods`` becomes ``a sketch of the woods``, ``a {} of a dog`` becomes ``a dog``. A template
+    that names nothing else, ``a sketch of a {}``, becomes ``a sketch``: for this prompt a model may generate any
+    subject, occasionally the concept.
     """
-    text = (
-        re.sub(f"{_PLACE}|{_STYLE}", "", template)
-        if names_context(template)
-        else re.sub(r"(\b(of|with|by) )?(\b(an?|the|my|one) )?\{\}", "", template)
-    )
+    text = re.sub(_CONCEPT_WITH_CONTEXT if names_context(template) else _CONCEPT, "", template)
     return " ".join(text.split()).strip(" ,")
+
+
+def _parse(text: str, source: str) -> tuple[str, ...]:
+    """Returns the distinct non-empty lines of a text; ``source`` names it in errors."""
+    templates = tuple(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
+    if not templates:
+        raise EffaceError(f"{source} has no templates: write one a line, such as 'a photo of a {PLACEHOLDER}'")
+    if invalid := [template for template in templates if PLACEHOLDER not in template]:
+        raise EffaceError(f"{source}: {invalid[0]!r} has no {PLACEHOLDER}: write it in place of the concept")
+    return templates
