@@ -1,4 +1,4 @@
-"""Many concepts at once, one more, one back: each time what a joint solve from nothing would have given."""
+"""Adding and dropping concepts of a closed-form erasure equals a joint solution from the beginning."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def model() -> StableDiffusionModel:
 
 
 def deltas(erasure: Erasure) -> dict[str, torch.Tensor]:
-    """Every layer's change."""
+    """Returns the change of every layer."""
     edit = erasure.edits[0]
     read = {role: to_torch(erasure.tensors[name]).double() for role, name in edit.tensors.items()}
     return {name: read[f"{name}.up"] @ read[f"{name}.down"] for name in edit.targets}
@@ -44,7 +44,7 @@ def assert_same(one: Erasure, two: Erasure) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_one_more_is_all_at_once(model: StableDiffusionModel, tmp_path: Path, method: str) -> None:
+def test_adding_a_concept_equals_a_joint_solution(model: StableDiffusionModel, tmp_path: Path, method: str) -> None:
     api.erase(GUN, out=tmp_path / "one", model=model, method=method)
     both = api.revise(tmp_path / "one", out=tmp_path / "more", add=[DOG], model=model)
     assert [c.name for c in both.concepts] == ["gun", "dog"]
@@ -52,7 +52,7 @@ def test_one_more_is_all_at_once(model: StableDiffusionModel, tmp_path: Path, me
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_one_back_is_never_erased(model: StableDiffusionModel, tmp_path: Path, method: str) -> None:
+def test_dropping_a_concept_equals_solving_without_it(model: StableDiffusionModel, tmp_path: Path, method: str) -> None:
     api.erase([GUN, DOG], out=tmp_path / "both", model=model, method=method)
     left = api.revise(tmp_path / "both", out=tmp_path / "less", drop=["gun"], model=model)
     assert [c.name for c in left.concepts] == ["dog"]
@@ -61,7 +61,7 @@ def test_one_back_is_never_erased(model: StableDiffusionModel, tmp_path: Path, m
     assert_same(left, api.erase(kept, out=tmp_path / "alone", model=model, method=method))
 
 
-def test_what_cannot_be_revised(model: StableDiffusionModel, tmp_path: Path) -> None:
+def test_invalid_revisions_are_refused(model: StableDiffusionModel, tmp_path: Path) -> None:
     api.erase(GUN, out=tmp_path / "e", model=model, method="uce")
     with pytest.raises(UnknownNameError, match="unknown erased concept 'gum': did you mean 'gun'"):
         api.revise(tmp_path / "e", out=tmp_path / "x", drop=["gum"], model=model)
@@ -74,7 +74,7 @@ def test_what_cannot_be_revised(model: StableDiffusionModel, tmp_path: Path) -> 
     with pytest.raises(EffaceError, match="is not the base of this erasure"):
         api.revise(tmp_path / "e", out=tmp_path / "x", add=["dog"], model=tiny_model(seed=5))
     api.erase(GUN, out=tmp_path / "n", model=model, method="negative_prompt")
-    with pytest.raises(EffaceError, match="negative_prompt erases step by step and keeps nothing"):
+    with pytest.raises(EffaceError, match="negative_prompt saves no statistics to solve from"):
         api.revise(tmp_path / "n", out=tmp_path / "x", add=["dog"], model=model)
     assert not (tmp_path / "x").exists()
 
@@ -82,7 +82,11 @@ def test_what_cannot_be_revised(model: StableDiffusionModel, tmp_path: Path) -> 
 def test_more_concepts_than_dimensions(model: StableDiffusionModel, tmp_path: Path) -> None:
     names = [f"{a}{b}" for a in "bcdfhjkl" for b in "aeiou"]
     erasure = api.erase(
-        names, out=tmp_path / "e", model=model, method="uce", config={"tokens": "last", "empty": False, "lamb": 1e-6}
+        names,
+        out=tmp_path / "e",
+        model=model,
+        method="uce",
+        config={"token_positions": "last", "preserve_empty_prompt": False, "ridge": 1e-6},
     )
     history = (tmp_path / "e" / "history.json").read_text()
     assert len(erasure.concepts) == 40 > 32
@@ -90,17 +94,17 @@ def test_more_concepts_than_dimensions(model: StableDiffusionModel, tmp_path: Pa
     assert len(to_torch(erasure.tensors["closed_form.down"])) == 32
 
 
-def test_a_classifier_that_is_none(pocket: StableDiffusionModel, tmp_path: Path) -> None:
+def test_an_unknown_classifier_is_refused(pocket: StableDiffusionModel, tmp_path: Path) -> None:
     config = {"attributes": "sunflower,rose", "classifier": "nothing"}
     with pytest.raises(EffaceError, match="'nothing' is no classifier: give 'pocket-clip', a folder"):
         api.erase(Concept("plant", kind="domain"), out=tmp_path / "x", model=pocket, method="uce", config=config)
 
 
 @pytest.mark.effect
-def test_balanced_attributes_are_drawn_more_evenly(pocket: StableDiffusionModel, tmp_path: Path) -> None:
-    """Sunflowers are most of what pocket draws for a plant; the judge, which the method does not use, sees fewer of them."""
+def test_balanced_attributes_appear_more_evenly(pocket: StableDiffusionModel, tmp_path: Path) -> None:
+    """Most of pocket's plants are sunflowers; the judge, which the method does not use, counts fewer of them."""
     names = ("sunflower", "rose", "cactus", "tree")
-    config = {"attributes": ",".join(names), "rounds": 7, "images": 24, "step": 0.3, "guidance": 3.0}
+    config = {"attributes": ",".join(names), "max_rounds": 7, "num_images": 24, "step_size": 0.3, "guidance_scale": 3.0}
     concept = Concept("plant", kind="domain", retain_prompts=("a photo of a dog", "a photo of an apple"))
     made = api.erase(concept, out=tmp_path / "e", model=pocket, method="uce", preset="paper", config=config)
     judge = load_judge()
@@ -115,8 +119,15 @@ def test_balanced_attributes_are_drawn_more_evenly(pocket: StableDiffusionModel,
     assert after < before - 0.1, (before, after)
 
 
-def test_a_debias_that_was_stopped_goes_on_to_the_same_bytes(pocket: StableDiffusionModel, tmp_path: Path) -> None:
-    config = {"attributes": "sunflower,rose", "rounds": 3, "images": 4, "step": 0.3, "guidance": 3.0, "max_diff": 0.0}
+def test_a_stopped_debias_run_resumes_to_the_same_bytes(pocket: StableDiffusionModel, tmp_path: Path) -> None:
+    config = {
+        "attributes": "sunflower,rose",
+        "max_rounds": 3,
+        "num_images": 4,
+        "step_size": 0.3,
+        "guidance_scale": 3.0,
+        "max_difference": 0.0,
+    }
     concept = Concept("plant", kind="domain", retain_prompts=("a photo of a dog",))
     whole = api.erase(concept, out=tmp_path / "whole", model=pocket, method="uce", preset="paper", config=config)
     rounds: list[int] = []

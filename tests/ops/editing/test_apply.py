@@ -1,4 +1,4 @@
-"""Onto a model and off again: nothing is left behind, and another base is refused."""
+"""Applying and removing erasures: removal is exact, and another base is refused."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers.edits import every_op, seen, trained
+from helpers.edits import every_op, model_output, trained
 from helpers.tiny import erasure_of, state_bytes, tiny_model
 
 from efface.core.errors import BaseModelMismatchError, CorruptArtifactError, EffaceError
@@ -18,48 +18,48 @@ from efface.ops.editing.apply import active_erasures, applied, apply, remove
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_remove_restores_every_byte(dtype):
     model = tiny_model(dtype=dtype)
-    erasure, bytes_before, before = every_op(model), state_bytes(model), seen(model)
+    erasure, bytes_before, before = every_op(model), state_bytes(model), model_output(model)
     record = apply(model, erasure)
     assert active_erasures(model) == (record,)
     assert state_bytes(model) != bytes_before
-    assert not torch.allclose(seen(model), before, atol=0.1)
-    assert not record.forced
+    assert not torch.allclose(model_output(model), before, atol=0.1)
+    assert not record.base_mismatch
     remove(model)
     assert state_bytes(model) == bytes_before
-    assert torch.equal(seen(model), before)
+    assert torch.equal(model_output(model), before)
     assert model.guidance_edits == []
     assert active_erasures(model) == ()
 
 
-def test_each_edit_alone_has_an_effect_and_comes_off(tiny):
-    erasure, before, bytes_before = every_op(tiny), seen(tiny), state_bytes(tiny)
+def test_each_edit_changes_the_model_and_is_removed(tiny):
+    erasure, before, bytes_before = every_op(tiny), model_output(tiny), state_bytes(tiny)
     for edit in erasure.edits:
         with applied(tiny, replace(erasure, edits=(edit,))):
-            assert not torch.allclose(seen(tiny), before, atol=1e-4), edit.op
-        assert torch.equal(seen(tiny), before), edit.op
+            assert not torch.allclose(model_output(tiny), before, atol=1e-4), edit.op
+        assert torch.equal(model_output(tiny), before), edit.op
     assert state_bytes(tiny) == bytes_before
 
 
-def test_erasures_stack_and_come_off_in_reverse(tiny):
+def test_erasures_stack_and_are_removed_in_reverse(tiny):
     first, second = (
         erasure_of(tiny, [edit], tensors)
         for edit, tensors in (trained(tiny, r).replace_edit() for r in ("cross_kv", "cross_all"))
     )
-    start = state_bytes(tiny)
-    below = apply(tiny, first)
-    middle = state_bytes(tiny)
+    before = state_bytes(tiny)
+    record = apply(tiny, first)
+    after_first = state_bytes(tiny)
     apply(tiny, second)
     with pytest.raises(EffaceError, match="reverse order"):
-        remove(tiny, below)
+        remove(tiny, record)
     remove(tiny)
-    assert state_bytes(tiny) == middle
-    remove(tiny, below)
-    assert state_bytes(tiny) == start
-    with pytest.raises(EffaceError, match="no erasure is on"):
+    assert state_bytes(tiny) == after_first
+    remove(tiny, record)
+    assert state_bytes(tiny) == before
+    with pytest.raises(EffaceError, match="has no active erasure"):
         remove(tiny)
 
 
-def test_with_takes_it_off_after_an_error(tiny):
+def test_applied_removes_the_erasure_after_an_error(tiny):
     erasure, before = every_op(tiny), state_bytes(tiny)
     with pytest.raises(ZeroDivisionError), applied(tiny, erasure):
         raise ZeroDivisionError
@@ -73,21 +73,20 @@ def test_another_base_is_refused_and_a_transfer_recorded(tiny):
         apply(other, erasure)
     assert "\n" not in str(caught.value)
     assert state_bytes(other) == before
-    with applied(other, erasure, force=True) as record:
-        said = record.record()
-        assert said["transfer"] is True
-        assert all(0.5 < value < 2 for value in said["distances"].values())
+    with applied(other, erasure, allow_base_mismatch=True) as record:
+        assert record.base_mismatch
+        assert all(0.5 < value < 2 for value in record.distances.values())
     assert state_bytes(other) == before
 
 
-def test_a_transfer_that_shares_the_edited_component_says_so(tiny):
+def test_the_message_tells_if_the_edited_component_matches(tiny):
     edit, tensors = trained(tiny, "text_mlp").replace_edit()
     erasure = erasure_of(tiny, [edit], tensors)
     with torch.no_grad():
         tiny.unet.conv_in.weight *= 1.5
-    with pytest.raises(BaseModelMismatchError, match="although what the erasure edits is the same"):
+    with pytest.raises(BaseModelMismatchError, match="although the components that the erasure edits match"):
         apply(tiny, erasure)
-    with applied(tiny, erasure, force=True) as record:
+    with applied(tiny, erasure, allow_base_mismatch=True) as record:
         assert record.distances["text_encoder"] == 0
         assert record.distances["unet"] > 0
 
@@ -96,12 +95,12 @@ def test_half_precision_of_the_same_base_is_no_transfer(tiny):
     erasure = every_op(tiny)
     for dtype in (torch.float16, torch.bfloat16):
         with applied(tiny_model(dtype=dtype), erasure) as record:
-            assert not record.forced
+            assert not record.base_mismatch
 
 
-def test_an_erasure_that_does_not_name_its_base_is_refused(tiny):
+def test_an_erasure_without_a_base_fingerprint_is_refused(tiny):
     erasure = every_op(tiny)
-    for base, match in (({}, "does not say"), ({"text_encoder": "aa"}, "another architecture|does not say")):
+    for base, match in (({}, "does not record"), ({"text_encoder": "aa"}, "another architecture|does not record")):
         with pytest.raises(BaseModelMismatchError, match=match):
             apply(tiny, replace(erasure, spec=replace(erasure.spec, base=base)))
 
@@ -120,10 +119,10 @@ def test_a_damaged_artifact_is_refused(tiny, tmp_path):
     assert state_bytes(tiny) == before
 
 
-def test_a_model_with_an_erasure_can_be_forgotten():
+def test_an_active_erasure_does_not_keep_the_model_alive():
     model = tiny_model()
     apply(model, every_op(model))
-    gone = weakref.ref(model)
+    reference = weakref.ref(model)
     del model
     gc.collect()
-    assert gone() is None
+    assert reference() is None

@@ -15,24 +15,24 @@ from efface.ops.editing.apply import active_erasures, applied, apply
 Z, T = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1)), 321
 
 
-def test_replace_is_the_student(tiny):
+def test_a_replace_edit_equals_the_student(tiny):
     student = trained(tiny)
     edit, tensors = student.replace_edit()
     cond = tiny.encode(["a gun"])
     with torch.no_grad():
-        wanted = student.predict(Z, T, cond).value
+        expected = student.predict(Z, T, cond).value
     with applied(tiny, erasure_of(tiny, [edit], tensors)):
-        assert torch.equal(tiny.predict(Z, T, cond).value, wanted)
+        assert torch.equal(tiny.predict(Z, T, cond).value, expected)
 
 
-def test_low_rank_of_full_rank_is_the_student_too(tiny):
+def test_a_low_rank_edit_of_full_rank_equals_the_student(tiny):
     student = trained(tiny, "cross_kv")
     edit, tensors = student.low_rank_edit(32)
     cond = tiny.encode(["a gun"])
     with torch.no_grad():
-        wanted = student.predict(Z, T, cond).value
+        expected = student.predict(Z, T, cond).value
     with applied(tiny, erasure_of(tiny, [edit], tensors)):
-        torch.testing.assert_close(tiny.predict(Z, T, cond).value, wanted, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(tiny.predict(Z, T, cond).value, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_low_rank_by_hand_on_a_convolution(tiny):
@@ -54,14 +54,15 @@ def test_state_by_hand(tiny):
         edit = Edit("text_encoder", "state", {role: role for role in tensors})
         with applied(tiny, erasure_of(tiny, [edit], tensors)):
             after = tiny.encode(["a gun"])
-        wanted = before.states * (torch.arange(32.0) if "matrix" in tensors else 1) + (0.5 if "bias" in tensors else 0)
-        torch.testing.assert_close(after.states, wanted, rtol=1e-4, atol=1e-4)
+        scale = torch.arange(32.0) if "matrix" in tensors else 1
+        expected = before.states * scale + (0.5 if "bias" in tensors else 0)
+        torch.testing.assert_close(after.states, expected, rtol=1e-4, atol=1e-4)
         assert torch.equal(after.pooled, before.pooled)
 
 
-def test_names_of_another_version_are_understood(tiny):
-    own = "text_model.encoder.layers.0.mlp.fc1.bias"
-    with applied(tiny, erasure_of(tiny, [Edit("text_encoder", "replace", {own: "t"})], {"t": np.ones(64, "f4")})):
+def test_tensor_names_of_other_transformers_versions_are_resolved(tiny):
+    name = "text_model.encoder.layers.0.mlp.fc1.bias"
+    with applied(tiny, erasure_of(tiny, [Edit("text_encoder", "replace", {name: "t"})], {"t": np.ones(64, "f4")})):
         assert float(dict(tiny.text_encoder.named_parameters())["encoder.layers.0.mlp.fc1.bias"].min()) == 1
 
 
@@ -91,10 +92,10 @@ def test_names_of_another_version_are_understood(tiny):
     ],
 )
 def test_an_edit_that_does_not_fit_leaves_the_model_as_it_was(tiny, edit, tensors, match):
-    good, more = trained(tiny).replace_edit()
+    valid_edit, valid_tensors = trained(tiny).replace_edit()
     before = state_bytes(tiny)
     with pytest.raises(EffaceError, match=match):
-        apply(tiny, erasure_of(tiny, [good, edit], {**more, **tensors}))
+        apply(tiny, erasure_of(tiny, [valid_edit, edit], {**valid_tensors, **tensors}))
     assert state_bytes(tiny) == before
     assert active_erasures(tiny) == ()
 
@@ -102,7 +103,7 @@ def test_an_edit_that_does_not_fit_leaves_the_model_as_it_was(tiny, edit, tensor
 def test_misspelt_rules_are_suggested(tiny):
     for params, match in (
         ({"rule": "slt"}, "did you mean 'sld'"),
-        ({"rule": "sld", "prompts": ["a"], "scal": 1}, "did you mean 'scale'"),
+        ({"rule": "sld", "prompts": ["a"], "guidance_scal": 1}, "did you mean 'guidance_scale'"),
     ):
         with pytest.raises(UnknownNameError, match=match):
             apply(tiny, erasure_of(tiny, [Edit("sampler", "guidance", params=params)]))

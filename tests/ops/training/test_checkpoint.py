@@ -1,4 +1,4 @@
-"""Checkpoints: a run that was killed ends in the same bytes as one that was left alone."""
+"""Checkpoints: a killed and resumed run gives the same bytes as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ SCRIPT = """
 import sys, time
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
-from test_resume import train
+from test_checkpoint import train
 train(Path(sys.argv[1]), resume=False, pause=0.05, every=1)
 """
 
 
 class Counter:
-    """A state besides the parameters, as a refreshed pool is."""
+    """An object with a state besides the parameters, like a refreshed pool."""
 
     def __init__(self):
         self.value = torch.zeros(())
@@ -50,46 +50,48 @@ def train(
     resume: bool = False,
     pause: float = 0.0,
     every: int = 5,
-    spec: str = "abc",
+    key: str = "abc",
     stop: int | None = None,
 ) -> bytes:
-    """Two loops with Adam, data from a generator and a state of its own; returns the final bytes."""
-    run = Run(seed=3, folder=folder, resume=resume, checkpoint_every=every, key=spec)
-    masters, counter = problem(), Counter()
+    """Runs two loops with AdamW, generator data and an object with state; returns the final bytes."""
+    run = Run(seed=3, folder=folder, resume=resume, checkpoint_every=every, key=key)
+    parameters, counter = problem(), Counter()
     for phase, rate in (("warm", 0.05), ("train", 0.01)):
-        optimiser = torch.optim.AdamW(masters.values(), rate)
-        for step in run.steps(STEPS // 2, masters, optimiser, clip=1.0, phase=phase, extra={"counter": counter}):
+        optimiser = torch.optim.AdamW(parameters.values(), rate)
+        for step in run.steps(
+            STEPS // 2, parameters, optimiser, max_grad_norm=1.0, phase=phase, extra_state={"counter": counter}
+        ):
             x = torch.randn(8, 4, generator=run.generator("data"))
             counter.value = counter.value + x.mean()
-            loss = (torch.tanh(x @ masters["weight"].T + masters["bias"]) - counter.value).pow(2).mean()
+            loss = (torch.tanh(x @ parameters["weight"].T + parameters["bias"]) - counter.value).pow(2).mean()
             step.optimize(loss, parts={"count": counter.value})
             time.sleep(pause)
             if stop == step.index and phase == "train":
                 return b""
     history = str([run.history[phase] for phase in ("warm", "train")]).encode()
-    return history + b"".join(p.detach().numpy().tobytes() for p in [*masters.values(), counter.value])
+    return history + b"".join(p.detach().numpy().tobytes() for p in [*parameters.values(), counter.value])
 
 
 @pytest.fixture(scope="module")
-def whole() -> bytes:
+def uninterrupted() -> bytes:
     return train(None)
 
 
-def test_checkpoints_change_nothing(whole, tmp_path):
-    assert train(tmp_path / "c") == whole
+def test_checkpoints_do_not_change_the_result(uninterrupted, tmp_path):
+    assert train(tmp_path / "c") == uninterrupted
     assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["train-00000020", "warm-00000020"]
-    assert train(tmp_path / "c", resume=True) == whole
+    assert train(tmp_path / "c", resume=True) == uninterrupted
 
 
 @pytest.mark.parametrize("stop", [0, 7, 19])
 @pytest.mark.parametrize("every", [1, 5])
-def test_an_abandoned_run_resumes_to_the_same_bytes(whole, tmp_path, stop, every):
+def test_a_stopped_run_resumes_to_the_same_bytes(uninterrupted, tmp_path, stop, every):
     train(tmp_path, stop=stop, every=every)
-    assert train(tmp_path, resume=True) == whole
+    assert train(tmp_path, resume=True) == uninterrupted
 
 
 @pytest.mark.parametrize("number", range(2))
-def test_a_killed_run_resumes_to_the_same_bytes(whole, tmp_path, number):
+def test_a_killed_run_resumes_to_the_same_bytes(uninterrupted, tmp_path, number):
     here = Path(__file__).parent
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(tmp_path), str(here)], env={**os.environ, "OMP_NUM_THREADS": "1"}
@@ -103,8 +105,8 @@ def test_a_killed_run_resumes_to_the_same_bytes(whole, tmp_path, number):
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert process.returncode == -signal.SIGKILL, "the run ended before it could be killed"
-    assert checkpoint.all_of(tmp_path, "warm")
-    assert train(tmp_path, resume=True) == whole
+    assert checkpoint.list_checkpoints(tmp_path, "warm")
+    assert train(tmp_path, resume=True) == uninterrupted
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
@@ -116,7 +118,7 @@ def test_no_pickle_is_written(tmp_path):
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     train(tmp_path, stop=3, every=1)
     with pytest.raises(EffaceError, match="another run") as caught:
-        train(tmp_path, resume=True, spec="xyz")
+        train(tmp_path, resume=True, key="xyz")
     assert "\n" not in str(caught.value)
     run = Run(folder=tmp_path, resume=True, key="abc")
     other = {"weight": torch.zeros(2, requires_grad=True)}
@@ -124,9 +126,9 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
         next(run.steps(STEPS // 2, other, torch.optim.Adam(other.values()), phase="warm"))
 
 
-def test_without_resume_a_run_starts_anew(whole, tmp_path):
-    train(tmp_path, stop=3, every=1, spec="old")
-    assert train(tmp_path) == whole
+def test_without_resume_a_run_starts_from_the_first_step(uninterrupted, tmp_path):
+    train(tmp_path, stop=3, every=1, key="old")
+    assert train(tmp_path) == uninterrupted
     (tmp_path / "kept.txt").write_text("")
     train(tmp_path, stop=0, every=99)
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["kept.txt", "warm-00000020"]
@@ -142,7 +144,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
         train(tmp_path, resume=True)
 
 
-def test_numbers_that_json_would_change_come_back(tmp_path):
+def test_tuples_of_the_optimiser_survive_json(tmp_path):
     weight = torch.ones(1, requires_grad=True)
     optimiser = torch.optim.Adam([weight], 1e-3, betas=(0.5, 0.75))
     weight.sum().backward()
@@ -157,7 +159,7 @@ def test_numbers_that_json_would_change_come_back(tmp_path):
     assert state == optimiser.state_dict()["state"]
 
 
-def test_a_solve_before_the_first_loop_does_not_keep_stale_checkpoints(tmp_path: Path) -> None:
+def test_a_record_before_the_first_loop_does_not_keep_outdated_checkpoints(tmp_path: Path) -> None:
     for _ in range(2):
         run = Run(seed=3, folder=tmp_path, checkpoint_every=1, key="abc")
         run.record("solve", {"residual": 0.1})

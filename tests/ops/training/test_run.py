@@ -1,4 +1,4 @@
-"""A run: what a step does, what is refused, and what is shown."""
+"""A run: its steps, the errors for non-finite numbers, and the progress bar."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from efface.ops.training.run import Run
 def test_nan_names_the_step_and_keeps_the_last_good_checkpoint(tmp_path, where):
     weight, run = torch.ones(3, requires_grad=True), Run(folder=tmp_path, checkpoint_every=2)
 
-    def go():
+    def train():
         for step in run.steps(9, {"weight": weight}, torch.optim.SGD([weight], 0.1)):
             bad = step.index == 4
             loss = weight.sum() * (math.nan if bad and where == "loss" else 1.0)
@@ -30,13 +30,13 @@ def test_nan_names_the_step_and_keeps_the_last_good_checkpoint(tmp_path, where):
                 weight.data[0] = math.inf
 
     with pytest.raises(EffaceError, match=rf"not finite at step {5 if where == 'parameter' else 4} of 9") as caught:
-        go()
+        train()
     assert "\n" not in str(caught.value)
     assert "train-00000004" in str(caught.value)
     if where != "parameter":
         torch.testing.assert_close(weight.detach(), torch.full((3,), 0.6))
         assert [entry["step"] for entry in run.history["train"]] == [0, 1, 2, 3]
-    tensors, _ = checkpoint.load(checkpoint.all_of(tmp_path, "train")[-1])
+    tensors, _ = checkpoint.load(checkpoint.list_checkpoints(tmp_path, "train")[-1])
     torch.testing.assert_close(tensors["parameters/weight"], torch.full((3,), 0.6))
 
 
@@ -50,7 +50,7 @@ def test_nan_before_any_checkpoint():
 def test_a_step_by_hand():
     weight, other = torch.tensor([3.0, 4.0], requires_grad=True), torch.ones(2, requires_grad=True)
     run = Run()
-    for step in run.steps(1, {"weight": weight}, torch.optim.SGD([weight], 0.5), clip=1.0):
+    for step in run.steps(1, {"weight": weight}, torch.optim.SGD([weight], 0.5), max_grad_norm=1.0):
         step.optimize((weight.pow(2) / 2 * other).sum(), parts={"a": torch.tensor(2.0)})
     # the gradient (3, 4) has norm 5 and is clipped to norm 1
     torch.testing.assert_close(weight.detach(), torch.tensor([3.0 - 0.3, 4.0 - 0.4]), rtol=1e-5, atol=1e-5)
@@ -77,7 +77,7 @@ def test_generators_are_seeded_by_name():
     assert not torch.equal(draw, torch.rand(3, generator=Run(seed=2).generator("x")))
 
 
-def test_every_loop_has_a_name_of_its_own():
+def test_a_phase_name_cannot_be_used_twice():
     weight = torch.ones(1, requires_grad=True)
     run = Run()
     list(run.steps(1, {"w": weight}, torch.optim.SGD([weight], 0.1)))

@@ -1,3 +1,5 @@
+"""Learning-rate schedules and the density of timesteps."""
+
 from __future__ import annotations
 
 import pytest
@@ -7,7 +9,7 @@ from efface.core.errors import UnknownNameError
 from efface.ops.training.schedule import set_learning_rate
 
 
-def test_schedules() -> None:
+def test_the_rate_follows_the_schedule() -> None:
     optimiser = torch.optim.Adam([torch.zeros(1, requires_grad=True)], lr=1.0)
     rates = []
     for index in (0, 50, 99):
