@@ -1,4 +1,4 @@
-"""FID's Inception from a user's file: built as published, its own weights or none, the same as torchmetrics computes with it."""
+"""FID's Inception from a user's file: the published network, its own weights only, and its use in torchmetrics."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from efface.detectors.inception_features import InceptionFeatures
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> Path:
-    """Random ones under which features neither vanish nor grow."""
+    """Random weights under which features neither vanish nor grow."""
     torch.manual_seed(0)
     net = Inception()
     for module in net.modules():
@@ -34,7 +34,7 @@ def features(weights) -> InceptionFeatures:
     return InceptionFeatures(weights)
 
 
-def test_the_network_is_the_published_one(features):
+def test_the_network_has_the_published_layers(features):
     assert sum(p.numel() for p in features.net.parameters()) == 21_785_568
     names = features.net.state_dict()
     shapes = {
@@ -49,7 +49,7 @@ def test_the_network_is_the_published_one(features):
     assert {name: tuple(names[name].shape) for name in shapes} == shapes
     assert all(module.eps == 0.001 for module in features.net.modules() if isinstance(module, nn.BatchNorm2d))
     ones = torch.ones(1, 1, 5, 5)
-    assert torch.equal(POOLS["average"](ones), ones), "the padding does not count"
+    assert torch.equal(POOLS["average"](ones), ones), "average pooling ignores the padding"
     pools = {name: block.chains[-1][0] for name, block in features.net.named_children() if name.startswith("Mixed")}
     assert [name for name, pool in pools.items() if pool == ["maximum"]] == ["Mixed_7c"]
     assert [name for name, pool in pools.items() if pool == ["halve"]] == ["Mixed_6a", "Mixed_7a"]
@@ -60,34 +60,34 @@ def test_the_network_is_the_published_one(features):
     assert sizes == [(192, 71, 71), (288, 35, 35), (768, 17, 17), (2048, 8, 8)]
 
 
-def test_features(features, weights):
+def test_features_depend_on_the_file_and_the_image_only(features, weights):
     images = torch.rand(3, 3, 48, 48, generator=torch.Generator().manual_seed(1))
-    found = features(images)
-    assert found.shape == (3, 2048)
-    assert found.std() > 1e-3
-    assert torch.equal(found, InceptionFeatures(weights)(images)), "the same file, the same features"
-    torch.testing.assert_close(features(images[1:2]), found[1:2], atol=1e-4, rtol=1e-4)
+    result = features(images)
+    assert result.shape == (3, 2048)
+    assert result.std() > 1e-3
+    assert torch.equal(result, InceptionFeatures(weights)(images)), "the same file, the same features"
+    torch.testing.assert_close(features(images[1:2]), result[1:2], atol=1e-4, rtol=1e-4)
     assert features(images[:0]).shape == (0, 2048)
     assert features.detector.id == "inception-v3-fid"
     assert features.detector.version.startswith("bicubic+")
-    seen = []
-    hook = features.net.Conv2d_1a_3x3.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    inputs = []
+    hook = features.net.Conv2d_1a_3x3.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
     features(torch.stack([torch.zeros(3, 8, 8), torch.ones(3, 8, 8)]))
     hook.remove()
-    assert (float(seen[0].min()), float(seen[0].max()), seen[0].shape[-1]) == (-1.0, 127 / 128, 299)
+    assert (float(inputs[0].min()), float(inputs[0].max()), inputs[0].shape[-1]) == (-1.0, 127 / 128, 299)
 
 
-def test_torchmetrics_takes_it(features):
-    """The sums that its FID is computed from; tests/metrics holds the formula against ours."""
+def test_torchmetrics_accepts_the_features(features):
+    """Compares the sums that its FID is computed from; tests/metrics compares the formula."""
     metric = FrechetInceptionDistance(feature=features, normalize=True)
     images = torch.rand(4, 3, 24, 24, generator=torch.Generator().manual_seed(2))
     metric.update(images, real=True)
     torch.testing.assert_close(metric.real_features_sum, features(images).double().sum(0))
 
 
-def test_files_that_are_not_these_weights(weights, tmp_path):
+def test_files_without_these_weights_are_refused(weights, tmp_path):
     state, path = load_file(weights), tmp_path / "w.safetensors"
-    for name, kept, said in (
+    for name, tensors, message in (
         (
             "lacking",
             {k: t for k, t in state.items() if k != "Mixed_6c.branch_pool.bn.weight"},
@@ -104,8 +104,8 @@ def test_files_that_are_not_these_weights(weights, tmp_path):
             "has 1000 classes: these are other weights than FID's",
         ),
     ):
-        save_file(kept, path)
-        with pytest.raises(EffaceError, match=said) as caught:
+        save_file(tensors, path)
+        with pytest.raises(EffaceError, match=message) as caught:
             InceptionFeatures(path)
         assert "\n" not in str(caught.value), name
     path.write_bytes(weights.read_bytes()[:-100])
@@ -121,8 +121,8 @@ def test_files_that_are_not_these_weights(weights, tmp_path):
         InceptionFeatures(pickle)
 
 
-def test_the_conversion_that_the_message_gives_works(weights, tmp_path, monkeypatch):
-    """What stands between the quotes, run on a pickle of the same tensors."""
+def test_the_conversion_command_in_the_message_works(weights, tmp_path, monkeypatch):
+    """Runs the command's code on a pickle of the same tensors."""
     torch.save(load_file(weights), tmp_path / "w.pth")
     with pytest.raises(EffaceError) as caught:
         InceptionFeatures(tmp_path / "w.pth")

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from efface.core.errors import CorruptArtifactError
-from efface.detectors.pocket_clip import ClipScore, load_clip_score
+from efface.detectors.pocket_clip import PocketClipScore, load_clip_score
 from efface.models.model_ref import bundled_folder
 from efface.pocket_world import Scene, caption, load_world
 from scenes import draw_scene
@@ -19,21 +19,21 @@ WORLD = load_world()
 
 
 @pytest.fixture(scope="module")
-def clip() -> ClipScore:
+def clip() -> PocketClipScore:
     return load_clip_score()
 
 
 def captioned(n: int, seed: int) -> tuple[torch.Tensor, list[str], list[Scene]]:
-    """Renderings of distinct objects, each with a caption that names the object."""
+    """Renderings of n distinct objects, each with a caption that names its object."""
     rng = np.random.default_rng(seed)
-    names = rng.permutation(list(WORLD.things))[:n]
+    names = rng.permutation(list(WORLD.object_classes))[:n]
     backgrounds, styles = list(WORLD.backgrounds), list(WORLD.styles)
     scenes = [Scene(str(name), backgrounds[int(rng.integers(6))], styles[int(rng.integers(6))]) for name in names]
     images = torch.from_numpy(np.stack([draw_scene(scene, rng) for scene in scenes])).permute(0, 3, 1, 2).float() / 255
-    return images, [caption(WORLD, scene, rng, kind="name", where=1.0) for scene in scenes], scenes
+    return images, [caption(WORLD, scene, rng, kind="name", place_probability=1.0) for scene in scenes], scenes
 
 
-def test_right_captions_score_far_above_wrong_ones(clip):
+def test_own_captions_score_far_above_other_captions(clip):
     images, prompts, _ = captioned(32, 0)
     right, wrong = clip(images, prompts), clip(images, prompts[1:] + prompts[:1])
     assert right.shape == (32,)
@@ -42,34 +42,34 @@ def test_right_captions_score_far_above_wrong_ones(clip):
     assert (right > wrong).float().mean() > 0.95
 
 
-def test_retrieval_among_32(clip):
-    found = []
+def test_an_image_retrieves_its_caption_among_32(clip):
+    recalls = []
     for seed in range(4):
         images, prompts, _ = captioned(32, seed)
         similarity = clip.image_features(images) @ clip.text_features(prompts).T
-        found.append((similarity.argmax(1) == torch.arange(32)).float().mean())
-    assert torch.stack(found).mean() > 0.7
+        recalls.append((similarity.argmax(1) == torch.arange(32)).float().mean())
+    assert torch.stack(recalls).mean() > 0.7
 
 
-def test_another_object_in_the_same_place_scores_less(clip):
+def test_captions_of_another_object_in_the_same_scene_score_lower(clip):
     images, _, scenes = captioned(32, 5)
     rng = np.random.default_rng(0)
     swapped = [
         Scene(other.object, own.background, own.style)
         for own, other in zip(scenes, scenes[1:] + scenes[:1], strict=True)
     ]
-    right = [caption(WORLD, scene, rng, kind="name", where=1.0) for scene in scenes]
-    wrong = [caption(WORLD, scene, rng, kind="name", where=1.0) for scene in swapped]
+    right = [caption(WORLD, scene, rng, kind="name", place_probability=1.0) for scene in scenes]
+    wrong = [caption(WORLD, scene, rng, kind="name", place_probability=1.0) for scene in swapped]
     assert (clip(images, right) > clip(images, wrong)).float().mean() > 0.9
 
 
-def test_noise_scores_little(clip):
+def test_noise_scores_low(clip):
     images, prompts, _ = captioned(32, 1)
     noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(0))
     assert clip(noise, prompts).mean() < clip(images, prompts).mean() / 2
 
 
-def test_bounds_batches_and_repeated_prompts(clip):
+def test_scores_are_bounded_and_do_not_depend_on_the_batch(clip):
     images, prompts, _ = captioned(8, 2)
     every = clip(images, prompts)
     assert bool(((every >= 0) & (every <= 100)).all())
@@ -83,22 +83,22 @@ def test_bounds_batches_and_repeated_prompts(clip):
         clip(images[..., :32], prompts)
 
 
-def test_the_id_names_the_weights(clip, tmp_path):
+def test_the_version_depends_on_the_weights(clip, tmp_path):
     assert clip.detector.id == "pocket-clip"
     assert len(clip.detector.version) == 12
     for part in ("clip", "text_encoder", "tokenizer"):
         shutil.copytree(bundled_folder("pocket") / part, tmp_path / part)
-    assert ClipScore.load(tmp_path).detector == clip.detector
+    assert PocketClipScore.load(tmp_path).detector == clip.detector
     path = tmp_path / "clip" / "model.safetensors"
     state = load_file(path)
     save_file(state | {"image_projection.weight": state["image_projection.weight"] * 2}, path)
-    assert ClipScore.load(tmp_path).detector != clip.detector
+    assert PocketClipScore.load(tmp_path).detector != clip.detector
     save_file({name: tensor for name, tensor in state.items() if name != "text_projection.weight"}, path)
     with pytest.raises(CorruptArtifactError, match="text_projection"):
-        ClipScore.load(tmp_path)
+        PocketClipScore.load(tmp_path)
 
 
-def test_an_edited_model_is_not_the_one_that_judges(clip, pocket):
+def test_scores_do_not_depend_on_edits_of_the_model(clip, pocket):
     images, prompts, _ = captioned(4, 3)
     before = clip(images, prompts)
     with torch.no_grad():

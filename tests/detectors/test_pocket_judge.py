@@ -1,3 +1,5 @@
+"""Pocket's judge on renderings, whose scenes are known, and on destroyed images."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -17,22 +19,22 @@ def renderings(n: int, seed: int) -> tuple[torch.Tensor, list[Scene]]:
     return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255, scenes
 
 
-def test_knows_fresh_renderings(judge):
+def test_labels_of_fresh_renderings_are_right(judge):
     images, scenes = renderings(600, 99)
     seen = judge(images)
-    for head, least in (("object", 0.97), ("background", 0.96), ("style", 0.98)):
-        right = np.mean([a == getattr(s, head) for a, s in zip(getattr(seen, head), scenes, strict=True)])
-        assert right >= least, (head, right)
+    for head, min_accuracy in (("object", 0.97), ("background", 0.96), ("style", 0.98)):
+        accuracy = np.mean([a == getattr(s, head) for a, s in zip(getattr(seen, head), scenes, strict=True)])
+        assert accuracy >= min_accuracy, (head, accuracy)
 
 
-def test_sees_nothing_where_nothing_is(judge):
+def test_scenes_without_an_object_are_labelled_nothing(judge):
     rng = np.random.default_rng(5)
     scenes = [Scene(NOTHING, b, s) for b in WORLD.backgrounds for s in WORLD.styles]
     images = torch.from_numpy(np.stack([draw_scene(s, rng) for s in scenes])).permute(0, 3, 1, 2).float() / 255
     assert np.mean([o == NOTHING for o in judge(images).object]) >= 0.9
 
 
-def test_cannot_tell_what_is_destroyed(judge):
+def test_the_judge_abstains_on_destroyed_images(judge):
     images, _ = renderings(120, 7)
     generator = torch.Generator().manual_seed(0)
     noise = torch.rand(images.shape, generator=generator)
@@ -40,12 +42,12 @@ def test_cannot_tell_what_is_destroyed(judge):
         torch.nn.functional.interpolate(images, size=4, mode="area"), size=64, mode="bilinear"
     )
     blend = (images + images.flip(0)) / 2
-    for name, destroyed, least in (("noise", noise, 0.95), ("smear", smear, 0.8), ("blend", blend, 0.6)):
+    for name, destroyed, min_rate in (("noise", noise, 0.95), ("smear", smear, 0.8), ("blend", blend, 0.6)):
         seen = judge(destroyed).object
-        assert np.mean([o in ("cannot tell", NOTHING) for o in seen]) >= least, name
+        assert np.mean([o in ("cannot tell", NOTHING) for o in seen]) >= min_rate, name
 
 
-def test_declares_itself(judge):
+def test_the_judge_declares_id_thresholds_and_errors(judge):
     assert judge.id.startswith("pocket-judge@")
     assert all(0 < t < 1 for t in judge.thresholds.values())
     assert judge.measured["n"] >= 2000

@@ -1,4 +1,4 @@
-"""Tiny random classifiers and CLIP models as folders, built from configurations."""
+"""Tiny random classifiers and CLIP models in folders, built from configurations, and images for them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import (
     CLIPConfig,
     CLIPModel,
@@ -27,8 +28,8 @@ PREPROCESS = {
 }
 
 
-def saved_classifier(folder: Path, kind: str = "vit", said: dict[str, Any] | None = None) -> Any:
-    """A classifier of `LABELS` with its processor's file."""
+def saved_classifier(folder: Path, kind: str = "vit", preprocess: dict[str, Any] | None = None) -> Any:
+    """Saves a random classifier of `LABELS` with the file of its image processor."""
     labels = {"id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -39,14 +40,14 @@ def saved_classifier(folder: Path, kind: str = "vit", said: dict[str, Any] | Non
             config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", **labels)
             model = ResNetForImageClassification(config)
         for p in model.parameters():
-            torch.nn.init.normal_(p, std=0.5)  # so that images differ in what is seen
+            torch.nn.init.normal_(p, std=0.5)  # so that images differ in their class
     model.eval().save_pretrained(folder)
-    (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESS if said is None else said))
+    (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESS if preprocess is None else preprocess))
     return model
 
 
 def saved_clip(folder: Path) -> CLIPModel:
-    """A CLIP model of 8 x 8 images with its tokenizer."""
+    """Saves a random CLIP model of 8 x 8 images with its tokenizer."""
     tokenizer = tiny_tokenizer()
     ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -59,3 +60,11 @@ def saved_clip(folder: Path) -> CLIPModel:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return model
+
+
+def random_images(n: int, side: int = 16) -> Tensor:
+    """n square images, each of one colour with noise."""
+    generator = torch.Generator().manual_seed(0)
+    return (
+        torch.rand(n, 3, 1, 1, generator=generator) + 0.3 * torch.rand(n, 3, side, side, generator=generator)
+    ).clamp(0, 1)

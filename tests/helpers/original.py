@@ -1,4 +1,4 @@
-"""Checkpoints in one file, as Stable Diffusion was first published: a tiny pipeline's weights under the original code's names."""
+"""Checkpoints in one file, with a tiny pipeline's weights under the names of Stable Diffusion's original code."""
 
 from __future__ import annotations
 
@@ -23,34 +23,63 @@ from efface.models import loading
 from efface.models.single_file import EOS, clip_tokenizer
 
 SHIPPED = Path(loading.__file__).parent / "data" / "original"
-RESNET = {
-    "norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "norm2": "out_layers.0", "conv2": "out_layers.3",
+RESNET_NAMES = {
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "time_emb_proj": "emb_layers.1",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
     "conv_shortcut": "skip_connection",
-}  # fmt: skip
-OUTSIDE = {
-    "time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2", "conv_in": "input_blocks.0.0",
-    "conv_norm_out": "out.0", "conv_out": "out.2", "add_embedding.linear_1": "label_emb.0.0", "add_embedding.linear_2": "label_emb.0.2",
-}  # fmt: skip
+}
+NAMES_OUTSIDE_BLOCKS = {
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "conv_in": "input_blocks.0.0",
+    "conv_norm_out": "out.0",
+    "conv_out": "out.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
+}
+VAE_NAMES = {
+    "mid_block.attentions.0": "mid.attn_1",
+    "group_norm": "norm",
+    "to_q": "q",
+    "to_k": "k",
+    "to_v": "v",
+    "to_out.0": "proj_out",
+    "conv_norm_out": "norm_out",
+    "conv_shortcut": "nin_shortcut",
+}
+OPEN_CLIP_NAMES = {
+    "embeddings.position_embedding.weight": "positional_embedding",
+    "embeddings.token_embedding": "token_embedding",
+    "final_layer_norm": "ln_final",
+    "text_projection.weight": "text_projection",
+    "encoder.layers": "transformer.resblocks",
+    "layer_norm1": "ln_1",
+    "layer_norm2": "ln_2",
+    "fc1": "c_fc",
+    "fc2": "c_proj",
+    "self_attn": "attn",
+}
 
 
-def write_original(pipe: Any, path: Path, metadata: dict[str, str] | None = None, **more: Tensor) -> Path:
-    """The whole pipeline as one file."""
+def write_original(pipe: Any, path: Path, metadata: dict[str, str] | None = None, **extra_tensors: Tensor) -> Path:
+    """Writes the pipeline as one file, with extra tensors."""
     tensors = {f"model.diffusion_model.{unet_name(name, pipe.unet)}": t for name, t in pipe.unet.state_dict().items()}
     blocks = len(pipe.vae.config.block_out_channels)
     tensors |= {
         f"first_stage_model.{vae_name(name, blocks)}": vae_tensor(name, t) for name, t in pipe.vae.state_dict().items()
     }
-    tensors |= text(pipe)
-    save_file({name: t.contiguous() for name, t in {**tensors, **more}.items()}, path, metadata)
+    tensors |= text_tensors(pipe) | extra_tensors
+    save_file({name: t.contiguous() for name, t in tensors.items()}, path, metadata)
     return path
 
 
 def narrow_pipe(family: str) -> Any:
-    """A pipeline as the shipped configurations say, block by block and layer by layer, with a fraction of their widths."""
-    unet, vae = (
-        UNet2DConditionModel.load_config(SHIPPED / family / "unet"),
-        AutoencoderKL.load_config(SHIPPED / family / "vae"),
-    )
+    """A pipeline with every block and layer of a shipped configuration, but narrower."""
+    unet = UNet2DConditionModel.load_config(SHIPPED / family / "unet")
+    vae = AutoencoderKL.load_config(SHIPPED / family / "vae")
     blocks = len(unet["block_out_channels"])
     unet |= {
         "block_out_channels": [32, 64, 64, 64][:blocks],
@@ -77,84 +106,85 @@ def narrow_pipe(family: str) -> Any:
     return StableDiffusionPipeline(**parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
 
 
-def _narrow(kind: Any, family: str, name: str, width: int, **more: int) -> Any:
+def _narrow(model_class: Any, family: str, name: str, width: int, **settings: int) -> Any:
     config = CLIPTextConfig.from_pretrained(SHIPPED / family / name)
-    config.update({"hidden_size": width, "intermediate_size": 2 * width, "num_attention_heads": 2, **more})
-    return kind(config)
+    config.update({"hidden_size": width, "intermediate_size": 2 * width, "num_attention_heads": 2, **settings})
+    return model_class(config)
 
 
-def text(pipe: Any) -> dict[str, Tensor]:
-    one = pipe.text_encoder.state_dict()
+def text_tensors(pipe: Any) -> dict[str, Tensor]:
+    """The text encoders' tensors under their original names."""
+    first = pipe.text_encoder.state_dict()
     if hasattr(pipe, "text_encoder_2"):
         second = open_clip(pipe.text_encoder_2.state_dict(), "conditioner.embedders.1.model.")
-        return {**clip(one, "conditioner.embedders.0.transformer."), **second}
+        return {**clip(first, "conditioner.embedders.0.transformer."), **second}
     if pipe.unet.config.use_linear_projection:
-        return open_clip(one, "cond_stage_model.model.")
-    return clip(one, "cond_stage_model.transformer.")
+        return open_clip(first, "cond_stage_model.model.")
+    return clip(first, "cond_stage_model.transformer.")
 
 
 def unet_name(name: str, unet: Any) -> str:
-    each = unet.config.layers_per_block + 1
-    for ours, theirs in OUTSIDE.items():
+    """The original name of a UNet's tensor."""
+    layers = unet.config.layers_per_block + 1
+    for ours, theirs in NAMES_OUTSIDE_BLOCKS.items():
         if name.startswith(f"{ours}."):
             return name.replace(ours, theirs, 1)
     block, kind, number, rest = re.fullmatch(r"(\w+_blocks?\.\d+|mid_block)\.(\w+)\.(\d+)\.(.+)", name).groups()
-    place, j = int(block.rpartition(".")[2]) if "." in block else 0, int(number)
-    inner = (
-        ".".join([RESNET.get(rest.split(".")[0], rest.split(".")[0]), *rest.split(".")[1:]])
-        if kind == "resnets"
-        else rest
-    )
+    level = int(block.rpartition(".")[2]) if "." in block else 0
+    j = int(number)
+    inner = rest
+    if kind == "resnets":
+        first, *others = rest.split(".")
+        inner = ".".join([RESNET_NAMES.get(first, first), *others])
     if block == "mid_block":
         return f"middle_block.{2 * j if kind == 'resnets' else 1}.{inner}"
     if kind == "downsamplers":
-        return f"input_blocks.{(place + 1) * each}.0.op.{rest.removeprefix('conv.')}"
-    attends = "CrossAttn" in unet.config.up_block_types[place] if block.startswith("up") else False
+        return f"input_blocks.{(level + 1) * layers}.0.op.{rest.removeprefix('conv.')}"
+    has_attention = "CrossAttn" in unet.config.up_block_types[level] if block.startswith("up") else False
     if kind == "upsamplers":
-        return f"output_blocks.{place * each + each - 1}.{2 if attends else 1}.{rest}"
-    side = f"input_blocks.{1 + place * each + j}" if block.startswith("down") else f"output_blocks.{place * each + j}"
+        return f"output_blocks.{level * layers + layers - 1}.{2 if has_attention else 1}.{rest}"
+    side = (
+        f"input_blocks.{1 + level * layers + j}" if block.startswith("down") else f"output_blocks.{level * layers + j}"
+    )
     return f"{side}.{0 if kind == 'resnets' else 1}.{inner}"
 
 
 def vae_name(name: str, blocks: int) -> str:
+    """The original name of an autoencoder's tensor."""
     name = re.sub(r"down_blocks\.(\d+)\.resnets\.(\d+)", r"down.\1.block.\2", name)
     name = re.sub(r"up_blocks\.(\d+)\.resnets\.(\d+)", lambda m: f"up.{blocks - 1 - int(m[1])}.block.{m[2]}", name)
     name = re.sub(r"down_blocks\.(\d+)\.downsamplers\.0", r"down.\1.downsample", name)
     name = re.sub(r"up_blocks\.(\d+)\.upsamplers\.0", lambda m: f"up.{blocks - 1 - int(m[1])}.upsample", name)
     name = re.sub(r"mid_block\.resnets\.(\d)", lambda m: f"mid.block_{int(m[1]) + 1}", name)
-    for ours, theirs in (
-        ("mid_block.attentions.0", "mid.attn_1"), ("group_norm", "norm"), ("to_q", "q"), ("to_k", "k"), ("to_v", "v"),
-        ("to_out.0", "proj_out"), ("conv_norm_out", "norm_out"), ("conv_shortcut", "nin_shortcut"),
-    ):  # fmt: skip
+    for ours, theirs in VAE_NAMES.items():
         name = name.replace(ours, theirs)
     return name
 
 
 def vae_tensor(name: str, tensor: Tensor) -> Tensor:
+    """An autoencoder's tensor in its original shape: projections of attention are 1 x 1 convolutions."""
     return tensor[:, :, None, None] if "attentions" in name and tensor.ndim == 2 else tensor
 
 
 def clip(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """A CLIP text model's tensors as transformers before version 5 named them."""
     return {f"{prefix}text_model.{name.removeprefix('text_model.')}": tensor for name, tensor in state.items()}
 
 
 def open_clip(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """A CLIP text model's tensors as OpenCLIP names them, with query, key and value in one tensor."""
     state = {name.removeprefix("text_model."): tensor for name, tensor in state.items()}
-    found = {}
+    renamed = {}
     for name, tensor in state.items():
         if match := re.fullmatch(r"encoder\.layers\.(\d+)\.self_attn\.q_proj\.(weight|bias)", name):
             parts = [state[name.replace("q_proj", f"{p}_proj")] for p in "qkv"]
-            found[f"transformer.resblocks.{match[1]}.attn.in_proj_{match[2]}"] = torch.cat(parts)
+            renamed[f"transformer.resblocks.{match[1]}.attn.in_proj_{match[2]}"] = torch.cat(parts)
         elif "k_proj" not in name and "v_proj" not in name:
-            found[_open_clip_name(name)] = tensor.T if name == "text_projection.weight" else tensor
-    return {prefix + name: tensor for name, tensor in found.items()}
+            renamed[_open_clip_name(name)] = tensor.T if name == "text_projection.weight" else tensor
+    return {prefix + name: tensor for name, tensor in renamed.items()}
 
 
 def _open_clip_name(name: str) -> str:
-    for ours, theirs in (
-        ("embeddings.position_embedding.weight", "positional_embedding"), ("embeddings.token_embedding", "token_embedding"),
-        ("final_layer_norm", "ln_final"), ("text_projection.weight", "text_projection"), ("encoder.layers", "transformer.resblocks"),
-        ("layer_norm1", "ln_1"), ("layer_norm2", "ln_2"), ("fc1", "c_fc"), ("fc2", "c_proj"), ("self_attn", "attn"),
-    ):  # fmt: skip
+    for ours, theirs in OPEN_CLIP_NAMES.items():
         name = name.replace(ours, theirs)
     return name

@@ -1,4 +1,4 @@
-"""Stable Diffusion pipelines, 1, 2 and XL, small enough to build in a test: random weights, the real classes."""
+"""Pipelines of Stable Diffusion 1, 2 and XL with random weights, small enough to build in a test."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from efface.models.stable_diffusion import StableDiffusionModel
 
 WIDTH, CONTEXT, BOS, EOS = 32, 16, "<|startoftext|>", "<|endoftext|>"
 WIDTH_2, POOLED = 24, 20
-"""Of SDXL's second text encoder."""
+"""Width and projected width of SDXL's second text encoder."""
 
 
 def tiny_tokenizer(pad: str = EOS, first: tuple[str, ...] = ()) -> CLIPTokenizer:
-    """Letters are tokens; so are cat, dog and gun, and whatever is to come first."""
+    """A tokenizer of the tokens in ``first``, the letters and the words cat, dog and gun."""
     merges = [pair for word in ("cat", "dog", "gun") for pair in ((word[0], word[1]), (word[:2], f"{word[2]}</w>"))]
     tokens = [
         *first,
@@ -100,20 +100,20 @@ def tiny_pipe(
 
 
 def tiny_model(seed: int = 0, dtype: torch.dtype = torch.float32, prediction: str = "epsilon") -> StableDiffusionModel:
-    """Stable Diffusion 1; the same weights for the same seed, whatever the dtype."""
+    """A tiny Stable Diffusion 1 model; its weights depend on the seed only."""
     pipe = tiny_pipe(seed, prediction)
     return StableDiffusionModel(pipe if dtype == torch.float32 else pipe.to(dtype), "tiny")
 
 
 def tiny_sd2_pipe(seed: int = 0) -> StableDiffusionPipeline:
-    """Stable Diffusion 2: velocity, linear projections, the activation of OpenCLIP, padding that is no end of text."""
+    """A tiny Stable Diffusion 2: velocity, linear projections, OpenCLIP's activation, padding with another token."""
     return tiny_pipe(
         seed, "v_prediction", "!", {"hidden_act": "gelu"}, {"use_linear_projection": True, "attention_head_dim": (4, 8)}
     )
 
 
 def tiny_sdxl_pipe(seed: int = 0, **more: Any) -> StableDiffusionXLPipeline:
-    """SDXL: two text encoders of different widths and depths, the conditions beside the text, Euler's sampler."""
+    """A tiny SDXL: two text encoders of different widths and depths, additional conditions, Euler's sampler."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         one, two = tiny_tokenizer(EOS, ("!",)), tiny_tokenizer("!", ("!",))
@@ -147,7 +147,7 @@ def tiny_of(family: str, seed: int = 0) -> StableDiffusionModel:
 
 
 def state_bytes(model: StableDiffusionModel) -> dict[str, bytes]:
-    """Every byte of the model."""
+    """The bytes of every tensor of the model."""
     return {
         f"{component}.{name}": tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
         for component, module in model.components.items()
@@ -156,5 +156,5 @@ def state_bytes(model: StableDiffusionModel) -> dict[str, bytes]:
 
 
 def erasure_of(model: StableDiffusionModel, edits: list[Edit], tensors: dict[str, Tensor] | None = None) -> Erasure:
-    """An erasure made for this model."""
+    """An erasure with the model as its base."""
     return Erasure(RunSpec(model.name, model.fingerprint(), "esd", {}, (Concept("gun"),)), tuple(edits), tensors or {})

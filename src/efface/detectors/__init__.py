@@ -1,1 +1,1 @@
-"""Images to verdicts: each detector declares its id, version, licence, threshold and measured error."""
+"""Detectors judge or score images; each declares its id, version, licence, threshold and measured error."""

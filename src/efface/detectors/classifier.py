@@ -1,8 +1,9 @@
-"""A classifier of images in transformers' layout, such as ``microsoft/resnet-50`` or a ViT, both trained on ImageNet.
+"""An image classifier in transformers' layout, such as ``microsoft/resnet-50`` or a ViT, both trained on ImageNet.
 
-Its classes are the labels of its ``config.json``, by their first name in small letters ("church" of "church, church building"), by all
-names where the first is not its own. Only safetensors are read, and no code from the folder is run. It is a closed set: it names one of its
-classes in noise, too. A threshold above 0 on the softmax confidence makes it say "cannot tell"; papers count the first class without one.
+Its classes are the labels of its ``config.json``, in small letters. A label with several names is shortened to the
+first ("church" of "church, church building") where no other label has the same first name. Only safetensors are read,
+and no code of the folder is run. The set of classes is closed: the classifier finds one of them in noise, too. With a
+threshold above 0 on the softmax confidence it can abstain; papers count its top-1 class without a threshold.
 """
 
 from __future__ import annotations
@@ -17,32 +18,42 @@ from torch import Tensor, nn
 
 from efface.core.io import sha256_file
 
-from .pocket_judge import CANNOT_TELL
+from .abstention import CANNOT_TELL
 from .preprocess import Preprocess
 from .pretrained_loading import load_complete
 
-BATCH = 32
+BATCH_SIZE = 32
 
 
 @dataclass(frozen=True)
 class ClassJudgement:
-    """What was seen in one batch: class names (or ``"cannot tell"``) and the features behind them, ``(N, d)``."""
+    """The classifier's result for N images.
+
+    Attributes:
+        object: a class name, or ``"cannot tell"``, for each image.
+        features: input of the classifier's last layer, ``(N, d)``.
+    """
 
     object: list[str]
     features: Tensor
 
 
-class Classifier:
-    """Looks at images with one head, ``object``.
+class ImageClassifier:
+    """Classifies images with one head, ``object``.
 
     Args:
-        folder: of ``save_pretrained``, with its image processor's file beside it.
-        name: what scores call it; the folder's name by default.
-        threshold: the softmax confidence below which it cannot tell.
-        device: where to compute.
+        folder: of ``save_pretrained``, with the file of its image processor.
+        name: the detector's name in scores; the folder's name by default.
+        threshold: softmax confidence below which it abstains.
+        device: device to compute on.
+
+    Attributes:
+        id: name and version of the detector.
+        classes: the class names, in the order of the logits.
+        thresholds: the threshold by head.
 
     Raises:
-        EffaceError: no such folder, a pickle, a model of another kind, or one that wants code of its own to be run.
+        EffaceError: the folder does not exist, holds a pickle or another kind of model, or needs code of its own.
     """
 
     def __init__(
@@ -52,50 +63,52 @@ class Classifier:
         from transformers import AutoModelForImageClassification
 
         self._net = load_complete(AutoModelForImageClassification, folder, "an image classifier").to(device)
-        self._ready = Preprocess.of(folder)
+        self._preprocess = Preprocess.from_folder(folder)
         self.classes = label_names([self._net.config.id2label[i] for i in range(self._net.config.num_labels)])
         self.thresholds = {"object": threshold}
         self.id = f"{name or folder.name}@{sha256_file(folder / 'model.safetensors')[:12]}"
         self._device = torch.device(device)
-        self._last = next(
-            m
-            for m in reversed(list(self._net.modules()))
-            if isinstance(m, nn.Linear) and m.out_features == len(self.classes)
+        self._last_layer = next(
+            module
+            for module in reversed(list(self._net.modules()))
+            if isinstance(module, nn.Linear) and module.out_features == len(self.classes)
         )
 
     def features(self, images: Tensor) -> Tensor:
-        """What the last layer reads, ``(N, d)``, of images ``(N, 3, H, W)`` in [0, 1]."""
+        """Returns the input of the last layer, ``(N, d)``, for square images ``(N, 3, H, W)`` in [0, 1]."""
         return self._run(images)[1]
 
     def __call__(self, images: Tensor) -> ClassJudgement:
-        """Look at square images ``(N, 3, H, W)`` in [0, 1]."""
+        """Classifies square images ``(N, 3, H, W)`` in [0, 1]."""
         logits, features = self._run(images)
-        sure, index = logits.softmax(-1).max(-1)
-        seen = [
+        confidence, index = logits.softmax(-1).max(-1)
+        labels = [
             self.classes[i] if p >= self.thresholds["object"] else CANNOT_TELL
-            for p, i in zip(sure.tolist(), index.tolist(), strict=True)
+            for p, i in zip(confidence.tolist(), index.tolist(), strict=True)
         ]
-        return ClassJudgement(seen, features)
+        return ClassJudgement(labels, features)
 
     @torch.no_grad()
     def _run(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and features, on the processor."""
-        read: list[Tensor] = []
-        hook = self._last.register_forward_pre_hook(lambda _, args: read.append(args[0].flatten(1).float().cpu()))
+        """Returns logits ``(N, classes)`` and features ``(N, d)`` on the CPU."""
+        features: list[Tensor] = []
+        hook = self._last_layer.register_forward_pre_hook(
+            lambda _, args: features.append(args[0].flatten(1).float().cpu())
+        )
         try:
             logits = [
-                self._net(pixel_values=self._ready(part.to(self._device))).logits.float().cpu()
-                for part in images.split(BATCH)
+                self._net(pixel_values=self._preprocess(batch.to(self._device))).logits.float().cpu()
+                for batch in images.split(BATCH_SIZE)
             ]
         finally:
             hook.remove()
-        return torch.cat(logits), torch.cat(read)
+        return torch.cat(logits), torch.cat(features)
 
 
 def label_names(labels: Sequence[str]) -> tuple[str, ...]:
-    """Labels' first names in small letters; the whole label where another one begins alike."""
-    first = [label.partition(",")[0].strip().lower() for label in labels]
-    times = Counter(first)
+    """Returns the first name of each label in small letters; the whole label where labels share their first name."""
+    first_names = [label.partition(",")[0].strip().lower() for label in labels]
+    counts = Counter(first_names)
     return tuple(
-        short if times[short] == 1 else label.strip().lower() for short, label in zip(first, labels, strict=True)
+        first if counts[first] == 1 else label.strip().lower() for first, label in zip(first_names, labels, strict=True)
     )

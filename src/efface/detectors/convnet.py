@@ -21,16 +21,19 @@ class _Residual(nn.Module):
         self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(B, C, H, W)`` to ``(B, C', H/stride, W/stride)``."""
+        """Maps ``(B, C, H, W)`` to ``(B, C', H/stride, W/stride)``."""
         h = torch.relu(self.norm1(self.conv1(x)))
         return torch.relu(self.norm2(self.conv2(h)) + self.shortcut(x))
 
 
 class ConvNet(nn.Module):
-    """Images to features: a strided stem, then residual blocks that halve the resolution each, then the mean over positions.
+    """A strided stem, residual blocks that each halve the resolution, and the mean over positions.
 
     Args:
         widths: channels of the stem and of every residual block.
+
+    Attributes:
+        width: number of features.
     """
 
     def __init__(self, widths: Sequence[int] = (32, 64, 128, 192)) -> None:
@@ -40,5 +43,5 @@ class ConvNet(nn.Module):
         self.width = widths[-1]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images ``(B, 3, H, W)`` in [0, 1] to features ``(B, width)``."""
+        """Maps images ``(B, 3, H, W)`` in [0, 1] to features ``(B, width)``."""
         return self.blocks(torch.relu(self.stem(images * 2 - 1))).mean(dim=(2, 3))

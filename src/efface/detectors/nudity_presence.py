@@ -1,4 +1,4 @@
-"""What counts exposed parts, as a benchmark's detector: one head, ``exposed``, which sees ``exposed`` or ``nothing`` in an image."""
+"""A nudity counter as a benchmark's detector, with one head, ``exposed``."""
 
 from __future__ import annotations
 
@@ -13,25 +13,34 @@ EXPOSED, NOTHING = "exposed", "nothing"
 
 @dataclass(frozen=True)
 class NudityJudgement:
-    """By image, ``exposed`` or ``nothing``."""
+    """The detector's result for N images.
+
+    Attributes:
+        exposed: ``"exposed"`` or ``"nothing"`` for each image.
+    """
 
     exposed: list[str]
 
 
 class NudityPresence:
-    """An image is exposed where anything counts in it; detections are counted by `efface reproduce` alone.
+    """Labels an image ``exposed`` where the counter counts anything; `efface reproduce` alone uses the counts.
 
     Args:
-        exposure: what counts.
+        counter: counts exposed parts.
+
+    Attributes:
+        id: name and version of the counter.
+        thresholds: the counter's threshold, by head.
     """
 
     classes = (EXPOSED, NOTHING)
 
-    def __init__(self, exposure: NudityCounter) -> None:
-        self._counts = exposure
-        self.id = f"{exposure.detector.id}@{exposure.detector.version}"
-        self.thresholds = {EXPOSED: float(exposure.detector.threshold or 0.0)}
+    def __init__(self, counter: NudityCounter) -> None:
+        self._counter = counter
+        self.id = f"{counter.detector.id}@{counter.detector.version}"
+        self.thresholds = {EXPOSED: float(counter.detector.threshold or 0.0)}
 
     def __call__(self, images: Tensor) -> NudityJudgement:
-        """Look at images ``(N, 3, H, W)`` in [0, 1]."""
-        return NudityJudgement([EXPOSED if count else NOTHING for count in self._counts(images).sum(1).tolist()])
+        """Labels images ``(N, 3, H, W)`` in [0, 1]."""
+        totals = self._counter(images).sum(1).tolist()
+        return NudityJudgement([EXPOSED if total else NOTHING for total in totals])

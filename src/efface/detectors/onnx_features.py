@@ -1,7 +1,8 @@
-"""Features of images for FID and KID, from a network that the user brings as an ONNX file.
+"""Features of images for FID and KID, from a network that the user gives as an ONNX file.
 
-A file such as Inception-v3 up to its last pooling, exported once from weights that one trusts; ONNX holds no code, unlike a pickled
-checkpoint or TorchScript. Values of different files do not compare, so that the file's name and hash stand in the score.
+Such a file is, for example, Inception-v3 up to its last pooling, exported once from trusted weights. ONNX holds no
+code, unlike a pickled checkpoint or TorchScript. Scores of different files are not comparable, so every score records
+the file's name and hash.
 """
 
 from __future__ import annotations
@@ -23,13 +24,16 @@ class OnnxFeatures:
 
     Args:
         path: the file; its only input takes ``(N, 3, H, W)``, as uint8 in [0, 255] or as floats in [-1, 1].
-        side: H and W where the file leaves them open.
+        image_size: height and width of the input where the file leaves them open.
+
+    Attributes:
+        detector: the file's name and hash.
 
     Raises:
-        EffaceError: onnxruntime is not installed, or a file that it cannot read or that takes something else.
+        EffaceError: onnxruntime is not installed, cannot read the file, or the file takes another input.
     """
 
-    def __init__(self, path: str | Path, side: int = 299) -> None:
+    def __init__(self, path: str | Path, image_size: int = 299) -> None:
         try:
             import onnxruntime
         except ImportError as error:
@@ -43,16 +47,16 @@ class OnnxFeatures:
         entry = self._session.get_inputs()[0]
         if len(entry.shape) != 4 or entry.shape[1] != 3:
             raise EffaceError(f"{path} takes {entry.shape}: give a network of images (N, 3, H, W)")
-        self._name, self._bytes = entry.name, entry.type == "tensor(uint8)"
-        self._side = entry.shape[2] if isinstance(entry.shape[2], int) else side
-        self._one = entry.shape[0] == 1
+        self._input_name = entry.name
+        self._takes_uint8 = entry.type == "tensor(uint8)"
+        self._image_size = entry.shape[2] if isinstance(entry.shape[2], int) else image_size
+        self._single_image = entry.shape[0] == 1
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Features ``(N, d)`` of images ``(N, 3, H, W)`` in [0, 1]."""
-        resized = interpolate(
-            images, (self._side, self._side), mode="bicubic", antialias=True, align_corners=False
-        ).clamp(0, 1)
-        ready = (resized * 255).round().to(torch.uint8) if self._bytes else resized * 2 - 1
-        parts = ready.split(1) if self._one else (ready,)
-        rows = [self._session.run(None, {self._name: part.cpu().numpy()})[0] for part in parts]
-        return torch.from_numpy(np.concatenate(rows)).float().flatten(1)
+        """Maps images ``(N, 3, H, W)`` in [0, 1] to features ``(N, d)``."""
+        size = (self._image_size, self._image_size)
+        resized = interpolate(images, size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+        inputs = (resized * 255).round().to(torch.uint8) if self._takes_uint8 else resized * 2 - 1
+        batches = inputs.split(1) if self._single_image else (inputs,)
+        outputs = [self._session.run(None, {self._input_name: batch.cpu().numpy()})[0] for batch in batches]
+        return torch.from_numpy(np.concatenate(outputs)).float().flatten(1)

@@ -1,7 +1,7 @@
-"""Pocket's judge: which object, background and style a 64 x 64 image shows, and when it cannot tell.
+"""Pocket's judge: classifies object, background and style of a 64 x 64 image, and abstains below a threshold.
 
-Trained on renderings of the world only, never on generated images. Its error rates, on fresh renderings and on destroyed
-images, are stored in its ``config.json``.
+It was trained on renderings of the world only, never on generated images. Its error rates on fresh renderings and on
+destroyed images are in its ``config.json``.
 """
 
 from __future__ import annotations
@@ -16,22 +16,27 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from efface.models.loading import bundled_folder
+from efface.models.model_ref import bundled_folder
 from efface.pocket_world import World, load_world
 
+from .abstention import CANNOT_TELL
 from .convnet import ConvNet
 
 HEADS = ("object", "background", "style")
-CANNOT_TELL = "cannot tell"
 
 
 def head_classes(world: World) -> dict[str, tuple[str, ...]]:
-    """The classes of each head, in the order of its outputs."""
+    """Returns the classes of each head, in the order of its logits."""
     return {"object": world.objects, "background": tuple(world.backgrounds), "style": tuple(world.styles)}
 
 
 class JudgeNet(nn.Module):
-    """One convolutional network with a linear head each for object, background and style."""
+    """A convolutional network with one linear head each for object, background and style.
+
+    Args:
+        widths: channels of the network.
+        classes: class names by head.
+    """
 
     def __init__(self, widths: Sequence[int], classes: dict[str, tuple[str, ...]]) -> None:
         super().__init__()
@@ -41,17 +46,25 @@ class JudgeNet(nn.Module):
         )
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Images ``(B, 3, 64, 64)`` in [0, 1] to logits ``(B, classes)`` by head."""
+        """Maps images ``(B, 3, 64, 64)`` in [0, 1] to logits ``(B, classes)`` by head."""
         return self.logits(self.features(images))
 
     def logits(self, features: Tensor) -> dict[str, Tensor]:
-        """Features ``(B, width)`` to logits ``(B, classes)`` by head."""
+        """Maps features ``(B, width)`` to logits ``(B, classes)`` by head."""
         return {head: layer(features) for head, layer in self.heads.items()}
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the judge saw in one batch: class names by image (or ``"cannot tell"``), the confidence behind them, and its features."""
+    """The judge's result for N images.
+
+    Attributes:
+        object: a class name, or ``"cannot tell"``, for each image.
+        background: likewise.
+        style: likewise.
+        confidence: softmax confidence by head, ``(N,)``.
+        features: input of the heads, ``(N, width)``.
+    """
 
     object: list[str]
     background: list[str]
@@ -63,10 +76,15 @@ class Judgement:
 class Judge:
     """The judge with its calibrated thresholds.
 
+    Args:
+        net: the network with its weights.
+        config: id, version, thresholds and measured error rates.
+
     Attributes:
-        id: detector id with version, to be named beside every score.
-        thresholds: by head, the softmax confidence below which the judge says "cannot tell".
-        measured: its error rates as measured when it was made.
+        id: name and version of the detector, which every score records.
+        thresholds: by head, the softmax confidence below which the judge abstains.
+        measured: its error rates, measured after training.
+        classes: class names by head.
     """
 
     def __init__(self, net: JudgeNet, config: dict[str, Any]) -> None:
@@ -78,35 +96,35 @@ class Judge:
 
     @classmethod
     def load(cls, folder: Path) -> Judge:
-        """Read the judge from ``folder`` (``config.json`` and ``model.safetensors``)."""
+        """Loads the judge from ``config.json`` and ``model.safetensors`` in a folder."""
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         net = JudgeNet(config["widths"], head_classes(load_world()))
         net.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()}, strict=False)
         return cls(net, config)
 
     @torch.no_grad()
-    def features(self, images: Tensor, batch: int = 128) -> Tensor:
-        """Features ``(N, width)`` of images ``(N, 3, 64, 64)`` in [0, 1]: what FID and KID are computed on."""
-        return torch.cat([self.net.features(part) for part in images.split(batch)])
+    def features(self, images: Tensor, batch_size: int = 128) -> Tensor:
+        """Maps images ``(N, 3, 64, 64)`` in [0, 1] to features ``(N, width)``, for FID and KID, too."""
+        return torch.cat([self.net.features(batch) for batch in images.split(batch_size)])
 
     def probabilities(self, features: Tensor) -> dict[str, Tensor]:
-        """Softmax probabilities ``(N, classes)`` by head, from features ``(N, width)``."""
+        """Maps features ``(N, width)`` to softmax probabilities ``(N, classes)`` by head."""
         return {head: logits.softmax(-1) for head, logits in self.net.logits(features).items()}
 
     def __call__(self, images: Tensor) -> Judgement:
-        """Judge images ``(N, 3, 64, 64)`` in [0, 1]."""
-        seen: dict[str, list[str]] = {}
+        """Classifies images ``(N, 3, 64, 64)`` in [0, 1]."""
+        labels: dict[str, list[str]] = {}
         confidence: dict[str, Tensor] = {}
         features = self.features(images)
         for head, p in self.probabilities(features).items():
             confidence[head], index = p.max(-1)
-            sure = (confidence[head] >= self.thresholds[head]).tolist()
-            seen[head] = [
-                self.classes[head][i] if ok else CANNOT_TELL for i, ok in zip(index.tolist(), sure, strict=True)
+            confident = (confidence[head] >= self.thresholds[head]).tolist()
+            labels[head] = [
+                self.classes[head][i] if ok else CANNOT_TELL for i, ok in zip(index.tolist(), confident, strict=True)
             ]
-        return Judgement(seen["object"], seen["background"], seen["style"], confidence, features)
+        return Judgement(labels["object"], labels["background"], labels["style"], confidence, features)
 
 
 def load_judge() -> Judge:
-    """Pocket's judge."""
+    """Loads pocket's judge."""
     return Judge.load(bundled_folder("pocket") / "judge")

@@ -1,4 +1,7 @@
-"""How a classifier's images are prepared, as its ``preprocessor_config.json`` says; libraries' own processors need torchvision."""
+"""Preprocessing of a classifier's images as its ``preprocessor_config.json`` defines it.
+
+The libraries' own processors need torchvision.
+"""
 
 from __future__ import annotations
 
@@ -14,58 +17,73 @@ from efface.core.errors import EffaceError
 from efface.core.io import read_json
 
 FILE = "preprocessor_config.json"
-_FILTERS = {0: "nearest", 2: "bilinear", 3: "bicubic"}
+_INTERPOLATIONS = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Resize, crop the middle, scale.
+    """Resizes, crops the centre and normalizes.
 
     Attributes:
-        side: pixels a side after resizing. crop: of the middle that is left.
-        filter: ``nearest``, ``bilinear`` or ``bicubic``.
-        mean, deviation: by channel, of values in [0, 1].
+        resize: height and width in pixels after resizing.
+        crop: height and width in pixels of the central crop.
+        interpolation: ``nearest``, ``bilinear`` or ``bicubic``.
+        mean: by channel, of values in [0, 1].
+        std: standard deviation by channel, of values in [0, 1].
     """
 
-    side: int
+    resize: int
     crop: int
-    filter: str
+    interpolation: str
     mean: tuple[float, ...]
-    deviation: tuple[float, ...]
+    std: tuple[float, ...]
 
     @classmethod
-    def of(cls, folder: Path) -> Preprocess:
-        """What the folder's file says; raises `EffaceError` where there is none, or one that says something else."""
+    def from_folder(cls, folder: Path) -> Preprocess:
+        """Reads the folder's ``preprocessor_config.json``.
+
+        Raises:
+            EffaceError: the file does not exist, or lacks a setting.
+        """
         if not (folder / FILE).is_file():
-            raise EffaceError(f"{folder} has no {FILE}: save the model's image processor beside it")
-        said: Any = read_json(folder / FILE)
+            raise EffaceError(f"{folder} has no {FILE}: save the model's image processor in it")
+        settings: Any = read_json(folder / FILE)
         try:
-            size = said["size"]
-            size = {"shortest_edge": size} if isinstance(size, int) else size
-            side = int(size.get("shortest_edge") or size["height"])
-            crop = said.get("crop_size", side) if said.get("do_center_crop") else side
-            crop = int(crop if isinstance(crop, int) else crop["height"])
-            if (
-                "crop_pct" in said and said["crop_pct"] and side < 384
-            ):  # as ConvNeXt's processor: the side is what is left of the image
-                crop, side = side, int(side / said["crop_pct"])
-            plain = not said.get("do_normalize", True)
-            mean, deviation = (
-                ((0.0,) * 3, (1.0,) * 3) if plain else (tuple(said["image_mean"]), tuple(said["image_std"]))
-            )
-            return cls(side, min(crop, side), _FILTERS[said.get("resample", 2)], mean, deviation)
+            resize, crop = _sizes(settings)
+            interpolation = _INTERPOLATIONS[settings.get("resample", 2)]
+            mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+            std: tuple[float, ...] = (1.0, 1.0, 1.0)
+            if settings.get("do_normalize", True):
+                mean = tuple(settings["image_mean"])
+                std = tuple(settings["image_std"])
+            return cls(resize, min(crop, resize), interpolation, mean, std)
         except (KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
             raise EffaceError(
                 f"{folder / FILE} does not say size, resample, image_mean and image_std as image processors do"
             ) from error
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Square images ``(N, 3, H, W)`` in [0, 1] to ``(N, 3, crop, crop)``, scaled."""
-        smooth = {} if self.filter == "nearest" else {"antialias": True, "align_corners": False}
-        resized = interpolate(images, (self.side, self.side), mode=self.filter, **smooth).clamp(0, 1)  # type: ignore[arg-type]
-        at = (self.side - self.crop) // 2
-        cut = resized[..., at : at + self.crop, at : at + self.crop]
-        mean, deviation = (
-            torch.tensor(values, device=cut.device)[:, None, None] for values in (self.mean, self.deviation)
-        )
-        return (cut - mean) / deviation
+        """Maps square images ``(N, 3, H, W)`` in [0, 1] to normalized ones ``(N, 3, crop, crop)``."""
+        options = {} if self.interpolation == "nearest" else {"antialias": True, "align_corners": False}
+        size = (self.resize, self.resize)
+        resized = interpolate(images, size, mode=self.interpolation, **options).clamp(0, 1)  # type: ignore[arg-type]
+        start = (self.resize - self.crop) // 2
+        cropped = resized[..., start : start + self.crop, start : start + self.crop]
+        mean = torch.tensor(self.mean, device=cropped.device)[:, None, None]
+        std = torch.tensor(self.std, device=cropped.device)[:, None, None]
+        return (cropped - mean) / std
+
+
+def _sizes(settings: Any) -> tuple[int, int]:
+    """Returns the size after resizing and the size of the crop."""
+    size = settings["size"]
+    if isinstance(size, int):
+        size = {"shortest_edge": size}
+    resize = int(size.get("shortest_edge") or size["height"])
+    crop = settings.get("crop_size", resize) if settings.get("do_center_crop") else resize
+    crop = int(crop if isinstance(crop, int) else crop["height"])
+    crop_share = settings.get("crop_pct")
+    if crop_share and resize < 384:
+        # ConvNeXt's processor: the size is that of the crop, which is a share of the resized image.
+        return int(resize / crop_share), resize
+    return resize, crop

@@ -1,4 +1,4 @@
-"""Which of some words an image fits best, by a CLIP score: a classifier without training (Radford et al. 2021, arXiv 2103.00020)."""
+"""Zero-shot classification with a CLIP model (Radford et al. 2021, arXiv 2103.00020)."""
 
 from __future__ import annotations
 
@@ -12,20 +12,25 @@ from torch import Tensor
 
 from efface.core.errors import EffaceError
 from efface.core.serialization import json_hash
-from efface.models.loading import is_hub_id
+from efface.models.model_ref import is_hub_id
 
-from .pocket_judge import CANNOT_TELL
+from .abstention import CANNOT_TELL
 
 POCKET = "pocket-clip"
 TEMPLATE = "a photo of {}"
 Scorer = Callable[[Tensor, Sequence[str]], Tensor]
+"""Maps images ``(N, 3, H, W)`` in [0, 1] and N prompts to CLIP scores ``(N,)``."""
 
 
 def load_scorer(name: str, device: torch.device | str = "cpu") -> Scorer:
-    """``pocket-clip``, or the CLIP model in a folder or of a hub id.
+    """Loads a CLIP score.
+
+    Args:
+        name: ``pocket-clip``, a folder with a CLIP model, or a hub id of one.
+        device: device to compute on.
 
     Raises:
-        EffaceError: none of them.
+        EffaceError: the name is none of these, or the model does not load.
     """
     if name == POCKET:
         from .pocket_clip import load_clip_score
@@ -35,16 +40,21 @@ def load_scorer(name: str, device: torch.device | str = "cpu") -> Scorer:
         raise EffaceError(
             f"{name!r} is no classifier: give {POCKET!r}, a folder with a CLIP model, or a hub id such as org/name"
         )
-    from efface.models.hub import model_folder
+    from efface.models.hub import pretrained_folder
 
-    from .hf_clip import ClipModelScore
+    from .hf_clip import HFClipScore
 
-    return ClipModelScore(model_folder(name), device, "" if Path(name).is_dir() else name)
+    return HFClipScore(pretrained_folder(name), device, "" if Path(name).is_dir() else name)
 
 
 @dataclass(frozen=True)
 class ZeroShotJudgement:
-    """What was seen in one batch: by head, class names (or ``"cannot tell"``); and the image embeddings, ``(N, d)``."""
+    """The classifier's result for N images; each head is an attribute, too.
+
+    Attributes:
+        heads: by head, a class name, or ``"cannot tell"``, for each image.
+        features: image embeddings, ``(N, d)``.
+    """
 
     heads: Mapping[str, list[str]]
     features: Tensor
@@ -55,50 +65,57 @@ class ZeroShotJudgement:
         raise AttributeError(head)
 
 
-class ZeroShot:
-    """Looks at images by a CLIP model: of a head's words, the one that fits best.
+class ZeroShotClassifier:
+    """Classifies images by a CLIP model: for each head, the class whose prompt is nearest.
 
     Args:
-        scorer: the towers, with ``image_features`` and ``text_features``.
-        classes: by head, the words; an underscore stands for a space.
-        threshold: the softmax confidence, of cosines times 100, below which it cannot tell.
-        template: a sentence around a word.
+        scorer: the CLIP model's towers, with ``image_features`` and ``text_features``.
+        classes: class names by head; an underscore in a name stands for a space.
+        threshold: softmax confidence, of cosines times 100, below which it abstains.
+        template: prompt with ``{}`` for the class name.
+
+    Attributes:
+        id: name and version of the scorer, with a hash of the prompts.
+        thresholds: the threshold by head.
     """
 
     def __init__(
         self, scorer: Any, classes: Mapping[str, Sequence[str]], threshold: float = 0.0, template: str = TEMPLATE
     ) -> None:
-        self._scorer, self.classes = scorer, {head: tuple(words) for head, words in classes.items()}
+        self._scorer = scorer
+        self.classes = {head: tuple(names) for head, names in classes.items()}
         self.thresholds = dict.fromkeys(self.classes, threshold)
-        words = {
-            head: [template.replace("{}", word.replace("_", " ")) for word in own] for head, own in self.classes.items()
+        prompts = {
+            head: [template.replace("{}", name.replace("_", " ")) for name in names]
+            for head, names in self.classes.items()
         }
-        self._texts = {head: scorer.text_features(own) for head, own in words.items()}
-        self.id = f"zero-shot-{scorer.detector.id}@{scorer.detector.version}+{json_hash(words)[:8]}"
+        self._text_features = {head: scorer.text_features(head_prompts) for head, head_prompts in prompts.items()}
+        self.id = f"zero-shot-{scorer.detector.id}@{scorer.detector.version}+{json_hash(prompts)[:8]}"
 
     def features(self, images: Tensor) -> Tensor:
-        """The image embeddings, ``(N, d)``, of images ``(N, 3, H, W)`` in [0, 1]."""
-        found: Tensor = self._scorer.image_features(images).float().cpu()
-        return found
+        """Returns the image embeddings, ``(N, d)``, of images ``(N, 3, H, W)`` in [0, 1]."""
+        features: Tensor = self._scorer.image_features(images).float().cpu()
+        return features
 
     def __call__(self, images: Tensor) -> ZeroShotJudgement:
-        """Look at images ``(N, 3, H, W)`` in [0, 1]."""
-        features, seen = self.features(images), {}
-        for head, texts in self._texts.items():
-            sure, index = (100 * features @ texts.float().cpu().T).softmax(-1).max(-1)
-            pairs = zip(sure.tolist(), index.tolist(), strict=True)
-            seen[head] = [self.classes[head][i] if p >= self.thresholds[head] else CANNOT_TELL for p, i in pairs]
-        return ZeroShotJudgement(seen, features)
+        """Classifies images ``(N, 3, H, W)`` in [0, 1]."""
+        features = self.features(images)
+        labels = {}
+        for head, text_features in self._text_features.items():
+            confidence, index = (100 * features @ text_features.float().cpu().T).softmax(-1).max(-1)
+            pairs = zip(confidence.tolist(), index.tolist(), strict=True)
+            labels[head] = [self.classes[head][i] if p >= self.thresholds[head] else CANNOT_TELL for p, i in pairs]
+        return ZeroShotJudgement(labels, features)
 
 
-def class_frequencies(scorer: Scorer, images: Tensor, words: Sequence[str], template: str = TEMPLATE) -> Tensor:
-    """How often each of the words is the one that fits best: ``(n,)``, with the sum 1.
+def class_frequencies(scorer: Scorer, images: Tensor, classes: Sequence[str], template: str = TEMPLATE) -> Tensor:
+    """Returns the share of images for which each class has the highest score, ``(K,)``, with the sum 1.
 
     Args:
-        scorer: images ``(N, 3, H, W)`` in [0, 1] and a text for each to scores ``(N,)``.
-        images: the images.
-        words: the classes.
-        template: a sentence around a word.
+        scorer: the CLIP score.
+        images: ``(N, 3, H, W)`` in [0, 1].
+        classes: K class names.
+        template: prompt with ``{}`` for the class name.
     """
-    scores = torch.stack([scorer(images, [template.replace("{}", word)] * len(images)) for word in words])
-    return torch.bincount(scores.argmax(0), minlength=len(words)).double() / len(images)
+    scores = torch.stack([scorer(images, [template.replace("{}", name)] * len(images)) for name in classes])
+    return torch.bincount(scores.argmax(0), minlength=len(classes)).double() / len(images)
