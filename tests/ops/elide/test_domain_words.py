@@ -1,40 +1,40 @@
-"""Words that a model draws a concept by, and how they are chosen."""
+"""Words with which a model generates members of a concept's domain."""
 
 from __future__ import annotations
 
 import pytest
-import torch
+from helpers.tiny import tiny_model
 
 from efface.core.concept import Concept
-from efface.core.errors import EffaceError
-from efface.models.stable_diffusion import StableDiffusionModel
-from efface.ops.elide.domain_words import greedy_cover, mine_domain_words, repeated_greedy_cover
+from efface.core.errors import EffaceError, UnknownNameError
+from efface.ops.elide.domain_words import MiningConfig, candidate_pool, mine_domain_words
 
-WORDS = ["bow", "arrow", "bomb", "cat"]
-
-
-def test_words_cover_what_the_concept_is_drawn_as() -> None:
-    gains = torch.tensor([[3.0, 3.0, 0.0, 0.0], [2.0, 2.9, 0.5, 0.0], [0.0, 0.0, 2.0, 1.0], [0.0, 0.0, 0.0, 0.0]])
-    found = greedy_cover(WORDS, gains, 3)
-    assert [word.word for word in found] == ["bow", "bomb"], "arrow explains nothing that bow and bomb do not"
-    assert [word.gain for word in found] == [1.5, 0.75]
-    assert [word.share for word in found] == [0.5, 0.5]
-    assert [word.word for word in greedy_cover(WORDS, gains, 1)] == ["bow"]
+CONCEPT = Concept("gun", retain_prompts=("x",))
 
 
-def test_once_all_is_explained_it_is_covered_again_by_other_words() -> None:
-    gains = torch.tensor([[3.0, 3.0, 0.0, 0.0], [2.0, 2.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0]])
-    assert [word.word for word in repeated_greedy_cover(WORDS, gains, 2)] == ["bow", "bomb"]
-    assert [word.word for word in repeated_greedy_cover(WORDS, gains, 4)] == ["bow", "bomb", "arrow"], (
-        "cat explains nothing"
-    )
+def test_candidates_exclude_the_concept_and_the_retain_prompts() -> None:
+    model = tiny_model()
+    assert set(candidate_pool(model, CONCEPT)) == {"cat", "dog"}
+    assert set(candidate_pool(model, Concept("gun", retain_prompts=("a cat",)))) == {"dog"}
+    assert set(candidate_pool(model, Concept("gun", synonyms=("dog",)))) == {"cat"}
 
 
-def test_a_word_that_explains_a_single_image_is_an_accident() -> None:
-    gains = torch.tensor([[3.0, 3.0, 0.0, 0.0], [0.0, 0.0, 0.0, 9.0], [0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0]])
-    assert [word.word for word in repeated_greedy_cover(WORDS, gains, 4)] == ["bow", "bomb"]
+@pytest.mark.parametrize("candidates", ["all", "near"])
+def test_words_have_gains_and_do_not_change_from_run_to_run(candidates: str) -> None:
+    config = MiningConfig(2, num_images=4, num_timesteps=2, candidates=candidates, num_inference_steps=2)
+    words = mine_domain_words(tiny_model(), CONCEPT, config)
+    assert words
+    assert {word.word for word in words} <= {"cat", "dog"}
+    assert all(word.gain > 0 and 0 < word.image_fraction <= 1 for word in words)
+    assert words == mine_domain_words(tiny_model(), CONCEPT, config)
 
 
-def test_one_image_is_too_few_to_ask_about(pocket: StableDiffusionModel) -> None:
-    with pytest.raises(EffaceError, match=r"at least 2 images.*words_images"):
-        mine_domain_words(pocket, Concept("weapon", "domain"), count=4, images=1)
+def test_no_words_need_no_images() -> None:
+    assert mine_domain_words(tiny_model(), CONCEPT, MiningConfig(0, num_images=0)) == []
+
+
+def test_invalid_settings_are_errors() -> None:
+    with pytest.raises(EffaceError, match=r"at least 2 images, not 1: increase domain_images"):
+        MiningConfig(4, num_images=1)
+    with pytest.raises(UnknownNameError, match="did you mean 'near'"):
+        MiningConfig(2, candidates="nere")

@@ -1,4 +1,4 @@
-"""What SAGE's self-erasure asks of a student."""
+"""The erasure losses: prediction error and state loss."""
 
 from __future__ import annotations
 
@@ -7,34 +7,35 @@ import torch
 
 from efface.models.stable_diffusion import StableDiffusionModel
 from efface.ops.elide.state_loss import ErasureLoss
-from efface.ops.text.concept_prompts import ConceptPrompts, TrajectoryConfig
+from efface.ops.text.concept_prompts import ConceptPrompts
 from efface.ops.training.student import Student
+from efface.ops.training.trajectory_config import TrajectoryConfig
 
 
-def test_a_sentence_comes_to_say_what_it_says_without_the_concept(pocket: StableDiffusionModel) -> None:
+def test_state_loss_alone_also_reduces_the_prediction_error(pocket: StableDiffusionModel) -> None:
     templates = ("a photo of a {} in the snow", "a sketch of a {} in the woods")
-    domain = ConceptPrompts.of(pocket, ["owl"], templates, TrajectoryConfig(1, 4, 3.0), 0)
+    prompts = ConceptPrompts.from_templates(pocket, ["owl"], templates, TrajectoryConfig(1, 4, 3.0), 0)
     student = Student(pocket, "text_all")
-    gone = ErasureLoss(student, "without", 0.0, said=True)
-    batch = domain.draw(8, torch.Generator().manual_seed(0))
-    error, said = gone(domain, batch)
-    before = float(error.detach())
-    assert float(said.detach()) == pytest.approx(1, abs=1e-4), "unedited, every sentence is as far as it ever was"
-    assert float(ErasureLoss(student, "without", 0.0, said=False)(domain, batch)[1]) == 0
+    erasure_loss = ErasureLoss(student, "concept_free", 0.0, with_states=True)
+    batch = prompts.sample(8, torch.Generator().manual_seed(0))
+    error, state_loss = erasure_loss(prompts, batch)
+    initial_error = float(error.detach())
+    assert float(state_loss.detach()) == pytest.approx(1, abs=1e-4), "1 before training"
+    assert float(ErasureLoss(student, "concept_free", 0.0, with_states=False)(prompts, batch)[1]) == 0
     optimiser = torch.optim.Adam(student.parameters(), lr=5e-4)
     for _ in range(60):
         optimiser.zero_grad()
-        error, said = gone(domain, batch)
-        said.backward()
+        error, state_loss = erasure_loss(prompts, batch)
+        state_loss.backward()
         optimiser.step()
-    assert float(said.detach()) < 0.1
-    assert float(error.detach()) < 0.1 * before, "without a look at the denoiser, it predicts what is asked for"
+    assert float(state_loss.detach()) < 0.1
+    assert float(error.detach()) < 0.1 * initial_error
 
 
-def test_the_prediction_s_error_is_that_of_the_target(pocket: StableDiffusionModel) -> None:
-    domain = ConceptPrompts.of(pocket, ["owl"], ("a photo of a {} in the snow",), TrajectoryConfig(1, 4, 3.0), 0)
-    batch = domain.draw(3, torch.Generator().manual_seed(0))
-    student = Student(pocket, "text_all")
-    error, _ = ErasureLoss(student, "without", 0.0, said=False)(domain, batch)
-    target = domain.target(pocket, batch, None, "without", 0.0)
+def test_prediction_error_is_relative_to_the_target(pocket: StableDiffusionModel) -> None:
+    templates = ("a photo of a {} in the snow",)
+    prompts = ConceptPrompts.from_templates(pocket, ["owl"], templates, TrajectoryConfig(1, 4, 3.0), 0)
+    batch = prompts.sample(3, torch.Generator().manual_seed(0))
+    error, _ = ErasureLoss(Student(pocket, "text_all"), "concept_free", 0.0, with_states=False)(prompts, batch)
+    target = prompts.target(pocket, batch, None, "concept_free", 0.0)
     assert torch.allclose(error.detach(), (batch.conditional - target).square().mean(), rtol=1e-3)

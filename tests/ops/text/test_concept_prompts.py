@@ -1,107 +1,103 @@
-"""What is to be predicted for sentences about a concept."""
+"""Prompts with a concept, and the target predictions for them."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from helpers.tiny import tiny_model
 
 from efface.core.errors import EffaceError
-from efface.models.protocol import Conditioning
 from efface.models.soft_prompt import SoftTokens
 from efface.models.stable_diffusion import StableDiffusionModel
-from efface.ops.text.concept_prompts import ConceptPrompts, TrajectoryConfig
+from efface.ops.text.concept_prompts import ConceptPrompts
 from efface.ops.text.soft_prompts import embedding_table
+from efface.ops.training.trajectory_config import TrajectoryConfig
 from efface.ops.training.trajectory_pool import TrajectoryBatch
 
 TEMPLATES = ("a sketch of a {} in the woods", "a photo of a {}")
-RESTS = ("a sketch of the woods", "a photo")
+CONTEXTS = ("a sketch of the woods", "a photo")
 
 
 @pytest.fixture(scope="module")
-def sentences(pocket: StableDiffusionModel) -> ConceptPrompts:
-    return ConceptPrompts.of(pocket, ["knife"], TEMPLATES, TrajectoryConfig(1, 2), seed=0)
+def prompts(pocket: StableDiffusionModel) -> ConceptPrompts:
+    return ConceptPrompts.from_templates(pocket, ["knife"], TEMPLATES, TrajectoryConfig(1, 2), seed=0)
 
 
 @pytest.fixture(scope="module")
-def batch(sentences: ConceptPrompts) -> TrajectoryBatch:
-    return sentences.pool.sample(6, torch.Generator().manual_seed(0))
+def batch(prompts: ConceptPrompts) -> TrajectoryBatch:
+    return prompts.pool.sample(6, torch.Generator().manual_seed(0))
 
 
-def predicted(model: StableDiffusionModel, batch: TrajectoryBatch, prompts: list[str]) -> torch.Tensor:
+def predict(model: StableDiffusionModel, batch: TrajectoryBatch, texts: list[str]) -> torch.Tensor:
     with torch.no_grad():
-        return model.predict(batch.z, batch.t, model.encode(prompts)).value
+        return model.predict(batch.z, batch.t, model.encode(texts)).value
 
 
-def test_without_is_the_prediction_for_what_is_left_of_the_sentence(
-    pocket: StableDiffusionModel, sentences: ConceptPrompts, batch: TrajectoryBatch
+def test_concept_free_target_is_the_prediction_for_the_prompt_without_the_concept(
+    pocket: StableDiffusionModel, prompts: ConceptPrompts, batch: TrajectoryBatch
 ) -> None:
-    rests = [RESTS[p] for p in batch.prompt.tolist()]
-    assert set(rests) == set(RESTS)
-    found = sentences.target(pocket, batch, None, "without", 0.0)
-    torch.testing.assert_close(found, predicted(pocket, batch, rests), rtol=1e-4, atol=1e-5)
-    assert (found - batch.conditional).square().mean() > 1e-4, "not the sentence's own"
+    contexts = [CONTEXTS[i] for i in batch.prompt_index.tolist()]
+    assert set(contexts) == set(CONTEXTS)
+    target = prompts.target(pocket, batch, None, "concept_free", 0.0)
+    torch.testing.assert_close(target, predict(pocket, batch, contexts), rtol=1e-4, atol=1e-5)
+    assert (target - batch.conditional).square().mean() > 1e-4, "the prompt's own prediction differs"
 
 
-def test_without_does_not_depend_on_what_was_found_in_the_sentence(
-    pocket: StableDiffusionModel, sentences: ConceptPrompts, batch: TrajectoryBatch
+def test_concept_free_target_does_not_depend_on_the_attack(
+    pocket: StableDiffusionModel, prompts: ConceptPrompts, batch: TrajectoryBatch
 ) -> None:
-    frames = sentences.frames[batch.prompt]
-    soft = SoftTokens(
-        embedding_table(pocket).float()[torch.randint(400, frames.context_mask.shape)], frames.context_mask
+    tokens = prompts.prompt_tokens[batch.prompt_index]
+    random_ids = torch.randint(400, tokens.context_mask.shape, generator=torch.Generator().manual_seed(0))
+    soft = SoftTokens(embedding_table(pocket).float()[random_ids], tokens.context_mask)
+
+    def targets(name: str) -> list[torch.Tensor]:
+        return [prompts.target(pocket, batch, attack, name, 1.0) for attack in (None, soft)]
+
+    torch.testing.assert_close(*targets("concept_free"))
+    assert not torch.allclose(*targets("neg_keep_context"))
+
+
+def test_eta_guides_away_from_the_concept(
+    pocket: StableDiffusionModel, prompts: ConceptPrompts, batch: TrajectoryBatch
+) -> None:
+    weak, strong = (prompts.target(pocket, batch, None, "concept_free", eta) for eta in (0.0, 2.0))
+    concept = predict(pocket, batch, ["knife"] * len(batch.t))
+    torch.testing.assert_close(weak - strong, 2.0 * (concept - batch.unconditional), rtol=1e-4, atol=1e-4)
+
+
+def test_negative_targets_are_their_formulae() -> None:
+    model = tiny_model()
+    prompts = ConceptPrompts.from_templates(model, ["gun"], ["a {} x", "my {}"], TrajectoryConfig(1, 3), seed=0)
+    batch = prompts.pool.sample_each([0, 1, 1], torch.Generator().manual_seed(0))
+    assert batch.prompt_index.tolist() == [0, 1, 1]
+    e_0, e_p, e_c = batch.unconditional, batch.conditional, predict(model, batch, ["gun"] * 3)
+    for name, expected in {
+        "neg_concept": e_0 - 2 * (e_c - e_0),
+        "neg_prompt": e_0 - 2 * (e_p - e_0),
+        "neg_keep_context": e_p - 3 * (e_c - e_0),
+    }.items():
+        torch.testing.assert_close(prompts.target(model, batch, None, name, 2.0), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_no_template_is_an_error(pocket: StableDiffusionModel) -> None:
+    with pytest.raises(EffaceError, match="no prompt to erase"):
+        ConceptPrompts.from_templates(pocket, ["knife"], [], TrajectoryConfig(1, 2), seed=0)
+
+
+def test_domain_phrases_fill_few_templates_and_are_sampled_separately(pocket: StableDiffusionModel) -> None:
+    prompts = ConceptPrompts.from_templates(
+        pocket,
+        ["knife"],
+        TEMPLATES,
+        TrajectoryConfig(1, 2),
+        seed=0,
+        erased_phrase="knife",
+        domain_phrases=["blade", "knife"],
+        templates_per_word=1,
     )
-    plain, attacked = (sentences.target(pocket, batch, s, "without", 1.0) for s in (None, soft))
-    torch.testing.assert_close(plain, attacked)
-    assert not torch.allclose(
-        sentences.target(pocket, batch, soft, "rest", 1.0), sentences.target(pocket, batch, None, "rest", 1.0)
-    )
-
-
-def test_eta_pushes_away_from_the_name(
-    pocket: StableDiffusionModel, sentences: ConceptPrompts, batch: TrajectoryBatch
-) -> None:
-    none, some = (sentences.target(pocket, batch, None, "without", eta) for eta in (0.0, 2.0))
-    named = predicted(pocket, batch, ["knife"] * len(batch.t))
-    torch.testing.assert_close(none - some, 2.0 * (named - batch.unconditional), rtol=1e-4, atol=1e-4)
-
-
-def test_no_sentence_is_refused(pocket: StableDiffusionModel) -> None:
-    with pytest.raises(EffaceError, match="no sentence to erase"):
-        ConceptPrompts.of(pocket, ["knife"], [], TrajectoryConfig(1, 2), seed=0)
-
-
-def test_words_beside_the_concept_stand_in_a_few_sentences_and_are_drawn_apart(pocket: StableDiffusionModel) -> None:
-    about = ConceptPrompts.of(
-        pocket, ["knife"], TEMPLATES, TrajectoryConfig(1, 2), seed=0, named="knife", beside=["blade", "knife"], each=1
-    )
-    assert (len(about.prompts), about.n_domain) == (3, 1), "what is there already is not there twice"
-    assert "blade" in about.prompts[2]
-    own, others = (about.draw(20, torch.Generator().manual_seed(0), beside=beside).prompt for beside in (False, True))
-    assert set(own.tolist()) == {0, 1}
-    assert set(others.tolist()) == {2}
-    torch.testing.assert_close(about.concept_cond.states[2], pocket.encode(["knife"]).states[0])
-
-
-def test_the_states_laid_on_a_sentence_s_places_are_drawn_as_the_sentence_without_the_concept(
-    pocket: StableDiffusionModel, sentences: ConceptPrompts, batch: TrajectoryBatch
-) -> None:
-    laid = sentences.aligned_states[batch.prompt]
-    wanted = predicted(pocket, batch, [RESTS[p] for p in batch.prompt.tolist()])
-    with torch.no_grad():
-        found = pocket.predict(batch.z, batch.t, Conditioning(laid, batch.cond.pooled)).value
-    assert (found - wanted).square().mean() < 0.02 * (batch.conditional - wanted).square().mean()
-
-
-def test_what_a_causal_encoder_cannot_know_is_not_asked_of_it(
-    pocket: StableDiffusionModel, sentences: ConceptPrompts
-) -> None:
-    own = sentences.frames.concept_mask()
-    with torch.no_grad():
-        states = pocket.encode(sentences.frames.tokens).states
-        later = pocket.encode(["a sketch of the beach"]).states
-    first = int(own[0].nonzero()[0])
-    torch.testing.assert_close(sentences.aligned_states[0, :first], states[0, :first])
-    torch.testing.assert_close(sentences.aligned_states[0, first], states[0, first - 1])
-    torch.testing.assert_close(
-        sentences.aligned_states[0, first + 2], later[0, 4]
-    )  # "the", which comes before the woods
-    assert not torch.allclose(sentences.aligned_states[0, first + 3], later[0, 5], atol=1e-2)
+    assert (len(prompts.prompts), prompts.n_domain) == (3, 1), "no prompt occurs twice"
+    assert "blade" in prompts.prompts[2]
+    generator = torch.Generator().manual_seed(0)
+    assert set(prompts.sample(20, generator).prompt_index.tolist()) == {0, 1}
+    assert set(prompts.sample(20, generator, from_domain=True).prompt_index.tolist()) == {2}
+    torch.testing.assert_close(prompts.concept_cond.states[2], pocket.encode(["knife"]).states[0])

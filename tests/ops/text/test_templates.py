@@ -1,10 +1,12 @@
+"""The template library, template files, and templates without the concept."""
+
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
 
-from efface.benchmarks.benchmark import Benchmark, names
+from efface.benchmarks.benchmark import Benchmark, benchmark_names
 from efface.core.concept import Concept
 from efface.core.errors import EffaceError
 from efface.ops.text.templates import (
@@ -17,19 +19,19 @@ from efface.ops.text.templates import (
 )
 
 
-def test_the_library_is_large_and_its_own() -> None:
+def test_the_library_has_no_test_prompt_of_a_benchmark() -> None:
     for kind in ("object", "style"):
         assert len(set(template_library(kind))) == len(template_library(kind)) >= 60
-    scored = {row.prompt for name in names() for row in Benchmark.load(name).rows("test")}
-    for name in names():
+    scored = {row.prompt for name in benchmark_names() for row in Benchmark.load(name).samples("test")}
+    for name in benchmark_names():
         concept = Benchmark.load(name).concept
-        given = {
+        training = {
             row for row in concept_templates(concept, template_library(concept.kind)) if " in " in row or " on " in row
         }
-        assert not given & scored, "no test prompt with a place is given to a method"
+        assert not training & scored, "no method trains on a test prompt with a place"
 
 
-def test_articles_fit() -> None:
+def test_articles_match_the_concept() -> None:
     assert "a photo of an axe" in concept_templates(Concept("axe"), template_library())
     assert "a photo of santa claus" in concept_templates(Concept("santa claus", kind="identity"), template_library())
     assert all("a {}" not in t for t in templates_for_kind(template_library(), "identity"))
@@ -37,7 +39,7 @@ def test_articles_fit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("template", "rest"),
+    ("template", "context"),
     [
         ("a sketch of a {} in the woods", "a sketch of the woods"),
         ("a {} at the beach", "the beach"),
@@ -53,24 +55,24 @@ def test_articles_fit() -> None:
         ("{}, by night", "by night"),
     ],
 )
-def test_without_the_concept(template: str, rest: str) -> None:
-    assert remove_concept(template) == rest
+def test_remove_concept(template: str, context: str) -> None:
+    assert remove_concept(template) == context
 
 
-def test_has_rest() -> None:
+def test_names_context() -> None:
     assert names_context("a {} on the snow")
     assert not names_context("a photo of a {}")
     assert sum(map(names_context, template_library())) >= 20
     assert all(map(names_context, template_library("style")))
 
 
-def test_own_files(tmp_path: Path) -> None:
+def test_template_files(tmp_path: Path) -> None:
     path = tmp_path / "t.txt"
     path.write_text("a {}\n\n a {} \nthe {}\n")
     assert read_templates(path) == ("a {}", "the {}")
-    for text, said in (("", "no templates"), ("a photo\n", "has no {}")):
+    for text, message in (("", "no templates"), ("a photo\n", "has no {}")):
         path.write_text(text)
-        with pytest.raises(EffaceError, match=said):
+        with pytest.raises(EffaceError, match=message):
             read_templates(path)
     with pytest.raises(EffaceError, match="cannot read"):
         read_templates(tmp_path / "none.txt")
