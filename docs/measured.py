@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Callable, Mapping
 
 from result_tables import (
     COLUMNS,
     DOCS,
     MISSING_VALUE,
-    RESULTS,
     attack_scores,
     attack_sizes,
     attacks_table,
@@ -21,12 +18,10 @@ from result_tables import (
     single_results,
     table,
 )
+from study_tables import ablation, embedding_topology
 
 from efface.core.registry import ATTACKS
 from efface.core.result import Result
-from efface.studies.ablation import plot
-from efface.studies.ablation import read as read_ablation
-from efface.studies.ablation import table as ablation_table
 
 CORES = {1: "one core", 2: "two cores"}
 BASELINES = {
@@ -188,60 +183,3 @@ def transfer(method: str) -> list[str]:
 def _short(result: Result, metric: str, group: str) -> str:
     score = result.score(metric, group)
     return MISSING_VALUE if score is None or score.value is None else f"{score.value:.2f}"
-
-
-def embedding_topology(method: str) -> list[str]:
-    """Purity and distance of prompts in the text encoder's space (`efface topology`)."""
-    lines: list[str] = []
-    for path in sorted(RESULTS.glob(f"topology-{method}-*.json")):
-        study = json.loads(path.read_text())
-        rows = [
-            [
-                place["encoder"],
-                place["group"],
-                _interval(place["purity"]),
-                _interval(place["distance"]),
-                str(place["n"]),
-            ]
-            for place in study["places"]
-        ]
-        caption = (
-            f"Position of prompts in the text encoder's space (`efface topology`): {study['benchmark']}, "
-            f"{study['split']} split, at most {study['limit']} prompts a group."
-        )
-        lines += ["", caption, "", *table(["encoder", "prompts", "purity", "distance", "n"], rows)]
-        if (DOCS / "methods" / f"{path.stem}.svg").is_file():
-            lines += ["", f"![Purity and distance of the prompts]({path.stem}.svg)"]
-    return lines
-
-
-def _interval(values: list[float]) -> str:
-    value, low, high = values
-    return f"{value:.2f} <sub>{low:.2f} to {high:.2f}</sub>"
-
-
-def ablation(method: str) -> list[str]:
-    """A method's ablation, where one was run."""
-    path = RESULTS / f"ablation-{method}.json"
-    if not path.is_file():
-        return []
-    study, rows = read_ablation(path)
-    setting = f"{study['benchmark']}, {study['split']} split"
-    if "--check" not in sys.argv:
-        (DOCS / "methods" / f"{method}-ablation.svg").write_text(plot(rows, f"{method} on {setting}"))
-    options = [f"--benchmark {study['benchmark']}"]
-    options += [f"--limit {study['limit']}"] if study["limit"] else []
-    options += [f"--set {key}={value}" for key, value in study.get("settings", {}).items()]
-    options += [f"--attack {attack}" for attack in study.get("attacks", ())]
-    images = f", {study['limit']} images a group" if study["limit"] else ""
-    seeds = f"{study['seeds']} seed{'s' if study['seeds'] > 1 else ''}"
-    return [
-        "",
-        "## Ablation",
-        "",
-        f"`efface ablate {method} {' '.join(options)}`: {setting}{images}, {seeds}.",
-        "",
-        ablation_table(rows).strip(),
-        "",
-        f"![Scores of every variant]({method}-ablation.svg)",
-    ]

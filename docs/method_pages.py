@@ -7,9 +7,9 @@ from dataclasses import fields
 from typing import Any
 
 from measured import measured
-from result_tables import attack_scores, cell, rates_table, sample_sizes, single_results, table
+from result_tables import cell, rates_table, sample_sizes, single_results, table
 
-from efface.benchmarks.benchmark import benchmark_names
+from efface.benchmarks.benchmark import Benchmark, benchmark_names
 from efface.core.registry import METHODS, Registry
 
 PAPER = "paper"
@@ -35,14 +35,15 @@ def method_page(registry: Registry, name: str) -> str:
 
 def _settings(module: Any) -> list[str]:
     """The configuration's fields with meaning, range, and values of the presets."""
-    rows = []
     presets = [preset for preset in module.PRESETS if preset != PAPER]
+    rows = []
     for field in fields(module.Config):
+        span = field.metadata.get("range", "")
+        meaning = field.metadata.get("help", "") + (f" Range: {span}." if span else "")
         values = [module.PRESETS[preset].get(field.name) for preset in presets]
         cells = ["" if value is None else f"`{value}`" for value in values]
-        meaning, span = field.metadata.get("help", ""), field.metadata.get("range", "")
-        rows.append([f"`{field.name}`", meaning, span, f"`{field.default}`", *cells])
-    return ["", *table(["setting", "meaning", "range", PAPER, *presets], rows)] if rows else []
+        rows.append([f"`{field.name}`", meaning, f"`{field.default}`", *cells])
+    return ["", *table(["setting", "meaning", PAPER, *presets], rows)] if rows else []
 
 
 def comparison() -> str:
@@ -63,9 +64,9 @@ def _synonyms() -> list[str]:
     """ASR of the synonyms attack, the only one that every method was measured against."""
     results = {name: single_results(name) for name in METHODS.names()}
     benchmarks = [
-        benchmark
-        for benchmark in benchmark_names()
-        if sum("synonyms" in attack_scores(found[benchmark]) for found in results.values() if benchmark in found) > 1
+        name
+        for name in benchmark_names()
+        if not Benchmark.load(name).joint_concepts and any(name in found for found in results.values())
     ]
     rows = []
     for name, found in results.items():

@@ -85,10 +85,15 @@ def attacks_table(results: Mapping[str, Result]) -> list[str]:
         for attack, score in attack_scores(result).items():
             steps = score.provenance.attack_steps
             cost = result.score("seconds_per_success", attack)
-            seconds = "no success" if cost is None or cost.value is None else f"{cost.value:.2g}"
-            budget = [str(steps), seconds] if steps else ["no search", MISSING_VALUE]
+            budget = [str(steps), _seconds(cost)] if steps else ["no search", MISSING_VALUE]
             rows.append([benchmark, attack, cell(result.score("asr_pre", attack)), cell(score), *budget])
     return table(["benchmark", "attack", "ASR before", "ASR after", "steps", "seconds per success"], rows)
+
+
+def _seconds(cost: Score | None) -> str:
+    if cost is None or cost.value is None:
+        return "no success"
+    return f"{cost.value:.0f}" if cost.value >= 10 else f"{cost.value:.2g}"
 
 
 def attack_sizes(results: Iterable[Result]) -> str:

@@ -1,7 +1,8 @@
-"""Images a second: an evaluation against plain batched sampling with diffusers, in one run. ``python benchmarks/perf/evaluation.py``.
+"""Images per second of an evaluation, relative to plain batched sampling with diffusers.
 
-Both draw the same prompts with 20 DDIM steps at batch 16; the evaluation also judges them, scores them with CLIP, takes features and keeps
-the images. Rounds alternate, and the ratio of the medians is what counts; seconds are this machine's.
+Both generate images of the same prompts with 20 DDIM steps at batch size 16. The evaluation also judges the images,
+computes CLIP scores and features, and caches the images. Rounds alternate; the ratio of the medians is the result.
+Usage: ``python benchmarks/perf/evaluation.py``.
 """
 
 from __future__ import annotations
@@ -16,63 +17,65 @@ from pathlib import Path
 import torch
 import typer
 
-from efface.benchmarks.benchmark import Benchmark, EvalSample
+from efface.benchmarks.benchmark import Benchmark
 from efface.benchmarks.collectors import MetricCollector
 from efface.benchmarks.image_cache import ImageCache
 from efface.benchmarks.image_generation import ImageGenerator
-from efface.benchmarks.runner import generate_and_score
-from efface.metrics.detections import Expected
-from efface.models.loading import bundled_folder, load_model
+from efface.benchmarks.image_scoring import generate_and_score
+from efface.benchmarks.samples import EvalSample, Sampler
+from efface.metrics.detections import TargetClasses
+from efface.models.loading import load_model
+from efface.models.model_ref import bundled_folder
 from efface.ops.training.progress import Silent
 
-BATCH = 16
+BATCH_SIZE = 16
 
 
-def plain(rows: list[EvalSample], steps: int, guidance: float) -> float:
-    """Seconds that stock diffusers takes."""
+def time_diffusers(samples: list[EvalSample], sampler: Sampler) -> float:
+    """Seconds that plain diffusers takes."""
     from diffusers import StableDiffusionPipeline
 
     pipe = StableDiffusionPipeline.from_pretrained(bundled_folder("pocket"), dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
-    began = time.perf_counter()
-    for start in range(0, len(rows), BATCH):
-        part = rows[start : start + BATCH]
-        seeds = [torch.Generator().manual_seed(row.seed) for row in part]
+    start_time = time.perf_counter()
+    for start in range(0, len(samples), BATCH_SIZE):
+        batch = samples[start : start + BATCH_SIZE]
+        seeds = [torch.Generator().manual_seed(sample.seed) for sample in batch]
         pipe(
-            [row.text for row in part],
-            num_inference_steps=steps,
-            guidance_scale=guidance,
+            [sample.text for sample in batch],
+            num_inference_steps=sampler.num_inference_steps,
+            guidance_scale=sampler.guidance_scale,
             generator=seeds,
             output_type="pt",
         )
-    return time.perf_counter() - began
+    return time.perf_counter() - start_time
 
 
-def evaluated(rows: list[EvalSample], benchmark: Benchmark) -> float:
-    """Seconds that the same images take in an evaluation."""
+def time_evaluation(samples: list[EvalSample], benchmark: Benchmark) -> float:
+    """Seconds that an evaluation takes for the same images."""
     with tempfile.TemporaryDirectory() as folder:
         image_generator = ImageGenerator(
-            load_model("pocket"), benchmark.sampler, ImageCache(Path(folder) / "p.sqlite"), batch=BATCH
+            load_model("pocket"), benchmark.sampler, ImageCache(Path(folder) / "p.sqlite"), batch_size=BATCH_SIZE
         )
-        watch, target = MetricCollector.of(benchmark), Expected(benchmark.head, benchmark.classes)
-        began = time.perf_counter()
-        generate_and_score(image_generator, rows, None, watch, set(), target, Silent(), "")
-        return time.perf_counter() - began
+        collector = MetricCollector.for_benchmark(benchmark)
+        target = TargetClasses(benchmark.head, benchmark.classes)
+        start_time = time.perf_counter()
+        generate_and_score(image_generator, samples, None, collector, set(), target, Silent(), "")
+        return time.perf_counter() - start_time
 
 
 def main(images: int = 96, rounds: int = 3) -> None:
     """Measure and print JSON."""
     benchmark = Benchmark.load("pocket-weapon")
-    rows = benchmark.rows("dev")[:images]
-    how = benchmark.sampler
-    plain(rows[:BATCH], how.num_inference_steps, how.guidance_scale)
-    times = [
-        (plain(rows, how.num_inference_steps, how.guidance_scale), evaluated(rows, benchmark)) for _ in range(rounds)
-    ]
-    before, after = (statistics.median(t) for t in zip(*times, strict=True))
+    samples = benchmark.samples("dev")[:images]
+    sampler = benchmark.sampler
+    time_diffusers(samples[:BATCH_SIZE], sampler)  # warm-up
+    times = [(time_diffusers(samples, sampler), time_evaluation(samples, benchmark)) for _ in range(rounds)]
+    plain, evaluation = (statistics.median(seconds) for seconds in zip(*times, strict=True))
     print(json.dumps({
-        "images": len(rows), "plain_images_a_second": len(rows) / before, "evaluation_images_a_second": len(rows) / after,
-        "ratio": before / after, "threads": torch.get_num_threads(), "machine": platform.machine(), "torch": torch.__version__,
+        "images": len(samples), "plain_images_a_second": len(samples) / plain,
+        "evaluation_images_a_second": len(samples) / evaluation, "ratio": plain / evaluation,
+        "threads": torch.get_num_threads(), "machine": platform.machine(), "torch": torch.__version__,
     }, indent=2))  # fmt: skip
 
 

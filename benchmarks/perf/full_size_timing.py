@@ -1,4 +1,4 @@
-"""The clockwork of `full_size_parts.py`: a method's steps timed, and what is extrapolated from few of them."""
+"""Times a method's steps for `full_size_parts.py`, and extrapolates from few of them."""
 
 from __future__ import annotations
 
@@ -10,35 +10,36 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from stand_ins import Clock, Filled, Peak, Resampled, StepTimes, states_from
+from clocks import Clock, Peak, StepTimes
+from stand_ins import NoisePool, NoPool, states_from
 
 import efface.methods.advunlearn as advunlearn
 import efface.methods.sage as sage
-import efface.ops.adversarial.warm_start as earlier
 from efface.core.concept import PLACEHOLDER, Concept
 from efface.core.spec import RunSpec
 from efface.models.stable_diffusion import StableDiffusionModel
+from efface.ops.adversarial import warm_start
 from efface.ops.text.templates import template_library
 from efface.ops.training.run import Run
 from efface.ops.training.trajectory_pool import TrajectoryPool
 
 NOUNS = (
-    "table", "chair", "lamp", "window", "door", "river", "mountain", "cloud", "tree", "flower", "horse", "cow", "bird", "fish", "boat",
-    "train", "car", "bicycle", "bridge", "road", "house", "garden", "kitchen", "cup", "plate", "spoon", "book", "clock", "coat", "hat",
-    "shoe", "ball",
+    "table", "chair", "lamp", "window", "door", "river", "mountain", "cloud", "tree", "flower", "horse", "cow",
+    "bird", "fish", "boat", "train", "car", "bicycle", "bridge", "road", "house", "garden", "kitchen", "cup",
+    "plate", "spoon", "book", "clock", "coat", "hat", "shoe", "ball",
 )  # fmt: skip
 CONCEPT = Concept("church", retain_prompts=tuple(f"a photo of a {noun}" for noun in NOUNS))
-INNER = {"sage": (earlier, "inside_out"), "advunlearn": (advunlearn, "attack")}
-"""Where each method's search is called by its name."""
+SEARCH_FUNCTIONS = {"sage": (warm_start, "inside_out"), "advunlearn": (advunlearn, "_attack")}
+"""Module and name of each method's inner search, which is replaced by a timed one."""
 
 
 def number(seconds: float, extrapolated: bool, source: str) -> dict[str, Any]:
-    """A time, and where it is from."""
+    """A duration, whether it was measured, and from what."""
     return {"seconds": seconds, "how": "extrapolated" if extrapolated else "measured", "from": source}
 
 
 def ratio(slow: dict[str, Any], fast: dict[str, Any]) -> dict[str, Any]:
-    """How many times as long, from two of these."""
+    """The ratio of two durations."""
     how = "extrapolated" if "extrapolated" in (slow["how"], fast["how"]) else "measured"
     return {
         "value": slow["seconds"] / fast["seconds"],
@@ -49,7 +50,18 @@ def ratio(slow: dict[str, Any], fast: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass
 class Timing:
-    """A model, how much of each thing is measured, and the GB in use before there was a model."""
+    """Times the parts of a method on one model.
+
+    Attributes:
+        model: the model with random weights.
+        batch: prompts of a search.
+        search_steps_measured: measured steps of an outside-in search; 0 for all.
+        guided_steps_measured: measured guided sampling steps for each state; 0 for all.
+        rounds: measured training steps.
+        before: GB in use before the model was built.
+        say: shows progress.
+        keep: receives unfinished numbers.
+    """
 
     model: StableDiffusionModel
     batch: int
@@ -65,9 +77,8 @@ class Timing:
         self.config = sage.Config(batch_size=self.batch)
         self.full = self.config.attack_steps
         self.steps = self.search_steps_measured or self.full
-        self.due = (
-            self.config.num_inference_steps + 1
-        ) / 2  # guided steps to a state, on average over evenly drawn ones
+        # mean number of guided steps to a state, over uniformly sampled timesteps
+        self.due = (self.config.num_inference_steps + 1) / 2
 
     def run_for(self, method: str, clock: Clock) -> Run:
         """A run that times its steps."""
@@ -75,50 +86,61 @@ class Timing:
         return Run(device=self.model.device, progress=StepTimes(clock, self.say), spec=spec)
 
     def trained(self, module: Any, config: Any, states: type[TrajectoryPool]) -> tuple[list[float], Clock]:
-        """Runs a method with its states from a pool of this kind: seconds of each step, and of its parts."""
+        """Run a method with a kind of pool; returns the seconds of each step and of its parts."""
         name, clock = module.CARD.name, Clock(self.model.device)
         self.begin(clock)
-        run, (where, inner) = self.run_for(name, clock), INNER[name]
-        with states_from(states), patch.object(where, inner, clock.wrapped("search", getattr(where, inner), clock)):
+        run = self.run_for(name, clock)
+        owner, function_name = SEARCH_FUNCTIONS[name]
+        timed_search = clock.wrapped("search", getattr(owner, function_name), clock)
+        with states_from(states), patch.object(owner, function_name, timed_search):
             getattr(module, name)(self.model, [CONCEPT], config, run)
         steps: list[float] = run.progress.steps  # type: ignore[attr-defined]
         return steps, clock
 
     def begin(self, clock: Clock) -> None:
-        """States are sampled on this clock."""
-        Resampled.clock, Resampled.limit, Resampled.made = clock, self.guided_steps_measured, 0
+        """Make a clock the one that times the sampling of states."""
+        NoPool.clock = clock
+        NoPool.limit = self.guided_steps_measured
+        NoPool.num_batches = 0
 
     def step_of(self, steps: list[float], clock: Clock, measured: int, what: str) -> dict[str, Any]:
-        """One step's seconds with the whole search, and with every state sampled to the end."""
+        """Seconds of one step, extrapolated to the whole search and to complete sampling of every state."""
         seconds, rounds = clock.seconds, len(steps)
         inner, search = seconds.get("search: sampling", 0.0), seconds.get("search", 0.0)
         outer = seconds.get("sampling", 0.0) - inner
-        more, longer = self.full / measured, self.longer(clock)
-        whole = sum(steps) - search - outer + (search - inner) * more + inner * more * longer + outer * longer
-        return number(whole / rounds, more != 1 or longer != 1, f"{rounds} {what}, {self.source(measured, clock)}")
+        search_factor, sampling_factor = self.full / measured, self.sampling_factor(clock)
+        rest = sum(steps) - search - outer
+        full_search = (search - inner) * search_factor + inner * search_factor * sampling_factor
+        total = rest + full_search + outer * sampling_factor
+        extrapolated = search_factor != 1 or sampling_factor != 1
+        return number(total / rounds, extrapolated, f"{rounds} {what}, {self.source(measured, clock)}")
 
-    def longer(self, clock: Clock) -> float:
-        """How many times as long the sampling is as what was measured of it."""
+    def sampling_factor(self, clock: Clock) -> float:
+        """Ratio of complete sampling to its measured part."""
         done = clock.counts.get("sampling", 0)
-        return self.due * Resampled.made / done if done and self.guided_steps_measured else 1.0
+        return self.due * NoPool.num_batches / done if done and self.guided_steps_measured else 1.0
 
     def source(self, measured: int, clock: Clock) -> str:
-        """What a number is made of, in words."""
-        said = f"{measured} of {self.full} search steps"
+        """Description of what a number was computed from."""
+        steps = f"{measured} of {self.full} search steps"
         if not clock.counts.get("sampling"):
-            return said
-        each = f"{clock.counts['sampling'] / Resampled.made:.3g}"
-        return f"{said}, {each} of {self.due} guided steps for each of {Resampled.made} states"
+            return steps
+        each = f"{clock.counts['sampling'] / NoPool.num_batches:.3g}"
+        return f"{steps}, {each} of {self.due} guided steps for each of {NoPool.num_batches} states"
 
     @cached_property
     def sage_pooled(self) -> dict[str, Any]:
-        """SAGE as it is: one step of sampling as the pool does it, steps of the warm-up, steps with a search; and the peak of these."""
-        held, clock, rows = Peak(self.model.device), Clock(self.model.device), max(1, self.model.batch // 2)
+        """SAGE with its pool: one guided sampling step, warm-up steps, attacked steps, and their peak memory."""
+        peak, clock = Peak(self.model.device), Clock(self.model.device)
+        rows = max(1, self.model.default_batch_size // 2)
         with torch.no_grad():
             cond = self.model.encode([CONCEPT.name] * rows)
-            self.model.predict(self.model.initial_noise([0]), 1, cond[:1])  # the first pass of all is slower
+            self.model.predict(self.model.initial_noise([0]), 1, cond[:1])  # the very first pass is slower
         points = self.model.trajectory(
-            cond, steps=self.config.num_inference_steps, guidance=self.config.guidance_scale, seeds=range(rows)
+            cond,
+            num_inference_steps=self.config.num_inference_steps,
+            guidance_scale=self.config.guidance_scale,
+            seeds=range(rows),
         )
         next(points)
         self.say(f"one guided step of {rows} images")
@@ -126,18 +148,21 @@ class Timing:
             next(points)
         points.close()  # type: ignore[attr-defined]
         steps, times = self.trained(
-            sage, sage.Config(batch_size=self.batch, steps=2 * self.rounds, warmup_steps=self.rounds), Filled
+            sage, sage.Config(batch_size=self.batch, steps=2 * self.rounds, warmup_steps=self.rounds), NoisePool
         )
         warm, attacked = fmean(steps[: self.rounds]), fmean(steps[self.rounds :])
-        said = f"{self.rounds} step{'s' * (self.rounds > 1)}"
+        count = f"{self.rounds} step{'s' * (self.rounds > 1)}"
         return {
-            "peak": held.gigabytes(), "what": held.what,
+            "peak": peak.gigabytes(), "what": peak.what,
             "guided": number(clock.seconds["guided"] / rows, False, f"one step of {rows}, two passes each"),
-            "warm": number(warm, False, f"{said} of {self.batch} sentences"),
-            "attacked": number(attacked, False, f"{said}, {self.source(self.full, times)}, {self.batch} + {self.config.clean_batch_size} sentences"),
+            "warm": number(warm, False, f"{count} of {self.batch} prompts"),
+            "attacked": number(
+                attacked, False,
+                f"{count}, {self.source(self.full, times)}, {self.batch} + {self.config.clean_batch_size} prompts",
+            ),
         }  # fmt: skip
 
     @property
     def pooled_prompts(self) -> int:
-        """How many prompts SAGE's two pools have: the concept's sentences, the retained prompts and the empty one."""
+        """Number of prompts in SAGE's two pools: the concept's, the retain prompts and the empty prompt."""
         return len([t for t in template_library(CONCEPT.kind) if t != PLACEHOLDER]) + len(CONCEPT.retain_prompts) + 1

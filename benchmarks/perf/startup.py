@@ -1,4 +1,7 @@
-"""Seconds to ``import efface`` and to ``efface --help``, and as a ratio to starting Python. ``python benchmarks/perf/startup.py``."""
+"""Startup time of ``import efface`` and ``efface --help``, and its ratio to starting Python.
+
+Usage: ``python benchmarks/perf/startup.py``.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,10 @@ COMMANDS = {
 
 
 def seconds(arguments: list[str]) -> float:
-    """Wall time of one process."""
-    began = time.perf_counter()
+    """Wall time of one process, in seconds."""
+    start = time.perf_counter()
     subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - began
+    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

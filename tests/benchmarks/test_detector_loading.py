@@ -159,7 +159,7 @@ def test_bad_names_give_one_line_errors(workspace, capfd):
         (("--features", "none.onnx"), ("there is no feature file none.onnx",)),
         (("--features", workspace / "mine.yaml"), ("name a .safetensors file (FID's Inception) or a .onnx file",)),
         (("--features", "pt_inception.pth"), ("convert it once with python -c",)),
-        (("--features", workspace / "vit" / "model.safetensors"), ("is no Inception of FID",)),
+        (("--features", workspace / "vit" / "model.safetensors"), ("is not FID's Inception",)),
     ):
         check_refused(call(capfd, *command, *options), *messages)
     with pytest.raises(EffaceError, match="reports object, but pocket-weapon expects background, style"):

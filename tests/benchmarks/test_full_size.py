@@ -96,14 +96,14 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_what_was_not_measured_is_linear_in_what_was(bench: Any) -> None:
-    from stand_ins import Clock
+    from clocks import Clock
 
     clock = Clock(torch.device("cpu"))
     bench.begin(clock)
     # by hand: 2 of 30 steps, 3 of 25.5 guided steps for each of 4 states
     clock.seconds |= {"sampling": 12.0, "search": 8.0, "search: sampling": 6.0}
     clock.counts["sampling"] = 12
-    sys.modules["stand_ins"].Resampled.made = 4
+    sys.modules["stand_ins"].NoPool.num_batches = 4
     found = bench.step_of([20.0], clock, 2, "step")
     rest, longer = 20 - 8 - 6, 25.5 / 3
     assert found["seconds"] == pytest.approx(rest + 2 * 15 + 6 * 15 * longer + 6 * longer)
@@ -114,11 +114,12 @@ def test_what_was_not_measured_is_linear_in_what_was(bench: Any) -> None:
 
 @pytest.mark.parametrize("limit", [0, 2])
 def test_without_a_pool_a_state_lies_on_its_own_trajectory(bench: Any, limit: int) -> None:
-    from stand_ins import Clock, Resampled
+    from clocks import Clock
+    from stand_ins import NoPool
 
     model, clock = bench.model, Clock(torch.device("cpu"))
-    Resampled.clock, Resampled.limit, Resampled.made = clock, limit, 0
-    pool = Resampled(model, ["a gun", "a cat"], trajectories_per_prompt=1, num_inference_steps=5)
+    NoPool.clock, NoPool.limit, NoPool.num_batches = clock, limit, 0
+    pool = NoPool(model, ["a gun", "a cat"], trajectories_per_prompt=1, num_inference_steps=5)
     batch = pool._batch(torch.tensor([1, 0]), torch.tensor([3, 1]))
     assert clock.counts["sampling"] == (limit or 4)
     assert batch.prompt_index.tolist() == [1, 0]

@@ -1,10 +1,9 @@
 """A benchmark: prompts, seeds, expected classes, sampler and detectors of an evaluation, read from YAML.
 
-A file (``data/<name>.yaml``, or a user's own) has two splits: ``dev`` to choose hyper-parameters and ``test`` to
-report. A split has *templates*, such as ``a photo of {} in the snow``, and groups of *phrases*, such as ``a kitchen
-knife``, that are inserted into them. Templates and phrases each list the classes that a detector's heads should
-report. Groups: ``name`` (the concept's own name), ``domain`` (other phrases for it), ``near`` (near neighbours) and
-``other`` (unrelated objects).
+A file (``data/<name>.yaml``, or a user's own) has two splits: ``dev`` to choose hyper-parameters, ``test`` to report.
+A split has *templates*, such as ``a photo of {} in the snow``, and groups of *phrases* to insert, such as ``a kitchen
+knife``. Both list the classes that a detector's heads should report. Groups: ``name`` (the concept's own name),
+``domain`` (other phrases for it), ``near`` (near neighbours) and ``other`` (unrelated objects).
 """
 
 from __future__ import annotations
@@ -139,7 +138,7 @@ class Benchmark:
         Raises:
             UnknownNameError: no such split.
         """
-        split_seed = self.first_seed(split)
+        split_seed = self.first_seed(split)  # refuses an unknown split
         next_seed = split_seed if seed is None else seed
         samples: list[EvalSample] = []
         for group in GROUPS:
@@ -198,4 +197,4 @@ def validate_benchmark(benchmark: Benchmark) -> None:
         prompts = {sample.prompt for sample in benchmark.samples(split)}
         check_prompts((*benchmark.attack_phrases, *sorted(prompts)), f"a prompt of {benchmark.name}")
         if scored := sorted(prompts.intersection(benchmark.concept.retain_prompts)):
-            raise EffaceError(f"{benchmark.name} scores the retain prompt {scored[0]!r}: take it out of the retain set")
+            raise EffaceError(f"{benchmark.name} scores the retain prompt {scored[0]!r}: take it out of retain_prompts")

@@ -24,15 +24,9 @@ SEED_OFFSET = 50_000
 
 
 def benchmark_fid(
-    benchmark: Benchmark,
-    image_generator: ImageGenerator,
-    erasure: Erasure | None,
-    *,
-    num_images: int = MIN_IMAGES,
-    split: str = "test",
-    progress: Progress | None = None,
-    min_images: int = MIN_IMAGES,
-) -> list[Score]:
+    benchmark: Benchmark, image_generator: ImageGenerator, erasure: Erasure | None, *, num_images: int = MIN_IMAGES,
+    split: str = "test", progress: Progress | None = None, min_images: int = MIN_IMAGES,
+) -> list[Score]:  # fmt: skip
     """FID of the erased model and of the base model (``fid_before``), both against the base model with other seeds.
 
     Args:

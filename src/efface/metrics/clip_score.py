@@ -1,14 +1,13 @@
 """CLIP score of a stream of images: the mean of ``100 max(cos, 0)`` between the embeddings of image and prompt.
 
 The scorer always uses unedited CLIP towers: an erasure may have edited the model's own text encoder, which would then
-    judge itself. The
-scale is that of torchmetrics; CLIPScore as published (Hessel et al. 2021, arXiv 2104.08718) is 2.5 cos, without the
-factor 100. The detector's id names the towers: scores of different towers do not compare.
+judge itself. The scale is that of torchmetrics; CLIPScore as published (Hessel et al. 2021, arXiv 2104.08718) is 2.5
+cos, without the factor 100. The detector's id names the towers: scores of different towers do not compare.
 
 How it can be fooled: the cosine between an image and *any* prompt of the same kind is well above 0, so a mean that
-    fell "only a
-little" may belong to a destroyed model; compare with the score of shuffled prompts. The score is blind to small
-objects and to counts. On the erased concept's own prompts a high score is a failure, on all others a low one.
+fell "only a little" may belong to a destroyed model; compare with the score of shuffled prompts. The score is blind
+to small objects and to counts. On the erased concept's own prompts a high score is a failure, on all others a low
+one.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from efface.core.score import DetectorId
-from efface.detectors.pocket_judge import CANNOT_TELL
+from efface.detectors.abstention import CANNOT_TELL
 
 DetectionKey = tuple[str, str, int]
 """Group, prompt and seed of an image."""

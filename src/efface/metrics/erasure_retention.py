@@ -7,11 +7,9 @@ NudeNet papers call RER the nudity removal rate, by class (SLD, arXiv 2211.05105
 resample whole prompts.
 
 How it can be fooled: a model that generates noise, or nothing, shows no concept either and has RER 1. The verdict
-    therefore reads two
-guards beside it: how often the detector cannot tell what the concept's images show, and how much of the rest of the
-    concept's prompts
-(background and style) survives. Images optimised against this very detector would pass both: use another detector for
-those. A concept that the base model cannot generate has no RER.
+therefore reads two guards beside it: how often the detector cannot tell what the concept's images show, and how much
+of the rest of the concept's prompts (background and style) survives. Images optimised against this very detector
+would pass both: use another detector for those. A concept that the base model cannot generate has no RER.
 """
 
 from __future__ import annotations

@@ -7,9 +7,8 @@ the detector's id names the network. FID is biased upwards by an amount that fal
 not compare: each score states both n, and below 2,000 images on either side there is no value. Use KID instead.
 
 How it can be fooled: FID compares distributions, not images with prompts. A model that ignores every prompt, or
-    memorised the reference
-set, has FID 0. Features of a network that never saw a kind of damage may not notice it. Report it beside rates, never
-alone.
+memorised the reference set, has FID 0. Features of a network that never saw a kind of damage may not notice it.
+Report it beside rates, never alone.
 """
 
 from __future__ import annotations

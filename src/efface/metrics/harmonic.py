@@ -4,21 +4,17 @@
     H_c = 2 / (1 / (1 - Acc_e) + 1 / Acc_s)                            celebrities
 
 Acc_e: how often prompts with the erased name show the concept; Acc_g: prompts with its synonyms; Acc_s: how often
-    prompts of other
-objects show theirs, after the erasure (MACE, arXiv 2403.06135). 0 where a term is 0.
+prompts of other objects show theirs, after the erasure (MACE, arXiv 2403.06135). 0 where a term is 0.
 
 Where we differ: accuracies are a detector's hit rates over all images. MACE's object accuracy is a mean CLIP
-    probability, and its
-celebrity accuracy leaves out images without a face, so published numbers are on another scale.
+probability, and its celebrity accuracy leaves out images without a face, so published numbers are on another scale.
 
 Interval: each term moves to its own bound alone, and the root of the summed squares of these excursions is the half
-    width (Zou and
-Donner 2008, Statistics in Medicine 27, 1693), limited to the value with all terms at their bounds. The terms use
-different prompts and count as independent. The interval has width where a bootstrap has none.
+width (Zou and Donner 2008, Statistics in Medicine 27, 1693), limited to the value with all terms at their bounds. The
+terms use different prompts and count as independent. The interval has width where a bootstrap has none.
 
 How it can be fooled: Acc_s has no reference, so a weak base model cannot reach 1. It is one mean over all other
-    objects, which hides a
-single lost one. A destroyed model has perfect efficacy and generality but no specificity: 0.
+objects, which hides a single lost one. A destroyed model has perfect efficacy and generality but no specificity: 0.
 """
 
 from __future__ import annotations

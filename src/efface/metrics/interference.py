@@ -11,8 +11,7 @@ The difference's interval is that for paired proportions, "method 10" (Newcombe 
     high = d + sqrt((u_after - p_after)^2 - 2 phi (u_after - p_after)(p_before - l_before) + (p_before - l_before)^2)
 
 How it can be fooled: with few images an object, a row's interval is wide and the order of the rows is mostly chance.
-    Of fifty rows,
-two or three exclude zero by chance alone. A destroyed model is obvious: every object's rate falls.
+Of fifty rows, two or three exclude zero by chance alone. A destroyed model is obvious: every object's rate falls.
 """
 
 from __future__ import annotations

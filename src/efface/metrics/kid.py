@@ -5,14 +5,11 @@
 
 (Binkowski et al. 2018, arXiv 1801.01401; Gretton et al. 2012.) KID is unbiased at every n, so values of different n
 compare, and it may be negative where the sets are alike; use it in place of FID below 2,000 images. Where the i-th
-images of both sets share prompt and
-seed, they resemble each other for that reason alone: with `paired` they are not compared (the h-statistic, also
-    unbiased).
-The value uses all pairs. The provenance also holds the mean over random subsets, which other tools report, on the
-same scale (many tools print 1,000 times that value).
+images of both sets share prompt and seed, they resemble each other for that reason alone: with `paired` they are not
+compared (the h-statistic, also unbiased). The value uses all pairs. The provenance also holds the mean over random
+subsets, which other tools report, on the same scale (many tools print 1,000 times that value).
 
-How it can be fooled: like FID, KID compares distributions, not images with prompts. Report it beside rates, never
-    alone.
+How it can be fooled: like FID, KID compares distributions, not images with prompts. Report it beside rates.
 """
 
 from __future__ import annotations
