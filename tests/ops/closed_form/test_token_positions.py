@@ -1,4 +1,4 @@
-"""Which token is what, for the three kinds of tokenizers that text encoders of image models have."""
+"""Token positions for the three kinds of tokenizers of image models' text encoders."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
-from efface.ops.closed_form import EmbeddingCache, TokenPositions, parse_positions
+from efface.ops.closed_form import EmbeddingCache, TokenPositions, tokenize_with_positions
 
 WORDS = ["a", "cat", "dog", "of", "the"]
 
 
-def tokenizer(kind: str) -> PreTrainedTokenizerFast:
+def build_tokenizer(kind: str) -> PreTrainedTokenizerFast:
     """``clip``: beginning, text, end, padding with the end's id; ``t5``: text, end, pad; ``llama``: beginning, text."""
     special = {"clip": ["<s>", "</s>"], "t5": ["<pad>", "</s>"], "llama": ["<s>", "<pad>"]}[kind]
     vocab = {token: i for i, token in enumerate([*special, "<unk>", *WORDS])}
-    made = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
-    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     single = {"clip": "<s> $A </s>", "t5": "$A </s>", "llama": "<s> $A"}[kind]
-    made.post_processor = processors.TemplateProcessing(
+    tokenizer.post_processor = processors.TemplateProcessing(
         single=single, special_tokens=[(t, vocab[t]) for t in special if t in single]
     )
     names = {"clip": ("<s>", "</s>", "</s>"), "t5": (None, "</s>", "<pad>"), "llama": ("<s>", None, "<pad>")}[kind]
     return PreTrainedTokenizerFast(
-        tokenizer_object=made, bos_token=names[0], eos_token=names[1], pad_token=names[2], unk_token="<unk>"
+        tokenizer_object=tokenizer, bos_token=names[0], eos_token=names[1], pad_token=names[2], unk_token="<unk>"
     )
 
 
@@ -36,27 +36,27 @@ def tokenizer(kind: str) -> PreTrainedTokenizerFast:
         ("llama", TokenPositions(6, (1, 2), 0, None, (3, 4, 5)), TokenPositions(6, (), 0, None, (1, 2, 3, 4, 5))),
     ],
 )
-def test_places(kind: str, cat: TokenPositions, empty: TokenPositions) -> None:
-    _, places = parse_positions(tokenizer(kind), ["a cat", ""], 6)
-    assert places == [cat, empty]
-    assert [p.last for p in places] == [cat.content[-1], {"clip": 1, "t5": 0, "llama": 0}[kind]]
+def test_positions_of_a_text_and_of_an_empty_one(kind: str, cat: TokenPositions, empty: TokenPositions) -> None:
+    _, positions = tokenize_with_positions(build_tokenizer(kind), ["a cat", ""], 6)
+    assert positions == [cat, empty]
+    assert [p.last for p in positions] == [cat.content[-1], {"clip": 1, "t5": 0, "llama": 0}[kind]]
 
 
 def test_padding_on_the_left() -> None:
-    left = tokenizer("llama")
+    left = build_tokenizer("llama")
     left.padding_side = "left"
-    _, places = parse_positions(left, ["a cat"], 6)
-    assert places == [TokenPositions(6, (4, 5), 3, None, (0, 1, 2))]
+    _, positions = tokenize_with_positions(left, ["a cat"], 6)
+    assert positions == [TokenPositions(6, (4, 5), 3, None, (0, 1, 2))]
 
 
-def test_banks_over_other_encoders() -> None:
+def test_an_embedding_cache_over_other_text_encoders() -> None:
     torch.manual_seed(0)
     t5 = T5EncoderModel(T5Config(vocab_size=8, d_model=16, d_kv=4, d_ff=16, num_layers=1, num_heads=2)).eval()
     llama = LlamaModel(
         LlamaConfig(vocab_size=8, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2)
     ).eval()
     for kind, encoder in (("t5", t5), ("llama", llama)):
-        bank = EmbeddingCache.over(tokenizer(kind), encoder, length=6)
-        assert bank.states("a cat").shape == (6, 16)
-        assert bank.states("a cat").dtype == torch.float64
-        assert bank.places("the dog").content == ((0, 1) if kind == "t5" else (1, 2))
+        cache = EmbeddingCache.for_encoder(build_tokenizer(kind), encoder, length=6)
+        assert cache.states("a cat").shape == (6, 16)
+        assert cache.states("a cat").dtype == torch.float64
+        assert cache.positions("the dog").content == ((0, 1) if kind == "t5" else (1, 2))

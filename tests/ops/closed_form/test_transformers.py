@@ -1,4 +1,4 @@
-"""Where the closed form is exact beyond a UNet: the layer of SD3, FLUX and PixArt that reads the text encoder's states, bias and all."""
+"""The closed form is exact beyond UNets: for the layer of SD3, FLUX and PixArt that reads the text states."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def pixart() -> nn.Module:
     return PixArtTransformer2DModel(out_channels=8, cross_attention_dim=16, caption_channels=32, sample_size=8, **SMALL)
 
 
-def drawn(model: nn.Module, states: Tensor) -> Tensor:
+def predict(model: nn.Module, states: Tensor) -> Tensor:
     g, t = torch.Generator().manual_seed(1), torch.tensor([5.0], dtype=torch.float64)
     pooled = torch.randn(1, 16, generator=g, dtype=torch.float64)
     if isinstance(model, FluxTransformer2DModel):
@@ -44,7 +44,7 @@ def drawn(model: nn.Module, states: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("build", [sd3, flux, pixart])
-def test_the_edited_layer_is_a_filter_of_the_states(build: Any) -> None:
+def test_the_edited_layer_equals_a_filter_of_the_states(build: Any) -> None:
     torch.manual_seed(0)
     model = build().double().eval()
     for name, parameter in model.named_parameters():
@@ -53,23 +53,23 @@ def test_the_edited_layer_is_a_filter_of_the_states(build: Any) -> None:
     states = torch.randn(1, 6, 32, dtype=torch.float64)
     k, a, r = (torch.randn(32, n, dtype=torch.float64) for n in (3, 3, 5))
     edit = Problem(Pairs(k, a, torch.ones(3)), Preserve(r), 0.1).solve()
-    sites = select_parameters({"transformer": model}, "reads_text")
-    assert (sites.component, len(sites.parameters)) == ("transformer", 1)
-    (weight,) = sites.parameters.values()
+    group = select_parameters({"transformer": model}, "reads_text")
+    assert (group.component, len(group.parameters)) == ("transformer", 1)
+    (weight,) = group.parameters.values()
     with torch.no_grad():
-        plain, filtered = drawn(model, states), drawn(model, edit(states))
-        weight += edit.up(weight) @ edit.right
-        edited = drawn(model, states)
-    assert float((edited - plain).abs().max()) > 1e-4
+        original, filtered = predict(model, states), predict(model, edit(states))
+        weight += edit.lora_up(weight) @ edit.right
+        edited = predict(model, states)
+    assert float((edited - original).abs().max()) > 1e-4
     torch.testing.assert_close(edited, filtered, rtol=0, atol=1e-12)
 
 
-def test_the_layer_of_the_pooled_state_and_what_is_refused() -> None:
+def test_roles_of_transformers() -> None:
     components = {"transformer": flux()}
     assert list(select_parameters(components, "reads_pooled").parameters) == [
         "time_text_embed.text_embedder.linear_1.weight"
     ]
-    with pytest.raises(EffaceError, match="'cross_kv': a transformer mixes the text into what it draws"):
+    with pytest.raises(EffaceError, match="'cross_kv': a transformer mixes text states and image states"):
         select_parameters(components, "cross_kv")
     with pytest.raises(EffaceError, match="selects nothing in this model's transformer"):
         select_parameters({"transformer": pixart()}, "reads_pooled")

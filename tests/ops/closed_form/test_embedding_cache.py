@@ -1,0 +1,20 @@
+"""The cache of text embeddings."""
+
+from __future__ import annotations
+
+from efface.models.stable_diffusion import StableDiffusionModel
+from efface.ops.closed_form import (
+    EmbeddingCache,
+)
+
+
+def test_a_text_is_encoded_once(model: StableDiffusionModel) -> None:
+    cache = EmbeddingCache.for_model(model, batch_size=2)
+    calls: list[int] = []
+    encode = cache._encode
+    cache._encode = lambda texts: calls.append(len(texts)) or encode(texts)  # type: ignore[func-returns-value]
+    cache.add(["a cat", "a dog", "a cat", "a gun"])
+    cache.add(["a gun"])
+    cache.states("a dog")
+    assert calls == [2, 1]
+    assert len(cache) == 3
