@@ -27,7 +27,7 @@ def _few_steps(request: pytest.FixtureRequest) -> Iterator[None]:
     """Hundreds of erasures are made here: the check that something changed, which ends each of them, and the look draw little."""
     with pytest.MonkeyPatch.context() as patch:
         if "not effect" in request.config.option.markexpr:
-            patch.setattr("efface.execution.change_check", partial(change_check, steps=3))
+            patch.setattr("efface.execution.erasure.change_check", partial(change_check, num_inference_steps=3))
             patch.setattr("efface.benchmarks.quick_evaluation.NUM_IMAGES", 6)
         yield
 

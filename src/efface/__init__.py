@@ -1,10 +1,10 @@
-"""efface erases a concept from a generative model and proves that it is gone.
+"""efface erases concepts from generative models and measures how well they are erased.
 
     >>> import efface
     >>> model = efface.load_model("pocket")
     >>> images = model.sample(["a photo of a cat in the snow"], seeds=[1])
 
-Public names are declared in ``__init__.pyi`` and loaded when first used: ``import efface`` imports no torch.
+``__init__.pyi`` declares the public names. Each is loaded at its first use, so ``import efface`` imports no torch.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""``python -m efface``."""
+"""Runs the command line: ``python -m efface``."""
 
 from efface.cli import main
 

@@ -1,10 +1,11 @@
-"""A closed-form erasure solved again from what it keeps of its texts."""
+"""Solves a closed-form erasure again, for more or fewer concepts, from its saved statistics."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,43 +21,60 @@ from efface.ops.training.progress import Progress
 
 
 def resolve_erasure(
-    model: EditableModel, erasure: Erasure, out: Path, *, add: tuple[Concept, ...], drop: Sequence[str], overwrite: bool,
+    model: EditableModel,
+    erasure: Erasure,
+    out: Path,
+    *,
+    add: tuple[Concept, ...],
+    drop: Sequence[str],
+    overwrite: bool,
     progress: Progress | None,
-) -> Erasure:  # fmt: skip
-    """Solves a closed-form erasure again from its statistics, with concepts more or less; only new texts are encoded.
+) -> Erasure:
+    """Solves a closed-form erasure again from its statistics; only the texts of added concepts are encoded.
+
+    Args:
+        model: Base model.
+        erasure: Erasure with statistics among its tensors.
+        out: Folder to write the new erasure to.
+        add: Concepts to erase as well.
+        drop: Names of concepts to restore.
+        overwrite: Replace an erasure in ``out``.
+        progress: Progress display; None shows nothing.
 
     Raises:
-        EffaceError: a method that keeps no statistics, or no concept left.
+        EffaceError: No statistics were saved, or no concept is left.
     """
-    module: Any = sys.modules[METHODS.get(erasure.spec.method).__module__]  # type: ignore[attr-defined]
-    if not hasattr(module, "statistics"):
-        raise EffaceError(
-            f"{erasure.spec.method} erases step by step and keeps nothing to solve from again: erase anew with all concepts"
-        )
-    config = module.Config(**erasure.spec.config)
-    found, left = Statistics.read(erasure.tensors), [i for i, c in enumerate(erasure.concepts) if c.name not in drop]
-    concepts = (*_with_original_retain_sets(erasure.concepts, left), *add)
-    validate_concepts(concepts)
-    found = found.subset(left)
-    if add:
-        found = found.merge(module.statistics(model, add, config, known=found.kept.texts))
     old = erasure.spec
+    module = _solver_module(old.method)
+    config = module.Config(**old.config)
+    statistics = Statistics.read(erasure.tensors)
+    remaining = [i for i, concept in enumerate(erasure.concepts) if concept.name not in drop]
+    concepts = (*_keep_retain_prompts(erasure.concepts, remaining), *add)
+    validate_concepts(concepts)
+    statistics = statistics.subset(remaining)
+    if add:
+        statistics = statistics.merge(module.statistics(model, add, config, known=statistics.preserved.texts))
     spec = RunSpec(model.name, model.fingerprint(), old.method, old.config, concepts, old.seed, old.preset)
-    return run_and_save(
-        model,
-        spec,
-        out,
-        lambda run: module.solve(model, found, config, run),
-        resume=False,
-        overwrite=overwrite,
-        progress=progress,
-    )
+    solve = partial(module.solve, model, statistics, config)
+    return run_and_save(model, spec, out, solve, resume=False, overwrite=overwrite, progress=progress)
 
 
-def _with_original_retain_sets(concepts: Sequence[Concept], left: Sequence[int]) -> tuple[Concept, ...]:
-    """The concepts that are left, the first of them with the retain prompts of those that go: what had to stay must still stay."""
-    gone = [prompt for i, concept in enumerate(concepts) if i not in left for prompt in concept.retain_prompts]
-    rest = [concepts[i] for i in left]
-    if rest and gone:
-        rest[0] = replace(rest[0], retain_prompts=tuple(dict.fromkeys((*rest[0].retain_prompts, *gone))))
-    return tuple(rest)
+def _solver_module(method: str) -> Any:
+    """The module of a method that saves statistics and solves from them.
+
+    Raises:
+        EffaceError: The method saves no statistics.
+    """
+    module: Any = sys.modules[METHODS.get(method).__module__]  # type: ignore[attr-defined]
+    if not hasattr(module, "statistics"):
+        raise EffaceError(f"{method} saves no statistics to solve from: erase all concepts again with `efface erase`")
+    return module
+
+
+def _keep_retain_prompts(concepts: Sequence[Concept], remaining: Sequence[int]) -> tuple[Concept, ...]:
+    """The remaining concepts; the first also takes over the retain prompts of the dropped ones."""
+    dropped = [prompt for i, concept in enumerate(concepts) if i not in remaining for prompt in concept.retain_prompts]
+    left = [concepts[i] for i in remaining]
+    if left and dropped:
+        left[0] = replace(left[0], retain_prompts=tuple(dict.fromkeys((*left[0].retain_prompts, *dropped))))
+    return tuple(left)

@@ -1,4 +1,4 @@
-"""LoRAs in both layouts: loaded by plain diffusers, they do what the erasure does."""
+"""LoRAs in both layouts: loaded by diffusers alone, they have the effect of the erasure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from helpers.exports import drawn, joined, low_rank, replacing, saved, state
+from helpers.exports import concatenate, low_rank_erasure, replacing_erasure, sample_images, save_erasure, state_erasure
 from helpers.tiny import erasure_of
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -21,7 +21,7 @@ from efface.models.tensor_names import canonical_name
 from efface.ops.editing.apply import applied
 
 pytest.importorskip("peft")
-FORMS = ("peft", "kohya")
+FORMATS = ("peft", "kohya")
 
 
 def weights(model) -> dict[str, torch.Tensor]:
@@ -34,25 +34,25 @@ def weights(model) -> dict[str, torch.Tensor]:
 
 
 def with_lora(base, folder):
-    """The base with the LoRA loaded in plain diffusers and made part of the weights, and what it drew before that."""
+    """The base model with the LoRA fused by diffusers, and its images with the LoRA loaded but not fused."""
     model = load_model(base, device="cpu")
     (file,) = folder.glob("*.safetensors")
     model.pipe.load_lora_weights(folder, weight_name=file.name)
-    image = drawn(model)
+    image = sample_images(model)
     model.pipe.fuse_lora()
     model.pipe.unload_lora_weights()
     return model, image
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("ranks", [(2,), (1, 3, 4)])
-def test_a_low_rank_erasure_is_exactly_a_lora(tiny, base, tmp_path, form, ranks):
-    erasure, before = low_rank(tiny, ranks), weights(tiny)
-    done = api.export(saved(erasure, tmp_path / "e"), tmp_path / "out", form=form, model=tiny)
+def test_low_rank_erasure_is_exported_exactly(tiny, base, tmp_path, format, ranks):
+    erasure, before = low_rank_erasure(tiny, ranks), weights(tiny)
+    done = api.export(save_erasure(erasure, tmp_path / "e"), tmp_path / "out", format=format, model=tiny)
     assert done.residuals == {}
     model, image = with_lora(base, tmp_path / "out")
     with applied(tiny, erasure):
-        after, wanted = weights(tiny), drawn(tiny)
+        after, wanted = weights(tiny), sample_images(tiny)
     changed = {name for name in after if not torch.equal(after[name], before[name])}
     assert len(changed) == sum(len(edit.targets) for edit in erasure.edits)
     for name, tensor in weights(model).items():
@@ -60,32 +60,32 @@ def test_a_low_rank_erasure_is_exactly_a_lora(tiny, base, tmp_path, form, ranks)
     assert torch.allclose(image, wanted, atol=1e-4)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("method", ["uce", "speed"])
-def test_a_closed_form_erasure_is_exactly_a_lora(tiny, base, tmp_path, form, method):
-    """Also where all layers share one ``down``, which the artifact holds once."""
+def test_closed_form_erasure_is_exported_exactly(tiny, base, tmp_path, format, method):
+    """The layers share one ``down``, which the artifact stores once."""
     erasure = api.erase(Concept("gun", retain_prompts=("a cat",)), out=tmp_path / "e", model=tiny, method=method)
-    assert api.export(tmp_path / "e", tmp_path / "out", form=form, model=tiny).residuals == {}
+    assert api.export(tmp_path / "e", tmp_path / "out", format=format, model=tiny).residuals == {}
     model, image = with_lora(base, tmp_path / "out")
-    plain = drawn(tiny)
+    plain = sample_images(tiny)
     with applied(tiny, erasure):
-        after, wanted = weights(tiny), drawn(tiny)
+        after, wanted = weights(tiny), sample_images(tiny)
     for name, tensor in weights(model).items():
         assert torch.allclose(tensor, after[name], atol=1e-6), name
     assert torch.allclose(image, wanted, atol=1e-4)
     assert not torch.allclose(plain, wanted, atol=1e-3)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_several_low_rank_edits_of_a_weight_become_one_lora(tiny, base, tmp_path, form):
-    first, second = low_rank(tiny, (2,), 0.5), low_rank(tiny, (3,), -0.25)
+@pytest.mark.parametrize("format", FORMATS)
+def test_several_low_rank_edits_of_a_weight_become_one_lora(tiny, base, tmp_path, format):
+    first, second = low_rank_erasure(tiny, (2,), 0.5), low_rank_erasure(tiny, (3,), -0.25)
     renamed = {f"second.{name}": tensor for name, tensor in second.tensors.items()}
     edits = [
         Edit(e.component, e.op, {role: f"second.{name}" for role, name in e.tensors.items()}, params=e.params)
         for e in second.edits
     ]
     erasure = erasure_of(tiny, [*first.edits, *edits], {**first.tensors, **renamed})
-    api.export(saved(erasure, tmp_path / "e"), tmp_path / "out", form=form, model=tiny)
+    api.export(save_erasure(erasure, tmp_path / "e"), tmp_path / "out", format=format, model=tiny)
     model, _ = with_lora(base, tmp_path / "out")
     with applied(tiny, erasure):
         after = weights(tiny)
@@ -93,14 +93,14 @@ def test_several_low_rank_edits_of_a_weight_become_one_lora(tiny, base, tmp_path
         assert torch.allclose(tensor, after[name], atol=1e-6), name
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_replaced_matrices_are_approximated_and_the_loss_is_told(tiny, base, tmp_path, form):
-    erasure, before = replacing(tiny, "cross_kv"), weights(tiny)
-    artifact = saved(erasure, tmp_path / "e")
+@pytest.mark.parametrize("format", FORMATS)
+def test_replaced_matrices_are_approximated_with_reported_error(tiny, base, tmp_path, format):
+    erasure, before = replacing_erasure(tiny, "cross_kv"), weights(tiny)
+    artifact = save_erasure(erasure, tmp_path / "e")
     with applied(tiny, erasure):
         after = weights(tiny)
     for rank in (2, 32):
-        done = api.export(artifact, tmp_path / str(rank), form=form, rank=rank, model=tiny)
+        done = api.export(artifact, tmp_path / str(rank), format=format, rank=rank, model=tiny)
         model, _ = with_lora(base, tmp_path / str(rank))
         got = weights(model)
         assert set(done.residuals) == {f"unet.{name.removesuffix('.weight')}" for name in erasure.edits[0].targets}
@@ -118,14 +118,14 @@ def test_replaced_matrices_are_approximated_and_the_loss_is_told(tiny, base, tmp
 
 
 def test_exact_edits_stay_exact_beside_approximated_ones(tiny, tmp_path):
-    other = {name for edit in replacing(tiny, "cross_kv").edits for name in edit.targets}
-    low = low_rank(tiny)
-    erasure = joined(replacing(tiny, "cross_kv"), low)
-    done = api.export(saved(erasure, tmp_path / "e"), tmp_path / "out", form="peft", rank=1, model=tiny)
+    other = {name for edit in replacing_erasure(tiny, "cross_kv").edits for name in edit.targets}
+    low = low_rank_erasure(tiny)
+    erasure = concatenate(replacing_erasure(tiny, "cross_kv"), low)
+    done = api.export(save_erasure(erasure, tmp_path / "e"), tmp_path / "out", format="peft", rank=1, model=tiny)
     assert set(done.residuals) == {f"unet.{name.removesuffix('.weight')}" for name in other}
 
 
-def test_truncated_is_the_best_of_its_rank():
+def test_truncate_rank_is_the_best_approximation():
     delta = torch.diag(torch.tensor([3.0, 2.0, 1.0], dtype=torch.float64))
     down, up, residual = truncate_rank(delta, 2)
     assert torch.allclose(up @ down, torch.diag(torch.tensor([3.0, 2.0, 0.0], dtype=torch.float64)))
@@ -134,13 +134,13 @@ def test_truncated_is_the_best_of_its_rank():
     assert truncate_rank(delta, 9)[2] == 0
 
 
-def test_names_and_alphas(tiny, tmp_path):
-    artifact = saved(low_rank(tiny, (1, 4)), tmp_path / "e")
-    api.export(artifact, tmp_path / "peft", form="peft", model=tiny)
+def test_tensor_names_and_alphas(tiny, tmp_path):
+    artifact = save_erasure(low_rank_erasure(tiny, (1, 4)), tmp_path / "e")
+    api.export(artifact, tmp_path / "peft", format="peft", model=tiny)
     names = set(load_file(tmp_path / "peft" / "pytorch_lora_weights.safetensors"))
     assert "text_encoder.text_model.encoder.layers.0.mlp.fc1.lora_A.weight" in names
     assert "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k.lora_B.weight" in names
-    api.export(artifact, tmp_path / "kohya", form="kohya", model=tiny)
+    api.export(artifact, tmp_path / "kohya", format="kohya", model=tiny)
     (file,) = (tmp_path / "kohya").glob("*.safetensors")
     tensors = load_file(file)
     assert {float(tensor) for name, tensor in tensors.items() if name.endswith(".alpha")} == {4.0}
@@ -151,18 +151,18 @@ def test_names_and_alphas(tiny, tmp_path):
         assert opened.metadata()["ss_network_dim"] == "4"
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_what_is_no_lora_is_refused_in_one_line(tiny, tmp_path, form):
+@pytest.mark.parametrize("format", FORMATS)
+def test_unsupported_loras_raise_a_one_line_error(tiny, tmp_path, format):
     def check(erasure, words, rank=None):
-        artifact = saved(erasure, tmp_path / str(len(list(tmp_path.iterdir()))))
+        artifact = save_erasure(erasure, tmp_path / str(len(list(tmp_path.iterdir()))))
         with pytest.raises(EffaceError, match=words) as error:
-            api.export(artifact, tmp_path / "out", form=form, rank=rank, model=tiny)
+            api.export(artifact, tmp_path / "out", format=format, rank=rank, model=tiny)
         assert "\n" not in str(error.value)
         assert not (tmp_path / "out").exists()
 
-    check(replacing(tiny, "cross_kv"), "give a rank")
-    check(replacing(tiny, "cross_all"), "a bias or a norm", rank=4)
-    check(replacing(tiny, "token_embedding"), "no place for", rank=4)
-    check(low_rank(tiny), "leave the rank out", rank=4)
-    check(state(tiny), "a state edit is no LoRA")
-    check(replacing(tiny, "cross_kv"), "holds nothing", rank=0)
+    check(replacing_erasure(tiny, "cross_kv"), "give the rank")
+    check(replacing_erasure(tiny, "cross_all"), "a bias or a norm", rank=4)
+    check(replacing_erasure(tiny, "token_embedding"), "loaders do not support", rank=4)
+    check(low_rank_erasure(tiny), "omit --rank", rank=4)
+    check(state_erasure(tiny), "a LoRA cannot hold a state edit")
+    check(replacing_erasure(tiny, "cross_kv"), "is too small", rank=0)

@@ -1,4 +1,4 @@
-"""One file in the original layout: diffusers' own reader of such files gets every tensor back."""
+"""Single files in the original layout: diffusers' own loader restores every tensor."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from diffusers.loaders.single_file_utils import (
     convert_ldm_vae_checkpoint,
     infer_diffusers_model_type,
 )
-from helpers.exports import drawn, low_rank, replacing, saved, state
+from helpers.exports import low_rank_erasure, replacing_erasure, sample_images, save_erasure, state_erasure
 from helpers.tiny import CONTEXT, state_bytes, tiny_model, tiny_sd2_pipe, tiny_tokenizer
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
@@ -26,7 +26,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from efface import api
 from efface.core.errors import EffaceError
 from efface.exporters.original_layout import unet_name, vae_name
-from efface.exporters.single_file import metadata_of, original_tensors
+from efface.exporters.single_file import checkpoint_metadata, original_tensors
 from efface.models.single_file import load_single_file
 from efface.models.stable_diffusion import StableDiffusionModel
 from efface.ops.editing.apply import applied
@@ -38,36 +38,37 @@ def read_back(folder, base) -> StableDiffusionModel:
     return StableDiffusionModel(pipe, "read back")
 
 
-@pytest.mark.parametrize("make", [lambda m: replacing(m, "cross_all", "text_layers"), low_rank])
+@pytest.mark.parametrize("make", [lambda m: replacing_erasure(m, "cross_all", "text_layers"), low_rank_erasure])
 def test_the_file_holds_every_tensor_of_the_edited_model(tiny, base, tmp_path, make):
     erasure = make(tiny)
-    done = api.export(saved(erasure, tmp_path / "e"), tmp_path / "out", form="single-file", model=tiny)
+    done = api.export(save_erasure(erasure, tmp_path / "e"), tmp_path / "out", format="single-file", model=tiny)
     exported = read_back(tmp_path / "out", base)
     with applied(tiny, erasure):
         assert state_bytes(exported) == state_bytes(tiny)
-        assert torch.equal(drawn(exported), drawn(tiny))
+        assert torch.equal(sample_images(exported), sample_images(tiny))
     assert sorted(name.rpartition(".")[2] for name in done.files) == ["json", "md", "safetensors"]
 
 
-def test_a_state_edit_is_in_the_file(tiny, base, tmp_path):
-    erasure = state(tiny)
-    api.export(saved(erasure, tmp_path / "e"), tmp_path / "out", form="single-file", model=tiny)
+def test_state_edit_is_fused_into_the_file(tiny, base, tmp_path):
+    erasure = state_erasure(tiny)
+    api.export(save_erasure(erasure, tmp_path / "e"), tmp_path / "out", format="single-file", model=tiny)
     with applied(tiny, erasure):
-        assert torch.allclose(drawn(read_back(tmp_path / "out", base)), drawn(tiny), atol=1e-5)
+        assert torch.allclose(sample_images(read_back(tmp_path / "out", base)), sample_images(tiny), atol=1e-5)
 
 
-def test_pocket_comes_back(pocket, tmp_path):
-    erasure = replacing(pocket, "cross_kv")
-    api.export(saved(erasure, tmp_path / "e"), tmp_path / "out", form="single-file", model=pocket)
-    from efface.models.loading import bundled_folder
+def test_pocket_round_trip(pocket, tmp_path):
+    erasure = replacing_erasure(pocket, "cross_kv")
+    api.export(save_erasure(erasure, tmp_path / "e"), tmp_path / "out", format="single-file", model=pocket)
+    from efface.models.model_ref import bundled_folder
 
     with applied(pocket, erasure):
         assert state_bytes(read_back(tmp_path / "out", bundled_folder("pocket"))) == state_bytes(pocket)
 
 
-def test_stable_diffusion_1_gets_the_names_that_its_checkpoints_have():
-    """Names from the original checkpoint's own layout, at the places where the numbering is easily off by one."""
-    wanted = {
+def test_stable_diffusion_1_tensor_names():
+    """Names from original checkpoints, chosen where the numbering is easily off by one."""
+    to_k = "transformer_blocks.0.attn2.to_k.weight"
+    unet_names = {
         "down_blocks.0.downsamplers.0.conv.weight": "input_blocks.3.0.op.weight",
         "down_blocks.1.resnets.0.conv_shortcut.bias": "input_blocks.4.0.skip_connection.bias",
         "down_blocks.3.resnets.1.norm1.weight": "input_blocks.11.0.in_layers.0.weight",
@@ -76,13 +77,13 @@ def test_stable_diffusion_1_gets_the_names_that_its_checkpoints_have():
         "up_blocks.0.upsamplers.0.conv.weight": "output_blocks.2.1.conv.weight",
         "up_blocks.1.upsamplers.0.conv.weight": "output_blocks.5.2.conv.weight",
         "up_blocks.3.resnets.2.conv_shortcut.weight": "output_blocks.11.0.skip_connection.weight",
-        "up_blocks.3.attentions.2.transformer_blocks.0.attn2.to_k.weight": "output_blocks.11.1.transformer_blocks.0.attn2.to_k.weight",
+        f"up_blocks.3.attentions.2.{to_k}": f"output_blocks.11.1.{to_k}",
         "time_embedding.linear_2.weight": "time_embed.2.weight",
         "conv_norm_out.weight": "out.0.weight",
     }
-    attended = {"up_blocks.1", "up_blocks.2", "up_blocks.3"}.__contains__
-    for name, original in wanted.items():
-        assert unet_name(name, 2, attended) == f"model.diffusion_model.{original}"
+    has_attention = {"up_blocks.1", "up_blocks.2", "up_blocks.3"}.__contains__
+    for name, original in unet_names.items():
+        assert unet_name(name, 2, has_attention) == f"model.diffusion_model.{original}"
     autoencoder = {
         "decoder.up_blocks.0.resnets.2.conv1.weight": "decoder.up.3.block.2.conv1.weight",
         "decoder.up_blocks.2.upsamplers.0.conv.bias": "decoder.up.1.upsample.conv.bias",
@@ -94,12 +95,12 @@ def test_stable_diffusion_1_gets_the_names_that_its_checkpoints_have():
     }
     for name, original in autoencoder.items():
         assert vae_name(name, 4) == f"first_stage_model.{original}"
-    with pytest.raises(EffaceError, match="has no place for the tensor 'encoder_hid_proj"):
-        unet_name("encoder_hid_proj.weight", 2, attended)
+    with pytest.raises(EffaceError, match="has no tensor 'encoder_hid_proj"):
+        unet_name("encoder_hid_proj.weight", 2, has_attention)
 
 
-def test_real_sizes_have_every_tensor_of_the_original_checkpoints():
-    """686 tensors of the UNet, 248 of the autoencoder and 196 of CLIP are what Stable Diffusion 1's own files hold."""
+def test_stable_diffusion_1_has_every_tensor_of_the_original_checkpoint():
+    """Stable Diffusion 1's checkpoint holds 686 tensors of the UNet, 248 of the autoencoder and 196 of CLIP."""
     four = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
     with torch.device("meta"):
         parts = {
@@ -119,7 +120,7 @@ def test_real_sizes_have_every_tensor_of_the_original_checkpoints():
 
 
 def tiny_2() -> StableDiffusionPipeline:
-    """Stable Diffusion 2 with as many layers in its text encoder as the real one has: the reader leaves out the 24th by its number."""
+    """Stable Diffusion 2 with 23 text encoder layers, as in the real model: loaders skip layer 24 by its number."""
     pipe = tiny_sd2_pipe()
     config = CLIPTextConfig(**{**pipe.text_encoder.config.to_dict(), "num_hidden_layers": 23})
     return StableDiffusionPipeline(
@@ -127,11 +128,11 @@ def tiny_2() -> StableDiffusionPipeline:
     )  # fmt: skip
 
 
-def test_stable_diffusion_2_comes_back_with_a_last_layer_that_adds_nothing(tmp_path):
+def test_stable_diffusion_2_round_trip_with_a_last_layer_of_zeros(tmp_path):
     pipe, file = tiny_2(), tmp_path / "2.safetensors"
     pipe.save_pretrained(tmp_path / "2")
     found = original_tensors(pipe)
-    save_file({name: tensor.contiguous() for name, tensor in found.items()}, file, metadata=metadata_of(pipe))
+    save_file({name: tensor.contiguous() for name, tensor in found.items()}, file, metadata=checkpoint_metadata(pipe))
     last = [tensor for name, tensor in found.items() if "transformer.resblocks.23." in name]
     assert len(last) == 12
     assert not any(tensor.any() for tensor in last)
@@ -153,17 +154,26 @@ def tiny_xl() -> StableDiffusionXLPipeline:
         CLIPTextConfig(hidden_size=32, intermediate_size=64, num_attention_heads=2, projection_dim=32, **sizes)
     )
     unet = UNet2DConditionModel(
-        sample_size=8, block_out_channels=(16, 32), layers_per_block=2, down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), cross_attention_dim=48, attention_head_dim=(2, 4), norm_num_groups=4,
-        use_linear_projection=True, transformer_layers_per_block=(1, 2), addition_embed_type="text_time", addition_time_embed_dim=4,
+        sample_size=8,
+        block_out_channels=(16, 32),
+        layers_per_block=2,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=48,
+        attention_head_dim=(2, 4),
+        norm_num_groups=4,
+        use_linear_projection=True,
+        transformer_layers_per_block=(1, 2),
+        addition_embed_type="text_time",
+        addition_time_embed_dim=4,
         projection_class_embeddings_input_dim=32 + 6 * 4,
-    )  # fmt: skip
+    )
     assert isinstance(model.vae, AutoencoderKL)
     parts = {"vae": model.vae, "text_encoder": first, "text_encoder_2": second, "unet": unet}
     return StableDiffusionXLPipeline(**parts, tokenizer=tokenizer, tokenizer_2=tokenizer, scheduler=DDIMScheduler())
 
 
-def test_sdxl_with_both_text_encoders_comes_back(tmp_path):
+def test_sdxl_round_trip_with_both_text_encoders(tmp_path):
     pipe = tiny_xl()
     pipe.save_pretrained(tmp_path / "xl")
     save_file(

@@ -1,4 +1,4 @@
-"""Erasures of the tiny model for exports, saved."""
+"""Erasures of the tiny model to export."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ LAYERS = (
     "conv_shortcut",
     "time_emb_proj",
 )
-"""Ends of layers of the UNet that a LoRA may have."""
+"""Suffixes of UNet layers that a LoRA can edit."""
 
 
-def replacing(model: StableDiffusionModel, *roles: str) -> Erasure:
+def replacing_erasure(model: StableDiffusionModel, *roles: str) -> Erasure:
     edits, tensors = [], {}
     for role in roles:
         edit, more = trained(model, role).replace_edit()
@@ -39,15 +39,15 @@ def replacing(model: StableDiffusionModel, *roles: str) -> Erasure:
     return erasure_of(model, edits, tensors)
 
 
-def low_rank(model: StableDiffusionModel, ranks: tuple[int, ...] = (2,), scale: float = 0.5) -> Erasure:
-    """Linear and convolution layers of every kind in both components; the ranks take turns."""
+def low_rank_erasure(model: StableDiffusionModel, ranks: tuple[int, ...] = (2,), scale: float = 0.5) -> Erasure:
+    """Edits linear and convolution layers of every kind in both components; ranks alternate."""
     rng, edits, tensors = np.random.default_rng(0), [], {}
-    ends = {"unet": LAYERS, "text_encoder": ("self_attn.q_proj", "self_attn.out_proj", "mlp.fc1", "mlp.fc2")}
-    for component, wanted in ends.items():
+    suffixes = {"unet": LAYERS, "text_encoder": ("self_attn.q_proj", "self_attn.out_proj", "mlp.fc1", "mlp.fc2")}
+    for component, suffix in suffixes.items():
         module, roles = model.components[component], {}
         for i, (name, path) in enumerate(canonical_paths(module).items()):
             weight = module.get_parameter(path)
-            if name.removesuffix(".weight").endswith(wanted) and weight.ndim > 1:
+            if name.removesuffix(".weight").endswith(suffix) and weight.ndim > 1:
                 rank = ranks[i % len(ranks)]
                 shapes = {"down": (rank, weight[0].numel()), "up": (len(weight), rank)}
                 for end, shape in shapes.items():
@@ -57,20 +57,20 @@ def low_rank(model: StableDiffusionModel, ranks: tuple[int, ...] = (2,), scale: 
     return erasure_of(model, edits, tensors)
 
 
-def state(model: StableDiffusionModel, bias: float = 0.0) -> Erasure:
+def state_erasure(model: StableDiffusionModel, bias: float = 0.0) -> Erasure:
     rng = np.random.default_rng(0)
     tensors = {"m": (np.eye(32) + 0.1 * rng.normal(size=(32, 32))).astype("f4"), "b": np.full(32, bias, "f4")}
     return erasure_of(model, [Edit("text_encoder", "state", {"matrix": "m", "bias": "b"})], tensors)
 
 
-def joined(first: Erasure, second: Erasure) -> Erasure:
+def concatenate(first: Erasure, second: Erasure) -> Erasure:
     return replace(first, edits=first.edits + second.edits, tensors={**first.tensors, **second.tensors})
 
 
-def drawn(model: StableDiffusionModel) -> torch.Tensor:
+def sample_images(model: StableDiffusionModel) -> torch.Tensor:
     return model.sample(["a gun", "a cat"], seeds=[3, 4], num_inference_steps=3, guidance_scale=2.0)
 
 
-def saved(erasure: Erasure, folder: Path) -> Path:
+def save_erasure(erasure: Erasure, folder: Path) -> Path:
     erasure.save(folder)
     return folder

@@ -1,4 +1,4 @@
-"""Folders that are not as efface writes them: one line that names the file."""
+"""Damaged evidence raises a one-line error that names the file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from efface.core.errors import EffaceError
 from efface.reporting.page import write_report
 
 
-def refused(artifact: Path, *words: str) -> None:
+def check_refused(artifact: Path, *words: str) -> None:
     with pytest.raises(EffaceError) as caught:
         write_report(artifact)
     for word in words:
@@ -23,14 +23,14 @@ def refused(artifact: Path, *words: str) -> None:
     assert not (artifact / "evidence" / "report.html").exists()
 
 
-def changed(path: Path, change: Callable[[Any], Any]) -> None:
+def rewrite(path: Path, change: Callable[[Any], Any]) -> None:
     path.write_text(json.dumps(change(json.loads(path.read_text()))))
 
 
-def test_a_result_that_is_cut_short(artifact: Path) -> None:
+def test_truncated_result(artifact: Path) -> None:
     path = artifact / "evidence" / EVALUATION / "result.json"
     path.write_text(path.read_text()[:200])
-    refused(artifact, str(path), "evaluate again")
+    check_refused(artifact, str(path), "evaluate again")
 
 
 @pytest.mark.parametrize(
@@ -42,10 +42,10 @@ def test_a_result_that_is_cut_short(artifact: Path) -> None:
         lambda data: {**data, "thresholds": {**data["thresholds"], "erased": "0.8"}},
     ],
 )
-def test_a_result_that_is_no_result(artifact: Path, change: Callable[[Any], Any]) -> None:
+def test_invalid_result(artifact: Path, change: Callable[[Any], Any]) -> None:
     path = artifact / "evidence" / EVALUATION / "result.json"
-    changed(path, change)
-    refused(artifact, str(path), "evaluate again")
+    rewrite(path, change)
+    check_refused(artifact, str(path), "evaluate again")
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_a_result_that_is_no_result(artifact: Path, change: Callable[[Any], Any]
     [
         ("images.json", lambda rows: {"rows": rows}),
         ("images.json", lambda rows: [{**rows[0], "prompt": None}]),
-        ("images.json", lambda rows: [{**rows[0], "asked": "knife"}]),
+        ("images.json", lambda rows: [{**rows[0], "expected": "knife"}]),
         ("images.json", lambda rows: [{**rows[0], "after": "../../../../secret.png"}]),
         ("interference.json", lambda rows: [{"n": 3}]),
         ("../attacks/synonyms/attack.json", lambda data: {**data, "prompts": 3}),
@@ -61,12 +61,12 @@ def test_a_result_that_is_no_result(artifact: Path, change: Callable[[Any], Any]
         ("../../history.json", lambda data: [data]),
     ],
 )
-def test_other_files(artifact: Path, name: str, change: Callable[[Any], Any]) -> None:
+def test_other_invalid_files(artifact: Path, name: str, change: Callable[[Any], Any]) -> None:
     path = (artifact / "evidence" / EVALUATION / name).resolve()
-    changed(path, change)
-    refused(artifact, path.name, "not as efface writes it")
+    rewrite(path, change)
+    check_refused(artifact, path.name, "not as efface writes it")
 
 
-def test_no_artifact(tmp_path: Path) -> None:
+def test_folder_without_artifact(tmp_path: Path) -> None:
     with pytest.raises(EffaceError, match="holds no erasure"):
         write_report(tmp_path)

@@ -1,4 +1,4 @@
-"""The page: one file that loads nothing, with everything in it, whatever prompts hold."""
+"""The HTML page: one file that loads nothing else, complete, and safe for any prompt."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ VOID = {"meta", "link", "img", "input", "br"}
 
 
 class Page(HTMLParser):
-    """Every tag with its attributes, the text outside of style, and tags that are not closed in order."""
+    """Parses a page: tags with attributes, text outside of style, and tags that are not closed in order."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
         self.tags: list[tuple[str, dict[str, str]]] = []
-        self.text, self.wrong, self._open = "", [], []
+        self.text = ""
+        self.wrong: list[str] = []
+        self._open: list[str] = []
         self.feed(html)
         self.wrong += self._open
         self.text = " ".join(self.text.split())
@@ -53,7 +55,7 @@ def page_of(artifact: Path) -> Page:
     return Page(write_report(artifact).read_text(encoding="utf-8"))
 
 
-def test_it_is_one_file_that_loads_nothing(artifact: Path) -> None:
+def test_page_is_one_file_that_loads_nothing(artifact: Path) -> None:
     path = write_report(artifact)
     html = path.read_text()
     page = Page(html)
@@ -78,7 +80,7 @@ def test_it_is_one_file_that_loads_nothing(artifact: Path) -> None:
     assert "default-src 'none'" in policy
 
 
-def test_links_lead_somewhere_and_ids_are_unique(artifact: Path) -> None:
+def test_links_have_targets_and_ids_are_unique(artifact: Path) -> None:
     evaluate(artifact, "pocket-weapon-dev-10000", result({"limit": 24}))
     page = page_of(artifact)
     ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
@@ -87,7 +89,7 @@ def test_links_lead_somewhere_and_ids_are_unique(artifact: Path) -> None:
     assert {attrs["aria-labelledby"] for _, attrs in page.tags if "aria-labelledby" in attrs} <= set(ids)
 
 
-def test_hostile_prompts_are_text(artifact: Path) -> None:
+def test_html_in_prompts_is_escaped(artifact: Path) -> None:
     page = page_of(artifact)
     assert not page.all("script")
     assert not [attrs for _, attrs in page.tags if any(key.startswith("on") for key in attrs)]
@@ -109,8 +111,8 @@ def test_half_a_surrogate_pair_is_replaced(artifact: Path) -> None:
         ({"broken": 70}, ["not passed", "broken by synonyms", "asr_post/synonyms 0.58 [0.49, 0.67] n=120 reaches 0.2"]),
     ],
 )
-def test_the_verdict_comes_first_in_words(bare: Path, changed: dict[str, float], words: list[str]) -> None:
-    evaluate(bare, found=result(**changed))
+def test_verdict_comes_first(bare: Path, changed: dict[str, float], words: list[str]) -> None:
+    evaluate(bare, evaluated=result(**changed))
     page = page_of(bare)
     verdict = page.text[page.text.index("efface · erasure report") : page.text.index("95 % intervals in brackets")]
     for word in words:
@@ -118,37 +120,37 @@ def test_the_verdict_comes_first_in_words(bare: Path, changed: dict[str, float],
     assert ("not passed" in verdict) == bool(changed)
 
 
-def test_every_number_has_interval_n_and_detector(artifact: Path) -> None:
+def test_every_score_has_interval_n_and_detector(artifact: Path) -> None:
     text = page_of(artifact).text
     assert "RER 0.983 [0.941, 0.995] 120 met: at least 0.8 pocket-judge@1 (threshold 0.41)" in text
     assert "KID 0.0012 [0.0004, 0.0021] 240 pocket-judge@1" in text
-    assert "FID N/A not stated: n is below 2048 120" in text
+    assert "FID N/A not computed: n is below 2048 120" in text
     assert "hammer n = 24 -0.60 [-0.70, -0.40]" in text
     assert "ab" * 6 in text
     assert "3-5, 9 (4)" in text
-    assert "ddim, 20 steps, guidance 3" in text
+    assert "ddim, 20 steps, guidance scale 3" in text
 
 
-def test_every_group_shows_both_images_and_what_was_seen(artifact: Path) -> None:
+def test_every_group_shows_both_images_and_detections(artifact: Path) -> None:
     page = page_of(artifact)
     for title in ("Name", "Domain", "Near", "Other", "Attack: synonyms"):
         assert re.search(rf"{title} (Prompts|Near|Unrelated)", page.text), title
-    shown = [base64.b64decode(attrs["src"].partition("base64,")[2]) for attrs in page.all("img")]
+    images = [base64.b64decode(attrs["src"].partition("base64,")[2]) for attrs in page.all("img")]
     folder = artifact / "evidence" / EVALUATION / "images"
     order = [f"{i:03}-{when}.png" for i in range(4) for when in ("before", "after")] + ["004-after.png"]
-    assert shown == [(folder / name).read_bytes() for name in order]
+    assert images == [(folder / name).read_bytes() for name in order]
     assert page.all("img")[1]["alt"] == "after: a photo of name, seed 100; the detector sees tree\u00a0· snow"
-    assert all(attrs["class"] == "crisp" for attrs in page.all("img"))
+    assert all(attrs["class"] == "pixelated" for attrs in page.all("img"))
     for word in (
-        "gone a photo of name",
-        "concept seen a photo of domain",
-        "kept a photo of near",
+        "erased a photo of name",
+        "concept detected a photo of domain",
+        "retained a photo of near",
         "lost a photo of other",
     ):
         assert word in page.text
 
 
-def test_without_evaluation_it_names_the_command(bare: Path) -> None:
+def test_page_without_evaluation_names_the_command(bare: Path) -> None:
     page = page_of(bare)
     assert "not evaluated yet" in page.text
     assert "efface evaluate 'weapon esd' --benchmark <name>" in page.text
@@ -156,26 +158,26 @@ def test_without_evaluation_it_names_the_command(bare: Path) -> None:
     assert not page.all("img")
 
 
-def test_what_is_absent_is_fine(artifact: Path) -> None:
+def test_missing_evidence_files_are_allowed(artifact: Path) -> None:
     (artifact / "history.json").unlink()
     for name in ("interference.json", "images.json"):
         (artifact / "evidence" / EVALUATION / name).unlink()
     page = page_of(artifact)
     assert page.wrong == []
     assert "No losses were recorded" in page.text
-    assert "No images were kept" in page.text
+    assert "No images were saved" in page.text
     assert "Interference" not in page.text
 
 
-def test_a_result_that_says_nothing_of_itself(bare: Path) -> None:
-    evaluate(bare, found=Result((Score("rer", "name", None, None, None, 0),), {}))
+def test_result_without_metadata(bare: Path) -> None:
+    evaluate(bare, evaluated=Result((Score("rer", "name", None, None, None, 0),), {}))
     page = page_of(bare)
     assert "inconclusive" in page.text
     assert "not passed" in page.text
-    assert "no attack was tried" in page.text
+    assert "no attack was run" in page.text
 
 
-def test_a_image_that_is_gone_is_said_to_be(artifact: Path) -> None:
+def test_missing_image_is_reported(artifact: Path) -> None:
     images = artifact / "evidence" / EVALUATION / "images"
     (images / "000-after.png").unlink()
     (images / "001-after.png").write_bytes(b"no image")
@@ -184,51 +186,54 @@ def test_a_image_that_is_gone_is_said_to_be(artifact: Path) -> None:
     assert len(page.all("img")) == 7
 
 
-def test_the_newest_whole_test_leads(artifact: Path) -> None:
-    newer = {"made": "2026-04-01T00:00:00+00:00"}
-    dev = {"name": "pocket-weapon", "part": "dev"}
+def test_newest_complete_test_evaluation_leads(artifact: Path) -> None:
+    newer = {"created": "2026-04-01T00:00:00+00:00"}
+    dev = {"name": "pocket-weapon", "split": "dev"}
     evaluate(artifact, "newest-dev", result({**newer, "benchmark": dev}, near=60))
     assert page_of(artifact).text.count("not passed") == 0
     evaluate(artifact, "newer-test", result(newer, near=60))
     text = page_of(artifact).text
     assert text.index("newer-test") < text.index("newest-dev")
     assert "not passed" in text
-    assert "Measured on the dev part" in text
+    assert "Measured on the dev split" in text
 
 
-def test_evidence_of_another_run_is_pointed_out(bare: Path) -> None:
-    evaluate(bare, found=result({"run": "0" * 64}))
-    assert "measured on another run" in page_of(bare).text
+def test_evidence_of_another_run_is_reported(bare: Path) -> None:
+    evaluate(bare, evaluated=result({"erasure_hash": "0" * 64}))
+    assert "belong to another run" in page_of(bare).text
 
 
-def test_attacks_show_what_they_tried(artifact: Path) -> None:
+def test_attacks_list_their_prompts(artifact: Path) -> None:
     text = page_of(artifact).text
-    assert "30 prompts; budget: 40 steps a prompt, 12.5 s." in text
+    assert "30 prompts; budget: 40 steps per prompt, 12.5 s." in text
     assert "the first 20 of 30" in text
     assert "try-19" in text
     assert "try-20" not in text
 
 
-def test_it_says_what_the_erasure_is_and_how_to_make_it_again(artifact: Path) -> None:
+def test_page_describes_the_erasure_and_the_commands(artifact: Path) -> None:
     page = page_of(artifact)
     for words in (
         "565 MiB",
         "18.4 s",
-        "lr 0.0002",
+        "learning rate 0.0002",
         "gun",
         "a photo of a wrench",
         "guidance 0 from 0.5 scale 2.5",
         "seed 7",
     ):
         assert words in page.text
-    command = "efface erase weapon.yaml --model pocket --method esd --preset paper --seed 7 --out 'weapon esd' \\ --set lr=0.0002"
-    assert command in page.text
-    assert "efface evaluate 'weapon esd' --benchmark pocket-weapon --part test --seed 20000" in page.text
+    command = "efface erase weapon.yaml --model pocket --method esd --preset paper --seed 7 --out 'weapon esd'"
+    assert f"{command} \\ --set learning_rate=0.0002" in page.text
+    assert "efface evaluate 'weapon esd' --benchmark pocket-weapon --split test --seed 20000" in page.text
     assert "efface attack 'weapon esd' --attack synonyms \\ --set top=3" in page.text
 
 
-def test_it_imports_no_torch(artifact: Path, tmp_path: Path) -> None:
-    code = "import sys; from pathlib import Path; from efface.reporting.page import write_report; write_report(*map(Path, sys.argv[1:]))"
+def test_report_imports_no_torch(artifact: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from efface.reporting.page import write_report; "
+        "write_report(*map(Path, sys.argv[1:]))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", f"{code}; assert 'torch' not in sys.modules", str(artifact), str(tmp_path / "r.html")]
     )

@@ -1,4 +1,4 @@
-"""Tables for documents."""
+"""Markdown tables of results."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from artifact_folder import rate, result
 
 from efface.core.errors import EffaceError
 from efface.core.result import Result, Score
-from efface.reporting.tables import latex_table, markdown_table
+from efface.reporting.tables import markdown_table
 
 
 def cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.strip("| ").split(" | ")]
 
 
-def test_markdown_has_every_number_in_its_column() -> None:
+def test_every_score_is_in_its_column() -> None:
     bare = Result((Score("rer", "name", 0.95, 0.91, 0.98, 120), rate("retention", "near", 30, 60)))
     head, rule, first, second = markdown_table({"esd": bare, "sage": result()}).splitlines()
     columns = [cell.strip() for cell in head.split("|")[2:-1]]
@@ -41,18 +41,11 @@ def test_markdown_has_every_number_in_its_column() -> None:
     assert other["asr_post/synonyms"] == "0.03 [0.01, 0.08]"
 
 
-def test_names_cannot_break_the_tables() -> None:
+def test_names_are_escaped() -> None:
     row = markdown_table({"a|b <i>\nc": result()}).splitlines()[2]
     assert row.startswith("| a\\|b &lt;i> c | ")
-    text = latex_table({"50 %_a&b\\": result()})
-    assert r"50 \%\_a\&b\textbackslash{} & 0.98 [0.94, 1.00] & " in text
-    assert r"asr\_post/synonyms" in text
-    lines = text.splitlines()
-    assert lines[0] == r"\begin{tabular}{lrrrrrrrrr}"
-    assert {line.count(" & ") for line in lines if line.endswith(r"\\")} == {9}
-    assert lines[-1] == r"\end{tabular}"
 
 
-def test_no_results() -> None:
+def test_table_without_results_is_refused() -> None:
     with pytest.raises(EffaceError, match="no results"):
         markdown_table({})

@@ -1,4 +1,4 @@
-"""The verbs: erase, attack, evaluate, transfer, revise, export, report. Each returns a saved, typed object."""
+"""The verbs of efface, one module each: erase, attack, evaluate, transfer, revise, export and report."""
 
 from .attack import attack
 from .erase import erase

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from efface.models.loading import ModelLike, load_model
+from efface.models.loading import load_model
+from efface.models.model_ref import ModelLike
 
 from .validation import load_erasure, validate_output_dir
 
@@ -15,35 +16,39 @@ if TYPE_CHECKING:
 
 
 def export(
-    artifact: str | Path, out: str | Path, *, form: str = "diffusers", rank: int | None = None, model: ModelLike | None = None,
-    force: bool = False, overwrite: bool = False, progress: Progress | None = None,
+    artifact: str | Path, out: str | Path, *, format: str = "diffusers", rank: int | None = None,
+    model: ModelLike | None = None, allow_base_mismatch: bool = False, overwrite: bool = False,
+    progress: Progress | None = None,
 ) -> Exported:  # fmt: skip
     """Export an erasure as files that other programs load, with a model card and the erasure's manifest.
 
     Args:
-        artifact: the erasure's folder.
-        out: the folder to write.
-        form: ``diffusers`` (the whole edited pipeline), ``component`` (only what was edited), ``peft`` or ``kohya`` (a LoRA), or
-            ``single-file`` (the original layout, for ComfyUI and AUTOMATIC1111).
-        rank: of the LoRA for tensors that the erasure replaces; a LoRA-like erasure is exported exactly, without a rank.
-        model: the base model; by default the one that the erasure was made for.
-        force: whether it may be another one.
-        overwrite: replace an export that is there.
-        progress: where to show progress.
+        artifact: Folder of the erasure.
+        out: Folder to write.
+        format: ``diffusers`` (the whole edited pipeline), ``component`` (the edited components), ``peft`` or ``kohya``
+            (a LoRA), or ``single-file`` (the original checkpoint layout, for ComfyUI and AUTOMATIC1111).
+        rank: Rank of the LoRA that approximates replaced matrices. A low-rank erasure is exported exactly: no rank.
+        model: Base model; by default the one the erasure was made for.
+        allow_base_mismatch: Accept a base model other than the erasure's own.
+        overwrite: Replace an export in ``out``.
+        progress: Progress display; none by default.
 
     Returns:
-        What was written; ``residuals`` says what a LoRA of a rank leaves out.
+        The files written; ``residuals`` holds the relative error of a LoRA approximation, by tensor.
 
     Raises:
-        BaseMismatch: the model is not the base that the erasure was made for.
-        EffaceError: an edit that the form cannot hold, a damaged artifact, or no place.
+        BaseModelMismatchError: The model is not the base the erasure was made for.
+        EffaceError: An edit the format cannot hold, a corrupt artifact, or an invalid output folder.
     """
-    from efface.exporters.formats import EXPORT, check_form
+    from efface.exporters.formats import EXPORT_MANIFEST, check_format
 
-    validate_output_dir(Path(out), overwrite, EXPORT, "export")
+    validate_output_dir(Path(out), overwrite, EXPORT_MANIFEST, "export")
     erasure = load_erasure(artifact)
-    check_form(erasure, form, rank)
+    check_format(erasure, format, rank)
     loaded = load_model(erasure.spec.model if model is None else model, default=erasure.spec.model)
-    from efface.exporters.write import export as write
+    from efface.exporters.write import write_export
 
-    return write(loaded, erasure, Path(out), form, rank=rank, force=force, overwrite=overwrite, progress=progress)
+    return write_export(
+        loaded, erasure, Path(out), format, rank=rank, allow_base_mismatch=allow_base_mismatch, overwrite=overwrite,
+        progress=progress,
+    )  # fmt: skip

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 
 def report(artifact: str | Path, out: str | Path | None = None) -> Path:
-    """Write the HTML report of an erasure and everything in its evidence; returns its path, ``<artifact>/evidence/report.html``.
+    """Write an HTML report of an erasure and all its evidence.
+
+    Args:
+        artifact: Folder of the erasure.
+        out: HTML file; ``<artifact>/evidence/report.html`` by default.
+
+    Returns:
+        Path of the HTML file.
 
     Raises:
-        EffaceError: no artifact there, or one that is damaged.
+        EffaceError: No artifact in the folder, or a corrupt one.
     """
     from efface.reporting.page import write_report
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError, UnknownNameError
-from efface.models.loading import ModelLike, load_model
+from efface.models.loading import load_model
+from efface.models.model_ref import ModelLike
 
-from .validation import load_erasure, validate_output_dir
+from .validation import coerce_concepts, load_erasure, validate_output_dir
 
 if TYPE_CHECKING:
     from efface.ops.training.progress import Progress
@@ -21,22 +22,23 @@ def revise(
     artifact: str | Path, *, out: str | Path, add: Sequence[str | Concept] = (), drop: Sequence[str] = (),
     model: ModelLike | None = None, overwrite: bool = False, progress: Progress | None = None,
 ) -> Erasure:  # fmt: skip
-    """Erase more concepts, or give some back: a closed-form erasure is solved again from what it keeps of its texts.
+    """Add concepts to a closed-form erasure or drop some, by solving it again from its saved statistics.
 
-    The result is what erasing the new list of concepts at once would have given.
+    The result equals an erasure of the new list of concepts at once.
 
     Args:
-        artifact: the erasure's folder.
-        out: the new artifact's folder.
-        add: concepts to erase, too; their retain prompts are kept besides those that are there.
-        drop: names of concepts that are no longer erased.
-        model: the base model; by default the one that the erasure was made for.
-        overwrite: replace an erasure that is there.
-        progress: where to show progress.
+        artifact: Folder of the erasure.
+        out: Folder to write the new erasure to.
+        add: Concepts to erase as well; their retain prompts are added to those of the erasure.
+        drop: Names of concepts to restore.
+        model: Base model; by default the one the erasure was made for.
+        overwrite: Replace an erasure in ``out``.
+        progress: Progress display; none by default.
 
     Raises:
-        UnknownName: a name to drop that is not erased.
-        EffaceError: a method that keeps nothing to solve from, no concept left, a retain prompt that mentions a concept, another base.
+        UnknownNameError: A name in ``drop`` that the erasure does not erase.
+        EffaceError: A method without statistics, no concept left, a retain prompt that mentions a concept, or another
+            base model.
     """
     validate_output_dir(Path(out), overwrite)
     erasure = load_erasure(artifact)
@@ -51,5 +53,6 @@ def revise(
     from efface.revision import resolve_erasure
 
     check_base(loaded, erasure)
-    more = tuple(Concept.coerce(concept) for concept in add)
-    return resolve_erasure(loaded, erasure, Path(out), add=more, drop=drop, overwrite=overwrite, progress=progress)
+    return resolve_erasure(
+        loaded, erasure, Path(out), add=coerce_concepts(add), drop=drop, overwrite=overwrite, progress=progress
+    )

@@ -1,4 +1,4 @@
-"""Move an erasure to another model that shares what it edits."""
+"""Transfer an erasure to another model that shares the edited components."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from efface.core.erasure import Erasure
-from efface.models.loading import ModelLike, load_model
+from efface.models.loading import load_model
+from efface.models.model_ref import ModelLike
 
 from .validation import load_erasure, validate_output_dir
 
@@ -15,29 +16,31 @@ if TYPE_CHECKING:
 
 
 def transfer(
-    artifact: str | Path, to: ModelLike, *, out: str | Path, force: bool = False, overwrite: bool = False,
-    progress: Progress | None = None,
+    artifact: str | Path, to: ModelLike, *, out: str | Path, allow_base_mismatch: bool = False,
+    overwrite: bool = False, progress: Progress | None = None,
 ) -> Erasure:  # fmt: skip
-    """Put an erasure onto another model that shares what it edits, without training; the result is an erasure for that model.
+    """Transfer an erasure, without training, to another model that shares the edited components.
 
     Args:
-        artifact: the erasure's folder.
-        to: whatever `efface.load_model` takes, or a `ModelRef`.
-        out: the new artifact's folder.
-        force: whether what is edited may differ from what the erasure was made for; the distance is recorded.
-        overwrite: replace an erasure that is there.
-        progress: where to show progress.
+        artifact: Folder of the erasure.
+        to: The other model: anything `efface.load_model` accepts, or a `ModelRef`.
+        out: Folder to write the new erasure to.
+        allow_base_mismatch: Accept edited components that differ from the erasure's base; the distance is recorded.
+        overwrite: Replace an erasure in ``out``.
+        progress: Progress display; none by default.
 
     Returns:
-        The erasure as it lies in ``out``; ``effect["transfer"]`` says where it comes from and how far the bases are apart.
+        The erasure as saved in ``out``; ``effect["transfer"]`` holds its origin and the distance of the base models.
 
     Raises:
-        BaseMismatch: what the erasure edits is another one in that model.
-        EffaceError: no artifact there, or no place for the new one.
+        BaseModelMismatchError: The edited components differ in the other model.
+        EffaceError: No artifact in the folder, or an invalid output folder.
     """
     validate_output_dir(Path(out), overwrite)
     erasure = load_erasure(artifact)
     loaded = load_model(to)
     from efface.execution import transfer_erasure
 
-    return transfer_erasure(loaded, erasure, Path(out), force=force, overwrite=overwrite, progress=progress)
+    return transfer_erasure(
+        loaded, erasure, Path(out), allow_base_mismatch=allow_base_mismatch, overwrite=overwrite, progress=progress
+    )

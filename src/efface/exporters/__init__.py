@@ -1,1 +1,1 @@
-"""An erasure as files that other programs load: a diffusers folder, a component, a LoRA, a single file."""
+"""Exports an erasure for other programs: diffusers folder, component, LoRA or single file."""

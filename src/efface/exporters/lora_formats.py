@@ -1,4 +1,4 @@
-"""A LoRA's tensors under the names that diffusers and PEFT, or kohya, AUTOMATIC1111 and ComfyUI, look for."""
+"""Names of LoRA tensors in the layouts of diffusers and PEFT, and of kohya, AUTOMATIC1111 and ComfyUI."""
 
 from __future__ import annotations
 
@@ -7,34 +7,37 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .lora import Factors
+from .lora import LoraFactors
 
 
-def peft_tensors(factors: Sequence[Factors]) -> dict[str, Tensor]:
-    """``<component>.<layer>.lora_A.weight`` and ``lora_B``; without an alpha, which for diffusers is a scale of 1.
+def peft_tensors(factors: Sequence[LoraFactors]) -> dict[str, Tensor]:
+    """Names factors ``<component>.<layer>.lora_A.weight`` and ``lora_B``, without alpha: diffusers then scales by 1.
 
-    The text encoder's layers lie below ``text_model.``, as transformers before 5 has them; newer loaders take that level away.
+    Layers of the text encoder are below ``text_model.``, as in transformers 4; newer loaders remove that level.
     """
-    found: dict[str, Tensor] = {}
-    for f in factors:
-        layer = f"{f.component}.{'' if f.component == 'unet' else 'text_model.'}{f.layer}"
-        found |= {f"{layer}.lora_A.weight": f.down.contiguous(), f"{layer}.lora_B.weight": f.up.contiguous()}
-    return found
+    tensors: dict[str, Tensor] = {}
+    for factor in factors:
+        layer = f"{factor.component}.{'' if factor.component == 'unet' else 'text_model.'}{factor.layer}"
+        tensors[f"{layer}.lora_A.weight"] = factor.down.contiguous()
+        tensors[f"{layer}.lora_B.weight"] = factor.up.contiguous()
+    return tensors
 
 
-def kohya_tensors(factors: Sequence[Factors], two_encoders: bool) -> dict[str, Tensor]:
-    """``lora_unet_<layer>.lora_down.weight``, ``lora_up`` and ``alpha``; what is added is alpha / rank times up @ down.
+def kohya_tensors(factors: Sequence[LoraFactors], two_text_encoders: bool) -> dict[str, Tensor]:
+    """Names factors ``lora_unet_<layer>.lora_down.weight``, ``lora_up.weight`` and ``alpha``.
 
-    One alpha for all, the largest rank: diffusers reads alphas that differ only for some of the layers. Where a layer's rank is smaller,
-    ``up`` makes up for it.
+    Loaders add ``alpha / rank * up @ down`` to the weight. All layers share one alpha, the largest rank, because
+    diffusers misreads files in which only some layers have another alpha; ``up`` is scaled to compensate.
     """
-    first = "lora_te1" if two_encoders else "lora_te"
+    # diffusers' convert_state_dict_to_kohya differs: it names a single text encoder lora_te1, where kohya's own
+    # files and AUTOMATIC1111 have lora_te, and it gives every layer an alpha of its own.
+    first = "lora_te1" if two_text_encoders else "lora_te"
     prefixes = {"unet": "lora_unet", "text_encoder": f"{first}_text_model", "text_encoder_2": "lora_te2_text_model"}
-    alpha = max(len(f.down) for f in factors)
-    found: dict[str, Tensor] = {}
-    for f in factors:
-        layer = f"{prefixes[f.component]}_{f.layer.replace('.', '_')}"
-        found[f"{layer}.lora_down.weight"] = f.down.contiguous()
-        found[f"{layer}.lora_up.weight"] = (f.up * (len(f.down) / alpha)).contiguous()
-        found[f"{layer}.alpha"] = torch.tensor(float(alpha))
-    return found
+    alpha = max(len(factor.down) for factor in factors)
+    tensors: dict[str, Tensor] = {}
+    for factor in factors:
+        layer = f"{prefixes[factor.component]}_{factor.layer.replace('.', '_')}"
+        tensors[f"{layer}.lora_down.weight"] = factor.down.contiguous()
+        tensors[f"{layer}.lora_up.weight"] = (factor.up * (len(factor.down) / alpha)).contiguous()
+        tensors[f"{layer}.alpha"] = torch.tensor(float(alpha))
+    return tensors

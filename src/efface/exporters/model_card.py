@@ -1,4 +1,4 @@
-"""The model card of an export: where it comes from, what was measured, how it is loaded."""
+"""The model card of an export: its origin, the measured scores, and the code that loads it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from efface.core.erasure import Erasure
 from efface.core.manifest import EVIDENCE
 from efface.core.result import Result
 
-from .formats import FORMS, LORA, Exported
+from .formats import FORMATS, LORA_FORMATS, Exported
 
-_LOADED = {
-    "diffusers": 'from diffusers import DiffusionPipeline\n\npipe = DiffusionPipeline.from_pretrained("path/to/this/folder")\n',
+_LOADING_CODE = {
+    "diffusers": (
+        'from diffusers import DiffusionPipeline\n\npipe = DiffusionPipeline.from_pretrained("path/to/this/folder")\n'
+    ),
     "peft": 'pipe.load_lora_weights("path/to/this/folder")\n',
     "kohya": 'pipe.load_lora_weights("path/to/this/folder", weight_name="{file}")\n',
     "single-file": (
@@ -20,6 +22,40 @@ _LOADED = {
         'pipe = {pipeline}.from_single_file("{file}", config="path/to/the/base/model")  # a diffusers folder\n'
     ),
 }
+_CARD = """\
+---
+base_model: {base_model}
+library_name: diffusers
+tags: [concept-erasure, efface]
+---
+
+# {model} without {names}
+
+{format}, exported by efface.
+
+## Provenance
+
+{provenance}
+
+## Measured
+
+{scores}
+
+## Use
+
+```python
+{code}
+```
+{interface}
+## Licence
+
+Weights derived from {model} stay under its licence: read it before you share this export. efface adds no terms.
+
+## Limits
+
+Anyone who has the base model can undo the erasure. An erasure makes a model generate a concept less often. The scores
+above hold for the prompts that were tested; they prove nothing about other prompts.
+"""
 
 
 def render_model_card(
@@ -29,101 +65,80 @@ def render_model_card(
     pipeline: str,
     components: tuple[tuple[str, str, str], ...],
 ) -> str:
-    """The text of README.md.
+    """Renders README.md.
 
     Args:
-        exported: what was exported.
-        erasure: of which erasure.
-        evidence: the erasure's folder, whose evidence is told; None for none.
-        pipeline: the class of the base's pipeline.
-        components: name, module and class of the components that were edited.
+        exported: The export.
+        erasure: The exported erasure.
+        evidence: Folder of the erasure, whose evidence the card reports; None for an erasure in memory.
+        pipeline: Class name of the base model's pipeline.
+        components: Name, module and class of each edited component.
     """
-    spec = erasure.spec
-    names = ", ".join(concept.name for concept in erasure.concepts)
-    base = f"base_model: {json.dumps(spec.model, ensure_ascii=False)}"
-    lines = [
-        "---",
-        base,
-        "library_name: diffusers",
-        "tags: [concept-erasure, efface]",
-        "---",
-        "",
-        f"# {spec.model} without {names}",
-        "",
-    ]
-    form = FORMS[exported.form]
-    lines += [f"{form[0].upper()}{form[1:]}, exported by efface.", "", "## Provenance", ""]
-    lines += [
-        f"- base model: {spec.model}{' (forced onto another base than the erasure was made for)' if exported.forced else ''}"
-    ]
-    lines += [
-        f"- erased: {names}",
-        f"- method: {spec.method}, preset {spec.preset}, seed {spec.seed}, efface {spec.version}",
-    ]
-    lines += [f"- run: {spec.hash}", *([f"- {exported.loss}"] if exported.loss else [])]
-    lines += ["- the erasure's manifest with every setting: `efface_export.json`", "", "## Measured", ""]
-    lines += (measured_section(evidence) if evidence else []) or ["Nothing: there was no evaluation with the erasure."]
-    lines += [
-        "",
-        "## Use",
-        "",
-        "```python",
-        _use(exported, pipeline, components).rstrip(),
-        "```",
-        *_interface(exported),
-        "",
-    ]
-    return "\n".join([*lines, *_TERMS.format(model=spec.model).splitlines(), ""])
-
-
-_TERMS = """\
-## Licence
-
-What is derived from the weights of {model} stays under the licence of {model}: read it before you pass this on. efface adds no terms.
-
-## Limits
-
-Whoever holds the base model can undo the erasure. An erasure lowers how often a concept is drawn; the numbers above say by how much for the
-prompts that were tried, and nothing is proved for others."""
+    scores = measured_section(evidence) if evidence else []
+    description = FORMATS[exported.format]
+    return _CARD.format(
+        base_model=json.dumps(erasure.spec.model, ensure_ascii=False),
+        model=erasure.spec.model,
+        names=_concept_names(erasure),
+        format=description[0].upper() + description[1:],
+        provenance="\n".join(_provenance(exported, erasure)),
+        scores="\n".join(scores) or "Nothing: the erasure was not evaluated.",
+        code=_loading_code(exported, pipeline, components).rstrip(),
+        interface=_interface_hint(exported),
+    )
 
 
 def measured_section(folder: Path) -> list[str]:
-    """One line for every evaluation and attack in an erasure's evidence.
+    """One line for each evaluation and attack in an erasure's evidence.
 
     Raises:
-        EffaceError: a result that cannot be read.
+        EffaceError: A result that cannot be read.
     """
     lines = []
     for path in sorted((folder / EVIDENCE).glob("*/result.json")):
         lines.append(f"- {path.parent.name}: {Result.load(path).summary()}")
     for path in sorted((folder / EVIDENCE / "attacks").glob("*/result.json")):
-        said = "; ".join(score.summary() for score in Result.load(path).scores)
-        lines.append(f"- attack {path.parent.name}: {said}")
+        scores = "; ".join(score.summary() for score in Result.load(path).scores)
+        lines.append(f"- attack {path.parent.name}: {scores}")
     return lines
 
 
-def _use(exported: Exported, pipeline: str, components: tuple[tuple[str, str, str], ...]) -> str:
-    if exported.form == "component":
-        loads = [
-            (cls, f'{name} = {cls}.from_pretrained("path/to/this/folder/{name}")', module)
-            for name, module, cls in components
-        ]
-        imports = "\n".join(dict.fromkeys(f"from {module} import {cls}" for cls, _, module in loads))
-        given = ", ".join(f"{name}={name}" for name, _, _ in components)
-        last = f'pipe = {pipeline}.from_pretrained("path/to/the/base/model", {given})'
-        return "\n".join([f"from diffusers import {pipeline}", imports, "", *(line for _, line, _ in loads), last])
-    file = next((name for name in exported.files if name.endswith(".safetensors")), "")
-    return _LOADED[exported.form].format(file=file, pipeline=pipeline)
+def _concept_names(erasure: Erasure) -> str:
+    return ", ".join(concept.name for concept in erasure.concepts)
 
 
-def _interface(exported: Exported) -> list[str]:
-    if exported.form == "single-file":
-        return ["", "In ComfyUI and AUTOMATIC1111: put the `.safetensors` file among the checkpoints."]
-    if exported.form == "kohya":
-        return ["", "In ComfyUI and AUTOMATIC1111: put the `.safetensors` file among the LoRAs; use it with weight 1."]
-    if exported.form in LORA:
-        return [
-            "",
-            "Use it with weight 1; `pipe.fuse_lora()` makes it part of the weights. diffusers needs the package peft for it.",
-        ]
-    return []
+def _provenance(exported: Exported, erasure: Erasure) -> list[str]:
+    """List items on the base model, the method, the run and the accuracy of the export."""
+    spec = erasure.spec
+    mismatch = " (differs from the base model the erasure was made for)" if exported.base_mismatch else ""
+    items = [
+        f"base model: {spec.model}{mismatch}",
+        f"erased: {_concept_names(erasure)}",
+        f"method: {spec.method}, preset {spec.preset}, seed {spec.seed}, efface {spec.version}",
+        f"run: {spec.hash}",
+        exported.residual_summary,
+        "all settings: the erasure's manifest in `efface_export.json`",
+    ]
+    return [f"- {item}" for item in items if item]
+
+
+def _loading_code(exported: Exported, pipeline: str, components: tuple[tuple[str, str, str], ...]) -> str:
+    if exported.format != "component":
+        file = next((name for name in exported.files if name.endswith(".safetensors")), "")
+        return _LOADING_CODE[exported.format].format(file=file, pipeline=pipeline)
+    imports = dict.fromkeys(f"from {module} import {cls}" for _, module, cls in components)
+    loads = [f'{name} = {cls}.from_pretrained("path/to/this/folder/{name}")' for name, _, cls in components]
+    arguments = ", ".join(f"{name}={name}" for name, _, _ in components)
+    build = f'pipe = {pipeline}.from_pretrained("path/to/the/base/model", {arguments})'
+    return "\n".join([f"from diffusers import {pipeline}", *imports, "", *loads, build])
+
+
+def _interface_hint(exported: Exported) -> str:
+    """A paragraph on graphical programs, with a blank line before and after; empty for folders."""
+    if exported.format == "single-file":
+        return "\nIn ComfyUI and AUTOMATIC1111, put the `.safetensors` file into the folder of checkpoints.\n"
+    if exported.format == "kohya":
+        return "\nIn ComfyUI and AUTOMATIC1111, put the `.safetensors` file into the folder of LoRAs. Use weight 1.\n"
+    if exported.format in LORA_FORMATS:
+        return "\nUse weight 1. `pipe.fuse_lora()` merges it into the weights. diffusers needs the package peft.\n"
+    return ""

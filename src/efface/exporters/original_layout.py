@@ -1,9 +1,10 @@
-"""Stable Diffusion's original tensor names, by rule from the names in diffusers and transformers.
+"""Converts tensor names of diffusers and transformers to those of Stable Diffusion's original checkpoints.
 
-The original UNet numbers its blocks through: block 0 is the first convolution, every resolution has L residual blocks (with attention
-beside them where it has any) and a block of its own for the downsampling; on the way up there are L + 1 a resolution, the last of which
-holds the upsampling. The original autoencoder counts its decoder's resolutions from the largest. SDXL's second text encoder is
-OpenCLIP's, whose attention has one matrix for query, key and value.
+The original UNet numbers its blocks consecutively. Block 0 is the first convolution. Each resolution of the encoder has
+L residual blocks, with attention beside them if the resolution has any, and one block for the downsampling. Each
+resolution of the decoder has L + 1 blocks, the last of which holds the upsampling. The original autoencoder
+numbers the resolutions of its decoder from the largest. SDXL's second text encoder is OpenCLIP's, whose attention has
+one matrix for query, key and value.
 """
 
 from __future__ import annotations
@@ -22,14 +23,15 @@ CLIP = "cond_stage_model.transformer.text_model."
 OPENCLIP = "cond_stage_model.model."
 CLIP_XL, OPENCLIP_XL = "conditioner.embedders.0.transformer.text_model.", "conditioner.embedders.1.model."
 OPENCLIP_LAYERS = 24
-"""Layers of the text encoder in Stable Diffusion 2's checkpoint; the denoiser reads what the last but one gives, and folders end there."""
+"""Text encoder layers in Stable Diffusion 2's checkpoint; the denoiser reads layer 23, where diffusers folders end."""
 _RESNET = {
-    "norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "norm2": "out_layers.0", "conv2": "out_layers.3",
-    "conv_shortcut": "skip_connection",
+    "norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "norm2": "out_layers.0",
+    "conv2": "out_layers.3", "conv_shortcut": "skip_connection",
 }  # fmt: skip
 _UNET_TOP = {
-    "conv_in": "input_blocks.0.0", "conv_norm_out": "out.0", "conv_out": "out.2", "time_embedding.linear_1": "time_embed.0",
-    "time_embedding.linear_2": "time_embed.2", "add_embedding.linear_1": "label_emb.0.0", "add_embedding.linear_2": "label_emb.0.2",
+    "conv_in": "input_blocks.0.0", "conv_norm_out": "out.0", "conv_out": "out.2",
+    "time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0", "add_embedding.linear_2": "label_emb.0.2",
 }  # fmt: skip
 _ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
 _OPENCLIP = {
@@ -40,36 +42,43 @@ _OPENCLIP = {
     "self_attn.out_proj": "attn.out_proj",
 }
 _OPENCLIP_TOP = {
-    "embeddings.token_embedding.weight": "token_embedding.weight", "embeddings.position_embedding.weight": "positional_embedding",
+    "embeddings.token_embedding.weight": "token_embedding.weight",
+    "embeddings.position_embedding.weight": "positional_embedding",
     "final_layer_norm.weight": "ln_final.weight", "final_layer_norm.bias": "ln_final.bias",
 }  # fmt: skip
-_PLACE = re.compile(r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)")
+_BLOCK = re.compile(r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)")
 _MID = re.compile(r"mid_block\.(resnets|attentions)\.(\d+)\.(.+)")
 
 
-def unet_name(name: str, per_block: int, attended: Callable[[str], bool]) -> str:
-    """The original name of a UNet tensor.
+def unet_name(name: str, layers_per_block: int, has_attention: Callable[[str], bool]) -> str:
+    """Returns the original name of a UNet tensor.
 
     Args:
-        name: as in diffusers.
-        per_block: residual blocks a resolution on the way down.
-        attended: whether a block, such as ``up_blocks.1``, has attention: an upsampling comes after it.
+        name: Name in diffusers.
+        layers_per_block: Residual blocks per resolution of the encoder.
+        has_attention: Whether a block, such as ``up_blocks.1``, has attention; its upsampling then has index 2, not 1.
+
+    Raises:
+        EffaceError: The original layout has no such tensor.
     """
     layer, _, end = name.rpartition(".")
     if layer in _UNET_TOP:
         return f"{UNET}{_UNET_TOP[layer]}.{end}"
-    if found := _MID.fullmatch(name):
-        kind, i, rest = found[1], int(found[2]), found[3]
+    if match := _MID.fullmatch(name):
+        kind, rest = match[1], match[3]
+        i = int(match[2])
         return f"{UNET}middle_block.{2 * i + (kind == 'attentions')}.{_inner(kind, rest)}"
-    if not (found := _PLACE.fullmatch(name)):
-        raise EffaceError(f"the original layout has no place for the tensor {name!r}: export it as diffusers")
-    way, block, kind, i, rest = found[1], int(found[2]), found[3], int(found[4]), found[5]
-    step = block * (per_block + 1) + (i if kind in ("resnets", "attentions") else per_block)
+    match = _BLOCK.fullmatch(name)
+    if not match:
+        raise EffaceError(f"the original layout has no tensor {name!r}: export it as diffusers")
+    direction, kind, rest = match[1], match[3], match[5]
+    block, i = int(match[2]), int(match[4])
+    step = block * (layers_per_block + 1) + (i if kind in ("resnets", "attentions") else layers_per_block)
     if kind == "downsamplers":
         return f"{UNET}input_blocks.{step + 1}.0.{rest.replace('conv', 'op')}"
     if kind == "upsamplers":
-        return f"{UNET}output_blocks.{step}.{2 if attended(f'up_blocks.{block}') else 1}.{rest}"
-    blocks = f"input_blocks.{step + 1}" if way == "down" else f"output_blocks.{step}"
+        return f"{UNET}output_blocks.{step}.{2 if has_attention(f'up_blocks.{block}') else 1}.{rest}"
+    blocks = f"input_blocks.{step + 1}" if direction == "down" else f"output_blocks.{step}"
     return f"{UNET}{blocks}.{int(kind == 'attentions')}.{_inner(kind, rest)}"
 
 
@@ -79,7 +88,7 @@ def _inner(kind: str, rest: str) -> str:
 
 
 def vae_name(name: str, resolutions: int) -> str:
-    """The original name of an autoencoder tensor; ``resolutions`` is how many its decoder has."""
+    """Returns the original name of an autoencoder tensor; ``resolutions`` is the decoder's number of resolutions."""
     name = name.replace("conv_norm_out", "norm_out").replace("conv_shortcut", "nin_shortcut")
     name = re.sub(r"mid_block\.resnets\.(\d+)", lambda m: f"mid.block_{int(m[1]) + 1}", name)
     if "mid_block.attentions." in name:
@@ -94,51 +103,50 @@ def vae_name(name: str, resolutions: int) -> str:
 
 
 def unet_tensors(unet: Any) -> dict[str, Tensor]:
-    """Every tensor of a UNet by its original name."""
-    per_block = unet.config.layers_per_block
-    if not isinstance(per_block, int):
+    """Returns the tensors of a UNet by original name."""
+    layers_per_block = unet.config.layers_per_block
+    if not isinstance(layers_per_block, int):
         raise EffaceError(
-            "the original layout has equally many layers in every block, this UNet has not: export it as diffusers"
+            "the original layout needs the same number of layers in every block of the UNet: export it as diffusers"
         )
     state = unet.state_dict()
     with_attention = {name.partition(".attentions.")[0] for name in state if ".attentions." in name}
-    return {unet_name(name, per_block, with_attention.__contains__): tensor for name, tensor in state.items()}
+    return {unet_name(name, layers_per_block, with_attention.__contains__): tensor for name, tensor in state.items()}
 
 
 def vae_tensors(vae: Any) -> dict[str, Tensor]:
-    """Every tensor of an autoencoder by its original name; its attention's matrices ``(o, i)`` are convolutions ``(o, i, 1, 1)`` there."""
-    found = {vae_name(name, len(vae.config.up_block_types)): tensor for name, tensor in vae.state_dict().items()}
-    return {name: t[:, :, None, None] if ".attn_1." in name and t.ndim == 2 else t for name, t in found.items()}
+    """Returns the tensors of an autoencoder by original name, attention matrices as ``(o, i, 1, 1)`` convolutions."""
+    resolutions = len(vae.config.up_block_types)
+    tensors = {vae_name(name, resolutions): tensor for name, tensor in vae.state_dict().items()}
+    return {name: t[:, :, None, None] if ".attn_1." in name and t.ndim == 2 else t for name, t in tensors.items()}
 
 
 def openclip_tensors(state: Mapping[str, Tensor], prefix: str = OPENCLIP_XL) -> dict[str, Tensor]:
-    """OpenCLIP's tensors of a CLIP text encoder, from its canonical names."""
-    found: dict[str, Tensor] = {}
+    """Converts the tensors of a CLIP text encoder, by canonical name, to OpenCLIP's names and shapes."""
+    tensors: dict[str, Tensor] = {}
     for name, tensor in state.items():
         if name == "text_projection.weight":
-            found["text_projection"] = tensor.T
+            tensors["text_projection"] = tensor.T
         elif name in _OPENCLIP_TOP:
-            found[_OPENCLIP_TOP[name]] = tensor
+            tensors[_OPENCLIP_TOP[name]] = tensor
         elif ".self_attn.q_proj." in name:
-            rows = [state[name.replace("q_proj", f"{part}_proj")] for part in "qkv"]
-            found[_resblock(name.replace("self_attn.q_proj.", "attn.in_proj_"))] = torch.cat(rows)
+            rows = [state[name.replace("q_proj", f"{letter}_proj")] for letter in "qkv"]
+            tensors[_resblock(name.replace("self_attn.q_proj.", "attn.in_proj_"))] = torch.cat(rows)
         elif not re.search(r"\.self_attn\.[kv]_proj\.", name):
-            found[_resblock(name)] = tensor
-    return {prefix + name: tensor for name, tensor in found.items()}
+            tensors[_resblock(name)] = tensor
+    return {prefix + name: tensor for name, tensor in tensors.items()}
 
 
-def with_last_layer(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Stable Diffusion 2's text encoder with the layer that no folder holds, as zeros: it adds nothing to what the one before gives."""
-    last, before = (
-        f"{OPENCLIP}transformer.resblocks.{OPENCLIP_LAYERS - 1}.",
-        f"{OPENCLIP}transformer.resblocks.{OPENCLIP_LAYERS - 2}.",
-    )
-    lacking = {
+def add_last_layer(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Adds the last layer of Stable Diffusion 2's text encoder, which no folder holds, as zeros: it adds nothing."""
+    last = f"{OPENCLIP}transformer.resblocks.{OPENCLIP_LAYERS - 1}."
+    before = f"{OPENCLIP}transformer.resblocks.{OPENCLIP_LAYERS - 2}."
+    zeros = {
         name.replace(before, last): torch.zeros_like(tensor)
         for name, tensor in tensors.items()
         if name.startswith(before)
     }
-    return {**lacking, **tensors}
+    return {**zeros, **tensors}
 
 
 def _resblock(name: str) -> str:

@@ -1,4 +1,4 @@
-"""A model with an erasure in its weights, state edits included where that is exact."""
+"""Puts an erasure into a model's weights, state edits included where that is exact."""
 
 from __future__ import annotations
 
@@ -19,57 +19,65 @@ from efface.ops.tensor_conversion import to_torch
 
 
 class PipelineModel(EditableModel, Protocol):
-    """A model that holds a diffusers pipeline, whose components are the model's own."""
+    """A model whose components belong to a diffusers pipeline, ``pipe``."""
 
     pipe: Any
 
 
 @dataclass(frozen=True)
 class BaseComparison:
-    """How the base compares with the one that the erasure was made for (see `efface.ops.editing.apply.Applied`)."""
+    """Comparison of a base model with the one an erasure was made for.
+
+    Attributes:
+        distances: Distance by component (see `efface.ops.editing.apply.Applied`).
+        base_mismatch: Whether the base models differ.
+    """
 
     distances: Mapping[str, float | None]
-    forced: bool
+    base_mismatch: bool
 
 
 def edited_components(erasure: Erasure) -> tuple[str, ...]:
-    """The components that differ once every edit is in the weights: a state edit goes into what reads the states."""
+    """Components whose weights change; a state edit changes the UNet, which reads the text states."""
     return tuple(dict.fromkeys("unet" if edit.op == "state" else edit.component for edit in erasure.edits))
 
 
 @contextmanager
-def fused_state(model: PipelineModel, erasure: Erasure, force: bool = False) -> Iterator[BaseComparison]:
-    """Puts every edit into the model's weights for the body of a ``with``, and restores every byte after it.
+def fused_weights(
+    model: PipelineModel, erasure: Erasure, allow_base_mismatch: bool = False
+) -> Iterator[BaseComparison]:
+    """Puts all edits into the model's weights for the body of a ``with``, and restores every byte afterwards.
 
     Raises:
-        BaseMismatch: the model is not the base that the erasure was made for, and it is not forced.
-        EffaceError: another erasure is on the model, or a state edit that no weight can take up.
+        BaseModelMismatchError: The model is not the erasure's base and no mismatch is allowed.
+        EffaceError: Another erasure is applied to the model, or a state edit does not fit into weights.
     """
     if active_erasures(model):
-        raise EffaceError(f"an erasure is on {model.name} already: remove it first, or export from a model of its own")
+        raise EffaceError(f"an erasure is applied to {model.name} already: remove it first, or load the model again")
     states = [edit for edit in erasure.edits if edit.op == "state"]
-    rest = tuple(edit for edit in erasure.edits if edit.op != "state")
+    others = tuple(edit for edit in erasure.edits if edit.op != "state")
     matrix = _product(model, erasure, states)
-    if rest:
-        with applied(model, replace(erasure, edits=rest, folder=None), force=force) as record, _fused(model, matrix):
-            yield BaseComparison(record.distances, record.forced)
+    if others:
+        weight_edits = replace(erasure, edits=others, folder=None)
+        with applied(model, weight_edits, allow_base_mismatch) as record, _fused(model, matrix):
+            yield BaseComparison(record.distances, record.base_mismatch)
         return
-    distances, other = check_base(model, erasure, force=force)
+    distances, mismatched = check_base(model, erasure, allow_base_mismatch=allow_base_mismatch)
     with _fused(model, matrix):
-        yield BaseComparison(distances, bool(other))
+        yield BaseComparison(distances, bool(mismatched))
 
 
 def _product(model: PipelineModel, erasure: Erasure, states: list[Edit]) -> Tensor | None:
-    """M_n ... M_1 of the state edits in float64, ``(D, D)``; None for none."""
+    """Product M_n ... M_1 of the state edits' matrices, float64 ``(D, D)``; None without state edits."""
     if not states:
         return None
     config: Any = model.components["unet"].config
-    others = [
+    conditioning = [
         key for key in ("encoder_hid_dim_type", "addition_embed_type", "class_embed_type") if getattr(config, key, None)
     ]
-    if others or any(edit.component != "text_encoder" for edit in states):
+    if conditioning or any(edit.component != "text_encoder" for edit in states):
         raise EffaceError(
-            "a state edit goes into weights only where cross-attention alone reads one text encoder, as in SD 1 and 2"
+            "a state edit fits into weights only if cross-attention alone reads a single text encoder, as in SD 1 and 2"
         )
     product = torch.eye(int(config.cross_attention_dim), dtype=torch.float64)
     for edit in states:
@@ -78,7 +86,7 @@ def _product(model: PipelineModel, erasure: Erasure, states: list[Edit]) -> Tens
         matrix = to_torch(erasure.tensors[edit.tensors["matrix"]]).double()
         if matrix.shape != product.shape:
             raise EffaceError(
-                f"the state edit's matrix is {list(matrix.shape)}, the model's states are {len(product)} wide"
+                f"the state edit's matrix is {list(matrix.shape)}, the model's text states have width {len(product)}"
             )
         product = matrix @ product
     return product
@@ -86,19 +94,19 @@ def _product(model: PipelineModel, erasure: Erasure, states: list[Edit]) -> Tens
 
 @contextmanager
 def _fused(model: PipelineModel, matrix: Tensor | None) -> Iterator[None]:
-    """Keys and values of states H M^T: W (M h) = (W M) h, so that W M stands in for W."""
+    """Multiplies the key and value projections by M: W (M h) = (W M) h, so W M replaces W."""
     if matrix is None:
         yield
         return
-    readers = list(model.parameter_group("cross_kv").parameters.values())
-    before = [weight.detach().clone() for weight in readers]
+    projections = list(model.parameter_group("cross_kv").parameters.values())
+    before = [weight.detach().clone() for weight in projections]
     try:
-        for weight in readers:
-            if weight.ndim == 2:  # a bias of the projection is added after it, and stays
+        for weight in projections:
+            if weight.ndim == 2:  # the bias of a projection is added after it and does not change
                 _copy(weight, weight.double() @ matrix.to(weight.device))
         yield
     finally:
-        for weight, old in zip(readers, before, strict=True):
+        for weight, old in zip(projections, before, strict=True):
             _copy(weight, old)
 
 

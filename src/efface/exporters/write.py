@@ -1,4 +1,4 @@
-"""Writes an erasure in one of the forms: whole, or not at all."""
+"""Writes an erasure in one of the export formats, completely or not at all."""
 
 from __future__ import annotations
 
@@ -19,127 +19,164 @@ from efface.models.pipeline import silence_libraries
 from efface.ops.tensor_conversion import to_blob
 from efface.ops.training.progress import Progress, Silent
 
-from .formats import EXPORT, LORA, Exported, check_form
+from .formats import EXPORT_MANIFEST, LORA_FORMATS, Exported, check_format
 from .lora import lora_factors
 from .lora_formats import kohya_tensors, peft_tensors
 from .model_card import render_model_card
-from .single_file import metadata_of, original_tensors
-from .weight_fusion import BaseComparison, PipelineModel, edited_components, fused_state
+from .single_file import checkpoint_metadata, original_tensors
+from .weight_fusion import BaseComparison, PipelineModel, edited_components, fused_weights
 
 SCHEMA = 1
 PEFT_FILE = "pytorch_lora_weights.safetensors"
-"""Where diffusers looks for a LoRA in a folder."""
+"""File name under which diffusers looks for a LoRA in a folder."""
+PACKAGES = ("efface", "torch", "diffusers", "transformers", "peft")
+"""Packages whose versions the export's manifest records."""
 
 
-def export(
-    model: PipelineModel, erasure: Erasure, out: Path, form: str, *, rank: int | None = None, force: bool = False, overwrite: bool = False,
-    progress: Progress | None = None,
+def write_export(
+    model: PipelineModel, erasure: Erasure, out: Path, format: str, *, rank: int | None = None,
+    allow_base_mismatch: bool = False, overwrite: bool = False, progress: Progress | None = None,
 ) -> Exported:  # fmt: skip
-    """Writes an erasure in a form, with a model card and the erasure's manifest.
+    """Writes an erasure in a format, with a model card and the erasure's manifest.
 
     Args:
-        model: the base; while this works the erasure is on it, afterwards every byte is as before.
-        erasure: loaded from a folder, whose evidence goes into the card; one in memory has none.
-        out: the folder.
-        form: one of `efface.exporters.formats.FORMS`.
-        rank: of the LoRA for replaced matrices.
-        force: whether the base may be another one.
-        overwrite: whether an export that is there may be replaced; another folder never is.
-        progress: where to show progress.
+        model: Base model; the erasure is applied during the export and every byte is restored afterwards.
+        erasure: Erasure; the model card reports the evidence in its folder, if it has one.
+        out: Folder to write.
+        format: One of `efface.exporters.formats.FORMATS`.
+        rank: Rank of the LoRA for replaced matrices.
+        allow_base_mismatch: Accept a base model other than the erasure's own.
+        overwrite: Replace an earlier export in ``out``; other folders are never replaced.
+        progress: Progress display; None shows nothing.
 
     Raises:
-        BaseMismatch: the model is not the base that the erasure was made for.
-        EffaceError: what the form cannot hold, or no place.
+        BaseModelMismatchError: The model is not the base the erasure was made for.
+        EffaceError: An edit that the format cannot hold, or an invalid output folder.
     """
-    check_form(erasure, form, rank)
-    if overwrite and out.is_dir() and any(out.iterdir()) and not (out / EXPORT).is_file():
-        raise EffaceError(f"{out} is not an export, so that it is not replaced: choose another folder")
+    check_format(erasure, format, rank)
+    if overwrite and out.is_dir() and any(out.iterdir()) and not (out / EXPORT_MANIFEST).is_file():
+        raise EffaceError(f"{out} is not an export, so it is not replaced: choose another folder")
     with (
         atomic_folder(out, replace=overwrite) as new,
-        _shown(progress or Silent(), form) as step,
+        _progress_bar(progress or Silent(), format) as advance,
         user_file_errors(out),
     ):
-        base, residuals = _write(model, erasure, new, form, rank, force, step)
-        written = sorted(path for path in new.rglob("*") if path.is_file())
-        files = {path.relative_to(new).as_posix(): path.stat().st_size for path in written}
-        hashes = {name: sha256_file(new / name) for name in files}
-        done = Exported(out, form, files, base.distances, base.forced, residuals)
-        text = render_model_card(done, erasure, erasure.folder, type(model.pipe).__name__, _classes(model, erasure))
-        (new / "README.md").write_text(text, encoding="utf-8")
-        (new / EXPORT).write_bytes(json_bytes(to_jsonable(_manifest(done, erasure, hashes))))
-        more = {name: (new / name).stat().st_size for name in ("README.md", EXPORT)}
-    return replace(done, files={**files, **more})
+        if format in LORA_FORMATS:
+            base, residuals = _write_lora(model, erasure, new, format, rank, allow_base_mismatch, advance)
+        else:
+            base, residuals = _write_weights(model, erasure, new, format, allow_base_mismatch, advance), {}
+        files = _file_sizes(new)
+        exported = Exported(out, format, files, base.distances, base.base_mismatch, residuals)
+        documents = _write_documents(model, erasure, exported, new)
+    return replace(exported, files={**files, **documents})
 
 
-def _write(
+def _file_sizes(folder: Path) -> dict[str, int]:
+    """Size in bytes of every file below a folder, by relative path."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+
+
+def _write_lora(
     model: PipelineModel,
     erasure: Erasure,
-    new: Path,
-    form: str,
+    folder: Path,
+    format: str,
     rank: int | None,
-    force: bool,
-    step: Callable[[int, int], None],
+    allow_base_mismatch: bool,
+    advance: Callable[[int, int], None],
 ) -> tuple[BaseComparison, dict[str, float]]:
-    """Writes the weights; returns how the base compares and what a LoRA leaves out."""
-    if form in LORA:
-        factors, base = lora_factors(model, erasure, rank, force, step)
-        named = (
-            peft_tensors(factors) if form == "peft" else kohya_tensors(factors, "text_encoder_2" in model.components)
-        )
-        meta = _metadata(erasure, max(len(f.down) for f in factors)) if form == "kohya" else {}
-        name = PEFT_FILE if form == "peft" else f"{erasure.spec.folder_name}.safetensors"
-        write_tensors(new / name, {key: to_blob(tensor) for key, tensor in named.items()}, meta)
-        return base, {f"{f.component}.{f.layer}": f.residual for f in factors if f.residual is not None}
-    step(0, 1)
-    with fused_state(model, erasure, force) as base, silence_libraries():
-        if form == "diffusers":
-            model.pipe.save_pretrained(new)
-        elif form == "component":
+    """Writes a LoRA; returns the comparison of the base models and the approximation error by layer."""
+    factors, base = lora_factors(model, erasure, rank, allow_base_mismatch, advance)
+    if format == "peft":
+        file, tensors, metadata = PEFT_FILE, peft_tensors(factors), {}
+    else:
+        file = f"{erasure.spec.folder_name}.safetensors"
+        tensors = kohya_tensors(factors, "text_encoder_2" in model.components)
+        metadata = _kohya_metadata(erasure, max(len(factor.down) for factor in factors))
+    write_tensors(folder / file, {key: to_blob(tensor) for key, tensor in tensors.items()}, metadata)
+    return base, {f"{f.component}.{f.layer}": f.residual for f in factors if f.residual is not None}
+
+
+def _write_weights(
+    model: PipelineModel,
+    erasure: Erasure,
+    folder: Path,
+    format: str,
+    allow_base_mismatch: bool,
+    advance: Callable[[int, int], None],
+) -> BaseComparison:
+    """Writes the edited weights as a pipeline, as components or as a single file."""
+    advance(0, 1)
+    with fused_weights(model, erasure, allow_base_mismatch) as base, silence_libraries():
+        if format == "diffusers":
+            model.pipe.save_pretrained(folder)
+        elif format == "component":
             for name in edited_components(erasure):
-                saved: Any = model.components[name]
-                saved.save_pretrained(new / name)
+                component: Any = model.components[name]
+                component.save_pretrained(folder / name)
         else:
             tensors = {key: to_blob(tensor, copy=False) for key, tensor in original_tensors(model.pipe).items()}
-            write_tensors(new / f"{erasure.spec.folder_name}.safetensors", tensors, metadata_of(model.pipe))
-    step(1, 1)
-    return base, {}
+            file = folder / f"{erasure.spec.folder_name}.safetensors"
+            write_tensors(file, tensors, checkpoint_metadata(model.pipe))
+    advance(1, 1)
+    return base
+
+
+def _write_documents(model: PipelineModel, erasure: Erasure, exported: Exported, folder: Path) -> dict[str, int]:
+    """Writes the model card and the manifest; returns their sizes in bytes."""
+    classes = [(name, type(model.components[name])) for name in edited_components(erasure)]
+    components = tuple((name, cls.__module__.partition(".")[0], cls.__name__) for name, cls in classes)
+    hashes = {name: sha256_file(folder / name) for name in exported.files}
+    card = render_model_card(exported, erasure, erasure.folder, type(model.pipe).__name__, components)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    (folder / EXPORT_MANIFEST).write_bytes(json_bytes(to_jsonable(_manifest(exported, erasure, hashes))))
+    return {name: (folder / name).stat().st_size for name in ("README.md", EXPORT_MANIFEST)}
 
 
 @contextmanager
-def _shown(progress: Progress, form: str) -> Iterator[Callable[[int, int], None]]:
-    """What is told how many of how many parts are done; the first call starts the bar."""
-    begun = False
+def _progress_bar(progress: Progress, format: str) -> Iterator[Callable[[int, int], None]]:
+    """Yields a callback ``(done, total)``; its first call starts the progress bar."""
+    started = False
 
-    def step(done: int, total: int) -> None:
-        nonlocal begun
-        if not begun:
-            progress.start(f"export ({form})", total, done)
-            begun = True
+    def advance(done: int, total: int) -> None:
+        nonlocal started
+        if not started:
+            progress.start(f"export ({format})", total, done)
+            started = True
         progress.update(done, {})
 
     try:
-        yield step
+        yield advance
     finally:
-        if begun:
+        if started:
             progress.stop()
 
 
-def _classes(model: PipelineModel, erasure: Erasure) -> tuple[tuple[str, str, str], ...]:
-    rows = [(name, type(model.components[name])) for name in edited_components(erasure)]
-    return tuple((name, cls.__module__.partition(".")[0], cls.__name__) for name, cls in rows)
-
-
-def _metadata(erasure: Erasure, rank: int) -> dict[str, str]:
-    """What the tools of kohya's format show of a file."""
-    names = ", ".join(concept.name for concept in erasure.concepts)
-    said = {"ss_network_module": "networks.lora", "ss_network_dim": str(rank), "ss_network_alpha": str(float(rank))}
-    return {**said, "efface_run": erasure.spec.hash, "efface_erased": names, "efface_method": erasure.spec.method}
-
-
-def _manifest(done: Exported, erasure: Erasure, hashes: dict[str, str]) -> dict[str, Any]:
-    own = read_manifest(erasure.folder) if erasure.folder else {**erasure.spec.to_dict(), "run": erasure.spec.hash}
+def _kohya_metadata(erasure: Erasure, rank: int) -> dict[str, str]:
+    """Metadata that programs for kohya's format show of a file."""
     return {
-        "schema": SCHEMA, "form": done.form, "versions": package_versions(("efface", "torch", "diffusers", "transformers", "peft")),
-        "base": {"distances": done.distances, "forced": done.forced}, "residuals": done.residuals,
-        "files": {name: {"bytes": done.files[name], "sha256": digest} for name, digest in hashes.items()}, "erasure": own,
-    }  # fmt: skip
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": str(rank),
+        "ss_network_alpha": str(float(rank)),
+        "efface_run": erasure.spec.hash,
+        "efface_erased": ", ".join(concept.name for concept in erasure.concepts),
+        "efface_method": erasure.spec.method,
+    }
+
+
+def _manifest(exported: Exported, erasure: Erasure, hashes: dict[str, str]) -> dict[str, Any]:
+    """Content of the export's manifest: format, versions, base comparison, file hashes, and the erasure's manifest."""
+    if erasure.folder:
+        erasure_manifest = read_manifest(erasure.folder)
+    else:
+        erasure_manifest = {**erasure.spec.to_dict(), "run": erasure.spec.hash}
+    return {
+        "schema": SCHEMA,
+        "format": exported.format,
+        "versions": package_versions(PACKAGES),
+        "base": {"distances": exported.distances, "base_mismatch": exported.base_mismatch},
+        "residuals": exported.residuals,
+        "files": {name: {"bytes": exported.files[name], "sha256": digest} for name, digest in hashes.items()},
+        "erasure": erasure_manifest,
+    }

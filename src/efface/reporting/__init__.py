@@ -1,1 +1,1 @@
-"""Results as images and pages."""
+"""Reports: the HTML page of an erasure, Markdown tables, and image grids."""

@@ -1,4 +1,4 @@
-"""What a verdict asks of the scores, one requirement at a time, so that each number can be shown beside its threshold."""
+"""The requirements of a verdict, one by one, so that each score can be shown beside its threshold."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from efface.core.result import Result
 from efface.core.score import Score
 from efface.core.verdict import TARGETS
 
-from .formatting import group_label, metric
+from .labels import describe_metric, group_label
 
 Status = Literal["met", "missed", "open"]
-WORDS: dict[Status, str] = {"met": "met", "missed": "missed", "open": "undecided"}
+STATUS_LABELS: dict[Status, str] = {"met": "met", "missed": "missed", "open": "undecided"}
 
 
 @dataclass(frozen=True)
@@ -20,54 +20,58 @@ class Criterion:
     """One requirement of the verdict.
 
     Attributes:
-        metric: of the score. group: of the score.
-        limit: the threshold.
-        at_least: whether the score must reach it; otherwise it must stay below.
-        images: fewer images decide nothing.
-        score: what was measured; None where it was not.
+        metric: Metric of the score, such as ``rer``.
+        group: Group of images, such as ``name``, or the name of an attack.
+        threshold: Value to compare the interval with.
+        at_least: Whether the score must reach the threshold; otherwise it must stay below.
+        min_images: Number of images below which the requirement stays open.
+        score: The measured score; None if it was not measured.
     """
 
     metric: str
     group: str
-    limit: float
+    threshold: float
     at_least: bool
-    images: int
+    min_images: int
     score: Score | None
 
     @property
     def label(self) -> str:
         """Such as ``RER, name``."""
-        return f"{metric(self.metric).label}, {self.group if self.metric == 'asr_post' else group_label(self.group).lower()}"
+        group = self.group if self.metric == "asr_post" else group_label(self.group).lower()
+        return f"{describe_metric(self.metric).label}, {group}"
 
     @property
     def requirement(self) -> str:
         """Such as ``at least 0.8``."""
-        return f"{'at least' if self.at_least else 'below'} {self.limit:g}"
+        return f"{'at least' if self.at_least else 'below'} {self.threshold:g}"
 
     @property
     def status(self) -> Status:
-        """Whether the interval proves the requirement, refutes it, or neither: the reading that `Verdict` has."""
+        """Whether the interval proves the requirement, refutes it, or neither; agrees with `Verdict`."""
         score = self.score
-        if score is None or score.low is None or score.high is None or score.n < self.images:
+        if score is None or score.low is None or score.high is None or score.n < self.min_images:
             return "open"
-        if score.low >= self.limit:
+        if score.low >= self.threshold:
             return "met" if self.at_least else "missed"
-        if score.high < self.limit:
+        if score.high < self.threshold:
             return "missed" if self.at_least else "met"
         return "open"
 
 
-def criteria(result: Result) -> list[Criterion]:
-    """Every requirement that the result's verdict reads, in the order of importance."""
-    limits = result.thresholds
-    wanted = [("rer", group, limits.erased, True) for group in TARGETS]
-    wanted += [("retention", "near", limits.retention_near, True), ("retention", "other", limits.retention_other, True)]
-    wanted += [("retention", "context", limits.context, True)]
-    wanted += [("abstention_rate", group, limits.abstention, False) for group in TARGETS]
-    wanted += [
-        ("asr_post", score.group, limits.attack_success, False) for score in result.scores if score.metric == "asr_post"
+def verdict_criteria(result: Result) -> list[Criterion]:
+    """Every requirement that the result's verdict depends on, the most important first."""
+    thresholds = result.thresholds
+    attacks = [score.group for score in result.scores if score.metric == "asr_post"]
+    requirements = [
+        *(("rer", group, thresholds.erased, True) for group in TARGETS),
+        ("retention", "near", thresholds.retention_near, True),
+        ("retention", "other", thresholds.retention_other, True),
+        ("retention", "context", thresholds.context, True),
+        *(("abstention_rate", group, thresholds.abstention, False) for group in TARGETS),
+        *(("asr_post", attack, thresholds.attack_success, False) for attack in attacks),
     ]
     return [
-        Criterion(name, group, limit, up, limits.min_images, result.score(name, group))
-        for name, group, limit, up in wanted
+        Criterion(metric, group, threshold, at_least, thresholds.min_images, result.score(metric, group))
+        for metric, group, threshold, at_least in requirements
     ]

@@ -7,16 +7,8 @@ from collections.abc import Sequence
 from PIL import Image, ImageDraw, ImageFont
 
 INK, FAINT, PAPER = (28, 28, 34), (120, 120, 130), (255, 255, 255)
-MARGIN, GAP, LABEL = 16, 8, 18
-
-
-def _fit(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
-    """``text``, shortened with an ellipsis until it fits."""
-    if draw.textlength(text, font=font) <= width:
-        return text
-    while text and draw.textlength(text + "…", font=font) > width:
-        text = text[:-1]
-    return text + "…"
+MARGIN, GAP, LABEL_HEIGHT = 16, 8, 18
+TITLE_SIZE, TEXT_SIZE = 18, 12
 
 
 def labelled_grid(
@@ -28,37 +20,54 @@ def labelled_grid(
     columns: int = 4,
     side: int = 128,
 ) -> Image.Image:
-    """Images in rows, each with a label below, under a title.
+    """Draws images in rows under a title, each with a label below.
 
     Args:
-        images: drawn ``side`` pixels wide and high, with sharp pixels when they are smaller.
-        labels: one an image, of one or more lines; a line is cut with an ellipsis where too long.
-        title: first line.
-        subtitle: second line, in grey.
-        columns: images in a row.
-        side: pixels.
+        images: Images, scaled to ``side`` x ``side`` pixels; smaller ones keep sharp pixels.
+        labels: One label per image, of one or more lines; a line that is too long ends with an ellipsis.
+        title: First line.
+        subtitle: Second line, in grey.
+        columns: Number of images per row.
+        side: Side of an image in the grid, in pixels.
     """
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    foot = LABEL * max(label.count("\n") + 1 for label in labels)
-    big, small = ImageFont.load_default(18), ImageFont.load_default(12)
-    head = (26 if title else 0) + (18 if subtitle else 0) + (6 if title or subtitle else 0)
+    label_height = LABEL_HEIGHT * max(label.count("\n") + 1 for label in labels)
+    head_height = (26 if title else 0) + (18 if subtitle else 0) + (6 if title or subtitle else 0)
     width = 2 * MARGIN + columns * side + (columns - 1) * GAP
-    sheet = Image.new("RGB", (width, 2 * MARGIN + head + rows * (side + foot + GAP) - GAP), PAPER)
-    draw = ImageDraw.Draw(sheet)
-    if title:
-        draw.text((MARGIN, MARGIN - 2), _fit(draw, title, big, width - 2 * MARGIN), fill=INK, font=big)
-    if subtitle:
-        draw.text(
-            (MARGIN, MARGIN + (24 if title else 0)),
-            _fit(draw, subtitle, small, width - 2 * MARGIN),
-            fill=FAINT,
-            font=small,
-        )
+    height = 2 * MARGIN + head_height + rows * (side + label_height + GAP) - GAP
+    sheet = Image.new("RGB", (width, height), PAPER)
+    _draw_head(ImageDraw.Draw(sheet), title, subtitle, width - 2 * MARGIN)
     for i, (image, label) in enumerate(zip(images, labels, strict=True)):
-        x, y = MARGIN + i % columns * (side + GAP), MARGIN + head + i // columns * (side + foot + GAP)
-        resample = Image.Resampling.NEAREST if image.width < side else Image.Resampling.LANCZOS
-        sheet.paste(image.convert("RGB").resize((side, side), resample), (x, y))
-        for line, text in enumerate(label.split("\n")):
-            draw.text((x, y + side + 2 + line * LABEL), _fit(draw, text, small, side), fill=FAINT, font=small)
+        x = MARGIN + i % columns * (side + GAP)
+        y = MARGIN + head_height + i // columns * (side + label_height + GAP)
+        _draw_cell(sheet, image, label, x, y, side)
     return sheet
+
+
+def _draw_head(draw: ImageDraw.ImageDraw, title: str, subtitle: str, width: int) -> None:
+    if title:
+        font = ImageFont.load_default(TITLE_SIZE)
+        draw.text((MARGIN, MARGIN - 2), _fit(draw, title, font, width), fill=INK, font=font)
+    if subtitle:
+        font = ImageFont.load_default(TEXT_SIZE)
+        y = MARGIN + (24 if title else 0)
+        draw.text((MARGIN, y), _fit(draw, subtitle, font, width), fill=FAINT, font=font)
+
+
+def _draw_cell(sheet: Image.Image, image: Image.Image, label: str, x: int, y: int, side: int) -> None:
+    """Draws one image and its label; ``x`` and ``y`` are the image's upper left corner."""
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(TEXT_SIZE)
+    resample = Image.Resampling.NEAREST if image.width < side else Image.Resampling.LANCZOS
+    sheet.paste(image.convert("RGB").resize((side, side), resample), (x, y))
+    for i, line in enumerate(label.split("\n")):
+        draw.text((x, y + side + 2 + i * LABEL_HEIGHT), _fit(draw, line, font, side), fill=FAINT, font=font)
+
+
+def _fit(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
+    """``text``, shortened with an ellipsis until it fits."""
+    if draw.textlength(text, font=font) <= width:
+        return text
+    while text and draw.textlength(text + "…", font=font) > width:
+        text = text[:-1]
+    return text + "…"

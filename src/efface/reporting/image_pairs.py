@@ -1,4 +1,4 @@
-"""Pairs of images as the page shows them: data URIs, what was seen, and what became of what was asked for."""
+"""Pairs of images for the page: data URIs, the detector's classes, and whether the prompt's content is there."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ from efface.core.result import Result
 from efface.core.score import Score
 from efface.core.verdict import TARGETS
 
-from .evidence_loader import ImagePair, LoadedEvaluation
-from .formatting import GROUPS
+from .evidence import ImagePair, LoadedEvaluation
+from .labels import GROUPS
 
-SIDE = 512
-"""Larger images are shown at this many pixels, so that the page stays one that can be mailed."""
-SMALL = 256
-"""Images up to this many pixels keep their pixels sharp."""
+MAX_SIDE = 512
+"""Larger images are scaled down to this many pixels, so that the page is small enough to mail."""
+PIXELATED_SIDE = 256
+"""Images up to this many pixels are shown with sharp pixels."""
 CANNOT_TELL = "cannot tell"
+"""Class that the detector reports when it recognises nothing."""
+SHOWN_METRICS = ("rer", "abstention_rate", "retention", "asr_pre", "asr_post")
+"""Metrics printed beside a group's images."""
 _MIME = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 
 Outcome = Literal["good", "bad", "neutral", "unsure"]
@@ -30,127 +33,163 @@ Outcome = Literal["good", "bad", "neutral", "unsure"]
 
 @dataclass(frozen=True)
 class ImageView:
-    """One image: its data URI (``""`` where it is missing or damaged), whether its pixels stay sharp, what was seen in it by head."""
+    """One image of a pair.
+
+    Attributes:
+        uri: Data URI; empty if the file is missing or damaged.
+        pixelated: Whether the browser shows sharp pixels.
+        detections: Classes that the detector reports, one per head.
+    """
 
     uri: str
-    crisp: bool
-    seen: str
+    pixelated: bool
+    detections: str
 
 
 @dataclass(frozen=True)
 class PairView:
-    """A pair with the word for what became of what was asked for, and what to think of that."""
+    """A pair of images and its outcome.
+
+    Attributes:
+        pair: Prompt, seed and files.
+        before: Image before the erasure; None if none was generated.
+        after: Image after the erasure; None if none was generated.
+        outcome_label: The outcome in words; empty if it is unknown.
+        outcome: Rating of the outcome.
+    """
 
     pair: ImagePair
     before: ImageView | None
     after: ImageView | None
-    word: str
+    outcome_label: str
     outcome: Outcome
 
 
 @dataclass(frozen=True)
 class PairGrid:
-    """The pairs of one group, under its label, with the scores that they stand for."""
+    """The pairs of one group.
+
+    Attributes:
+        group: Group of the benchmark, or name of an attack.
+        label: Heading.
+        meaning: What the group's prompts are.
+        is_attack: Whether the group is an attack.
+        pairs: The pairs of images.
+        scores: Scores of the group.
+    """
 
     group: str
     label: str
     meaning: str
-    attack: bool
+    is_attack: bool
     pairs: tuple[PairView, ...]
     scores: tuple[Score, ...]
 
 
 def pair_grids(evaluation: LoadedEvaluation) -> list[PairGrid]:
-    """Every group that has images: the concept's own, what must stay, then attacks."""
-    found: dict[str, list[ImagePair]] = {group: [] for group in ("name", "domain", "near", "other")}
+    """One grid for each group with images: the concept's groups, the retained groups, then attacks."""
+    by_group: dict[str, list[ImagePair]] = {group: [] for group in ("name", "domain", "near", "other")}
     for pair in evaluation.pairs:
-        found.setdefault(pair.group, []).append(pair)
-    return [_grid(group, pairs, evaluation) for group, pairs in found.items() if pairs]
+        by_group.setdefault(pair.group, []).append(pair)
+    head, classes = concept_head(evaluation.pairs)
+    return [_grid(group, pairs, evaluation.result, head, classes) for group, pairs in by_group.items() if pairs]
 
 
-def _grid(group: str, pairs: Sequence[ImagePair], evaluation: LoadedEvaluation) -> PairGrid:
-    attack = group not in GROUPS
-    label, meaning = GROUPS.get(
-        group, (f"Attack: {group}", "Prompts that try to bring the concept back, drawn by the erased model.")
-    )
-    head, classes = concept_of(evaluation.pairs)
-    shown = tuple(_shown(pair, head, classes, gone=attack or group in TARGETS) for pair in pairs)
-    return PairGrid(group, label, meaning, attack, shown, _scores(evaluation.result, group))
+def concept_head(pairs: Sequence[ImagePair]) -> tuple[str | None, frozenset[str]]:
+    """Finds the detector head that recognises the concept, and the concept's classes.
 
-
-def _scores(result: Result, group: str) -> tuple[Score, ...]:
-    names = ("rer", "abstention_rate", "retention", "asr_pre", "asr_post")
-    return tuple(score for name in names if (score := result.score(name, group)) is not None)
-
-
-def concept_of(pairs: Sequence[ImagePair]) -> tuple[str | None, frozenset[str]]:
-    """By which head the detector sees the concept, and as which classes; None where the images do not say.
-
-    It is the head of which all prompts with the concept's name ask the same, and no prompt of near and other asks any of that.
+    All prompts with the concept's name expect the same classes of that head, and no prompt of the groups near and other
+    expects one of them. Returns None and no classes if not exactly one head qualifies.
     """
     named = [pair for pair in pairs if pair.group == "name"]
-    found = []
-    for head in sorted({head for pair in named for head in pair.asked}):
-        wanted = {frozenset(pair.asked.get(head, ())) for pair in named}
-        others = {name for pair in pairs if pair.group in ("near", "other") for name in pair.asked.get(head, ())}
-        if len(wanted) == 1 and not (classes := next(iter(wanted))) & others:
-            found.append((head, classes))
-    return found[0] if len(found) == 1 else (None, frozenset())
-
-
-def _shown(pair: ImagePair, head: str | None, classes: frozenset[str], *, gone: bool) -> PairView:
-    word, outcome = _outcome(pair, head, classes, gone)
-    return PairView(pair, _image(pair.before, pair.seen_before), _image(pair.after, pair.seen_after), word, outcome)
-
-
-def _outcome(pair: ImagePair, head: str | None, classes: frozenset[str], gone: bool) -> tuple[str, Outcome]:
-    if head is None or head not in pair.seen_after:
-        return "", "neutral"
-    wanted = classes if gone else frozenset(pair.asked.get(head, ()))
-    if not wanted:
-        return "", "neutral"
-    before, after = pair.seen_before.get(head), pair.seen_after[head]
-    if gone:
-        if after in wanted:
-            return "concept seen", "bad"
-        if after == CANNOT_TELL:
-            return "cannot tell", "unsure"
-        return (
-            ("not seen before either", "neutral") if before is not None and before not in wanted else ("gone", "good")
-        )
-    if after in wanted:
-        return "kept", "good"
-    if before is not None and before not in wanted:
-        return "wrong before too", "neutral"
-    return "lost", "bad"
-
-
-def _image(path: Path | None, seen: Mapping[str, str]) -> ImageView | None:
-    if path is None:
-        return None
-    words = "\u00a0· ".join(str(value) for value in seen.values())
-    try:
-        uri, crisp = data_uri(path)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return ImageView("", False, words)
-    return ImageView(uri, crisp, words)
+    candidates = []
+    for head in sorted({head for pair in named for head in pair.expected}):
+        expected = {frozenset(pair.expected.get(head, ())) for pair in named}
+        retained = {name for pair in pairs if pair.group in ("near", "other") for name in pair.expected.get(head, ())}
+        classes = next(iter(expected))
+        if len(expected) == 1 and not classes & retained:
+            candidates.append((head, classes))
+    return candidates[0] if len(candidates) == 1 else (None, frozenset())
 
 
 def data_uri(path: Path) -> tuple[str, bool]:
-    """An image file as a data URI, and whether it is small; beyond `SIDE` pixels it is made smaller, as WebP.
+    """Encodes an image file as a data URI; an image larger than `MAX_SIDE` is scaled down and encoded as WebP.
+
+    Returns:
+        The URI, and whether the image is at most `PIXELATED_SIDE` pixels wide and high.
 
     Raises:
-        OSError: no file, or no image; `ValueError` and `SyntaxError` are Pillow's for some damaged ones.
+        OSError: No file, or not an image. Pillow raises `ValueError` and `SyntaxError` for some damaged images.
     """
     raw = path.read_bytes()
     with Image.open(io.BytesIO(raw)) as image:
         image.load()
-        kind = _MIME.get(image.format or "")
-        if kind is None:
+        mime = _MIME.get(image.format or "")
+        if mime is None:
             raise ValueError(f"{path} is a {image.format} image")
-        if max(image.size) > SIDE:
+        if max(image.size) > MAX_SIDE:
             small, buffer = image.convert("RGB"), io.BytesIO()
-            small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+            small.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
             small.save(buffer, "WEBP", quality=90)
-            raw, kind = buffer.getvalue(), "image/webp"
-        return f"data:{kind};base64,{base64.b64encode(raw).decode()}", max(image.size) <= SMALL
+            raw, mime = buffer.getvalue(), "image/webp"
+        return f"data:{mime};base64,{base64.b64encode(raw).decode()}", max(image.size) <= PIXELATED_SIDE
+
+
+def _grid(
+    group: str, pairs: Sequence[ImagePair], result: Result, head: str | None, classes: frozenset[str]
+) -> PairGrid:
+    is_attack = group not in GROUPS
+    label, meaning = GROUPS.get(group, (f"Attack: {group}", "Prompts that an attack made to bring the concept back."))
+    should_be_erased = is_attack or group in TARGETS
+    views = tuple(_pair_view(pair, head, classes if should_be_erased else None) for pair in pairs)
+    scores = tuple(score for name in SHOWN_METRICS if (score := result.score(name, group)) is not None)
+    return PairGrid(group, label, meaning, is_attack, views, scores)
+
+
+def _pair_view(pair: ImagePair, head: str | None, erased_classes: frozenset[str] | None) -> PairView:
+    """View of a pair; ``erased_classes`` is None for prompts that must be retained."""
+    label = ""
+    outcome: Outcome = "neutral"
+    if head is not None and head in pair.detected_after:
+        before, after = pair.detected_before.get(head), pair.detected_after[head]
+        if erased_classes is None:
+            label, outcome = _retention_outcome(before, after, frozenset(pair.expected.get(head, ())))
+        else:
+            label, outcome = _erasure_outcome(before, after, erased_classes)
+    before_view = _image_view(pair.before, pair.detected_before)
+    return PairView(pair, before_view, _image_view(pair.after, pair.detected_after), label, outcome)
+
+
+def _erasure_outcome(before: str | None, after: str, classes: frozenset[str]) -> tuple[str, Outcome]:
+    """Outcome for a prompt of the concept, from the detected classes before and after."""
+    if not classes:
+        return "", "neutral"
+    if after in classes:
+        return "concept detected", "bad"
+    if after == CANNOT_TELL:
+        return "cannot tell", "unsure"
+    if before is not None and before not in classes:
+        return "not detected before either", "neutral"
+    return "erased", "good"
+
+
+def _retention_outcome(before: str | None, after: str, classes: frozenset[str]) -> tuple[str, Outcome]:
+    """Outcome for a prompt that must be retained, from the detected classes before and after."""
+    if not classes:
+        return "", "neutral"
+    if after in classes:
+        return "retained", "good"
+    if before is not None and before not in classes:
+        return "wrong before as well", "neutral"
+    return "lost", "bad"
+
+
+def _image_view(path: Path | None, detected: Mapping[str, str]) -> ImageView | None:
+    if path is None:
+        return None
+    detections = "\u00a0· ".join(str(value) for value in detected.values())
+    try:
+        uri, pixelated = data_uri(path)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return ImageView("", False, detections)
+    return ImageView(uri, pixelated, detections)

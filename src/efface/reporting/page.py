@@ -1,6 +1,6 @@
-"""The report: one static HTML file with everything that is known of an erasure, to be read offline, mailed and printed.
+"""The report: one static HTML file with an erasure and all its evidence, to read offline, mail and print.
 
-Charts are SVG from the template, not plotly's: no 4.7 MB of script, sharp in print, and text that keeps its size on a phone.
+The template draws charts as SVG instead of plotly: no 4.7 MB of script, sharp in print, and readable on a phone.
 """
 
 from __future__ import annotations
@@ -18,109 +18,117 @@ from efface.core.manifest import EVIDENCE
 from efface.core.serialization import json_hash
 from efface.core.verdict import Thresholds
 
-from . import commands
-from .evidence_loader import Evidence
+from .commands import attack_command, concept_file, erase_commands, evaluate_command
+from .evidence import Evidence
+from .evidence_loader import load_evidence
 from .formatting import (
-    GROUPS,
-    METRICS,
     flatten,
     format_cell,
     format_duration,
     format_size,
     format_time,
     format_value,
-    metric,
     shorten,
 )
-from .loss_curves import panels
+from .labels import GROUPS, METRICS, describe_metric
+from .loss_curves import loss_panels
 from .view_models import ReportView
 
-REPORT = "report.html"
-TEMPLATES = Path(__file__).parent / "templates"
-PROMPTS = 20
-"""Prompts of an attack that are shown."""
+REPORT_FILE = "report.html"
+TEMPLATE_FOLDER = Path(__file__).parent / "templates"
+MAX_PROMPTS = 20
+"""Maximum number of prompts that the page lists for an attack."""
 
 
 def write_report(artifact: Path, out: Path | None = None) -> Path:
-    """Writes the HTML report of an artifact's folder; everything is in the one file, and nothing is fetched.
+    """Writes the HTML report of an artifact's folder as one file that loads nothing else.
 
     Args:
-        artifact: the folder of an erasure, with whatever lies in its ``evidence``.
-        out: the file; ``<artifact>/evidence/report.html`` by default.
+        artifact: Folder of an erasure with its evidence.
+        out: HTML file; ``<artifact>/evidence/report.html`` by default.
 
     Returns:
-        The file's path.
+        Path of the HTML file.
 
     Raises:
-        DamagedArtifact: a file that is not what efface wrote.
-        EffaceError: no artifact there, or no permission to write.
+        CorruptArtifactError: A file is not as efface writes it.
+        EffaceError: The folder holds no artifact, or the HTML file cannot be written.
     """
-    path = artifact / EVIDENCE / REPORT if out is None else out
-    html = render(Evidence.read(artifact), artifact.resolve().name)
+    path = artifact / EVIDENCE / REPORT_FILE if out is None else out
+    html = render(load_evidence(artifact), artifact.resolve().name)
     atomic_write_text(path, html.encode(errors="replace").decode())  # a prompt may hold half a surrogate pair
     return path
 
 
 def render(evidence: Evidence, folder: str) -> str:
-    """The page as text.
+    """Renders the page.
 
     Args:
-        evidence: what was read.
-        folder: the artifact's name, for the commands that the page gives.
+        evidence: All data of the page.
+        folder: Name of the artifact's folder, for the commands on the page.
     """
-    env = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATE_FOLDER),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    env.filters.update(
-        cell=format_cell,
-        moment=format_time,
-        duration=format_duration,
-        flat=flatten,
-        said=format_value,
-        short=shorten,
-        size=format_size,
-        metric=metric,
+    environment.filters.update(
+        format_cell=format_cell,
+        format_duration=format_duration,
+        format_size=format_size,
+        format_time=format_time,
+        format_value=format_value,
+        flatten=flatten,
+        shorten=shorten,
+        describe_metric=describe_metric,
     )
-    with user_file_errors(TEMPLATES / "style.css", "read"):
-        css = Markup((TEMPLATES / "style.css").read_text(encoding="utf-8"))
-    return env.get_template("report.html").render(css=css, **_content(evidence, folder))
+    with user_file_errors(TEMPLATE_FOLDER / "style.css", "read"):
+        css = Markup((TEMPLATE_FOLDER / "style.css").read_text(encoding="utf-8"))
+    return environment.get_template("report.html").render(css=css, **_template_variables(evidence, folder))
 
 
-def _content(evidence: Evidence, folder: str) -> dict[str, Any]:
+def _template_variables(evidence: Evidence, folder: str) -> dict[str, Any]:
     erasure, spec = evidence.erasure, evidence.erasure.spec
-    views = _ordered([ReportView.of(evaluation, spec) for evaluation in evidence.evaluations])
-    lead, others = (views[0], views[1:]) if views else (None, [])
+    views = _complete_first([ReportView.of(evaluation, spec) for evaluation in evidence.evaluations])
+    lead = views[0] if views else None
     return {
-        "folder": shlex.quote(folder), "erasure": erasure, "spec": spec, "names": ", ".join(concept.name for concept in erasure.concepts),
-        "lead": lead, "others": others, "panels": panels(evidence.history), "attacks": evidence.attacks, "prompts": PROMPTS,
-        "files": evidence.files, "base": {name: shorten(json_hash(value)) for name, value in spec.base.items()},
-        "commands": _commands(evidence, folder), "concept_files": [(commands.concept_file(c), c.to_yaml()) for c in erasure.concepts],
-        "glossary": _glossary(evidence), "groups": GROUPS, "limits": lead.evaluation.result.thresholds if lead else Thresholds(),
-    }  # fmt: skip
+        "folder": shlex.quote(folder),
+        "erasure": erasure,
+        "spec": spec,
+        "concept_names": ", ".join(concept.name for concept in erasure.concepts),
+        "lead": lead,
+        "other_views": views[1:],
+        "loss_panels": loss_panels(evidence.history),
+        "attacks": evidence.attacks,
+        "max_prompts": MAX_PROMPTS,
+        "files": evidence.files,
+        "base_hashes": {name: shorten(json_hash(fingerprint)) for name, fingerprint in spec.base.items()},
+        "commands": _commands(evidence, folder),
+        "concept_files": [(concept_file(concept), concept.to_yaml()) for concept in erasure.concepts],
+        "glossary": _glossary(evidence),
+        "groups": GROUPS,
+        "thresholds": lead.evaluation.result.thresholds if lead else Thresholds(),
+    }
 
 
-def _ordered(views: Sequence[ReportView]) -> list[ReportView]:
-    """The newest whole test first, since a report is on that; then the newest."""
+def _complete_first(views: Sequence[ReportView]) -> list[ReportView]:
+    """Evaluations without notes first: the newest complete one on the test split leads the page."""
     return sorted(views, key=lambda view: bool(view.notes))
 
 
 def _commands(evidence: Evidence, folder: str) -> list[str]:
-    made = commands.erase_commands(evidence.erasure.spec, folder)
-    made += [commands.attack_command(attack, folder) for attack in evidence.attacks]
-    made += [commands.evaluate_command(evaluation, folder) for evaluation in evidence.evaluations]
-    return [*made, f"efface report {shlex.quote(folder)}"]
+    commands = erase_commands(evidence.erasure.spec, folder)
+    commands += [attack_command(attack, folder) for attack in evidence.attacks]
+    commands += [evaluate_command(evaluation, folder) for evaluation in evidence.evaluations]
+    return [*commands, f"efface report {shlex.quote(folder)}"]
 
 
 def _glossary(evidence: Evidence) -> list[tuple[str, str]]:
-    """The metrics that the page has, or those of a verdict where it has none yet."""
-    results = [evaluation.result for evaluation in evidence.evaluations] + [
-        a.result for a in evidence.attacks if a.result
-    ]
-    names = dict.fromkeys(score.metric for result in results for score in result.scores) or dict.fromkeys(
-        list(METRICS)[:6]
-    )
-    return [(metric(name).label, metric(name).meaning) for name in names if metric(name).meaning]
+    """Label and meaning of the page's metrics, or of the verdict's if there are no scores."""
+    results = [evaluation.result for evaluation in evidence.evaluations]
+    results += [attack.result for attack in evidence.attacks if attack.result]
+    names = dict.fromkeys(score.metric for result in results for score in result.scores)
+    metrics = [describe_metric(name) for name in names or list(METRICS)[:6]]
+    return [(metric.label, metric.meaning) for metric in metrics if metric.meaning]

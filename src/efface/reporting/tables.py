@@ -1,4 +1,4 @@
-"""Results side by side as a Markdown or LaTeX table."""
+"""Results side by side as a Markdown table."""
 
 from __future__ import annotations
 
@@ -10,69 +10,45 @@ from efface.core.result import Result
 from .formatting import format_cell
 
 COLUMNS = (
-    ("rer", "name"), ("rer", "domain"), ("retention", "near"), ("retention", "other"), ("retention", "context"), ("kid", "other"), ("h_o", "all"),
-)  # fmt: skip
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
-}
+    ("rer", "name"),
+    ("rer", "domain"),
+    ("retention", "near"),
+    ("retention", "other"),
+    ("retention", "context"),
+    ("kid", "other"),
+    ("h_o", "all"),
+)
+"""Metric and group of each column; a column for each attack follows."""
 
 
 def markdown_table(results: Mapping[str, Result]) -> str:
-    """A Markdown table: a row a result, a column a score with its interval, and in the last column every score's n.
+    """Renders one row per result and one column per score with its interval; the last column has n of each score.
 
     Args:
-        results: by the name of the row.
+        results: Results by name of the row.
 
     Raises:
-        EffaceError: no results.
+        EffaceError: No results.
     """
-    head, *rows = [[_markdown(text) for text in row] for row in _rows(results)]
+    head, *rows = [[_escape(text) for text in row] for row in _rows(results)]
     lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def latex_table(results: Mapping[str, Result]) -> str:
-    r"""The table of `markdown_table` as a LaTeX ``tabular`` (needs ``booktabs``).
-
-    Raises:
-        EffaceError: no results.
-    """
-    head, *rows = [" & ".join(_latex(text) for text in row) + r" \\" for row in _rows(results)]
-    columns = "l" + "r" * (len(_columns(results)) + 1)
-    body = "\n".join([r"\toprule", head, r"\midrule", *rows, r"\bottomrule"])
-    return f"\\begin{{tabular}}{{{columns}}}\n{body}\n\\end{{tabular}}\n"
-
-
-def _columns(results: Mapping[str, Result]) -> list[tuple[str, str]]:
-    attacks = {
-        score.group: None for result in results.values() for score in result.scores if score.metric == "asr_post"
-    }
-    return [*COLUMNS, *(("asr_post", attack) for attack in attacks)]
-
-
 def _rows(results: Mapping[str, Result]) -> list[list[str]]:
+    """Head and rows of the table."""
     if not results:
         raise EffaceError("no results to make a table of: evaluate at least one erasure")
-    columns = _columns(results)
+    scores = [score for result in results.values() for score in result.scores]
+    attacks = dict.fromkeys(score.group for score in scores if score.metric == "asr_post")
+    columns = [*COLUMNS, *(("asr_post", attack) for attack in attacks)]
     rows = [["", *(f"{metric}/{group}" for metric, group in columns), "n"]]
     for name, result in results.items():
-        scores = [result.score(metric, group) for metric, group in columns]
-        rows.append(
-            [
-                name,
-                *(format_cell(score) for score in scores),
-                "/".join("0" if score is None else str(score.n) for score in scores),
-            ]
-        )
+        row = [result.score(metric, group) for metric, group in columns]
+        counts = "/".join("0" if score is None else str(score.n) for score in row)
+        rows.append([name, *(format_cell(score) for score in row), counts])
     return rows
 
 
-def _markdown(text: str) -> str:
+def _escape(text: str) -> str:
     return " ".join(text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").split())
-
-
-def _latex(text: str) -> str:
-    return "".join(_LATEX.get(sign, sign) for sign in text)

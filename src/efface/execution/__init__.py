@@ -1,0 +1,16 @@
+"""Runs registered methods and attacks, checks an erasure's effect, and packages the result."""
+
+from .attack import attack_batch_size, drop_refused, run_attack
+from .configuration import check_family, resolve_config
+from .erasure import run_and_save, run_method, transfer_erasure
+
+__all__ = [
+    "attack_batch_size",
+    "check_family",
+    "drop_refused",
+    "resolve_config",
+    "run_and_save",
+    "run_attack",
+    "run_method",
+    "transfer_erasure",
+]

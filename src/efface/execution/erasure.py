@@ -1,0 +1,192 @@
+"""Runs a method, checks the effect of the erasure, and saves it; transfers an erasure to another model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from efface.benchmarks.quick_evaluation import quick_evaluate, summarize
+from efface.core.concept import Concept
+from efface.core.erasure import Cost, Erasure
+from efface.core.errors import EffaceError
+from efface.core.io import atomic_write_json, read_json
+from efface.core.seeds import derive_seed
+from efface.core.spec import RunSpec
+from efface.models.editable import EditableModel
+from efface.models.memory import oom_as_user_error
+from efface.ops.editing.apply import check_base
+from efface.ops.editing.apply_edits import SAMPLER
+from efface.ops.editing.change_check import change_check
+from efface.ops.text.concept_tokens import check_fits_context
+from efface.ops.training.progress import Progress, Silent
+from efface.ops.training.run import Run
+
+from .configuration import OUT_OF_MEMORY_HINT, check_family, resolve_config
+from .readme import render_readme
+
+
+def run_method(
+    model: EditableModel,
+    concepts: tuple[Concept, ...],
+    out: Path,
+    function: Any,
+    *,
+    preset: str | None,
+    overrides: Mapping[str, Any],
+    seed: int,
+    resume: bool,
+    overwrite: bool,
+    progress: Progress | None,
+) -> Erasure:
+    """Runs a method, checks its effect, and saves the erasure in ``out``.
+
+    Args:
+        model: Base model.
+        concepts: Concepts to erase.
+        out: Folder to write; checkpoints are written beside it until the run is complete.
+        function: A registered method.
+        preset: Name of a preset; None selects the model's own, else ``paper``.
+        overrides: Values for fields of the method's configuration.
+        seed: Root seed.
+        resume: Continue from the checkpoints of an interrupted run.
+        overwrite: Replace an erasure in ``out``.
+        progress: Progress display; None shows nothing.
+    """
+    check_family(function, model)
+    check_fits_context(model, concepts)
+    config, preset = resolve_config(function, preset, model.name, overrides)
+    spec = RunSpec(model.name, model.fingerprint(), function.__name__, asdict(config), concepts, seed, preset)
+
+    def train(run: Run) -> Erasure:
+        erasure: Erasure = function(model, concepts, config, run)
+        return erasure
+
+    return run_and_save(model, spec, out, train, resume=resume, overwrite=overwrite, progress=progress)
+
+
+def run_and_save(
+    model: EditableModel,
+    spec: RunSpec,
+    out: Path,
+    train: Callable[[Run], Erasure],
+    *,
+    resume: bool,
+    overwrite: bool,
+    progress: Progress | None,
+) -> Erasure:
+    """Calls ``train`` with a `Run`, measures its cost, checks the effect and saves the erasure."""
+    work_folder = out.parent / f".{out.name}.run"
+    run = Run(
+        seed=spec.seed,
+        device=model.device,
+        folder=work_folder,
+        progress=progress or Silent(),
+        spec=spec,
+        resume=resume,
+    )
+    with _stopwatch(work_folder, resume) as elapsed, oom_as_user_error(OUT_OF_MEMORY_HINT):
+        erasure = train(run)
+    erasure = replace(erasure, cost=Cost(elapsed[0], measure_peak_memory()))
+    erasure, summary = with_change_check(model, erasure, progress)
+    files = {"history.json": json.dumps(run.history).encode()}
+    saved = erasure.save(out, readme=render_readme(erasure, summary), files=files, overwrite=overwrite)
+    shutil.rmtree(work_folder, ignore_errors=True)
+    return saved
+
+
+@contextmanager
+def _stopwatch(work_folder: Path, resume: bool) -> Iterator[list[float]]:
+    """Times the body of a ``with``; the one-element list holds the seconds, those of interrupted runs included."""
+    seconds_file = work_folder / "seconds.json"
+    earlier = float(str(read_json(seconds_file))) if resume and seconds_file.is_file() else 0.0
+    start = time.perf_counter()
+    elapsed = [0.0]
+    try:
+        yield elapsed
+    finally:
+        elapsed[0] = earlier + time.perf_counter() - start
+        if work_folder.is_dir():
+            with suppress(EffaceError):  # the error that ends the run matters more than a full disk here
+                atomic_write_json(seconds_file, elapsed[0])
+
+
+def with_change_check(
+    model: EditableModel, erasure: Erasure, progress: Progress | None, **extra: Any
+) -> tuple[Erasure, str]:
+    """Runs the effect check and, where a benchmark fits, the quick evaluation.
+
+    Args:
+        model: Base model without the erasure.
+        erasure: Erasure to check.
+        progress: Progress display; None shows nothing.
+        extra: Further entries of the erasure's ``effect``.
+
+    Returns:
+        The erasure with ``effect`` filled in, and a one-line summary of the effect.
+    """
+    check = change_check(model, erasure, seed=derive_seed(erasure.spec.seed, "effect") % 2**31)
+    scores = quick_evaluate(model, erasure, progress)
+    summary = check.summary() + (f"; {summarize(scores)}" if scores else "")
+    effect = {**check.to_dict(), "quick_evaluation": scores, "summary": summary, **extra}
+    return replace(erasure, effect=effect), summary
+
+
+def transfer_erasure(
+    model: EditableModel,
+    erasure: Erasure,
+    out: Path,
+    *,
+    allow_base_mismatch: bool,
+    overwrite: bool,
+    progress: Progress | None,
+) -> Erasure:
+    """Saves the same edits as an erasure of another model.
+
+    Raises:
+        BaseModelMismatchError: The edited components differ from the erasure's base and no mismatch is allowed.
+    """
+    base = model.fingerprint()
+    edited = {edit.component for edit in erasure.edits} - {SAMPLER}
+    original_base = {name: fingerprint for name, fingerprint in erasure.spec.base.items() if name in edited}
+    edited_only = replace(erasure, spec=replace(erasure.spec, base=original_base))
+    distances, mismatched = check_base(model, edited_only, base, allow_base_mismatch)
+    text_encoders = {component for component in base if component.startswith("text_encoder")}
+    unedited = sorted(text_encoders - edited)
+    if text_encoders & edited and unedited:
+        warnings.warn(
+            f"this erasure does not edit {unedited[0]}, which {model.name} reads as well: "
+            "prompts may still reach the concept",
+            stacklevel=3,
+        )
+    origin = {
+        "from": erasure.spec.hash,
+        "model": erasure.spec.model,
+        "distances": distances,
+        "base_mismatch": bool(mismatched),
+    }
+    new_spec = replace(erasure.spec, model=model.name, base=base)
+    moved = replace(erasure, spec=new_spec, cost=None, folder=None)
+    moved, summary = with_change_check(model, moved, progress, transfer=origin)
+    return moved.save(out, readme=render_readme(moved, summary), overwrite=overwrite)
+
+
+def measure_peak_memory() -> int | None:
+    """Peak memory in bytes of the CUDA device, else of the process; None if the system does not report it."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    try:
+        import resource
+    except ImportError:
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes per unit of ru_maxrss
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit

@@ -1,0 +1,80 @@
+"""Labels and one-line explanations of metrics and groups of images."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Metric(NamedTuple):
+    """A metric's label and its meaning in one line."""
+
+    label: str
+    meaning: str
+
+
+METRICS: dict[str, Metric] = {
+    "rer": Metric(
+        "RER",
+        "Relative erasure rate, 1 - N_after / N_before, where N counts images that show the concept: "
+        "1 means erased, 0 unchanged.",
+    ),
+    "abstention_rate": Metric(
+        "Abstention rate",
+        "Share of the erased model's images in which the detector recognises nothing; "
+        "a large share means destroyed images.",
+    ),
+    "abstention_rate_before": Metric("Abstention rate, before", "The same share for the base model, to compare with."),
+    "retention": Metric(
+        "Retention",
+        "Share of correct images that remains, R_after / R_before, where R counts images that show "
+        "the prompt's object.",
+    ),
+    "asr_pre": Metric(
+        "ASR, pre-attack", "Attack success rate of the unchanged prompts: share of images that show the concept."
+    ),
+    "asr_post": Metric(
+        "ASR, post-attack", "Attack success rate of the attacked prompts: share of images that show the concept."
+    ),
+    "seconds_per_success": Metric(
+        "Seconds per success", "Duration of the attack's search, in seconds, for each prompt that succeeded."
+    ),
+    "kid": Metric(
+        "KID",
+        "Kernel inception distance between the images before and after, unbiased: 0 is alike; "
+        "slightly negative values occur.",
+    ),
+    "fid": Metric("FID", "Fréchet inception distance between the images before and after; biased if n is small."),
+    "fid_before": Metric("FID, before", "The base model's own FID between different seeds, to compare with."),
+    "clip_score": Metric(
+        "CLIP score", "Agreement of image and prompt after the erasure, 100 max(cos, 0), by an unedited CLIP model."
+    ),
+    "clip_score_before": Metric("CLIP score, before", "The base model's CLIP score, to compare with."),
+    "h_o": Metric("H_o", "Harmonic mean of efficacy, specificity and generality, as defined by MACE."),
+    "h_c": Metric("H_c", "Harmonic mean of efficacy and specificity, as defined by MACE."),
+    "efficacy": Metric("Efficacy", "Share of images of the concept's name that do not show the concept."),
+    "generality": Metric("Generality", "Share of images of the concept's synonyms that do not show the concept."),
+    "specificity": Metric("Specificity", "Share of images of other objects that show the prompt's object."),
+}
+GROUPS: dict[str, tuple[str, str]] = {
+    "name": ("Name", "Prompts with the concept's name."),
+    "domain": ("Domain", "Prompts with other words for the concept: synonyms, kinds of it, descriptions."),
+    "near": ("Near", "Near neighbours of the concept, which must be retained."),
+    "other": ("Other", "Unrelated prompts, which must be retained."),
+    "context": ("Context", "Background and style in the images of the concept's prompts, which must be retained."),
+    "all": ("All", "All groups together."),
+}
+"""Label and meaning of each group of images."""
+_RETENTION_BY_HEAD = "retention_"
+
+
+def describe_metric(name: str) -> Metric:
+    """Label and meaning of a metric; the label of an unknown metric is its name."""
+    if name in METRICS or not name.startswith(_RETENTION_BY_HEAD):
+        return METRICS.get(name, Metric(name, ""))
+    head = name.removeprefix(_RETENTION_BY_HEAD)
+    return Metric(f"Retention of {head}", f"Share of images with the correct {head} that remains, after / before.")
+
+
+def group_label(name: str) -> str:
+    """Label of a group of images; an attack's label is its name."""
+    return GROUPS[name][0] if name in GROUPS else name
