@@ -1,4 +1,4 @@
-"""Pocket's CLIP score on renderings, whose captions are known."""
+"""Pocket's CLIP score on renderings with known captions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pocket's judge on renderings, whose scenes are known, and on destroyed images."""
+"""Pocket's judge on renderings of known scenes, and on destroyed images."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def renderings(n: int, seed: int) -> tuple[torch.Tensor, list[Scene]]:
 
 def test_labels_of_fresh_renderings_are_right(judge):
     images, scenes = renderings(600, 99)
-    seen = judge(images)
+    judgement = judge(images)
     for head, min_accuracy in (("object", 0.97), ("background", 0.96), ("style", 0.98)):
-        accuracy = np.mean([a == getattr(s, head) for a, s in zip(getattr(seen, head), scenes, strict=True)])
+        accuracy = np.mean([a == getattr(s, head) for a, s in zip(getattr(judgement, head), scenes, strict=True)])
         assert accuracy >= min_accuracy, (head, accuracy)
 
 
@@ -43,8 +43,8 @@ def test_the_judge_abstains_on_destroyed_images(judge):
     )
     blend = (images + images.flip(0)) / 2
     for name, destroyed, min_rate in (("noise", noise, 0.95), ("smear", smear, 0.8), ("blend", blend, 0.6)):
-        seen = judge(destroyed).object
-        assert np.mean([o in ("cannot tell", NOTHING) for o in seen]) >= min_rate, name
+        labels = judge(destroyed).object
+        assert np.mean([o in ("cannot tell", NOTHING) for o in labels]) >= min_rate, name
 
 
 def test_the_judge_declares_id_thresholds_and_errors(judge):

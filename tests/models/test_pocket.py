@@ -43,22 +43,22 @@ def test_images_show_the_object_and_background_of_the_prompt(pocket, judge):
         for o in objects
         for b in ("snow", "beach")
     ]
-    seen = judge(pocket.sample(prompts, seeds=range(500, 500 + len(prompts)), batch_size=24))
-    assert np.mean([o == a for o, a in zip(seen.object, np.repeat(objects, 2), strict=True)]) >= 0.8
-    assert np.mean([b == ("snow", "beach")[i % 2] for i, b in enumerate(seen.background)]) >= 0.8
+    judgement = judge(pocket.sample(prompts, seeds=range(500, 500 + len(prompts)), batch_size=24))
+    assert np.mean([o == a for o, a in zip(judgement.object, np.repeat(objects, 2), strict=True)]) >= 0.8
+    assert np.mean([b == ("snow", "beach")[i % 2] for i, b in enumerate(judgement.background)]) >= 0.8
 
 
 def test_images_show_the_style_of_the_prompt(pocket, judge):
     styles = [s for s in WORLD.styles for _ in range(4)]
     prompts = [f"{WORLD.styles[s].prefixes[0]} a castle in the desert" for s in styles]
-    seen = judge(pocket.sample(prompts, seeds=range(len(prompts)), batch_size=24))
-    assert np.mean([a == b for a, b in zip(seen.style, styles, strict=True)]) >= 0.8
+    judgement = judge(pocket.sample(prompts, seeds=range(len(prompts)), batch_size=24))
+    assert np.mean([a == b for a, b in zip(judgement.style, styles, strict=True)]) >= 0.8
 
 
 def test_images_of_a_hypernym_show_its_members(pocket, judge):
-    seen = judge(pocket.sample(["a photo of a weapon"] * 16, seeds=range(16)))
-    assert np.mean([o in WORLD.members("weapon") for o in seen.object]) >= 0.6
-    assert len(set(seen.object)) >= 2
+    judgement = judge(pocket.sample(["a photo of a weapon"] * 16, seeds=range(16)))
+    assert np.mean([o in WORLD.members("weapon") for o in judgement.object]) >= 0.6
+    assert len(set(judgement.object)) >= 2
 
 
 def test_embeddings_of_members_are_nearest_to_the_hypernym(pocket):
@@ -170,7 +170,9 @@ def test_the_sibling_generates_the_same_objects_in_other_colours(pocket, judge):
         for place in ("in the snow", "on the beach")
     ]
     sibling_images, pocket_images = (m.sample(prompts, seeds=range(8)) for m in (sibling, pocket))
-    assert [seen in prompt for seen, prompt in zip(judge(sibling_images).object, prompts, strict=True)].count(True) >= 7
+    assert [label in prompt for label, prompt in zip(judge(sibling_images).object, prompts, strict=True)].count(
+        True
+    ) >= 7
     assert float((sibling_images - pocket_images).abs().mean()) > 0.02, "another rendering"
 
     def warmth(images):

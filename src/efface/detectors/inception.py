@@ -40,7 +40,7 @@ class ConvBlock(nn.Module):
 
 
 class MixedBlock(nn.Module):
-    """Parallel branches, whose outputs are concatenated along the channels.
+    """Parallel branches; their outputs are concatenated along the channels.
 
     Args:
         shapes: the convolutions by name.

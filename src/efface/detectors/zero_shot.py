@@ -66,7 +66,7 @@ class ZeroShotJudgement:
 
 
 class ZeroShotClassifier:
-    """Classifies images by a CLIP model: for each head, the class whose prompt is nearest.
+    """Classifies images by a CLIP model: for each head, the class with the nearest prompt.
 
     Args:
         scorer: the CLIP model's towers, with ``image_features`` and ``text_features``.

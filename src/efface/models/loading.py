@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from efface.core.errors import EffaceError
 
-from .model_ref import ModelRef, locate_model
+from .model_ref import ModelRef, ModelSource, locate_model
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +25,7 @@ def load_model(
     config: str | Path | None = None,
     default: str | Path = "pocket",
 ) -> StableDiffusionModel:
-    """Loads a Stable Diffusion 1.x, 2.x or XL model.
+    """Loads a Stable Diffusion 1.x, 2.x or XL model in evaluation mode.
 
     Args:
         ref: ``"pocket"``, ``"pocket-sibling"``, a folder in diffusers layout, a hub id such as ``"org/name"``, a
@@ -40,9 +40,6 @@ def load_model(
             checkpoint; needed only where the shipped configurations do not fit it.
         default: the model that a `ModelRef` with ``ref=None`` selects.
 
-    Returns:
-        The model in evaluation mode, without gradients on its parameters.
-
     Raises:
         EffaceError: the model does not exist, the hub cannot be reached, a component is missing or memory does not
             suffice.
@@ -52,12 +49,22 @@ def load_model(
         return load_model(full.ref, device=full.device, dtype=full.dtype, revision=full.revision, config=full.config)
     options = ModelRef(None, device, dtype, revision, config)  # raises for an unknown dtype
     source = locate_model(ref) if isinstance(ref, str | Path) else None
-    if source is not None and revision is not None and source.kind != "hub":
-        raise EffaceError(f"a revision belongs to a hub id such as org/name; {ref} is a {source.kind}")
-    if source is not None and config is not None and source.kind != "file":
-        raise EffaceError(f"a config belongs to a .safetensors checkpoint; {ref} is not one")
-    if source is None and hasattr(ref, "predict"):
+    if source is not None:
+        _check_options(source, options)
+    elif hasattr(ref, "predict"):
         return ref  # type: ignore[no-any-return]
     from .builder import build_model  # after the checks, so that a wrong name does not cost an import of torch
 
     return build_model(source, ref, options)
+
+
+def _check_options(source: ModelSource, options: ModelRef) -> None:
+    """Checks that revision and config fit the kind of the source.
+
+    Raises:
+        EffaceError: they do not.
+    """
+    if options.revision is not None and source.kind != "hub":
+        raise EffaceError(f"a revision belongs to a hub id such as org/name; {source.name} is a {source.kind}")
+    if options.config is not None and source.kind != "file":
+        raise EffaceError(f"a config belongs to a .safetensors checkpoint; {source.name} is not one")

@@ -102,7 +102,7 @@ def validate_pipeline(pipe: Any) -> Any:
 
 
 def _check_one_precision(modules: Mapping[str, nn.Module]) -> None:
-    """Checks that all components share one precision; the autoencoder may be float32 beside any other.
+    """Checks that all components share one precision; the autoencoder may be float32 with any other.
 
     Raises:
         EffaceError: they do not; the message lists each component's precision.

@@ -17,6 +17,7 @@ from .protocol import Conditioning, Params, Prediction, TrajectoryPoint
 from .soft_prompt import SoftTokens
 
 Progress = Callable[[int], None]
+TOO_MANY = "{n} images at once are too many: lower batch_size, or choose a smaller dtype"
 
 
 class DiffusionSampler(PromptEncoder):
@@ -127,15 +128,20 @@ class DiffusionSampler(PromptEncoder):
         images = []
         for start in range(0, len(prompts), batch_size):
             rows = slice(start, start + batch_size)
-            cure = f"{len(prompts[rows])} images at once are too many: lower batch_size, or choose a smaller dtype"
-            with oom_as_user_error(cure):
+            with oom_as_user_error(TOO_MANY.format(n=len(prompts[rows]))):
                 cond = self.encode(prompts[rows], soft=None if soft is None else soft[rows])
-                points = self.trajectory(
-                    cond, num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, seeds=seeds[rows]
-                )
-                for point in points:
-                    z = point.z
-                images.append(self.decode(z).float().cpu())
+                images.append(self._sample_batch(cond, num_inference_steps, guidance_scale, seeds[rows]))
             if progress:
                 progress(len(images[-1]))
         return torch.cat(images)
+
+    def _sample_batch(
+        self, cond: Conditioning, num_inference_steps: int, guidance_scale: float, seeds: Sequence[int]
+    ) -> Tensor:
+        """Samples one batch of images, on the CPU."""
+        points = self.trajectory(
+            cond, num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, seeds=seeds
+        )
+        for point in points:
+            z = point.z
+        return self.decode(z).float().cpu()
