@@ -1,77 +1,61 @@
-"""The way back to the unedited model, and an erasure carried over to another one."""
+"""Context of an attack: applied erasures, and access to the model without them."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
 import torch
-from helpers.tiny import erasure_of, state_bytes, tiny_model
+from helpers.edits import trained
+from helpers.tiny import erasure_of, state_bytes, tiny_model, tiny_of
 
-from efface.core.edits import Edit
+from efface.core.attack_set import AttackTask
 from efface.core.erasure import Erasure
-from efface.core.errors import BaseModelMismatchError
-from efface.execution import transfer_erasure
 from efface.models.stable_diffusion import StableDiffusionModel
-from efface.ops.adversarial.attack_context import erasure_applied, snapshot_originals
+from efface.ops.adversarial.attack_context import AttackContext, erasure_applied, snapshot_originals
 from efface.ops.editing.apply import active_erasures, applied
-from efface.ops.tensor_conversion import to_blob
 
 
-def text_edit(model: StableDiffusionModel) -> Erasure:
-    sites = model.parameter_group("text_mlp")
-    tensors = {name: to_blob(p.detach() * 1.5) for name, p in sites.parameters.items()}
-    return erasure_of(model, [Edit("text_encoder", "replace", {name: name for name in tensors})], tensors)
+def text_erasure(model: StableDiffusionModel) -> Erasure:
+    return erasure_of(model, *trained(model, "text_mlp", 0.3).replace_edits())
 
 
-def sibling(model: StableDiffusionModel) -> StableDiffusionModel:
-    """Another denoiser, the same text encoder."""
-    other = tiny_model(seed=1)
-    other.text_encoder.load_state_dict(model.text_encoder.state_dict())
-    other.name = "sibling"
-    return other
-
-
-def test_what_was_there_before_is_at_hand_during_an_attack() -> None:
+def test_the_original_is_accessible_while_the_erasure_is_applied() -> None:
     model = tiny_model()
-    erasure, clean, bytes_before = text_edit(model), model.encode(["a gun"]).states, state_bytes(model)
-    unedited = snapshot_originals(model, erasure)
-    with erasure_applied(model, erasure) as unerased:
-        assert not torch.equal(model.encode(["a gun"]).states, clean)
-        assert torch.equal(model.encode(["a gun"], params=unedited["text_encoder"]).states, clean)
-        with unerased():
-            assert torch.equal(model.encode(["a gun"]).states, clean)
-        assert not torch.equal(model.encode(["a gun"]).states, clean)
-    assert state_bytes(model) == bytes_before
+    erasure, original_states, original_bytes = text_erasure(model), model.encode(["a gun"]).states, state_bytes(model)
+    original_params = snapshot_originals(model, erasure)
+    with erasure_applied(model, erasure) as erasure_disabled:
+        assert not torch.equal(model.encode(["a gun"]).states, original_states)
+        assert torch.equal(model.encode(["a gun"], params=original_params["text_encoder"]).states, original_states)
+        with erasure_disabled():
+            assert torch.equal(model.encode(["a gun"]).states, original_states)
+        assert not torch.equal(model.encode(["a gun"]).states, original_states)
+    assert state_bytes(model) == original_bytes
     assert not active_erasures(model)
 
 
-def test_an_erasure_below_stays_where_it_is() -> None:
+def test_an_earlier_erasure_remains_applied() -> None:
     model = tiny_model()
-    with applied(model, text_edit(model)):
-        first = state_bytes(model)
-        with erasure_applied(model, text_edit(tiny_model())):
-            pass
-        assert state_bytes(model) == first
+    with applied(model, text_erasure(model)):
+        bytes_with_first = state_bytes(model)
+        with erasure_applied(model, text_erasure(tiny_model())):
+            assert len(active_erasures(model)) == 2
+        assert state_bytes(model) == bytes_with_first
         assert len(active_erasures(model)) == 1
 
 
-def test_carried_over_to_a_model_with_the_same_text_encoder(tmp_path: Path) -> None:
-    model = tiny_model()
-    erasure, other = text_edit(model), sibling(model)
-    moved = transfer_erasure(other, erasure, tmp_path / "e", force=False, overwrite=False, progress=None)
-    assert moved.spec.model == "sibling"
-    assert moved.effect is not None
-    assert moved.effect["transfer"]["from"] == erasure.spec.hash
-    assert moved.effect["transfer"]["distances"] == {"text_encoder": pytest.approx(0, abs=1e-3)}
-    with applied(other, Erasure.load(tmp_path / "e")):  # no force: it is an erasure for this model now
-        assert not torch.equal(other.encode(["a gun"]).states, model.encode(["a gun"]).states)
+def test_original_text_params_restore_all_text_encoders() -> None:
+    model = tiny_of("sdxl")
+    original, erasure = model.encode(["a gun"]), text_erasure(model)
+    context = AttackContext(original_params=snapshot_originals(model, erasure))
+    with erasure_applied(model, erasure):
+        restored = model.encode(["a gun"], params=context.original_text_params)
+    torch.testing.assert_close(restored.states, original.states)
+    torch.testing.assert_close(restored.pooled, original.pooled)
 
 
-def test_another_text_encoder_is_refused_and_may_be_forced(tmp_path: Path) -> None:
-    erasure, other = text_edit(tiny_model()), tiny_model(seed=5)
-    with pytest.raises(BaseModelMismatchError, match=r"text_encoder is .*%"):
-        transfer_erasure(other, erasure, tmp_path / "e", force=False, overwrite=False, progress=None)
-    moved = transfer_erasure(other, erasure, tmp_path / "e", force=True, overwrite=False, progress=None)
-    assert moved.effect is not None
-    assert moved.effect["transfer"]["forced"] is True
+def test_a_batch_s_generator_depends_on_its_first_task_only() -> None:
+    context, tasks = AttackContext(), [AttackTask(f"a gun {i}", f"a {{}} {i}", i) for i in range(3)]
+
+    def number(batch: list[AttackTask]) -> float:
+        return float(torch.rand(1, generator=context.generator_for(batch)))
+
+    assert number(tasks) == number(tasks[:1])
+    assert len({number([task]) for task in tasks}) == 3

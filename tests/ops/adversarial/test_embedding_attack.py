@@ -1,3 +1,5 @@
+"""Embedding attack: what it optimises, from which embeddings it starts, and what it leaves unchanged."""
+
 from __future__ import annotations
 
 import pytest
@@ -6,217 +8,112 @@ from helpers.tiny import tiny_model
 
 from efface.core.errors import EffaceError, UnknownNameError
 from efface.models.soft_prompt import SoftTokens
-from efface.ops.adversarial.embedding_attack import OBJECTIVES, EmbeddingAttack, inside_out
+from efface.models.stable_diffusion import StableDiffusionModel
+from efface.ops.adversarial.attack_objective import OBJECTIVES, AttackTarget
+from efface.ops.adversarial.embedding_attack import EmbeddingAttack, inside_out
 from efface.ops.text.concept_tokens import locate_concept
-from efface.ops.text.similarity import SIMILARITIES, Similarity, at_places
-from efface.ops.text.soft_prompts import embedding_table, nearest_words
+from efface.ops.text.similarity import SIMILARITIES, Similarity
+from efface.ops.text.soft_prompts import embedding_table
 from efface.ops.training.student import Student
 
+PROMPTS = ["a gun x", "my dog gun"]
 
-def moved(model, scale: float = 0.3):  # type: ignore[no-untyped-def]
-    """A student whose encoder is another one."""
+
+def attack_target(model: StableDiffusionModel, kind: str = "kv_distance", scale: float = 0.3) -> AttackTarget:
+    """A student whose text encoder has random changes, and its original."""
     student = Student(model, "text_all")
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for master in student.masters.values():
-            master.add_(scale * torch.randn(master.shape, generator=generator) * master.abs().mean())
-    return student
+        for parameter in student.trainable_params.values():
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.add_(scale * noise * parameter.abs().mean())
+    return AttackTarget(student.frozen_encoder(), model.encode, Similarity(model, kind), embedding_table(model))
 
 
-def test_frames_say_what_is_whose() -> None:
+def run(model: StableDiffusionModel, attack: EmbeddingAttack, kind: str) -> tuple[SoftTokens, torch.Tensor]:
+    prompt_tokens, concept_only = locate_concept(model, PROMPTS, ["gun"] * 2), locate_concept(model, ["gun"], ["gun"])
+    generator = torch.Generator().manual_seed(1)
+    return inside_out(attack, attack_target(model, kind), prompt_tokens, concept_only, generator=generator)
+
+
+@pytest.mark.parametrize(
+    ("objective", "kind"),
+    [(objective, "token_cosine") for objective in OBJECTIVES]
+    + [(objective, "kv_distance") for objective in OBJECTIVES if objective not in ("hide_concept", "concept_only")],
+)
+def test_steps_increase_the_objective(objective: str, kind: str) -> None:
     model = tiny_model()
-    frames = locate_concept(model, ["a gun x", "my dog gun"], ["gun", "gun"])
-    ids = frames.tokens.ids
-    word = int(model.tokenize(["gun"]).ids[0, 1])
-    assert ids.gather(1, frames.concept_positions[:, :1]).flatten().tolist() == [word, word]
-    assert frames.concept_positions[:, 1].tolist() == frames.tokens.eos.tolist()
-    assert torch.nonzero(frames.context_mask[0])[:, 0].tolist() == [1, 3]
-    short = frames.truncated()
-    full, cut = model.encode(frames.tokens), model.encode(short.tokens)
-    at = frames.concept_positions
-    torch.testing.assert_close(at_places(full.states, at), at_places(cut.states, at), atol=1e-5, rtol=1e-5)
-
-
-def test_frames_refuse_what_is_not_there() -> None:
-    model = tiny_model()
-    with pytest.warns(UserWarning, match="cut off"), pytest.raises(EffaceError, match="cut off by the context"):
-        locate_concept(model, ["a b c d e f g h i j k l m n o gun"], ["gun"])
-    with pytest.raises(EffaceError, match="does not contain"):
-        locate_concept(model, ["a cat"], ["gun"])
-
-
-def test_words_of_different_lengths_share_a_batch() -> None:
-    frames = locate_concept(tiny_model(), ["a gun", "a bird x"], ["gun", "bird"])
-    assert frames.concept_positions.shape == (2, 5)
-    assert frames.concept_positions[0, 1:].tolist() == [int(frames.tokens.eos[0])] * 4
-
-
-@pytest.mark.parametrize("kind", ["tokens", "sentence"])
-@pytest.mark.parametrize("objective", OBJECTIVES)
-def test_the_search_reaches_more_than_it_starts_from(objective: str, kind: str) -> None:
-    model = tiny_model()
-    student, similarity, table = moved(model), Similarity(model, kind), embedding_table(model)
-    frames, alone = (
-        locate_concept(model, ["a gun x", "my dog gun"], ["gun", "gun"]),
-        locate_concept(model, ["gun", "gun"], ["gun", "gun"]),
-    )
-
-    def reached(steps: int) -> tuple[SoftTokens, torch.Tensor]:
-        search = EmbeddingAttack(objective, 1.0, steps, 0.5)
-        return inside_out(
-            search,
-            frames,
-            alone,
-            erased=student.frozen_encoder(),
-            original=model.encode,
-            table=table,
-            similarity=similarity,
-        )
-
-    start, end = reached(0)[1], reached(25)[1]
-    if kind == "sentence" and objective in (
-        "a",
-        "domain",
-    ):  # the sentence as it stands is the reference: nothing pulls away from it
-        assert start.eq(start[0]).all()
-        return
+    _, start = run(model, EmbeddingAttack(objective, 1.0, 0, 0.5), kind)
+    _, end = run(model, EmbeddingAttack(objective, 1.0, 25, 0.5), kind)
     assert (end > start).all(), (start, end)
-    soft, _ = reached(5)
-    norms = table.float().norm(dim=-1)
-    lengths = soft.embeddings[soft.mask].norm(dim=-1)
+
+
+@pytest.mark.parametrize("objective", ["hide_concept", "concept_only"])
+def test_prompt_is_the_optimum_if_it_is_its_own_reference(objective: str) -> None:
+    model = tiny_model()
+    _, value = run(model, EmbeddingAttack(objective, 1.0, 0), "kv_distance")
+    expected = {"hide_concept": 0.0, "concept_only": 1.0}[objective]
+    torch.testing.assert_close(value, torch.full((2,), expected), atol=1e-6, rtol=0)
+
+
+def test_norms_stay_within_the_vocabulary_s_and_the_concept_is_unchanged() -> None:
+    model = tiny_model()
+    soft, _ = run(model, EmbeddingAttack(steps=5, learning_rate=0.5), "kv_distance")
+    table = embedding_table(model).float()
+    norms, lengths = table.norm(dim=-1), soft.embeddings[soft.mask].norm(dim=-1)
     assert float(lengths.max()) <= float(norms.quantile(0.95)) * 1.001
-    assert len(nearest_words(model, soft.embeddings[0][soft.mask[0]])) > 0
-    assert soft.embeddings[0, 2].equal(table[frames.tokens.ids[0, 2]].float()), "the concept's own token stays"
+    assert float(lengths.min()) >= float(norms.quantile(0.05)) * 0.999
+    prompt_tokens = locate_concept(model, PROMPTS, ["gun"] * 2)
+    concept_mask, original = prompt_tokens.concept_mask(), table[prompt_tokens.tokens.ids]
+    assert soft.mask.equal(prompt_tokens.context_mask)
+    assert not soft.mask[concept_mask].any()
+    assert not soft.embeddings[soft.mask].isclose(original[soft.mask]).all()
 
 
-def test_literal_objectives_against_their_formulas() -> None:
+def test_attack_tokens_and_start_embeddings() -> None:
     model = tiny_model()
-    student, s = moved(model), Similarity(model, "tokens")
-    frames, alone = locate_concept(model, ["a gun x"], ["gun"]), locate_concept(model, ["gun"], ["gun"])
-    with torch.no_grad():
-        o, e = (
-            at_places(f(frames.tokens).states, frames.concept_positions)
-            for f in (model.encode, student.frozen_encoder())
+    prompt_tokens = locate_concept(model, PROMPTS, ["gun"] * 2)
+    original, context_mask = embedding_table(model)[prompt_tokens.tokens.ids].float(), prompt_tokens.context_mask
+
+    def start(attack_tokens: str, random_init_prob: float) -> SoftTokens:
+        attack = EmbeddingAttack(
+            concept_weight=0.0, steps=0, attack_tokens=attack_tokens, random_init_prob=random_init_prob
         )
-        c, c_e = (
-            at_places(f(alone.tokens).states, alone.concept_positions) for f in (model.encode, student.frozen_encoder())
-        )
-    wanted = {
-        "a": s(o, c) - s(e, c_e),
-        "b": s(o, c) + s(e, o),
-        "c": s(o, c) + s(e, c),
-        "d": s(o, c) - s(e, o),
-        "domain": s(o, c),
-    }
-    for objective, value in wanted.items():
-        _, found = inside_out(
-            EmbeddingAttack(objective, 1.0, 0), frames, alone, erased=student.frozen_encoder(), original=model.encode, table=embedding_table(model),
-            similarity=s,
-        )  # fmt: skip
-        torch.testing.assert_close(found, value, atol=1e-5, rtol=1e-5)
+        return run(model, attack, "kv_distance")[0]
+
+    assert start("template", 0.0).embeddings.equal(original)
+    assert (start("all", 0.0).mask.sum(1) - context_mask.sum(1)).tolist() == [1, 1]
+    random = start("all", 1.0).embeddings
+    assert not random[context_mask].isclose(original[context_mask]).all(-1).all()
+    assert random[~context_mask].equal(original[~context_mask]), "the concept's tokens do not start at random words"
 
 
-def test_a_sentence_is_compared_with_itself_as_it_stood() -> None:
+def test_given_start_embeddings_replace_the_prompts_own() -> None:
     model = tiny_model()
-    student, s = moved(model), Similarity(model)
-    frames = locate_concept(model, ["a gun x"], ["gun"])
-    with torch.no_grad():
-        o, e, nothing = (
-            f(t).states[:, 1:].double()
-            for f, t in ((model.encode, frames.tokens), (student.frozen_encoder(), frames.tokens), (model.encode, [""]))
-        )
-        metric = sum(
-            w.detach().double().T @ w.detach().double() for w in model.parameter_group("cross_kv").parameters.values()
-        )
-    off, all_of_it = (torch.einsum("bnd,de,bne->", d, metric, d) for d in (e - o, nothing - o))
-    _, found = inside_out(
-        EmbeddingAttack("c", 1.0, 0),
-        frames,
-        frames,
-        erased=student.frozen_encoder(),
-        original=model.encode,
-        table=embedding_table(model),
-        similarity=s,
-    )
-    torch.testing.assert_close(found.double(), (2 - off / all_of_it)[None], atol=1e-4, rtol=1e-4)
+    prompt_tokens = locate_concept(model, PROMPTS, ["gun"] * 2)
+    given = embedding_table(model)[prompt_tokens.tokens.ids].float() + 1
+    attack, target = EmbeddingAttack(steps=0), attack_target(model)
+    soft, _ = inside_out(attack, target, prompt_tokens, prompt_tokens, start_embeddings=given)
+    assert soft.embeddings.equal(given)
+    assert soft.embeddings.data_ptr() != given.data_ptr()
 
 
-def test_what_is_free_and_where_a_search_begins() -> None:
-    model = tiny_model()
-    student, table = moved(model), embedding_table(model)
-    frames = locate_concept(model, ["a gun x", "my dog gun"], ["gun", "gun"])
-
-    def begin(free: str, scatter: float) -> SoftTokens:
-        search, generator = (
-            EmbeddingAttack("c", 0.0, 0, attack_tokens=free, random_init_prob=scatter),
-            torch.Generator().manual_seed(1),
-        )
-        return inside_out(
-            search, frames, frames, erased=student.frozen_encoder(), original=model.encode, table=table, similarity=Similarity(model),
-            generator=generator,
-        )[0]  # fmt: skip
-
-    own = table[frames.tokens.ids].float()
-    assert begin("template", 0.0).embeddings.equal(own)
-    assert (begin("all", 0.0).mask.sum(1) - frames.context_mask.sum(1)).tolist() == [1, 1]
-    scattered = begin("all", 1.0).embeddings
-    assert not scattered[frames.context_mask].isclose(own[frames.context_mask]).all(-1).all()
-    assert scattered[~frames.context_mask].equal(own[~frames.context_mask]), (
-        "the concept's own tokens start where they are"
-    )
-    with pytest.raises(UnknownNameError, match="free part of a sentence"):
-        EmbeddingAttack(attack_tokens="word")
-
-
-@pytest.mark.parametrize("kind", [kind for kind in SIMILARITIES if kind != "sentence"])
-def test_similarities(kind: str) -> None:
-    model = tiny_model()
-    s = Similarity(model, kind)
-    a, b = torch.randn(2, 3, 32), torch.randn(2, 3, 32)
-    torch.testing.assert_close(s(a, a), torch.ones(2))
-    torch.testing.assert_close(s(a, -a), -torch.ones(2))
-    assert (s(a, b).abs() < 1).all()
-    if kind == "kv":
-        matrices = [w.detach() for w in model.parameter_group("cross_kv").parameters.values()]
-        metric = sum(w.T @ w for w in matrices)
-        dot = torch.einsum("bnd,de,bne->bn", a, metric, b)
-        norm = torch.einsum("bnd,de,bne->bn", a, metric, a).sqrt() * torch.einsum("bnd,de,bne->bn", b, metric, b).sqrt()
-        torch.testing.assert_close(s(a, b), (dot / norm).mean(-1), atol=1e-4, rtol=1e-4)
-
-
-def test_unknown_names_and_empty_sentences() -> None:
-    model = tiny_model()
+def test_unknown_choices_and_prompts_without_a_context_are_errors() -> None:
     with pytest.raises(UnknownNameError, match="attack objective"):
-        EmbeddingAttack("e")
-    with pytest.raises(UnknownNameError, match="similarity"):
-        Similarity(model, "token")
-    alone = locate_concept(model, ["gun"], ["gun"])
+        EmbeddingAttack("recover")
+    with pytest.raises(UnknownNameError, match="choice of attack tokens"):
+        EmbeddingAttack(attack_tokens="word")
+    model = tiny_model()
+    concept_only = locate_concept(model, ["gun"], ["gun"])
     with pytest.raises(EffaceError, match="nothing but the concept"):
-        inside_out(
-            EmbeddingAttack(),
-            alone,
-            alone,
-            erased=model.encode,
-            original=model.encode,
-            table=embedding_table(model),
-            similarity=Similarity(model),
-        )
+        inside_out(EmbeddingAttack(), attack_target(model), concept_only, concept_only)
 
 
 @pytest.mark.parametrize("kind", SIMILARITIES)
-def test_a_model_in_bfloat16_is_searched_as_in_float32(kind: str) -> None:
-    reached = []
+def test_bfloat16_reaches_the_same_objective_as_float32(kind: str) -> None:
+    values = []
     for dtype in (torch.float32, torch.bfloat16):
-        model = tiny_model(dtype=dtype)
-        student, table = moved(model), embedding_table(model)
-        frames, alone = (
-            locate_concept(model, ["a gun x", "my dog gun"], ["gun", "gun"]),
-            locate_concept(model, ["gun", "gun"], ["gun", "gun"]),
-        )
-        _, found = inside_out(
-            EmbeddingAttack(steps=10, learning_rate=0.3), frames, alone, erased=student.frozen_encoder(), original=model.encode, table=table,
-            similarity=Similarity(model, kind),
-        )  # fmt: skip
-        assert found.dtype == torch.float32
-        reached.append(found.mean())
-    torch.testing.assert_close(reached[1], reached[0], atol=0.1, rtol=0)
+        _, value = run(tiny_model(dtype=dtype), EmbeddingAttack(steps=10, learning_rate=0.3), kind)
+        assert value.dtype == torch.float32
+        values.append(value.mean())
+    torch.testing.assert_close(values[1], values[0], atol=0.1, rtol=0)

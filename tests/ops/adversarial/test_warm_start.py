@@ -1,4 +1,4 @@
-"""Searches that go on where they stopped."""
+"""Warm start: attacks continue from the result of the previous attack on the same prompt."""
 
 from __future__ import annotations
 
@@ -8,40 +8,59 @@ from helpers.tiny import tiny_model
 from efface.ops.adversarial.embedding_attack import EmbeddingAttack
 from efface.ops.adversarial.warm_start import WarmStartBuffer
 from efface.ops.text.concept_tokens import locate_concept
+from efface.ops.text.similarity import Similarity
 from efface.ops.text.soft_prompts import embedding_table
+from efface.ops.training.student import Student
+
+PROMPTS = ["a gun by x", "my gun"]
+BOTH = torch.tensor([0, 1])
 
 
-def searches(anew: float) -> tuple[WarmStartBuffer, torch.Tensor]:
+def buffer_and_embeddings(restart_prob: float) -> tuple[WarmStartBuffer, torch.Tensor]:
+    """A buffer of two prompts, and the prompts' own embeddings."""
     model = tiny_model()
-    frames, table = locate_concept(model, ["a gun by x", "my gun"], ["gun", "gun"]), embedding_table(model).float()
-    return WarmStartBuffer(EmbeddingAttack(), frames, table, anew), table[frames.tokens.ids]
+    prompt_tokens, table = locate_concept(model, PROMPTS, ["gun"] * 2), embedding_table(model).float()
+    return WarmStartBuffer(EmbeddingAttack(), prompt_tokens, table, restart_prob), table[prompt_tokens.tokens.ids]
 
 
-def test_a_search_goes_on_from_what_was_found_in_its_sentence() -> None:
-    earlier, own = searches(anew=0.0)
-    both, generator = torch.tensor([0, 1]), torch.Generator().manual_seed(0)
-    assert torch.equal(earlier.start(both, generator), own), "the first begins at the sentence itself"
-    found = own[1:] + 1
-    earlier.store(torch.tensor([1]), found)
-    start = earlier.start(both, generator)
-    assert torch.equal(start[0], own[0])
-    assert torch.equal(start[1], found[0])
+def test_an_attack_starts_from_the_stored_embeddings_of_its_prompt() -> None:
+    buffer, embeddings = buffer_and_embeddings(restart_prob=0.0)
+    generator = torch.Generator().manual_seed(0)
+    assert torch.equal(buffer.start_embeddings(BOTH, generator), embeddings), "the first attack starts from the prompt"
+    buffer.store(torch.tensor([1]), embeddings[1:] + 1)
+    start = buffer.start_embeddings(BOTH, generator)
+    assert torch.equal(start[0], embeddings[0])
+    assert torch.equal(start[1], embeddings[1] + 1)
 
 
-def test_a_share_of_them_begins_anew() -> None:
-    earlier, own = searches(anew=0.5)
-    earlier.store(torch.tensor([0, 1]), own + 1)
-    many = torch.zeros(400, dtype=torch.long)
-    anew = (earlier.start(many, torch.Generator().manual_seed(0)) == own[0]).all(2).all(1)
-    assert 0.4 < float(anew.float().mean()) < 0.6
+def test_restart_prob_is_the_fraction_of_attacks_that_start_from_the_prompt() -> None:
+    buffer, embeddings = buffer_and_embeddings(restart_prob=0.5)
+    buffer.store(BOTH, embeddings + 1)
+    same_prompt = torch.zeros(400, dtype=torch.long)
+    start = buffer.start_embeddings(same_prompt, torch.Generator().manual_seed(0))
+    assert 0.4 < float((start == embeddings[0]).all(2).all(1).float().mean()) < 0.6
 
 
-def test_shorter_embeddings_are_kept_and_a_state_goes_round() -> None:
-    earlier, own = searches(anew=0.0)
-    earlier.store(torch.tensor([0]), own[:1, :3] + 1)
-    other, _ = searches(anew=0.0)
-    other.load_state({name: tensor.clone() for name, tensor in earlier.state().items()})
-    starts = [e.start(torch.tensor([0, 1]), torch.Generator().manual_seed(0)) for e in (earlier, other)]
+def test_an_attack_stores_its_embeddings() -> None:
+    model = tiny_model()
+    prompt_tokens, concept_only = (
+        locate_concept(model, PROMPTS, ["gun"] * 2),
+        locate_concept(model, ["gun"] * 2, ["gun"] * 2),
+    )
+    settings = EmbeddingAttack(steps=2, learning_rate=0.5)
+    buffer = WarmStartBuffer(settings, prompt_tokens, embedding_table(model), restart_prob=0.0)
+    student, generator = Student(model, "text_all"), torch.Generator().manual_seed(0)
+    soft, objective = buffer.attack(torch.tensor([1]), concept_only, student, Similarity(model), generator)
+    assert objective.shape == (1,)
+    assert torch.equal(buffer.start_embeddings(torch.tensor([1]), generator), soft.embeddings)
+
+
+def test_state_restores_embeddings_of_truncated_prompts() -> None:
+    buffer, embeddings = buffer_and_embeddings(restart_prob=0.0)
+    buffer.store(torch.tensor([0]), embeddings[:1, :3] + 1)
+    restored, _ = buffer_and_embeddings(restart_prob=0.0)
+    restored.load_state({name: tensor.clone() for name, tensor in buffer.state().items()})
+    starts = [b.start_embeddings(BOTH, torch.Generator().manual_seed(0)) for b in (buffer, restored)]
     assert torch.equal(*starts)
-    assert torch.equal(starts[0][0, :3], own[0, :3] + 1)
-    assert torch.equal(starts[0][0, 3:], own[0, 3:])
+    assert torch.equal(starts[0][0, :3], embeddings[0, :3] + 1)
+    assert torch.equal(starts[0][0, 3:], embeddings[0, 3:])

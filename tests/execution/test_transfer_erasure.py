@@ -1,0 +1,48 @@
+"""Transfer of an erasure between models with the same and with different text encoders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.edits import trained
+from helpers.tiny import erasure_of, tiny_model
+
+from efface.core.erasure import Erasure
+from efface.core.errors import BaseModelMismatchError
+from efface.execution import transfer_erasure
+from efface.models.stable_diffusion import StableDiffusionModel
+from efface.ops.editing.apply import applied
+
+
+def text_erasure(model: StableDiffusionModel) -> Erasure:
+    return erasure_of(model, *trained(model, "text_mlp", 0.3).replace_edits())
+
+
+def with_other_denoiser(model: StableDiffusionModel) -> StableDiffusionModel:
+    other = tiny_model(seed=1)
+    other.text_encoder.load_state_dict(model.text_encoder.state_dict())
+    other.name = "other"
+    return other
+
+
+def test_an_erasure_transfers_to_a_model_with_the_same_text_encoder(tmp_path: Path) -> None:
+    model = tiny_model()
+    erasure, other = text_erasure(model), with_other_denoiser(model)
+    moved = transfer_erasure(other, erasure, tmp_path / "e", allow_base_mismatch=False, overwrite=False, progress=None)
+    assert moved.spec.model == "other"
+    assert moved.effect is not None
+    assert moved.effect["transfer"]["from"] == erasure.spec.hash
+    assert moved.effect["transfer"]["distances"] == {"text_encoder": pytest.approx(0, abs=1e-3)}
+    with applied(other, Erasure.load(tmp_path / "e")):  # its base is the other model now: no mismatch to allow
+        assert not torch.equal(other.encode(["a gun"]).states, model.encode(["a gun"]).states)
+
+
+def test_another_text_encoder_needs_allow_base_mismatch(tmp_path: Path) -> None:
+    erasure, other = text_erasure(tiny_model()), tiny_model(seed=5)
+    with pytest.raises(BaseModelMismatchError, match=r"text_encoder is .*%"):
+        transfer_erasure(other, erasure, tmp_path / "e", allow_base_mismatch=False, overwrite=False, progress=None)
+    moved = transfer_erasure(other, erasure, tmp_path / "e", allow_base_mismatch=True, overwrite=False, progress=None)
+    assert moved.effect is not None
+    assert moved.effect["transfer"]["base_mismatch"] is True
