@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from efface.core.errors import UnknownNameError
-from efface.ops.training.schedule import set_learning_rate
+from efface.core.errors import EffaceError, UnknownNameError
+from efface.ops.training.schedule import concept_timestep_density, set_learning_rate
 
 
 def test_the_rate_follows_the_schedule() -> None:
@@ -21,3 +21,15 @@ def test_the_rate_follows_the_schedule() -> None:
     assert optimiser.param_groups[0]["lr"] == 0.1
     with pytest.raises(UnknownNameError, match="did you mean 'cosine'"):
         set_learning_rate(optimiser, 0.1, "cosin", 0, 100)
+
+
+@pytest.mark.parametrize("timesteps", [1000, 500, 100])
+def test_concept_timesteps_concentrate_between_200_and_400_of_1000(timesteps: int) -> None:
+    density = concept_timestep_density(timesteps)
+    t = torch.arange(timesteps, dtype=torch.float64) * 1000 / timesteps
+    expected = 1 / (1 + torch.exp(-0.05 * (t - 200))) - 1 / (1 + torch.exp(-0.05 * (t - 400)))
+    torch.testing.assert_close(density, expected / expected.sum(), rtol=1e-9, atol=1e-15)
+    assert float(density[(t >= 200) & (t <= 400)].sum()) > 0.85
+    assert abs(float((density * t).sum()) - 300) < 6
+    with pytest.raises(EffaceError, match="the second must be above the first"):
+        concept_timestep_density(timesteps, low=400, high=200)
