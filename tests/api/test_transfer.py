@@ -101,6 +101,6 @@ def test_an_unedited_second_text_encoder_gives_a_warning(tmp_path):
     xl = tiny_of("sdxl")
     one = StableDiffusionModel(sharing(xl.pipe, tiny_pipe(pad="!"), "text_encoder", "tokenizer"), "one")
     artifact = saved(one, tmp_path / "one", "text_mlp")
-    with pytest.warns(UserWarning, match="reads text_encoder_2 too, which this erasure leaves as it is"):
+    with pytest.warns(UserWarning, match="this erasure does not edit text_encoder_2, which tiny-sdxl reads as well"):
         moved = api.transfer(artifact, xl, out=tmp_path / "x")
     assert [edit.component for edit in moved.edits] == ["text_encoder"]
