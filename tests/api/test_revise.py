@@ -56,9 +56,11 @@ def test_dropping_a_concept_equals_solving_without_it(model: StableDiffusionMode
     api.erase([GUN, DOG], out=tmp_path / "both", model=model, method=method)
     left = api.revise(tmp_path / "both", out=tmp_path / "less", drop=["gun"], model=model)
     assert [c.name for c in left.concepts] == ["dog"]
-    kept = Concept("dog", retain_prompts=("a cat", "a bat", "a hat"))
-    assert set(left.concepts[0].retain_prompts) == set(kept.retain_prompts), "what had to stay must still stay"
-    assert_same(left, api.erase(kept, out=tmp_path / "alone", model=model, method=method))
+    dog_only = Concept("dog", retain_prompts=("a cat", "a bat", "a hat"))
+    assert set(left.concepts[0].retain_prompts) == set(dog_only.retain_prompts), (
+        "the retain prompts of the dropped concept remain"
+    )
+    assert_same(left, api.erase(dog_only, out=tmp_path / "alone", model=model, method=method))
 
 
 def test_invalid_revisions_are_refused(model: StableDiffusionModel, tmp_path: Path) -> None:
@@ -90,7 +92,7 @@ def test_more_concepts_than_dimensions(model: StableDiffusionModel, tmp_path: Pa
     )
     history = (tmp_path / "e" / "history.json").read_text()
     assert len(erasure.concepts) == 40 > 32
-    assert '"residual": 0.' in history, "least squares, and it says how far it is"
+    assert '"residual": 0.' in history, "least squares: the history holds the residual"
     assert len(to_torch(erasure.tensors["closed_form.down"])) == 32
 
 
@@ -106,7 +108,7 @@ def test_balanced_attributes_appear_more_evenly(pocket: StableDiffusionModel, tm
     names = ("sunflower", "rose", "cactus", "tree")
     config = {"attributes": ",".join(names), "max_rounds": 7, "num_images": 24, "step_size": 0.3, "guidance_scale": 3.0}
     concept = Concept("plant", kind="domain", retain_prompts=("a photo of a dog", "a photo of an apple"))
-    made = api.erase(concept, out=tmp_path / "e", model=pocket, method="uce", preset="paper", config=config)
+    erasure = api.erase(concept, out=tmp_path / "e", model=pocket, method="uce", preset="paper", config=config)
     judge = load_judge()
 
     def most() -> float:
@@ -114,7 +116,7 @@ def test_balanced_attributes_appear_more_evenly(pocket: StableDiffusionModel, tm
         return max(seen.count(name) for name in names) / max(sum(seen.count(name) for name in names), 1)
 
     before = most()
-    with applied(pocket, made):
+    with applied(pocket, erasure):
         after = most()
     assert after < before - 0.1, (before, after)
 
@@ -129,7 +131,9 @@ def test_a_stopped_debias_run_resumes_to_the_same_bytes(pocket: StableDiffusionM
         "max_difference": 0.0,
     }
     concept = Concept("plant", kind="domain", retain_prompts=("a photo of a dog",))
-    whole = api.erase(concept, out=tmp_path / "whole", model=pocket, method="uce", preset="paper", config=config)
+    uninterrupted = api.erase(
+        concept, out=tmp_path / "uninterrupted", model=pocket, method="uce", preset="paper", config=config
+    )
     rounds: list[int] = []
 
     class Stops(Silent):
@@ -139,20 +143,9 @@ def test_a_stopped_debias_run_resumes_to_the_same_bytes(pocket: StableDiffusionM
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        api.erase(
-            concept, out=tmp_path / "e", model=pocket, method="uce", preset="paper", config=config, progress=Stops()
-        )
-    made = api.erase(
-        concept,
-        out=tmp_path / "e",
-        model=pocket,
-        method="uce",
-        preset="paper",
-        config=config,
-        progress=Stops(),
-        resume=True,
-    )
-    assert rounds[:4] == [1, 2, 2, 3], "the first round is not made again"
-    assert {name: to_torch(t).tolist() for name, t in made.tensors.items()} == {
-        n: to_torch(t).tolist() for n, t in whole.tensors.items()
+        api.erase(concept, out=tmp_path / "e", progress=Stops(), **options)
+    resumed = api.erase(concept, out=tmp_path / "e", progress=Stops(), resume=True, **options)
+    assert rounds[:4] == [1, 2, 2, 3], "the first round is not repeated"
+    assert {name: to_torch(t).tolist() for name, t in resumed.tensors.items()} == {
+        n: to_torch(t).tolist() for n, t in uninterrupted.tensors.items()
     }

@@ -15,25 +15,25 @@ from efface.ops.training.progress import RichProgress
 from efface.ops.training.run import Run
 
 
-@pytest.mark.parametrize("where", ["loss", "gradient", "part", "parameter"])
-def test_nan_names_the_step_and_keeps_the_last_good_checkpoint(tmp_path, where):
+@pytest.mark.parametrize("place", ["loss", "gradient", "part", "parameter"])
+def test_nan_names_the_step_and_keeps_the_last_good_checkpoint(tmp_path, place):
     weight, run = torch.ones(3, requires_grad=True), Run(folder=tmp_path, checkpoint_every=2)
 
     def train():
         for step in run.steps(9, {"weight": weight}, torch.optim.SGD([weight], 0.1)):
             bad = step.index == 4
-            loss = weight.sum() * (math.nan if bad and where == "loss" else 1.0)
-            if bad and where == "gradient":
+            loss = weight.sum() * (math.nan if bad and place == "loss" else 1.0)
+            if bad and place == "gradient":
                 loss = loss + 0 * weight.sub(weight.detach()).sqrt().sum()
-            step.optimize(loss, parts={"erase": math.inf if bad and where == "part" else 1.0})
-            if where == "parameter" and step.index == 5:
+            step.optimize(loss, parts={"erase": math.inf if bad and place == "part" else 1.0})
+            if place == "parameter" and step.index == 5:
                 weight.data[0] = math.inf
 
-    with pytest.raises(EffaceError, match=rf"not finite at step {5 if where == 'parameter' else 4} of 9") as caught:
+    with pytest.raises(EffaceError, match=rf"not finite at step {5 if place == 'parameter' else 4} of 9") as caught:
         train()
     assert "\n" not in str(caught.value)
     assert "train-00000004" in str(caught.value)
-    if where != "parameter":
+    if place != "parameter":
         torch.testing.assert_close(weight.detach(), torch.full((3,), 0.6))
         assert [entry["step"] for entry in run.history["train"]] == [0, 1, 2, 3]
     tensors, _ = checkpoint.load(checkpoint.list_checkpoints(tmp_path, "train")[-1])
