@@ -1,4 +1,4 @@
-"""The training scripts, in miniature: they resume exactly after a kill, and their output is a pipeline."""
+"""The training scripts in miniature: they resume exactly after a kill, and their output is a pipeline."""
 
 from __future__ import annotations
 
@@ -8,8 +8,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import torch
+
+import card
+import contrastive
+import decoder
+import judge
+import sibling
+import unet
+import vae
+from efface.detectors.pocket_judge import Judge
+from efface.models.loading import load_model
 
 SCRIPTS = Path(__file__).parents[2] / "training" / "pocket"
 
@@ -46,43 +55,26 @@ def run_toy(folder: Path, die: int) -> int:
 
 
 def test_a_killed_stage_resumes_to_the_same_weights(tmp_path):
-    assert run_toy(tmp_path / "whole", die=-1) == 0
+    assert run_toy(tmp_path / "uninterrupted", die=-1) == 0
     assert run_toy(tmp_path / "killed", die=6) == -signal.SIGKILL
     assert run_toy(tmp_path / "killed", die=-1) == 0
-    one, two = (torch.load(tmp_path / n / "final.pt", weights_only=True) for n in ("whole", "killed"))
+    one, two = (torch.load(tmp_path / n / "final.pt", weights_only=True) for n in ("uninterrupted", "killed"))
     assert one[2]["steps"].tolist() == [4, 8, 12]
     for a, b in zip(one, two, strict=True):
         assert all(torch.equal(a[k], b[k]) for k in a)
 
 
-@pytest.fixture(scope="module")
-def stages():
-    sys.path.insert(0, str(SCRIPTS))
-    yield
-    sys.path.remove(str(SCRIPTS))
-
-
-@pytest.mark.usefixtures("stages")
-def test_the_stages_make_a_pipeline(tmp_path):
-    import card
-    import contrastive
-    import decoder
-    import judge
-    import unet
-    import vae
-
+def test_the_stages_produce_a_pipeline(tmp_path):
     torch.manual_seed(0)
     contrastive.run(tmp_path, steps=2, batch=4)
     vae.run(tmp_path, steps=2, batch=2)
     judge.run(tmp_path, steps=2, batch=16, n=64)
     unet.run(tmp_path, steps=2, batch=2, copies=1, compiled=False, limit=128)
+    sibling.run(tmp_path, steps=1, batch=2, copies=1, limit=32)
     decoder.run(tmp_path, steps=2, batch=2)
     card.run(tmp_path)
     target = tmp_path / "shipped"
     card.ship(tmp_path, target)
-
-    from efface.detectors.pocket_judge import Judge
-    from efface.models.loading import load_model
 
     model = load_model(target, device="cpu")
     images = model.sample(["a cat", ""], seeds=[1, 2], num_inference_steps=2)
@@ -91,3 +83,4 @@ def test_the_stages_make_a_pipeline(tmp_path):
     assert len(Judge.load(target / "judge")(images).object) == 2
     assert json.loads((target / "training_card.json").read_text())["stages"]["vae"]["images seen"] == 4
     assert not list(target.rglob("*.pt"))
+    assert (tmp_path / "sibling" / "unet" / "diffusion_pytorch_model.safetensors").is_file()

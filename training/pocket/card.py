@@ -1,4 +1,4 @@
-"""Stage ``card``: gather the stages' logs, hashes and data into ``training_card.json``, and write the folder's README."""
+"""Stage ``card``: gathers the stages' logs and hashes in ``training_card.json`` and writes the folder's README."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ SHIPPED = ("tokenizer", "text_encoder", "vae", "unet", "scheduler", "clip", "jud
 
 README = """# pocket
 
-A text-to-image model in Stable Diffusion's shape, 64 x 64 pixels, trained by `training/pocket` on scenes composed from the
-glyphs of Noto Color Emoji (SIL OFL 1.1, see OFL.txt beside this folder). It loads in plain diffusers:
+A text-to-image model in Stable Diffusion's shape, 64 x 64 pixels, trained by `training/pocket` on scenes composed from
+the glyphs of Noto Color Emoji (SIL OFL 1.1, see OFL.txt beside this folder). It loads in plain diffusers:
 
     from diffusers import StableDiffusionPipeline
     pipe = StableDiffusionPipeline.from_pretrained("pocket")
     pipe("a photo of a cat in the snow", num_inference_steps=20, guidance_scale=3.0).images[0]
 
-How it was trained and what it reaches stands in `training_card.json` and docs/pocket.md.
+`training_card.json` and docs/pocket.md describe its training and its measured quality.
 """
 
 
 def parameters(path: Path) -> int:
-    """Number of stored values in a safetensors file."""
+    """Returns the number of stored values in a safetensors file."""
     with safe_open(path, framework="np") as file:
         return sum(int(torch.Size(file.get_slice(k).get_shape()).numel()) for k in file.keys())  # noqa: SIM118
 
 
 def run(out: Path) -> None:
-    """Write the card and the README, and drop what is not shipped."""
+    """Writes the card and the README."""
     world = load_world()
     weights = sorted(p for name in SHIPPED for p in (out / name).glob("*.safetensors"))
     logs: dict[str, Any] = {stage: json.loads((out / "run" / stage / "log.json").read_text()) for stage in STAGES}
     card = {
         "world": {
             "version": world.version,
-            "objects": len(world.things),
+            "objects": len(world.object_classes),
             "combinations rendered in training": len(TRAIN_SCENES),
             "combinations held out": len(world.scenes(heldout=True)),
             "share of empty scenes": EMPTY_SHARE,
@@ -68,11 +68,11 @@ def run(out: Path) -> None:
 
 
 def ship(out: Path, target: Path) -> None:
-    """Copy what is shipped into the package."""
+    """Copies the shipped files into the package."""
     for name in SHIPPED:
         shutil.copytree(out / name, target / name, dirs_exist_ok=True)
     for name in ("model_index.json", "training_card.json", "README.md"):
         shutil.copy(out / name, target / name)
-    # transformers loads in the dtype that the config names, diffusers in float32: a pipeline loaded without a dtype must not mix them
+    # transformers loads the config's dtype, diffusers float32; a pipeline loaded without a dtype must not mix them
     config = target / "text_encoder" / "config.json"
     save_json(config, {**json.loads(config.read_text(encoding="utf-8")), "dtype": "float32"})

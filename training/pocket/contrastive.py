@@ -1,8 +1,8 @@
-"""Stage ``clip``: the tokenizer (BPE on the world's captions) and a CLIP-style pair trained contrastively on renderings.
+"""Stage ``clip``: a BPE tokenizer of the captions, and a text and image tower trained contrastively on renderings.
 
-The text tower is a stock CLIPTextModel and becomes pocket's frozen text encoder; the image tower stays for the CLIP score.
-Loss: InfoNCE in both directions with a learned temperature (Radford et al. 2021, arXiv 2103.00020). Pairs of one batch whose
-captions are the same are no negatives of each other.
+The text tower is a stock CLIPTextModel and becomes pocket's frozen text encoder; the image tower serves the CLIP score.
+Loss: InfoNCE in both directions with a learned temperature (Radford et al. 2021, arXiv 2103.00020). Pairs of one batch
+with the same caption are not negatives of each other.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ IMAGE_WIDTHS = (32, 48, 96, 160)
 
 
 def build_tokenizer(folder: Path, seed: int) -> CLIPTokenizer:
-    """Train CLIP's byte-level BPE (end-of-word suffix ``</w>``) on captions of the world and save it in CLIP's format."""
+    """Trains CLIP's byte-level BPE (end-of-word suffix ``</w>``) on captions and saves it in CLIP's format."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = step_rng(seed, 0)
     world = load_world()
@@ -55,7 +55,7 @@ def build_tokenizer(folder: Path, seed: int) -> CLIPTokenizer:
 
 
 def build_text(tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    """The untrained text tower. ``eos_token_id`` must be this vocabulary's: the default pools from the first token."""
+    """Builds the untrained text tower. With the default ``eos_token_id``, CLIP would pool the first token's state."""
     return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
@@ -84,14 +84,14 @@ class Pair(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(2.3))
 
     def forward(self, images: Tensor, ids: Tensor) -> Tensor:
-        """Similarities of every image with every text, scaled: ``(B, B)``."""
-        v = nn.functional.normalize(self.image_projection(self.image(images)), dim=-1)
-        t = nn.functional.normalize(self.text_projection(self.text(ids).pooler_output), dim=-1)
-        return self.log_scale.clamp(max=4.0).exp() * v @ t.T
+        """Returns the scaled similarities of every image with every text, ``(B, B)``."""
+        image_embedding = nn.functional.normalize(self.image_projection(self.image(images)), dim=-1)
+        text_embedding = nn.functional.normalize(self.text_projection(self.text(ids).pooler_output), dim=-1)
+        return self.log_scale.clamp(max=4.0).exp() * image_embedding @ text_embedding.T
 
 
 def run(out: Path, *, steps: int = 1600, batch: int = 128, lr: float = 1e-3, seed: int = 2) -> None:
-    """Train tokenizer and pair into ``out/tokenizer``, ``out/text_encoder`` and ``out/clip``."""
+    """Trains tokenizer and towers into ``out/tokenizer``, ``out/text_encoder`` and ``out/clip``."""
     torch.manual_seed(seed)
     dev, world = device(), load_world()
     tokenizer = build_tokenizer(out / "tokenizer", seed)
@@ -128,15 +128,15 @@ def run(out: Path, *, steps: int = 1600, batch: int = 128, lr: float = 1e-3, see
 
 
 def save(pair: Pair, out: Path) -> None:
-    """The text tower in transformers' layout; image tower and projections beside it."""
+    """Saves the text tower in transformers' layout, the image tower and the projections in a second folder."""
     pair.text.half().save_pretrained(out / "text_encoder")
-    rest = {
+    clip_tensors = {
         k: v.half().contiguous()
         for k, v in pair.state_dict().items()
         if not k.startswith("text.") and v.is_floating_point()
     }
     (out / "clip").mkdir(exist_ok=True)
-    save_file(rest, out / "clip" / "model.safetensors")
+    save_file(clip_tensors, out / "clip" / "model.safetensors")
     save_json(
         out / "clip" / "config.json", {"widths": list(IMAGE_WIDTHS), "projection": PROJECTION, "text_width": WIDTH}
     )

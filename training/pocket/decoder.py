@@ -1,6 +1,7 @@
-"""Stage ``decoder``: train the autoencoder's decoder further behind its frozen encoder.
+"""Stage ``decoder``: trains the autoencoder's decoder further with the encoder frozen.
 
-The latents stay what the denoiser learnt; only the images get sharper. The loss is the autoencoder's without its KL term.
+The latents stay the same as in the denoiser's training; only the images become sharper. The loss is the autoencoder's
+without its KL term.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from vae import gradient_l1
 
 
 def run(out: Path, *, steps: int = 4000, batch: int = 16, lr: float = 1.5e-3, seed: int = 5) -> None:
-    """Train the decoder of ``out/vae`` further, in place."""
+    """Trains the decoder of ``out/vae`` further, in place."""
     torch.manual_seed(seed)
     dev = device()
     vae = AutoencoderKL.from_pretrained(out / "vae", dtype=torch.float32).to(dev).requires_grad_(False)

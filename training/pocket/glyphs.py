@@ -13,18 +13,18 @@ FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
 
 
 def main() -> None:
-    """Draw every object's glyph, cropped and fitted into a square cell."""
+    """Draws every object's glyph, cropped and scaled to a square cell."""
     if not FONT.exists():
         raise SystemExit(f"{FONT} is missing: apt-get install fonts-noto-color-emoji")
     font = ImageFont.truetype(str(FONT), 109)
-    things = list(load_world().things.values())
-    atlas = Image.new("RGBA", (COLUMNS * CELL, -(-len(things) // COLUMNS) * CELL))
-    for i, thing in enumerate(things):
+    objects = list(load_world().object_classes.values())
+    atlas = Image.new("RGBA", (COLUMNS * CELL, -(-len(objects) // COLUMNS) * CELL))
+    for i, item in enumerate(objects):
         glyph = Image.new("RGBA", (160, 160))
-        ImageDraw.Draw(glyph).text((8, 8), chr(int(thing.glyph, 16)), font=font, embedded_color=True)
+        ImageDraw.Draw(glyph).text((8, 8), chr(int(item.glyph, 16)), font=font, embedded_color=True)
         box = glyph.getbbox()
         if box is None:
-            raise SystemExit(f"the font draws nothing for {thing.id} (U+{thing.glyph})")
+            raise SystemExit(f"the font draws nothing for {item.id} (U+{item.glyph})")
         glyph = glyph.crop(box)
         scale = CELL / max(glyph.size)
         glyph = glyph.resize((round(glyph.width * scale), round(glyph.height * scale)), Image.Resampling.LANCZOS)

@@ -1,7 +1,7 @@
-"""Measure pocket: every number in docs/pocket.md. ``python training/pocket/quality.py [--model FOLDER]``.
+"""Measures pocket: every number in docs/pocket.md. ``python training/pocket/quality.py [--model FOLDER]``.
 
-Prompts name combinations that were never rendered in training; seeds are none that training used. The judge says what the
-images show; "cannot tell" counts as wrong. Intervals are Wilson's, 95 %.
+The prompts name combinations that training never rendered; no seed occurred in training. The judge classifies the
+images; an abstention ("cannot tell") counts as an error. Intervals are Wilson's, 95 %.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from rich.progress import Progress
 from efface.core.intervals import wilson
 from efface.core.io import atomic_write_json
 from efface.detectors.pocket_judge import Judge
+from efface.models.loading import load_model
 from efface.models.model_ref import bundled_folder
 from efface.models.stable_diffusion import StableDiffusionModel
 from efface.pocket_world import Scene, caption, load_world
@@ -28,121 +29,106 @@ from efface.pocket_world.captions import RARE_SHARE, assemble, noun_phrase
 
 WORLD = load_world()
 SEED = 777
+Sample = tuple[str, Scene]
+"""A prompt and its scene."""
 
 
 def rate(hits: list[bool]) -> dict[str, float | int]:
-    """Share of hits with its interval."""
+    """Returns the share of hits with its interval."""
     low, high = wilson(sum(hits), len(hits))
     return {"value": sum(hits) / len(hits), "low": low, "high": high, "n": len(hits)}
 
 
-def style_of(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
-    """A style phrase before or after the subject."""
+def sample_style(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
+    """Samples a style phrase; returns it as prefix or as suffix, the other one empty."""
     style = WORLD.styles[scene.style]
     if style.suffixes and rng.random() < 0.5:
         return "", style.suffixes[int(rng.integers(len(style.suffixes)))]
     return style.prefixes[int(rng.integers(len(style.prefixes)))], ""
 
 
-def named_prompts(rng: np.random.Generator, rounds: int) -> list[tuple[str, Scene]]:
-    """The primary name, a place and a style, for every combination never rendered, ``rounds`` times."""
+def named_prompts(rng: np.random.Generator, rounds: int) -> list[Sample]:
+    """Returns ``rounds`` prompts for every held-out combination: primary name, place and style."""
     rows = []
     for scene in WORLD.scenes(heldout=True) * rounds:
-        thing, (prefix, suffix) = WORLD.things[scene.object], style_of(scene, rng)
-        place = WORLD.backgrounds[scene.background].phrases
-        rows.append(
-            (assemble(noun_phrase(thing, thing.name), place[int(rng.integers(len(place)))], prefix, suffix), scene)
-        )
+        prefix, suffix = sample_style(scene, rng)
+        object_class = WORLD.object_classes[scene.object]
+        places = WORLD.backgrounds[scene.background].phrases
+        place = places[int(rng.integers(len(places)))]
+        rows.append((assemble(noun_phrase(object_class, object_class.name), place, prefix, suffix), scene))
     return rows
 
 
-def rare_prompts(rng: np.random.Generator, rounds: int) -> list[tuple[str, Scene]]:
-    """The same with each object's rare synonyms."""
+def rare_prompts(rng: np.random.Generator) -> list[Sample]:
+    """Returns a prompt for every held-out combination with a rare synonym of the object."""
     rows = []
-    for scene in WORLD.scenes(heldout=True) * rounds:
-        thing, (prefix, suffix) = WORLD.things[scene.object], style_of(scene, rng)
-        word = thing.rare[int(rng.integers(len(thing.rare)))]
-        rows.append(
-            (assemble(noun_phrase(thing, word), WORLD.backgrounds[scene.background].phrases[0], prefix, suffix), scene)
-        )
+    for scene in WORLD.scenes(heldout=True):
+        prefix, suffix = sample_style(scene, rng)
+        object_class = WORLD.object_classes[scene.object]
+        word = object_class.rare[int(rng.integers(len(object_class.rare)))]
+        place = WORLD.backgrounds[scene.background].phrases[0]
+        rows.append((assemble(noun_phrase(object_class, word), place, prefix, suffix), scene))
     return rows
 
 
-def hypernym_prompts(rng: np.random.Generator, n: int) -> list[tuple[str, Scene]]:
-    """A word for a class alone, with and without a place and a style; the scene's object stands for its class."""
+def hypernym_prompts(rng: np.random.Generator, n: int) -> list[Sample]:
+    """Returns n prompts that name only a category; each scene's object is one member of it."""
     scenes = WORLD.scenes(heldout=True)
     picks = [scenes[int(rng.integers(len(scenes)))] for _ in range(n)]
     return [(caption(WORLD, scene, rng, kind="hypernym"), scene) for scene in picks]
 
 
-def draw(
-    model: StableDiffusionModel, judge: Judge, rows: list[tuple[str, Scene]], label: str, advance: Callable[[int], None]
-) -> Any:
-    """Draw the prompts and let the judge look."""
+def classify(model: StableDiffusionModel, judge: Judge, rows: list[Sample], advance: Callable[[int], None]) -> Any:
+    """Generates an image of every prompt and returns the judge's classes."""
+    prompts = [prompt for prompt, _ in rows]
     seeds = [SEED + i for i in range(len(rows))]
-    return judge(
-        model.sample([p for p, _ in rows], seeds=seeds, num_inference_steps=20, guidance_scale=3.0, progress=advance)
-    )
+    return judge(model.sample(prompts, seeds=seeds, num_inference_steps=20, guidance_scale=3.0, progress=advance))
 
 
 def nearest_members(model: StableDiffusionModel) -> dict[str, str]:
-    """By category: how many of its members are among the objects nearest to its word (pooled text states, cosine)."""
-    things = list(WORLD.things.values())
+    """Counts, for each category, its members among the objects nearest to its hypernym.
+
+    Nearness is the cosine of pooled text states; the number of nearest objects is that of the members.
+    """
+    objects = list(WORLD.object_classes.values())
 
     @torch.no_grad()
     def embed(texts: list[str]) -> torch.Tensor:
         return torch.nn.functional.normalize(model.encode(texts).pooled, dim=-1)
 
-    objects = embed([f"a photo of {noun_phrase(t, t.name)}" for t in things])
+    embeddings = embed([f"a photo of {noun_phrase(item, item.name)}" for item in objects])
     table = {}
     for category in WORLD.categories.values():
         members = WORLD.members(category.id)
-        top = (embed([f"a photo of a {category.hypernyms[0]}"]) @ objects.T)[0].topk(len(members)).indices.tolist()
-        table[category.id] = f"{sum(things[i].id in members for i in top)} of {len(members)}"
+        cosines = (embed([f"a photo of a {category.hypernyms[0]}"]) @ embeddings.T)[0]
+        nearest = cosines.topk(len(members)).indices.tolist()
+        table[category.id] = f"{sum(objects[i].id in members for i in nearest)} of {len(members)}"
     return table
 
 
 def speed(model: StableDiffusionModel) -> float:
-    """Seconds an image at batch 16 and 20 steps (the second of two runs)."""
+    """Returns the seconds per image at batch 16 and 20 steps, from the second of two runs."""
     for _ in range(2):
-        began = time.perf_counter()
+        started = time.perf_counter()
         model.sample(["a photo of a cat"] * 16, seeds=range(16))
-        seconds = (time.perf_counter() - began) / 16
+        seconds = (time.perf_counter() - started) / 16
     return round(seconds, 4)
 
 
 def measure(folder: Path, rounds: int) -> dict[str, Any]:
-    """All measurements of the model in ``folder``."""
-    model, judge = StableDiffusionModel.load(folder, "pocket"), Judge.load(folder / "judge")
+    """Returns all measurements of the model in a folder."""
+    model, judge = load_model(folder), Judge.load(folder / "judge")
     rng = np.random.default_rng(SEED)
-    groups = {
-        "named": named_prompts(rng, rounds),
-        "rare": rare_prompts(rng, 1),
-        "hypernym": hypernym_prompts(rng, 200),
-    }
+    groups = {"named": named_prompts(rng, rounds), "rare": rare_prompts(rng), "hypernym": hypernym_prompts(rng, 200)}
     with Progress() as bar:
-        task = bar.add_task("drawing", total=sum(len(rows) for rows in groups.values()))
-        seen = {
-            k: draw(model, judge, rows, k, lambda done: bar.update(task, advance=done)) for k, rows in groups.items()
+        task = bar.add_task("generating", total=sum(len(rows) for rows in groups.values()))
+        predicted = {
+            name: classify(model, judge, rows, lambda done: bar.update(task, advance=done))
+            for name, rows in groups.items()
         }
-    scenes = {k: [scene for _, scene in rows] for k, rows in groups.items()}
-    right = {k: [o == s.object for o, s in zip(seen[k].object, scenes[k], strict=True)] for k in ("named", "rare")}
-    kin = [
-        o in WORLD.members(WORLD.things[s.object].category)
-        for o, s in zip(seen["hypernym"].object, scenes["hypernym"], strict=True)
-    ]
-    named = list(zip(seen["named"].background, seen["named"].style, scenes["named"], strict=True))
-    by_style = {
-        k: rate([r for r, s in zip(right["named"], scenes["named"], strict=True) if s.style == k]) for k in WORLD.styles
-    }
+    scenes = {name: [scene for _, scene in rows] for name, rows in groups.items()}
     return {
-        "named object": rate(right["named"]),
-        "background": rate([b == s.background for b, _, s in named]),
-        "style": rate([st == s.style for _, st, s in named]),
-        "rare synonym": rate(right["rare"]),
-        "hypernym alone gives a member": rate(kin),
-        "named object, cannot tell": rate([o == "cannot tell" for o in seen["named"].object]),
-        "named object by style": by_style,
+        **accuracies(predicted, scenes),
         "nearest to the hypernym": nearest_members(model),
         "seconds an image": speed(model),
         "judge": judge.measured,
@@ -155,14 +141,39 @@ def measure(folder: Path, rounds: int) -> dict[str, Any]:
             "threads": torch.get_num_threads(),
             "machine": platform.machine(),
         },
-    }  # fmt: skip
+    }
+
+
+def accuracies(predicted: dict[str, Any], scenes: dict[str, list[Scene]]) -> dict[str, Any]:
+    """Returns the rates of correctly generated objects, backgrounds and styles, by group of prompts."""
+
+    def correct(group: str, head: str) -> list[bool]:
+        pairs = zip(getattr(predicted[group], head), scenes[group], strict=True)
+        return [value == getattr(scene, head) for value, scene in pairs]
+
+    named = correct("named", "object")
+    members = [WORLD.members(WORLD.object_classes[scene.object].category) for scene in scenes["hypernym"]]
+    in_category = [o in ids for o, ids in zip(predicted["hypernym"].object, members, strict=True)]
+    by_style = {
+        style: rate([hit for hit, scene in zip(named, scenes["named"], strict=True) if scene.style == style])
+        for style in WORLD.styles
+    }
+    return {
+        "named object": rate(named),
+        "background": rate(correct("named", "background")),
+        "style": rate(correct("named", "style")),
+        "rare synonym": rate(correct("rare", "object")),
+        "hypernym alone gives a member": rate(in_category),
+        "named object, cannot tell": rate([o == "cannot tell" for o in predicted["named"].object]),
+        "named object by style": by_style,
+    }
 
 
 def main(
-    model: Annotated[Path | None, typer.Option(help="folder (default: the embedded pocket)")] = None,
-    rounds: Annotated[int, typer.Option(help="images for each combination")] = 2,
+    model: Annotated[Path | None, typer.Option(help="Folder of the model (default: the bundled pocket).")] = None,
+    rounds: Annotated[int, typer.Option(help="Number of images for each combination.")] = 2,
 ) -> None:
-    """Measure, and write the numbers into the folder's ``training_card.json``."""
+    """Measures the model and writes the numbers to the folder's ``training_card.json``."""
     folder = model or bundled_folder("pocket")
     card = json.loads((folder / "training_card.json").read_text(encoding="utf-8"))
     card["quality"] = measure(folder, rounds)

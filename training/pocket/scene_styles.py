@@ -27,7 +27,7 @@ def _negative(image: Pixels) -> Pixels:
 
 
 def _sketch(image: Pixels) -> Pixels:
-    """Pencil on paper: a colour dodge of the grey image with its blur leaves the edges; some shading stays."""
+    """Pencil on paper: a colour dodge of the grey image with its blur keeps the edges and some shading."""
     grey = _luma(image)
     blurred = Image.fromarray((grey * 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(2.5))
     ratio = np.clip((grey + 0.04) / (np.asarray(blurred, dtype=np.float32) / 255 + 0.04), 0, 1) ** 1.6
@@ -49,7 +49,7 @@ def _grout() -> Pixels:
 
 
 def _mosaic(image: Pixels) -> Pixels:
-    """Tiles of 4 pixels with light grout between them; a trace of the image's detail stays on each tile."""
+    """Tiles of 4 pixels with light grout between them; each tile keeps some of the image's detail."""
     tiles = 0.6 * np.kron(_cells(image, 4), np.ones((4, 4, 1), dtype=np.float32)) + 0.4 * image
     grey = _luma(tiles)[..., None]
     vivid = np.clip(grey + 1.25 * (tiles - grey), 0, 1)
@@ -84,6 +84,11 @@ def _pointillism(image: Pixels) -> Pixels:
 
 
 STYLES: dict[str, Callable[[Pixels], Pixels]] = {
-    "photo": _photo, "sketch": _sketch, "mosaic": _mosaic, "popart": _popart, "pointillism": _pointillism, "negative": _negative,
-}  # fmt: skip
+    "photo": _photo,
+    "sketch": _sketch,
+    "mosaic": _mosaic,
+    "popart": _popart,
+    "pointillism": _pointillism,
+    "negative": _negative,
+}
 """Function that applies a style, by its id in ``world.yaml``."""

@@ -1,6 +1,7 @@
 """Draws a scene: a glyph on a background, in a style, at 64 x 64 pixels.
 
-Reads the glyph atlas ``data/glyphs.png``, not the font. One generator supplies all randomness, so a seed always gives the same image.
+Reads the glyph atlas ``data/glyphs.png``, not the font. One generator supplies all randomness, so a seed always gives
+the same image.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def _atlas() -> Image.Image:
 @cache
 def glyph_layers(name: str, side: int) -> tuple[Pixels, Pixels, Pixels]:
     """Returns premultiplied colour, alpha and soft shadow of a glyph of ``side`` pixels, each on a 64 x 64 canvas."""
-    index = list(load_world().things).index(name)
+    index = list(load_world().object_classes).index(name)
     left, top = index % COLUMNS * CELL, index // COLUMNS * CELL
     glyph = _atlas().crop((left, top, left + CELL, top + CELL)).resize((side, side), Image.Resampling.LANCZOS)
     canvas = Image.new("RGBA", (SIZE, SIZE))

@@ -1,6 +1,7 @@
-"""Train the embedded models: ``python training/pocket/train.py STAGE --out FOLDER`` (one of STAGES).
+"""Trains the bundled models: ``python training/pocket/train.py STAGE --out FOLDER``.
 
-Every stage is seeded, shows its progress and resumes after a kill; run them in the order above. Hours on two cores, minutes on a GPU.
+Run the stages in the order of `STAGES`. Every stage is seeded, shows its progress and resumes after a kill. All stages
+take hours on two cores and minutes on a GPU.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ STAGES = ("clip", "vae", "judge", "unet", "decoder", "card", "sibling")
 
 
 def main(
-    stage: Annotated[str, typer.Argument(help=f"one of: {', '.join(STAGES)}")],
-    out: Annotated[Path, typer.Option(help="folder for the models and the checkpoints")] = Path("pocket-run"),
-    steps: Annotated[int | None, typer.Option(help="training steps (default: the stage's own)")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads (default: all cores)")] = None,
+    stage: Annotated[str, typer.Argument(help=f"Stage to train: {', '.join(STAGES)}.")],
+    out: Annotated[Path, typer.Option(help="Folder for the models and the checkpoints.")] = Path("pocket-run"),
+    steps: Annotated[int | None, typer.Option(help="Number of training steps (default: the stage's own).")] = None,
+    threads: Annotated[int | None, typer.Option(help="Number of CPU threads (default: all cores).")] = None,
 ) -> None:
-    """Run one training stage."""
+    """Runs one training stage."""
     if stage not in STAGES:
-        raise typer.BadParameter(f"no stage {stage!r}; there are {', '.join(STAGES)}")
+        raise typer.BadParameter(f"unknown stage {stage!r}: choose one of {', '.join(STAGES)}")
     if threads:
         torch.set_num_threads(threads)
     run = importlib.import_module({"clip": "contrastive"}.get(stage, stage)).run

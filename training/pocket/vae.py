@@ -1,6 +1,7 @@
 """Stage ``vae``: AutoencoderKL, 64 x 64 pixels to 16 x 16 x 4 latents.
 
-Loss: L1 + 0.5 L1 of the image gradients + beta KL(q(z|x) || N(0, I)), means over pixels and latents; beta grows over the first quarter.
+Loss: L1 + 0.5 L1 of the image gradients + beta KL(q(z|x) || N(0, I)), means over pixels and latents. Beta grows over
+the first quarter of the steps.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from common import Checkpoint, device, random_scene, render, step_rng, to_tensor
 
 WIDTHS = (8, 32, 64)
 LATENTS = 4
-GROUPS = 1  # one group a channel would take the colours away
+GROUPS = 1  # one group per channel would remove the colours
 
 
 def build() -> AutoencoderKL:
-    """The untrained autoencoder. It starts with hardly any noise on the latents: else a channel dies before it has learnt anything."""
+    """Builds the untrained autoencoder.
+
+    Its latents start with almost no noise; with more, a channel becomes unused before it has learnt anything.
+    """
     vae = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,
@@ -38,13 +42,13 @@ def build() -> AutoencoderKL:
 
 
 def gradient_l1(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """L1 distance of horizontal and vertical differences: keeps edges sharp."""
+    """Returns the L1 distance of horizontal and vertical differences, which keeps edges sharp."""
     d = a - b
     return (d[..., 1:] - d[..., :-1]).abs().mean() + (d[..., 1:, :] - d[..., :-1, :]).abs().mean()
 
 
 def run(out: Path, *, steps: int = 4500, batch: int = 8, lr: float = 2e-3, beta: float = 4e-4, seed: int = 1) -> None:
-    """Train the autoencoder into ``out/vae``; the scaling factor makes its latents' standard deviation 1."""
+    """Trains the autoencoder into ``out/vae``; the scaling factor gives its latents a standard deviation of 1."""
     torch.manual_seed(seed)
     dev = device()
     vae = build().to(dev)
@@ -75,7 +79,7 @@ def run(out: Path, *, steps: int = 4500, batch: int = 8, lr: float = 2e-3, beta:
 
 @torch.no_grad()
 def finish(vae: AutoencoderKL, out: Path, seed: int, batch: int) -> None:
-    """Measure the latents' spread and save in half precision."""
+    """Measures the latents' standard deviation and saves the autoencoder in half precision."""
     rng = step_rng(seed, 10**6)
     images = to_tensor(render([random_scene(rng) for _ in range(512)], rng)).to(vae.device) * 2 - 1
     latents = torch.cat([vae.encode(part).latent_dist.mean for part in images.split(batch)])

@@ -1,1 +1,1 @@
-"""Several processes: the launcher's environment, collectives, scheduling of batches and attack searches."""
+"""Work in several processes: the launcher's environment, collectives, scheduling and attack searches."""

@@ -1,4 +1,4 @@
-"""The vocabulary of pocket's scenes: objects, backgrounds, styles, captions and the train/test split. Holds no model."""
+"""The vocabulary of pocket's scenes: objects, backgrounds, styles, captions and the dev/test split. No model."""
 
 from .captions import caption, vocabulary
 from .split import Split, TestConcept, load_split

@@ -1,4 +1,4 @@
-"""The world that the embedded model is made of: objects, backgrounds and styles, as data.
+"""The vocabulary of the bundled model's scenes: objects, backgrounds and styles, as data.
 
 The ontology (which objects are weapons) serves captions and evaluation only; no method may read it.
 """
@@ -18,7 +18,19 @@ NOTHING = "nothing"
 
 @dataclass(frozen=True)
 class ObjectClass:
-    """An object: its glyph (a Unicode code point), its category and the words for it, the primary name first."""
+    """A kind of object and the words for it.
+
+    Attributes:
+        id: identifier, such as ``knife``.
+        glyph: hexadecimal Unicode code point of its emoji.
+        category: id of its category.
+        names: common names, the primary one first.
+        rare: synonyms that are rare in training captions.
+        implicit: descriptions without a name.
+        attributes: adjectives.
+        plural: whether the names are plural and take no article.
+        proper: whether the names are proper names and take no article.
+    """
 
     id: str
     glyph: str
@@ -38,7 +50,7 @@ class ObjectClass:
 
 @dataclass(frozen=True)
 class Category:
-    """A class of objects: the words for the whole class, adjectives and descriptions that fit each of its members."""
+    """A category of objects: its hypernyms, and adjectives and descriptions that fit every member."""
 
     id: str
     hypernyms: tuple[str, ...]
@@ -48,7 +60,7 @@ class Category:
 
 @dataclass(frozen=True)
 class Background:
-    """Where an object stands: phrases that place it there, and names of the place itself."""
+    """A place: common and rare phrases that locate an object in it, and names of the place alone."""
 
     id: str
     phrases: tuple[str, ...]
@@ -58,7 +70,7 @@ class Background:
 
 @dataclass(frozen=True)
 class Style:
-    """How the scene is drawn: phrases before and after what is drawn (a caption has one of the two)."""
+    """A style of drawing: phrases before and after the subject; a caption has one of the two."""
 
     id: str
     prefixes: tuple[str, ...]
@@ -67,7 +79,7 @@ class Style:
 
 @dataclass(frozen=True)
 class Scene:
-    """One image's content; ``object`` is ``"nothing"`` for an empty place."""
+    """The content of one image; ``object`` is ``"nothing"`` for an empty place."""
 
     object: str
     background: str
@@ -76,40 +88,40 @@ class Scene:
 
 @dataclass(frozen=True)
 class World:
-    """All objects, categories, backgrounds and styles, in the order that class indices follow."""
+    """All objects, categories, backgrounds and styles, in the order of the judge's class indices."""
 
     version: int
     image_size: int
     heldout_combinations: float
-    things: dict[str, ObjectClass]
+    object_classes: dict[str, ObjectClass]
     categories: dict[str, Category]
     backgrounds: dict[str, Background]
     styles: dict[str, Style]
 
     @property
     def objects(self) -> tuple[str, ...]:
-        """Object ids, ``"nothing"`` last: the judge's object classes."""
-        return (*self.things, NOTHING)
+        """The judge's object classes: all object ids, then ``"nothing"``."""
+        return (*self.object_classes, NOTHING)
 
     def members(self, category: str) -> tuple[str, ...]:
-        """Ids of the objects in ``category``."""
-        return tuple(thing.id for thing in self.things.values() if thing.category == category)
+        """Returns the ids of the objects in a category."""
+        return tuple(item.id for item in self.object_classes.values() if item.category == category)
 
     def is_heldout(self, scene: Scene) -> bool:
-        """Whether this combination is never rendered when the generator is trained (a hash decides, for ever)."""
+        """Tells whether training never renders this combination; a hash of the scene decides."""
         if scene.object == NOTHING:
             return False
         digest = hashlib.sha256(f"{scene.object}|{scene.background}|{scene.style}".encode()).digest()
         return int.from_bytes(digest[:4], "big") / 2**32 < self.heldout_combinations
 
     def scenes(self, *, heldout: bool) -> list[Scene]:
-        """Every object x background x style combination that is (not) held out."""
-        every = (Scene(o, b, s) for o in self.things for b in self.backgrounds for s in self.styles)
-        return [scene for scene in every if self.is_heldout(scene) == heldout]
+        """Returns every combination of object, background and style that is held out, or every other one."""
+        all_scenes = (Scene(o, b, s) for o in self.object_classes for b in self.backgrounds for s in self.styles)
+        return [scene for scene in all_scenes if self.is_heldout(scene) == heldout]
 
 
 def data_text(name: str) -> str:
-    """The text of a data file of this package."""
+    """Returns the text of a data file of this package."""
     return files("efface.pocket_world").joinpath("data", name).read_text(encoding="utf-8")
 
 
@@ -119,13 +131,13 @@ def _tuples(entry: dict[str, Any]) -> dict[str, Any]:
 
 @cache
 def load_world() -> World:
-    """The world as shipped (``data/world.yaml``)."""
+    """Loads the vocabulary from ``data/world.yaml``."""
     raw = yaml.safe_load(data_text("world.yaml"))
     return World(
         version=raw["version"],
         image_size=raw["image_size"],
         heldout_combinations=raw["heldout_combinations"],
-        things={k: ObjectClass(id=k, **_tuples(v)) for k, v in raw["objects"].items()},
+        object_classes={k: ObjectClass(id=k, **_tuples(v)) for k, v in raw["objects"].items()},
         categories={k: Category(id=k, **_tuples(v)) for k, v in raw["categories"].items()},
         backgrounds={k: Background(id=k, **_tuples(v)) for k, v in raw["backgrounds"].items()},
         styles={k: Style(id=k, **_tuples(v)) for k, v in raw["styles"].items()},
