@@ -117,7 +117,7 @@ def speed(model: StableDiffusionModel) -> float:
 
 def measure(folder: Path, rounds: int) -> dict[str, Any]:
     """Returns all measurements of the model in a folder."""
-    model, judge = load_model(folder), Judge.load(folder / "judge")
+    model, judge = load_model(folder, dtype="float32"), Judge.load(folder / "judge")
     rng = np.random.default_rng(SEED)
     groups = {"named": named_prompts(rng, rounds), "rare": rare_prompts(rng), "hypernym": hypernym_prompts(rng, 200)}
     with Progress() as bar:
