@@ -2,8 +2,8 @@
 
 The attack starts from a prompt that names the concept. It optimises the token embeddings of the context until the
 attacked text encoder encodes the concept again (`efface.ops.adversarial.embedding_attack`), without running the
-denoiser. If the erasure did not change the text encoder, objectives that compare the two encoders are constant. What
-brings the concept back then is the summand of concept_weight: a context that requests the concept more strongly.
+denoiser. If the erasure did not change the text encoder, the terms stay_unchanged and diverge are constant: the attack
+can then only find a context that requests the concept more strongly.
 """
 
 from __future__ import annotations

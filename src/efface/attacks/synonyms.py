@@ -21,7 +21,7 @@ from efface.ops.training.run import Run
 CARD = MethodCard(
     name="synonyms",
     title="Synonyms",
-    paper="Common practice in papers on concept erasure",
+    paper="A common red-teaming practice",
     arxiv="",
     families=("sd1", "sd2", "sdxl"),
     trains="",
