@@ -21,7 +21,7 @@ from .samples import EvalSample
 
 def soft_key(soft: SoftPrompt | None) -> list[object]:
     """The part of an image's key that depends on its soft prompt; empty without one."""
-    return [] if soft is None else [hashlib.sha256(soft.embeddings.data).hexdigest(), soft.places]
+    return [] if soft is None else [hashlib.sha256(soft.embeddings.data).hexdigest(), soft.positions]
 
 
 @dataclass
