@@ -48,8 +48,9 @@ def check_family(function: Any, model: EditableModel) -> None:
     """
     card = find_card(function)
     if card is not None and model.family not in card.families:
+        supported = ", ".join(card.families)
         raise EffaceError(
-            f"{card.name} does not support {model.name}, a {model.family} model: it supports {', '.join(card.families)}"
+            f"{card.name} does not support {model.family} models such as {model.name}: it supports {supported}"
         )
 
 
