@@ -81,7 +81,7 @@ def test_another_width_is_refused_in_one_line(tmp_path, capfd):
         BaseModelMismatchError, match="wide cannot take this erasure: its text_encoder has another size"
     ):
         api.transfer(artifact, StableDiffusionModel(wide, "wide"), out=tmp_path / "x")
-    result = call(capfd, "apply", artifact, "--to", tmp_path / "wide", "--out", tmp_path / "x")
+    result = call(capfd, "transfer", artifact, "--to", tmp_path / "wide", "--out", tmp_path / "x")
     check_refused(result, "wide cannot take this erasure", "another size")
 
 

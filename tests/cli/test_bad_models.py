@@ -1,4 +1,4 @@
-"""Models that are not what they should be, at the command line: one line that names the cure, exit code 2, nothing written."""
+"""Models that are incomplete or do not fit: one line with the cure, exit code 2, and no file written."""
 
 from __future__ import annotations
 
@@ -30,47 +30,10 @@ from efface.models.stable_diffusion import StableDiffusionModel
 from efface.ops.tensor_conversion import to_blob
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("EFFACE_CACHE", str(tmp_path_factory.mktemp("cache")))
-
-
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    tiny_pipe().save_pretrained(folder)
-    return folder
-
-
-def second(**sizes: int) -> CLIPTextModelWithProjection:
-    """SDXL's second encoder."""
-    how = {"hidden_size": WIDTH_2, "num_hidden_layers": 3, "hidden_act": "gelu", "projection_dim": POOLED, **sizes}
-    return CLIPTextModelWithProjection(text_config(tiny_tokenizer("!", ("!",)), **how))
-
-
-def refused_by_all(capfd, model: Path, artifact: Path, *words: str, alone: bool = True) -> None:
-    """By every command that loads a model; ``alone``: the model itself is wrong, not the erasure on it."""
-    folder = model.parent
-    before = content(folder)
-    own = (
-        ("sample", "a cat", "--out", folder / "x.png", "--model", model),
-        ("erase", "gun", "--out", folder / "x", "--model", model, *QUICK),
-    )
-    for command in (
-        *(own if alone else ()),
-        ("evaluate", artifact, "--benchmark", "pocket-weapon", "--model", model),
-        ("attack", artifact, "--benchmark", "pocket-weapon", "--model", model),
-        ("apply", artifact, "--to", model, "--out", folder / "x"),
-        ("export", artifact, "--model", model, "--out", folder / "x"),
-    ):
-        check_refused(call(capfd, *command), *words, early=alone)
-    assert content(folder) == before
-
-
-@pytest.fixture(scope="module")
-def artifact(tmp_path_factory) -> Path:
-    """A LoRA for the tiny model."""
-    model, out = tiny_model(), tmp_path_factory.mktemp("made") / "e"
+def lora_folder(tmp_path_factory) -> Path:
+    """An erasure with a LoRA for the tiny model."""
+    model, out = tiny_model(), tmp_path_factory.mktemp("erasures") / "e"
     name, p = next(iter(model.parameter_group("cross_kv").parameters.items()))
     factors = {"up": to_blob(torch.ones(p.shape[0], 1)), "down": to_blob(torch.ones(1, p.shape[1]))}
     edit = Edit("unet", "low_rank", {f"{name}.up": "up", f"{name}.down": "down"})
@@ -78,111 +41,157 @@ def artifact(tmp_path_factory) -> Path:
     return out
 
 
-def test_no_pipeline(tmp_path, capfd, artifact):
+def check_all_commands(capfd, model: Path, artifact: Path, *words: str, base_only: bool = False) -> None:
+    """Checks that every command that loads a model refuses this one.
+
+    With `base_only`, the model is valid, but not the base of the erasure: only commands with an erasure refuse it.
+    """
+    folder = model.parent
+    before = content(folder)
+    without_erasure = (
+        ("sample", "a cat", "--out", folder / "x.png", "--model", model),
+        ("erase", "gun", "--out", folder / "x", "--model", model, *QUICK),
+    )
+    for command in (
+        *(() if base_only else without_erasure),
+        ("evaluate", artifact, "--benchmark", "pocket-weapon", "--model", model),
+        ("attack", artifact, "--benchmark", "pocket-weapon", "--model", model),
+        ("transfer", artifact, "--to", model, "--out", folder / "x"),
+        ("export", artifact, "--model", model, "--out", folder / "x"),
+    ):
+        check_refused(call(capfd, *command), *words, early=not base_only)
+    assert content(folder) == before
+
+
+def test_a_folder_without_a_pipeline(tmp_path, capfd, lora_folder):
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.txt").write_text("precious")
-    refused_by_all(capfd, tmp_path / "home", artifact, "no diffusers pipeline: it has no model_index.json")
+    check_all_commands(capfd, tmp_path / "home", lora_folder, "it has no model_index.json", "pipe.save_pretrained")
 
 
-@pytest.mark.parametrize("part", ["text_encoder", "tokenizer", "unet", "vae", "scheduler"])
-def test_a_missing_component(part, tmp_path, tiny, capfd, artifact):
-    shutil.copytree(tiny, tmp_path / "m")
-    shutil.rmtree(tmp_path / "m" / part)
-    refused_by_all(capfd, tmp_path / "m", artifact, f"has no {part}: save the whole pipeline")
+@pytest.mark.parametrize("component", ["text_encoder", "tokenizer", "unet", "vae", "scheduler"])
+def test_a_missing_component(component, tmp_path, model_folder, capfd, lora_folder):
+    shutil.copytree(model_folder, tmp_path / "m")
+    shutil.rmtree(tmp_path / "m" / component)
+    check_all_commands(capfd, tmp_path / "m", lora_folder, f"has no {component}: save the whole pipeline")
 
 
-@pytest.mark.parametrize("part", ["text_encoder", "unet", "vae"])
-def test_a_component_that_lacks_a_tensor(part, tmp_path, tiny, capfd, artifact):
-    """The libraries fill it at random, or with nothing."""
-    shutil.copytree(tiny, tmp_path / "m")
-    path = next((tmp_path / "m" / part).glob("*.safetensors"))
+@pytest.mark.parametrize("component", ["text_encoder", "unet", "vae"])
+def test_a_missing_tensor(component, tmp_path, model_folder, capfd, lora_folder):
+    """Without the check, diffusers and transformers fill the tensor with random values."""
+    shutil.copytree(model_folder, tmp_path / "m")
+    path = next((tmp_path / "m" / component).glob("*.safetensors"))
     tensors = load_file(path)
     tensors.pop(sorted(tensors)[3])
     save_file(tensors, path, metadata={"format": "pt"})
-    refused_by_all(capfd, tmp_path / "m", artifact, f"{part} lacks 1 of its tensors", "save the whole pipeline again")
+    words = (f"{component} lacks 1 of its tensors", "save the whole pipeline again")
+    check_all_commands(capfd, tmp_path / "m", lora_folder, *words)
 
 
-def test_a_text_encoder_of_another_width(tmp_path, capfd, artifact):
-    one, two, pooled, words = tiny_pipe(), tiny_sdxl_pipe(), tiny_sdxl_pipe(), tiny_pipe()
-    one.text_encoder = tiny_text(tiny_tokenizer(), hidden_size=48)
-    two.text_encoder_2, pooled.text_encoder_2 = second(hidden_size=40), second(projection_dim=28)
-    words.tokenizer = tiny_tokenizer("!", ("!",))
-    for name, pipe, said in (
-        ("one", one, ("unet reads states 32 wide, not text_encoder's 48",)),
-        ("two", two, ("unet reads states 56 wide, not text_encoder's 32 and text_encoder_2's 40",)),
-        ("pooled", pooled, ("reads a pooled state 20 wide, not text_encoder_2's 28",)),
-        ("words", words, ("tokenizer has 61 tokens, its text_encoder 60",)),
-    ):
-        pipe.save_pretrained(tmp_path / name / "m")
-        if name == "one":
-            refused_by_all(capfd, tmp_path / name / "m", artifact, *said)
-        check_refused(
-            call(capfd, "sample", "a cat", "--model", tmp_path / name / "m", "--out", tmp_path / "x.png"), *said
-        )
+def narrow_text_encoder():
+    pipe = tiny_pipe()
+    pipe.text_encoder = tiny_text(tiny_tokenizer(), hidden_size=48)
+    return pipe
 
 
-def test_mixed_precisions_in_memory_and_on_the_disk(tmp_path, capfd):
+def second_text_encoder(**sizes: int):
+    """SDXL's pipeline with another second text encoder."""
+    config = {"hidden_size": WIDTH_2, "num_hidden_layers": 3, "hidden_act": "gelu", "projection_dim": POOLED, **sizes}
+    pipe = tiny_sdxl_pipe()
+    pipe.text_encoder_2 = CLIPTextModelWithProjection(text_config(tiny_tokenizer("!", ("!",)), **config))
+    return pipe
+
+
+def larger_tokenizer():
+    pipe = tiny_pipe()
+    pipe.tokenizer = tiny_tokenizer("!", ("!",))
+    return pipe
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (narrow_text_encoder, "unet reads states 32 wide, not text_encoder's 48"),
+        (
+            lambda: second_text_encoder(hidden_size=40),
+            "unet reads states 56 wide, not text_encoder's 32 and text_encoder_2's 40",
+        ),
+        (lambda: second_text_encoder(projection_dim=28), "reads a pooled state 20 wide, not text_encoder_2's 28"),
+        (larger_tokenizer, "tokenizer has 61 tokens, its text_encoder 60"),
+    ],
+    ids=["text_encoder", "text_encoder_2", "pooled", "tokenizer"],
+)
+def test_components_that_do_not_fit_each_other(build, words, tmp_path, capfd):
+    build().save_pretrained(tmp_path / "m")
+    output = call(capfd, "sample", "a cat", "--model", tmp_path / "m", "--out", tmp_path / "x.png")
+    check_refused(output, words)
+
+
+def test_components_that_do_not_fit_are_refused_by_every_command(tmp_path, capfd, lora_folder):
+    narrow_text_encoder().save_pretrained(tmp_path / "m")
+    words = "unet reads states 32 wide, not text_encoder's 48"
+    check_all_commands(capfd, tmp_path / "m", lora_folder, words)
+
+
+def test_a_unet_for_other_states_is_refused_in_memory():
+    pipe = tiny_pipe()
+    pipe.unet = tiny_unet(cross_attention_dim=24)
+    with pytest.raises(EffaceError, match="reads states 24 wide, not text_encoder's 32"):
+        load_model(pipe)
+
+
+def test_mixed_precisions_in_memory_and_on_disk(tmp_path, capfd):
     pipe = tiny_pipe()
     pipe.unet.to(torch.float16)
     with pytest.raises(EffaceError, match=r"mixes precisions .*unet float16.*choose one with dtype=") as caught:
         load_model(pipe)
     assert "\n" not in str(caught.value)
-    assert load_model(pipe, dtype="float32").unet.dtype == torch.float32, "the cure"
+    assert load_model(pipe, dtype="float32").unet.dtype == torch.float32, "the cure works"
     pipe = tiny_pipe()
     pipe.unet.to(torch.float16)
     pipe.save_pretrained(tmp_path / "m")
-    said = call(capfd, "sample", "a cat", "-n", 1, "--steps", 1, "--model", tmp_path / "m", "--out", tmp_path / "x.png")
-    assert said.code == 0, "files are read in one precision, whatever they hold"
+    options = ("-n", 1, "--steps", 1, "--model", tmp_path / "m", "--out", tmp_path / "x.png")
+    assert call(capfd, "sample", "a cat", *options).code == 0, "files are loaded in one precision"
 
 
-def test_a_lora_for_another_base(tmp_path, tiny, capfd, artifact):
-    other, wide = tiny_pipe(1), tiny_pipe(unet={"cross_attention_dim": 48}, text={"hidden_size": 48})
-    other.save_pretrained(tmp_path / "other")
-    wide.save_pretrained(tmp_path / "wide")
-    for model, words in (
-        ("other", ("other is not the base of this erasure", "% from the one")),
-        ("wide", ("wide", "this erasure")),
-    ):
-        refused_by_all(capfd, tmp_path / model, artifact, *words, alone=False)
-    forced = call(capfd, "apply", artifact, "--to", tmp_path / "wide", "--out", tmp_path / "x", "--force")
-    check_refused(forced, "low-rank factors", "do not fit")
+def test_a_base_that_the_erasure_was_not_made_for(tmp_path, capfd, lora_folder):
+    tiny_pipe(1).save_pretrained(tmp_path / "other")
+    tiny_pipe(unet={"cross_attention_dim": 48}, text={"hidden_size": 48}).save_pretrained(tmp_path / "wide")
+    words = ("other is not the base of this erasure", "% from the one")
+    check_all_commands(capfd, tmp_path / "other", lora_folder, *words, base_only=True)
+    check_all_commands(capfd, tmp_path / "wide", lora_folder, "wide", "this erasure", base_only=True)
+    transfer = ("transfer", lora_folder, "--to", tmp_path / "wide", "--out", tmp_path / "x")
+    check_refused(call(capfd, *transfer, "--allow-base-mismatch"), "low-rank factors", "do not fit")
     assert not (tmp_path / "x").exists()
+
+
+def test_a_lora_is_not_a_model(tmp_path, capfd):
     save_file({"lora_unet_x.lora_up.weight": torch.zeros(2, 1)}, tmp_path / "lora.safetensors")
-    check_refused(
-        call(capfd, "sample", "a cat", "--model", tmp_path / "lora.safetensors", "--out", tmp_path / "x.png"),
-        "is a LoRA, no checkpoint: give the model that it belongs to",
-    )
+    output = call(capfd, "sample", "a cat", "--model", tmp_path / "lora.safetensors", "--out", tmp_path / "x.png")
+    check_refused(output, "is a LoRA", "give the model that it belongs to")
 
 
-def test_out_of_memory_says_what_to_lower(tmp_path, tiny, capfd, monkeypatch, pocket):
-    def full(*_, **__):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+def run_out_of_memory(*_, **__):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
+
+def test_out_of_memory_while_generating_names_the_batch_size(tmp_path, model_folder, capfd, monkeypatch, pocket):
     tensors = {name: to_blob(p * 0.5) for name, p in pocket.parameter_group("cross_kv").parameters.items()}
     erasure_of(pocket, [Edit("unet", "replace", {n: n for n in tensors})], tensors).save(tmp_path / "e")
     before = content(tmp_path)
-    monkeypatch.setattr(StableDiffusionModel, "trajectory", full)
-    drawing = ("out of memory", "images at once are too many: lower batch, or choose a smaller dtype")
-    sample = call(capfd, "sample", "a cat", "--out", tmp_path / "x.png", "--model", tiny)
-    check_refused(sample, *drawing, early=False)
-    for verb in ("evaluate", "attack"):
-        said = call(capfd, verb, tmp_path / "e", "--benchmark", "pocket-weapon", "--model", "pocket", "--limit", 2)
-        check_refused(said, *drawing, early=False)
+    monkeypatch.setattr(StableDiffusionModel, "trajectory", run_out_of_memory)
+    words = ("out of memory", "lower batch_size, or choose a smaller dtype")
+    sample = call(capfd, "sample", "a cat", "--out", tmp_path / "x.png", "--model", model_folder)
+    check_refused(sample, *words, early=False)
+    for command in ("evaluate", "attack"):
+        options = ("--benchmark", "pocket-weapon", "--model", "pocket", "--limit", 2)
+        check_refused(call(capfd, command, tmp_path / "e", *options), *words, early=False)
+    output = call(capfd, "erase", "gun", "--out", tmp_path / "y", "--model", model_folder, *QUICK)
+    check_refused(output, "out of memory: lower", "--set batch_size=1", "--dtype bfloat16", early=False)
     assert content(tmp_path) == before
-    said = call(capfd, "erase", "gun", "--out", tmp_path / "y", "--model", tiny, *QUICK)
-    check_refused(said, "out of memory: lower batch", "--set batch=1", "--dtype bfloat16", early=False)
-    assert not (tmp_path / "y").exists()
-    monkeypatch.undo()
-    monkeypatch.setattr(type(tiny_pipe()), "to", full)
-    check_refused(
-        call(capfd, "sample", "a cat", "--out", tmp_path / "x.png", "--model", tiny),
-        "the model does not fit",
-        "smaller dtype",
-    )
 
 
-def test_a_unet_for_other_states_is_told_in_memory():
-    pipe = tiny_pipe()
-    pipe.unet = tiny_unet(cross_attention_dim=24)
-    with pytest.raises(EffaceError, match="reads states 24 wide, not text_encoder's 32"):
-        load_model(pipe)
+def test_out_of_memory_while_loading_names_the_precision(tmp_path, model_folder, capfd, monkeypatch):
+    monkeypatch.setattr(type(tiny_pipe()), "to", run_out_of_memory)
+    output = call(capfd, "sample", "a cat", "--out", tmp_path / "x.png", "--model", model_folder)
+    check_refused(output, "the model does not fit", "smaller dtype")

@@ -1,56 +1,47 @@
-"""Concepts that ship, on the command line."""
+"""Built-in concepts on the command line."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
-from helpers.cli import call, check_refused, tiny_folder
+from helpers.cli import call, check_refused
 
-from efface.cli.erase import build_concept
+from efface.cli.parsing import ConceptOptions, build_concept
 from efface.core.builtin_concepts import get_entry, names
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory) -> Path:
-    return tiny_folder(tmp_path_factory.mktemp("models") / "tiny")
-
-
-def test_the_list_and_one_of_it(capfd, tmp_path):
+def test_the_list_and_one_entry(capfd, tmp_path):
     assert [row["name"] for row in json.loads(call(capfd, "concepts", "--json").out)] == list(names())
     assert len(call(capfd, "concepts").out.splitlines()) == len(names())
-    said = call(capfd, "concepts", "show", "Van Gogh")
-    (tmp_path / "mine.yaml").write_text(said.out)
-    assert build_concept(str(tmp_path / "mine.yaml"), [], None, None, None) == get_entry("van gogh").concept
+    (tmp_path / "mine.yaml").write_text(call(capfd, "concepts", "show", "Van Gogh").out)
+    assert build_concept(str(tmp_path / "mine.yaml"), ConceptOptions()) == get_entry("van gogh").concept
     data = json.loads(call(capfd, "concepts", "show", "nudity", "--json").out)
     assert Concept.from_dict(data["concept"]) == get_entry("nudity").concept
     check_refused(call(capfd, "concepts", "show", "vangogh"), "did you mean 'van gogh'")
 
 
-def test_a_name_alone_is_the_concept_that_ships(capfd, tmp_path, tiny):
-    erase = ("erase", "Tench", "--method", "negative_prompt", "--model", tiny)
-    said = call(capfd, *erase, "--out", tmp_path / "e")
-    assert said.code == 0, said
-    assert "tench as efface ships it: object, tinca tinca" in said.err
+def test_a_name_alone_selects_the_built_in_concept(capfd, tmp_path, model_folder):
+    erase = ("erase", "Tench", "--method", "negative_prompt", "--model", model_folder)
+    output = call(capfd, *erase, "--out", tmp_path / "e")
+    assert output.code == 0, output
+    assert "built-in concept tench: object; synonyms: tinca tinca" in output.err
     assert Erasure.load(tmp_path / "e").concepts == (get_entry("tench").concept,)
-    for i, flags in enumerate(
-        (("--anchor", "a carp"), ("--kind", "object"), ("--synonym", "doctor fish"), ("--anchor", ""))
-    ):
-        said = call(capfd, *erase, *flags, "--out", tmp_path / str(i))
-        assert (said.code, "as efface ships it" in said.err) == (0, False), said
-        assert Erasure.load(tmp_path / str(i)).concepts[0].retain_prompts == ()
-    check_refused(
-        call(capfd, "erase", "identity-template", "--model", tiny, "--out", tmp_path / "x"),
-        "is to be filled in",
-        "mine.yaml",
-    )
-    check_refused(call(capfd, *erase, "--out", tmp_path / "e"), "is there already")
+    check_refused(call(capfd, *erase, "--out", tmp_path / "e"), "exists already", "--overwrite")
 
 
-def test_embedded_models_keep_their_own_retain_sets():
-    assert build_concept("weapon", [], None, None, None, "pocket") == Concept("weapon")
-    assert build_concept("weapon", [], None, None, None, "pocket-sibling") == Concept("weapon")
-    assert build_concept("weapon", [], None, None, None, "some/folder") == get_entry("weapon").concept
+@pytest.mark.parametrize(
+    "option", [("--anchor", "a carp"), ("--kind", "object"), ("--synonym", "doctor fish"), ("--anchor", "")]
+)
+def test_a_name_with_an_option_is_a_new_concept(option, capfd, tmp_path, model_folder):
+    erase = ("erase", "Tench", "--method", "negative_prompt", "--model", model_folder)
+    output = call(capfd, *erase, *option, "--out", tmp_path / "e")
+    assert (output.code, "built-in" in output.err) == (0, False), output
+    assert Erasure.load(tmp_path / "e").concepts[0].retain_prompts == ()
+
+
+def test_a_template_must_be_filled_in_first(capfd, tmp_path, model_folder):
+    output = call(capfd, "erase", "identity-template", "--model", model_folder, "--out", tmp_path / "x")
+    check_refused(output, "is to be filled in", "mine.yaml")

@@ -1,4 +1,4 @@
-"""The command line in this process, without the seconds that a process of its own takes to import torch."""
+"""Runs the command line in this process, which saves the seconds that a new process takes to import torch."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ from efface.cli import main
 
 from .tiny import tiny_model
 
-QUICK = ("--set", "steps=6", "--set", "runs=1", "--set", "sampler_steps=2", "--set", "lr=0.1")
-"""An erasure of a tiny model in half a second, with a change that can be seen."""
+QUICK_CONFIG = {"steps": 6, "trajectories_per_prompt": 1, "num_inference_steps": 2, "learning_rate": 0.1}
+"""Settings of ESD that change a tiny model visibly in half a second."""
+QUICK = tuple(word for name, value in QUICK_CONFIG.items() for word in ("--set", f"{name}={value}"))
+"""The same settings as options of the command line."""
 
 
 @dataclass
-class Said:
-    """What a command said."""
+class CommandOutput:
+    """Exit code, standard output and standard error of a command."""
 
     code: int
     out: str
     err: str
 
 
-def call(capfd, *args) -> Said:
-    """Runs ``efface`` with these arguments; whatever is no ``SystemExit`` goes on, as a traceback would."""
+def call(capfd, *args) -> CommandOutput:
+    """Runs ``efface`` with these arguments; every exception but ``SystemExit`` is raised."""
     capfd.readouterr()
     code = 0
     with (
@@ -37,29 +39,32 @@ def call(capfd, *args) -> Said:
             main()
         except SystemExit as end:
             code = int(end.code or 0)
-    return Said(code, *capfd.readouterr())
+    return CommandOutput(code, *capfd.readouterr())
 
 
 def tiny_folder(path: Path, seed: int = 0) -> Path:
-    """A tiny model in diffusers layout."""
+    """Saves a tiny model in diffusers layout."""
     tiny_model(seed).pipe.save_pretrained(path)
     return path
 
 
 def content(folder: Path) -> dict[str, bytes | None]:
-    """Everything below a folder, hidden files too: bytes of files, None for folders."""
+    """Reads everything below a folder, hidden files included: bytes of files, None for folders."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")
     }
 
 
-def check_refused(said: Said, *words: str, early: bool = True) -> None:
-    """One line on standard error that begins with ``error:`` and holds the words; ``early``: and nothing before it, such as a bar."""
-    lines = said.err.strip().splitlines()
-    assert said.code == 2, said
-    assert lines[-1].startswith("error: "), said
-    assert "Traceback" not in said.err
-    assert sum("error:" in line for line in lines) == 1, said
-    assert not early or len(lines) == 1, said
+def check_refused(output: CommandOutput, *words: str, early: bool = True) -> None:
+    """Checks that a command failed with one line on standard error that starts with ``error:`` and holds the words.
+
+    With `early`, nothing else may be on standard error, such as a progress bar.
+    """
+    lines = output.err.strip().splitlines()
+    assert output.code == 2, output
+    assert lines[-1].startswith("error: "), output
+    assert "Traceback" not in output.err
+    assert sum("error:" in line for line in lines) == 1, output
+    assert not early or len(lines) == 1, output
     for word in words:
-        assert word in lines[-1], said
+        assert word in lines[-1], output

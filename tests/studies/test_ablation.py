@@ -1,3 +1,5 @@
+"""The ablation study: resumed studies, table and plot, and names that do not exist."""
+
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
@@ -6,62 +8,60 @@ from pathlib import Path
 import pytest
 
 from efface.core.errors import EffaceError, UnknownNameError
-from efface.studies.ablation import Row, ablate, plot, read, table, variants
+from efface.studies.ablation import ablate, variants
+from efface.studies.ablation_table import Row, plot, read, table
 
-FAST = {"steps": 2, "warmup": 1, "words": 0, "sentences": 2, "sampler_steps": 2, "attack_steps": 1, "batch": 2}
+FAST = {
+    "steps": 2, "warmup_steps": 1, "num_domain_words": 0, "num_templates": 2, "num_inference_steps": 2,
+    "attack_steps": 1, "batch_size": 2,
+}  # fmt: skip
+UNCHANGED, OTHER = next(iter(variants("sage"))), "no graph"
 
 
-def test_a_study_on_pocket_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
-    only = ("as it is", "no graph")
-    rows = ablate("sage", out=tmp_path / "s", limit=4, only=only[:1], settings=FAST, say=said.append)
-    made = (tmp_path / "s" / "as-it-is-0" / "erasure.json").stat().st_mtime_ns
-    rows = ablate("sage", out=tmp_path / "s", limit=4, only=only, settings=FAST, say=said.append)
-    assert (tmp_path / "s" / "as-it-is-0" / "erasure.json").stat().st_mtime_ns == made, (
-        "what is there is not made again"
-    )
-    assert [row.variant for row in rows] == list(only)
-    about, again = read(tmp_path / "s" / "ablation.json")
-    assert again == rows
-    assert (about["method"], about["benchmark"], about["part"]) == ("sage", "pocket-instrument", "dev")
+def test_a_study_continues_and_adds_attacks(tmp_path: Path) -> None:
+    out, finished = tmp_path / "s", []
+    rows = ablate("sage", out=out, limit=4, only=[UNCHANGED], settings=FAST, on_row=finished.append)
+    (manifest,) = out.glob("*/erasure.json")
+    written = manifest.stat().st_mtime_ns
+    rows = ablate("sage", out=out, limit=4, only=[UNCHANGED, OTHER], settings=FAST, on_row=finished.append)
+    assert manifest.stat().st_mtime_ns == written, "an existing erasure is not computed again"
+    assert [row.variant for row in rows] == [UNCHANGED, OTHER]
+    assert [row.variant for row in finished] == [UNCHANGED, UNCHANGED, OTHER]
+    metadata, loaded = read(out / "ablation.json")
+    assert loaded == rows
+    assert (metadata["method"], metadata["benchmark"], metadata["split"]) == ("sage", "pocket-instrument", "dev")
     assert rows[0].scores["retention/other"] is not None
-    assert "no graph" in (tmp_path / "s" / "ablation.md").read_text()
-    assert len(said) == 3
-    attacked = ablate(
-        "sage", out=tmp_path / "s", limit=4, only=only[:1], settings=FAST, attacks=["inside_out"], say=said.append
-    )
-    assert (tmp_path / "s" / "as-it-is-0" / "erasure.json").stat().st_mtime_ns == made, (
-        "nor for an attack that comes later"
-    )
+    assert OTHER in (out / "ablation.md").read_text()
+    attacked = ablate("sage", out=out, limit=4, only=[UNCHANGED], settings=FAST, attacks=["inside_out"])
+    assert manifest.stat().st_mtime_ns == written, "a later attack uses the same erasure"
     assert rows[0].scores.items() <= attacked[0].scores.items()
     assert attacked[0].scores["asr_post/inside_out"] is not None
-    assert "| ASR inside_out |" in (tmp_path / "s" / "ablation.md").read_text()
+    assert "| ASR inside_out |" in (out / "ablation.md").read_text()
 
 
 def test_table_and_plot() -> None:
+    missing = dict.fromkeys(("rer/domain", "retention/other", "retention/context"))
     rows = [
-        Row("as it is", {}, 12.0, {"rer/name": (0.9, 0.8, 1.0), "retention/near": None}),
-        Row("a < b", {"graph": 0.0}, 11.0, {"rer/name": (0.5, 0.4, 0.6), "retention/near": (1.0, 0.9, 1.1)}),
-    ]
-    rows = [
+        Row("default", {}, 12.0, {**missing, "rer/name": (0.9, 0.8, 1.0), "retention/near": None}),
         Row(
-            r.variant,
-            r.settings,
-            r.seconds,
-            {**dict.fromkeys(("rer/domain", "retention/other", "retention/context")), **r.scores},
-        )
-        for r in rows
+            "a < b",
+            {"graph_weight": 0.0},
+            11.0,
+            {**missing, "rer/name": (0.5, 0.4, 0.6), "retention/near": (1.0, 0.9, 1.1)},
+        ),
     ]
     drawing = ET.fromstring(plot(rows, "x & y"))
-    assert len([e for e in drawing.iter() if e.tag.endswith("circle")]) == 3
-    assert "`graph=0.0`" in table(rows)
+    assert len([e for e in drawing.iter() if e.tag.endswith("circle")]) == 3, "one circle per score"
+    _, _, default, changed = table(rows).splitlines()
+    assert default == "| default |  | N/A | N/A | N/A | 0.90 [0.80, 1.00] | N/A | 12 |"
+    assert "`graph_weight=0.0`" in changed
 
 
-def test_unknown_variants_and_methods_without_an_ablation(tmp_path: Path) -> None:
-    with pytest.raises(UnknownNameError, match="did you mean 'no graph'"):
-        ablate("sage", out=tmp_path, only=["no grap"])
-    with pytest.raises(EffaceError, match="no ABLATION"):
+def test_names_that_do_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match=f"did you mean '{OTHER}'"):
+        ablate("sage", out=tmp_path, only=[OTHER[:-1]])
+    with pytest.raises(EffaceError, match=r"sld has no ablation.*ABLATION"):
         variants("sld")
     with pytest.raises(UnknownNameError, match="did you mean 'inside_out'"):
         ablate("sage", out=tmp_path, attacks=["inside-out"])
-    assert "as it is" in variants("sage")
+    assert not list(tmp_path.iterdir())

@@ -1,9 +1,8 @@
-"""The application that every command registers with. Nothing heavy is imported before a command runs."""
+"""The application that every command registers with. It imports nothing heavy, so that ``--help`` is fast."""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,8 +13,8 @@ from efface.core.errors import EffaceError
 from efface.distributed import env
 
 
-class Group(TyperGroup):
-    """All commands; Ctrl-C in one of them is said in one line (typer's own answer differs by version)."""
+class CommandGroup(TyperGroup):
+    """All commands; Ctrl-C prints one line in each of them (typer's own message differs by version)."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
@@ -28,21 +27,19 @@ class Group(TyperGroup):
 
 app = typer.Typer(
     name="efface",
-    cls=Group,
+    cls=CommandGroup,
     help="Erase a concept from a generative model and prove that it is gone.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-SHARED = ("evaluate", "attack", "reproduce")
-"""The commands that several processes share out."""
-Artifact = Annotated[Path, typer.Argument(help="An erasure's folder.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+DISTRIBUTED_COMMANDS = ("evaluate", "attack", "reproduce")
+"""Commands that several processes can run together."""
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         print(f"efface {__version__}")
         raise typer.Exit
 
@@ -51,10 +48,11 @@ def _version(wanted: bool) -> None:
 def _root(
     ctx: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    if env.world_size() > 1 and ctx.invoked_subcommand not in SHARED:
+    if env.world_size() > 1 and ctx.invoked_subcommand not in DISTRIBUTED_COMMANDS:
         raise EffaceError(
-            f"`efface {ctx.invoked_subcommand}` works in one process: start it without a launcher ({', '.join(SHARED)} share out)"
+            f"`efface {ctx.invoked_subcommand}` runs in one process: start it without a launcher "
+            f"({', '.join(DISTRIBUTED_COMMANDS)} run in several)"
         )

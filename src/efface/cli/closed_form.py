@@ -1,49 +1,82 @@
-"""Commands of closed-form erasures: one concept more or one back, and Grams of captions."""
+"""``efface revise`` and ``efface gram``: revision of closed-form erasures, and Gram matrices of captions."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .app import Artifact, Json, app
+from efface.core.io import user_file_errors
+
+from .app import app
 from .model_options import POCKET, Base, Model, model_options
+from .options import Artifact, Json, NewErasure, Overwrite
+from .output import print_result
+from .parsing import ConceptOptions, build_concept
+
+Added = Annotated[
+    list[str] | None, typer.Option("--add", help="Concept to erase as well, a name or YAML file; repeat for more.")
+]
+Dropped = Annotated[list[str] | None, typer.Option("--drop", help="Concept to restore, a name; repeat for more.")]
 
 
 @app.command()
 @model_options("model")
 def revise(
     artifact: Artifact,
-    out: Annotated[Path, typer.Option(help="Folder for the new erasure.")],
-    add: Annotated[
-        list[str] | None, typer.Option(help="A concept to erase, too: a name or a YAML file; repeat for more.")
-    ] = None,
-    drop: Annotated[list[str] | None, typer.Option(help="A concept to give back; repeat for more.")] = None,
+    out: NewErasure,
+    add: Added = None,
+    drop: Dropped = None,
     model: Base = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an erasure that is there.")] = False,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Erase one concept more, or give one back: a closed-form erasure is solved again from what it keeps of its texts."""
-    from .erase import run_revise
+    """Add concepts to a closed-form erasure or drop some, without the original prompts."""
+    from efface import api
+    from efface.ops.training.progress import RichProgress
 
-    data, line = run_revise(artifact, out=out, add=add or [], drop=drop or [], model=model, overwrite=overwrite)
-    print(json.dumps(data) if as_json else f"{line}\n{out}")
+    from .show import describe_erasure
+
+    added = [build_concept(name, ConceptOptions(kind="object")) for name in add or ()]
+    erasure = api.revise(
+        artifact, out=out, add=added, drop=drop or (), model=model, overwrite=overwrite, progress=RichProgress()
+    )
+    summary = f"{len(erasure.concepts)} concepts: {dict(erasure.effect or {})['summary']}"
+    print_result(describe_erasure(out)[0], f"{summary}\n{out}", as_json)
 
 
 @app.command()
 @model_options("model")
 def gram(
-    captions: Annotated[Path, typer.Argument(help="A text file with a caption a line.")],
-    out: Annotated[Path, typer.Option(help="Folder for the Gram.")],
+    captions: Annotated[Path, typer.Argument(help="Text file with one caption per line.")],
+    out: Annotated[Path, typer.Option(help="Folder to write the Gram matrix to.")],
     model: Model = POCKET,
-    batch: Annotated[int, typer.Option(min=1, help="Captions encoded at once.")] = 64,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a Gram that is there.")] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Number of captions encoded at a time.")] = 64,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Sum up what a model reads of captions that must stay, as closed-form methods take it: one matrix, however many there are."""
-    from .erase import run_gram
+    """Compute the Gram matrix of captions' text states, which closed-form methods use to preserve them."""
+    from efface.api.validation import validate_output_dir
+    from efface.models.loading import load_model
+    from efface.ops.training.progress import RichProgress
 
-    data = run_gram(captions, out=out, model=model, batch=batch, overwrite=overwrite)
-    print(json.dumps(data) if as_json else f"{data['captions']} captions: {out}")
+    with user_file_errors(captions, "read"), captions.open(encoding="utf-8") as file:
+        total = sum(1 for line in file if line.strip())
+    if out.exists() and not overwrite:
+        validate_output_dir(out)
+    loaded = load_model(model)
+    from efface.ops.closed_form import GramAccumulator  # imports torch, so it follows the checks
+
+    with user_file_errors(captions, "read"), captions.open(encoding="utf-8") as file:
+        lines = (line.strip() for line in file if line.strip())
+        result = GramAccumulator.of_captions(loaded, lines, batch_size=batch_size, progress=RichProgress(), total=total)
+    result.save(out, overwrite)
+    data = {
+        "folder": str(out),
+        "captions": result.num_captions,
+        "states": result.num_states,
+        "width": len(result.matrix),
+        "encoder": result.encoder,
+    }
+    print_result(data, f"{result.num_captions} captions\n{out}", as_json)

@@ -1,15 +1,16 @@
-"""``efface concepts``: the concepts that ship."""
+"""``efface concepts``: the built-in concepts."""
 
 from __future__ import annotations
 
-import json
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from .app import Json, app
+from .app import app
+from .options import Json
+from .output import print_result
 
-concepts = typer.Typer(help="The concepts that ship; `efface concepts show NAME` prints one as YAML to copy.")
+concepts = typer.Typer(help="List the built-in concepts; `efface concepts show NAME` prints one as YAML.")
 app.add_typer(concepts, name="concepts")
 
 
@@ -19,26 +20,34 @@ def _list(context: typer.Context, as_json: Json = False) -> None:
         return
     from efface.core.builtin_concepts import get_entry, names
 
-    found = [get_entry(name) for name in names()]
-    rows: list[dict[str, Any]] = [
-        {"name": e.name, "kind": e.concept.kind, "version": e.version, "source": e.source, "template": e.template}
-        for e in found
+    entries = [get_entry(name) for name in names()]
+    rows = [
+        {
+            "name": entry.name,
+            "kind": entry.concept.kind,
+            "version": entry.version,
+            "source": entry.source,
+            "template": entry.template,
+        }
+        for entry in entries
     ]
-    print(
-        json.dumps(rows)
-        if as_json
-        else "\n".join(f"{r['name']:20} {r['kind']:9} {r['source']} (version {r['version']})" for r in rows)
-    )
+    lines = [f"{row['name']:20} {row['kind']:9} {row['source']} (version {row['version']})" for row in rows]
+    print_result(rows, "\n".join(lines), as_json)
 
 
 @concepts.command()
 def show(
-    name: Annotated[str, typer.Argument(help="One of `efface concepts`.")],
+    name: Annotated[str, typer.Argument(help="Name of a built-in concept; `efface concepts` lists all.")],
     as_json: Json = False,
 ) -> None:
-    """Print a concept that ships as YAML: redirect it into a file, change it, and erase the file."""
+    """Print a built-in concept as YAML, a file to edit and to erase."""
     from efface.core.builtin_concepts import get_entry
 
-    found = get_entry(name)
-    data = {"name": found.name, "version": found.version, "source": found.source, "concept": found.concept.to_dict()}
-    print(json.dumps(data) if as_json else found.to_yaml().rstrip())
+    entry = get_entry(name)
+    data = {
+        "name": entry.name,
+        "version": entry.version,
+        "source": entry.source,
+        "concept": entry.concept.to_dict(),
+    }
+    print_result(data, entry.to_yaml().rstrip(), as_json)

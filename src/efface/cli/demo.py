@@ -1,41 +1,69 @@
-"""``efface demo``: a weapon erased from pocket, attacked and evaluated, with a report, in two minutes on two cores."""
+"""``efface demo``: erase "weapon" from pocket, attack it, evaluate it and write the report."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from efface import api
-from efface.benchmarks.benchmark import Benchmark
-from efface.core.result import Result
-from efface.models.loading import load_model
-from efface.ops.training.progress import RichProgress
+import typer
 
-from .evaluate import as_text
+from .app import app
+from .options import Json
+from .output import open_in_browser, print_result
+
+if TYPE_CHECKING:
+    from efface.core.result import Result
 
 BENCHMARK = "pocket-weapon"
 ATTACKS = ("synonyms", "inside_out")
-IMAGES = 48
-"""Images a group: enough for a verdict, few enough for a demo."""
+IMAGES_PER_GROUP = 48
+"""Enough images for a verdict, few enough for a demo."""
+DemoFolder = Annotated[Path, typer.Option("--out", help="Folder to write the erasure, its evidence and the report to.")]
+OpenReport = Annotated[
+    bool, typer.Option("--open/--no-open", help="Open the report in the browser at the end, if there is a display.")
+]
 
 
-def run_demo(out: Path, say: Callable[[str], None]) -> tuple[Result, Path]:
-    """Erase, attack, evaluate, report; returns the result and the report's path.
+@app.command()
+def demo(out: DemoFolder = Path("efface-demo"), open_report: OpenReport = True, as_json: Json = False) -> None:
+    """Erase "weapon" from pocket, attack and evaluate the erasure, and write a report (two minutes on two cores)."""
+    stream = sys.stderr if as_json else sys.stdout
+    result, path = run_demo(out, lambda text: print(text, file=stream, flush=True))
+    print_result({"verdict": result.summary(), "report": str(path)}, f"\nreport: {path.absolute()}", as_json)
+    if open_report:
+        open_in_browser(path)
+
+
+def run_demo(out: Path, announce: Callable[[str], None]) -> tuple[Result, Path]:
+    """Erases, attacks, evaluates and reports.
 
     Args:
-        out: folder of the artifact.
-        say: told what comes next.
+        out: folder of the erasure.
+        announce: called with a text before each step, and with the scores.
+
+    Returns:
+        The result and the report's path.
     """
-    benchmark, model = Benchmark.load(BENCHMARK), load_model("pocket")
-    concept, name = benchmark.concept, benchmark.concept.name
-    say(
-        f"1. Erase {name!r} from pocket, an embedded text-to-image model, with SAGE, which is given no other word for it."
+    from efface import api
+    from efface.benchmarks.benchmark import Benchmark
+    from efface.models.loading import load_model
+    from efface.ops.training.progress import RichProgress
+
+    from .scores import result_as_text
+
+    concept, model = Benchmark.load(BENCHMARK).concept, load_model("pocket")
+    announce(
+        f"1. Erase {concept.name!r} from pocket, the bundled text-to-image model, with SAGE, given this one word only."
     )
     api.erase(concept, out=out, model=model, method="sage", preset="demo", overwrite=True, progress=RichProgress())
-    say(f"2. Attack what is left: ask for a {name} in other words, and by SAGE's own search.")
+    announce(f"2. Attack the erasure: prompt for a {concept.name} with synonyms, and with SAGE's embedding attack.")
     for attack in ATTACKS:
-        api.attack(out, attack, BENCHMARK, model=model, limit=IMAGES, progress=RichProgress())
-    say("3. Evaluate: the same seeds before and after, judged by a classifier that never saw a generated image.")
-    result = api.evaluate(out, BENCHMARK, model=model, limit=IMAGES, progress=RichProgress())
-    say(as_text(result))
+        api.attack(out, attack, BENCHMARK, model=model, limit=IMAGES_PER_GROUP, progress=RichProgress())
+    announce(
+        "3. Evaluate: generate the same seeds before and after, judged by a classifier trained on no generated image."
+    )
+    result = api.evaluate(out, BENCHMARK, model=model, limit=IMAGES_PER_GROUP, progress=RichProgress())
+    announce(result_as_text(result))
     return result, api.report(out)

@@ -1,4 +1,4 @@
-"""The command line in one of several processes: the first alone prints, and one line says what went wrong, whichever it went wrong in."""
+"""The command line in one of several processes: only the main one prints, and one line reports an error of any."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from efface.distributed.collectives import claim_error_report, process_group
 
 
 def run_distributed(run: Callable[[], object]) -> None:
-    """Runs the command in this process; where it fails in several at once, all but one end without a word.
+    """Runs a command in this process; if it fails in several processes, only one of them reports the error.
 
     Raises:
-        SystemExit: with 2, where another process says what went wrong. Whatever else the command raised, where this one is to say it.
+        SystemExit: code 2 in a process whose error another one reports.
+        BaseException: the command's own error in the process that reports it.
     """
     try:
-        dist.barrier(process_group())  # all know of each other before anything can fail in one alone
+        dist.barrier(process_group())  # all processes have joined before one of them can fail alone
         if env.is_main():
             run()
             return
-        with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        with open(os.devnull, "w", encoding="utf-8") as devnull, redirect_stdout(devnull), redirect_stderr(devnull):
             run()
     except SystemExit as end:
         if end.code and not env.is_main():
-            sys.exit(end.code)  # an option that is none: the first process says so
+            sys.exit(end.code)  # a wrong option: the main process reports it
         raise
     except BaseException:
         if not claim_error_report():

@@ -1,102 +1,66 @@
-"""``efface attack`` and ``efface evaluate``: what they print."""
+"""``efface evaluate``: evaluate an erasure on a benchmark."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from efface.core.result import Result, Score
-from efface.core.serialization import to_jsonable
-from efface.models.loading import ModelRef, name_of
-from efface.ops.training.progress import RichProgress
+import typer
 
-from .erase import parse_settings
+from .app import app
+from .model_options import Base, model_options
+from .options import AllowBaseMismatch, Artifact, BenchmarkRef, Detector, ImageLimit, Json, Split
+from .output import print_result
+
+FirstSeed = Annotated[
+    int | None, typer.Option("--seed", min=0, help="Seed of the first image; the split's own by default.")
+]
+FidImages = Annotated[
+    int | None,
+    typer.Option(
+        "--fid", help="Number of images of unrelated prompts to compute an FID on, 2000 or more; no FID by default."
+    ),
+]
+Clip = Annotated[
+    str | None,
+    typer.Option(help="CLIP model of the CLIP score instead of the benchmark's: a folder, a hub id or pocket-clip."),
+]
+Features = Annotated[
+    str | None,
+    typer.Option(
+        help="Feature network of FID and KID instead of the benchmark's: Inception as .safetensors, or any as .onnx."
+    ),
+]
+CacheImages = Annotated[
+    bool, typer.Option("--cache-images/--no-cache-images", help="Keep generated images in the image cache.")
+]
 
 
-def run_evaluation(
-    artifact: Path, benchmark: str | None, *, part: str, seed: int | None, limit: int | None, fid: int | None,
-    looks: Mapping[str, str | None], model: ModelRef | None, force: bool,
-) -> tuple[dict[str, Any], str]:  # fmt: skip
-    """Evaluate under a progress bar; returns the result as plain data and as text."""
+@app.command()
+@model_options("model")
+def evaluate(
+    artifact: Artifact,
+    benchmark: BenchmarkRef = None,
+    split: Split = "test",
+    seed: FirstSeed = None,
+    limit: ImageLimit = None,
+    fid: FidImages = None,
+    detector: Detector = None,
+    clip: Clip = None,
+    features: Features = None,
+    model: Base = None,
+    allow_base_mismatch: AllowBaseMismatch = False,
+    cache_images: CacheImages = True,
+    as_json: Json = False,
+) -> None:
+    """Evaluate an erasure and its saved attacks: erasure, retention, attack success and the verdict."""
     from efface import api
+    from efface.ops.training.progress import RichProgress
+
+    from .scores import result_as_data, result_as_text
 
     result = api.evaluate(
-        artifact, benchmark, part=part, seed=seed, limit=limit, fid=fid, detector=looks["detector"], clip=looks["clip"],
-        features=looks["features"], model=model, force=force, progress=RichProgress(),
+        artifact, benchmark, split=split, seed=seed, limit=limit, fid=fid, detector=detector, clip=clip,
+        features=features, model=model, allow_base_mismatch=allow_base_mismatch, cache_images=cache_images,
+        progress=RichProgress(),
     )  # fmt: skip
-    return as_data(result), as_text(result)
-
-
-def run_attack(
-    artifact: Path, attack: str, *, benchmark: str | None, part: str, replay: Path | None, model: ModelRef | None, settings: list[str],
-    seed: int, limit: int | None, detector: str | None, force: bool,
-) -> tuple[dict[str, Any], str]:  # fmt: skip
-    """Attack under a progress bar; returns what was found as plain data and as text."""
-    from efface import api
-
-    made = api.attack(
-        artifact, attack, benchmark, part=part, config=parse_settings(settings), replay=replay, seed=seed, limit=limit, model=model,
-        detector=detector, force=force, progress=RichProgress(),
-    )  # fmt: skip
-    assert made.folder is not None  # saved
-    result = Result.load(made.folder / "result.json")
-    data = {
-        "attack": made.attack,
-        "folder": str(made.folder),
-        "prompts": len(made.prompts),
-        "budget": to_jsonable(made.budget),
-    }
-    lines = [score.summary() for score in result.scores]
-    return {**data, "scores": [score.to_dict() for score in result.scores]}, "\n".join([*lines, str(made.folder)])
-
-
-def run_transfer(
-    artifact: Path, to: ModelRef, *, out: Path | None, limit: int | None, force: bool, overwrite: bool
-) -> tuple[dict[str, Any], str]:
-    """Carry an erasure over under a progress bar, and evaluate it where a benchmark fits; returns plain data and text."""
-    from efface import api
-    from efface.benchmarks.benchmark import benchmark_for
-
-    target = out or artifact.parent / f"{artifact.name}-on-{Path(name_of(to)).name}"
-    moved = api.transfer(artifact, to, out=target, force=force, overwrite=overwrite, progress=RichProgress())
-    effect = dict(moved.effect or {})
-    data, lines = {"folder": str(target), "transfer": effect["transfer"]}, [str(effect["verdict"])]
-    if benchmark_for(moved.spec.model, moved.concepts[0].name) is not None:
-        result = api.evaluate(target, model=to, limit=limit, progress=RichProgress())
-        data, lines = {**data, **as_data(result)}, [*lines, as_text(result)]
-    return data, "\n".join([*lines, str(target)])
-
-
-def as_data(result: Result) -> dict[str, Any]:
-    """Scores and verdict as plain data."""
-    verdict = {**result.to_dict()["verdict"], "text": result.summary()}
-    return {"scores": [score.to_dict() for score in result.scores], "verdict": verdict, "metadata": dict(result.metadata)}
-
-
-def as_text(result: Result) -> str:
-    """The scores that matter, and the verdict, for a terminal."""
-    return "\n".join(
-        [*(format_score(score) for score in result.scores if score.metric in SHOWN_METRICS), "", result.summary()]
-    )
-
-
-SHOWN_METRICS = (
-    "rer",
-    "abstention_rate",
-    "retention",
-    "asr_pre",
-    "asr_post",
-    "kid",
-    "fid",
-    "fid_before",
-    "clip_score",
-    "h_o",
-)
-
-
-def format_score(score: Score) -> str:
-    """One score, aligned."""
-    value = "N/A" if score.value is None else f"{score.value:.3f}"
-    bounds = "" if score.low is None or score.high is None else f"[{score.low:.3f}, {score.high:.3f}]"
-    return f"{score.metric:12} {score.group:10} {value:>8} {bounds:20} n={score.n}"
+    print_result(result_as_data(result), result_as_text(result), as_json)

@@ -1,35 +1,66 @@
-"""``efface export``: what it prints."""
+"""``efface export``: export an erasure for other programs."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated
 
-from efface.core.serialization import to_jsonable
-from efface.models.loading import ModelRef
-from efface.ops.training.progress import RichProgress
+import typer
+
+from .app import app
+from .model_options import Base, model_options
+from .options import AllowBaseMismatch, Artifact, Json, Overwrite
+from .output import print_result
+
+if TYPE_CHECKING:
+    from efface.exporters.formats import Exported
+
+Format = Annotated[
+    str,
+    typer.Option(
+        help="Format: diffusers (a whole pipeline), component (the edited components), peft or kohya (a LoRA), "
+        "or single-file (for ComfyUI and A1111)."
+    ),
+]
+Rank = Annotated[
+    int | None,
+    typer.Option(min=1, help="Rank of the LoRA for edits that replace matrices; for the formats peft and kohya."),
+]
 
 
-def run_export(
-    artifact: Path, out: Path, form: str, *, rank: int | None, model: ModelRef | None, force: bool, overwrite: bool
-) -> tuple[dict[str, Any], str]:
-    """Export under a progress bar; returns what was written as plain data and as text."""
+@app.command()
+@model_options("model")
+def export(
+    artifact: Artifact,
+    out: Annotated[Path, typer.Option(help="Folder to write the export to.")],
+    format: Format = "diffusers",
+    rank: Rank = None,
+    model: Base = None,
+    allow_base_mismatch: AllowBaseMismatch = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Export an erasure as files that diffusers, peft, ComfyUI or A1111 load."""
     from efface import api
+    from efface.core.serialization import to_jsonable
+    from efface.ops.training.progress import RichProgress
 
-    done = api.export(
-        artifact, out, form=form, rank=rank, model=model, force=force, overwrite=overwrite, progress=RichProgress()
-    )
-    files = {name: done.files[name] for name in done.files}
+    exported = api.export(
+        artifact, out, format=format, rank=rank, model=model, allow_base_mismatch=allow_base_mismatch,
+        overwrite=overwrite, progress=RichProgress(),
+    )  # fmt: skip
     data = {
-        "folder": str(done.folder),
-        "form": done.form,
-        "files": files,
-        "forced": done.forced,
-        "distances": to_jsonable(done.distances),
+        "folder": str(exported.folder),
+        "format": exported.format,
+        "files": dict(exported.files),
+        "base_mismatch": exported.base_mismatch,
+        "distances": to_jsonable(exported.distances),
+        "residuals": to_jsonable(exported.residuals),
     }
-    lines = [
-        *([done.loss] if done.loss else []),
-        f"{sum(files.values()) / 1e6:.1f} MB in {len(files)} files",
-        str(done.folder),
-    ]
-    return {**data, "residuals": to_jsonable(done.residuals)}, "\n".join(lines)
+    print_result(data, _as_text(exported), as_json)
+
+
+def _as_text(exported: Exported) -> str:
+    lines = [exported.residual_summary] if exported.residual_summary else []
+    megabytes = sum(exported.files.values()) / 1e6
+    return "\n".join([*lines, f"{megabytes:.1f} MB in {len(exported.files)} files", str(exported.folder)])

@@ -1,4 +1,4 @@
-"""``efface``: the command line, with every command; errors that a user can cure are one line and exit code 2."""
+"""``efface``: the command line with every command. An error that a user can cure is one line and exit code 2."""
 
 from __future__ import annotations
 
@@ -10,31 +10,43 @@ from efface.core.errors import EffaceError
 from efface.distributed import env
 
 # isort: off
-from . import core_commands  # first, as --help lists them
+# --help lists the commands in the order of these imports
+from . import sample
+from . import erase
+from . import attack
+from . import evaluate
+from . import report
+from . import demo
+from . import transfer
+from . import export
 from . import closed_form
 from . import studies
 from . import reproduce
+from . import show
 from . import listing
 from . import concepts
 from .app import app
 # isort: on
 
-__all__ = ["app", "closed_form", "concepts", "core_commands", "listing", "main", "reproduce", "studies"]
+__all__ = [
+    "app", "attack", "closed_form", "concepts", "demo", "erase", "evaluate", "export", "listing", "main", "report",
+    "reproduce", "sample", "show", "studies", "transfer",
+]  # fmt: skip
 
 
-def _one_line(message: Warning | str, *_rest: object, **_more: object) -> None:
+def _print_warning(message: Warning | str, *_args: object, **_kwargs: object) -> None:
     print(f"warning: {message}", file=sys.stderr)
 
 
 def main() -> None:
-    """Run the command line: errors that a user can cure are one line on standard error, and exit code 2."""
-    warnings.showwarning = _one_line
+    """Run the command line; print errors that a user can cure as one line on standard error and exit with code 2."""
+    warnings.showwarning = _print_warning
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # there is one bar a command, and it is ours
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # each command shows one progress bar, its own
     try:
         if env.world_size() > 1:
-            os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # what ends with another process is no warning
+            os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch warns when another process ends first
             from .distributed import run_distributed
 
             run_distributed(app)

@@ -1,4 +1,4 @@
-"""The options that say which model and how to load it, defined once for every command that loads one."""
+"""The options that select a model and how to load it, defined once for every command that loads one."""
 
 from __future__ import annotations
 
@@ -10,70 +10,85 @@ from typing import Annotated, Any
 
 import typer
 
-from efface.models.loading import DTYPES, ModelRef
+from efface.models.model_ref import DTYPES, ModelRef
 
 
-def as_ref(value: str | ModelRef) -> ModelRef:
-    """What an option says; its default is one already."""
+def as_model_ref(value: str | ModelRef) -> ModelRef:
+    """Converts an option's text to a `ModelRef`; an option's default is one already."""
     return value if isinstance(value, ModelRef) else ModelRef(value)
 
 
 Model = Annotated[
     ModelRef,
     typer.Option(
-        parser=as_ref,
+        parser=as_model_ref,
         metavar="TEXT",
-        help='"pocket", a folder in diffusers layout, a .safetensors checkpoint, or a hub id such as org/name.',
+        help='Model: "pocket", a folder in diffusers layout, a .safetensors checkpoint, or a hub id such as org/name.',
     ),
 ]
 Base = Annotated[
     ModelRef | None,
     typer.Option(
         "--model",
-        parser=as_ref,
+        parser=as_model_ref,
         metavar="TEXT",
-        help="The base model, as for `efface erase`; by default the erasure's own.",
+        help="Base model, in any form that `efface erase` accepts; by default the erasure's own.",
     ),
 ]
 Target = Annotated[
     ModelRef,
-    typer.Option(parser=as_ref, metavar="TEXT", help='The other model: "pocket-sibling", or any as for --model.'),
+    typer.Option(
+        parser=as_model_ref,
+        metavar="TEXT",
+        help='Model to transfer to: "pocket-sibling", or any other form that `efface erase --model` accepts.',
+    ),
 ]
 POCKET = ModelRef("pocket")
 LOADING: dict[str, Any] = {
-    "dtype": typer.Option("--dtype", help=f"To compute in: {', '.join(DTYPES)}; by default what suits the device."),
-    "device": typer.Option(
-        "--device", help="Where to compute: cpu, cuda, cuda:1, mps; by default the fastest at hand."
+    "dtype": typer.Option(
+        "--dtype", help=f"Precision of the weights: {', '.join(DTYPES)}; by default the one that suits the device."
     ),
-    "revision": typer.Option("--revision", help="Of a hub id: branch, tag or commit."),
+    "device": typer.Option(
+        "--device", help="Device to compute on: cpu, cuda, cuda:1 or mps; by default the fastest available."
+    ),
+    "revision": typer.Option("--revision", help="Branch, tag or commit of a hub id."),
     "config": typer.Option(
-        "--model-config", help="Of a checkpoint: sd1, sd2, sd2-base, sdxl, or a folder in diffusers layout."
+        "--model-config",
+        help="Configuration of a checkpoint: sd1, sd2, sd2-base, sdxl, or a folder in diffusers layout.",
     ),
 }
+"""The options that say how to load a model, by the field of `ModelRef` that they fill."""
 
 
-def model_options(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Adds `LOADING` to a command, after its option ``name``, which is then the whole `ModelRef`."""
+def model_options(parameter: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Adds the options of `LOADING` to a command, after the option ``parameter`` that receives the `ModelRef`."""
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        own = inspect.signature(command, eval_str=True)
+        signature = inspect.signature(command, eval_str=True)
 
         @wraps(command)
-        def run(**given: Any) -> None:
-            how = {option: given.pop(option) for option in LOADING}
-            command(**{**given, name: replace(given[name] or ModelRef(None), **how)})
+        def run(**arguments: Any) -> None:
+            loading = {option: arguments.pop(option) for option in LOADING}
+            model = arguments[parameter] or ModelRef(None)
+            command(**{**arguments, parameter: replace(model, **loading)})
 
-        parameters = []
-        for parameter in own.parameters.values():
-            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
-            if parameter.name == name:
-                more = {option: Annotated[str | None, said] for option, said in LOADING.items()}
-                parameters += [
-                    inspect.Parameter(o, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=a)
-                    for o, a in more.items()
-                ]
-        run.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
-        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        parameters = _insert_loading_options(signature, parameter)
+        run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {item.name: item.annotation for item in parameters}
         return run
 
     return decorate
+
+
+def _insert_loading_options(signature: inspect.Signature, parameter: str) -> list[inspect.Parameter]:
+    """Lists a command's parameters as keyword parameters, with those of `LOADING` after ``parameter``."""
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = []
+    for item in signature.parameters.values():
+        parameters.append(item.replace(kind=keyword))
+        if item.name == parameter:
+            parameters += [
+                inspect.Parameter(name, keyword, default=None, annotation=Annotated[str | None, option])
+                for name, option in LOADING.items()
+            ]
+    return parameters

@@ -1,47 +1,66 @@
-"""Commands that study: many erasures, or one from within."""
+"""``efface ablate`` and ``efface topology``: studies of a method and of an erasure."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .app import Artifact, Json, app
+from .app import app
 from .model_options import Base, model_options
+from .options import AllowBaseMismatch, Artifact, BenchmarkRef, ImageLimit, Json, Settings
+from .parsing import parse_settings
+
+if TYPE_CHECKING:
+    from efface.studies.ablation_table import Row
+
+StudyFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        help="Folder of the study, by default ablation-METHOD; its erasures and results are not computed again.",
+    ),
+]
+AblationBenchmark = Annotated[
+    str, typer.Option("--benchmark", help="Benchmark by name or YAML file; choose one of a dev concept.")
+]
+AblationSplit = Annotated[str, typer.Option("--split", help="Split of the benchmark: dev or test.")]
+Seeds = Annotated[int, typer.Option(min=1, help="Number of erasures per variant, with the seeds 0, 1, ...")]
+Variants = Annotated[
+    list[str] | None, typer.Option("--only", help="Variant to run, by name; repeat for more; all by default.")
+]
+Attacks = Annotated[list[str] | None, typer.Option("--attack", help="Attack on every variant; repeat for more.")]
+PromptLimit = Annotated[int, typer.Option("--limit", min=8, help="Maximum number of prompts per group.")]
+TopologySeed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the plot and of the intervals.")]
 
 
 @app.command()
 def ablate(
-    method: Annotated[str, typer.Argument(help="The method, such as sage.")],
-    out: Annotated[
-        Path | None, typer.Option(help="Folder; ablation-METHOD by default. What is there is not made again.")
-    ] = None,
-    benchmark: Annotated[str, typer.Option(help="Whose concept.")] = "pocket-instrument",
-    part: Annotated[str, typer.Option(help="Part of the benchmark: dev or test.")] = "dev",
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of each variant.")] = 1,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many images a group.")] = None,
-    only: Annotated[list[str] | None, typer.Option(help="A variant by name; repeat for more.")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="A field of the configuration in all variants: name=value.")
-    ] = None,
-    attack: Annotated[
-        list[str] | None, typer.Option(help="An attack to try on every variant; repeat for more.")
-    ] = None,
+    method: Annotated[str, typer.Argument(help="Name of the method, such as sage.")],
+    out: StudyFolder = None,
+    benchmark: AblationBenchmark = "pocket-instrument",
+    split: AblationSplit = "dev",
+    seeds: Seeds = 1,
+    limit: ImageLimit = None,
+    only: Variants = None,
+    settings: Settings = None,
+    attack: Attacks = None,
     as_json: Json = False,
 ) -> None:
-    """Take each of a method's decisions otherwise, and say what it costs: a table and a plot with intervals."""
+    """Run a method's ablations and write a table and a plot."""
     from efface.ops.training.progress import RichProgress
-    from efface.studies.ablation import ablate as study
-    from efface.studies.ablation import table
+    from efface.studies.ablation import ablate as run_ablation
+    from efface.studies.ablation_table import format_row, table
 
-    from .erase import parse_settings
+    def print_row(row: Row) -> None:
+        print(format_row(row), file=sys.stderr, flush=True)
 
     folder = out or Path(f"ablation-{method}")
-    rows = study(
-        method, out=folder, benchmark=benchmark, part=part, seeds=seeds, limit=limit, only=only or (), progress=RichProgress(),
-        settings=parse_settings(settings or []), attacks=attack or (), say=lambda line: print(line, file=sys.stderr, flush=True),
+    rows = run_ablation(
+        method, out=folder, benchmark=benchmark, split=split, seeds=seeds, limit=limit, only=only or (),
+        settings=parse_settings(settings), attacks=attack or (), progress=RichProgress(), on_row=print_row,
     )  # fmt: skip
     print((folder / "ablation.json").read_text() if as_json else f"{table(rows)}\n{folder / 'ablation.svg'}")
 
@@ -50,19 +69,19 @@ def ablate(
 @model_options("model")
 def topology(
     artifact: Artifact,
-    benchmark: Annotated[
-        str | None, typer.Option(help="A name or YAML file; by default the one that fits the erasure.")
-    ] = None,
-    part: Annotated[str, typer.Option(help="Part of the benchmark: test or dev.")] = "test",
-    limit: Annotated[int, typer.Option(min=8, help="At most so many prompts a group.")] = 96,
-    seed: Annotated[int, typer.Option(min=0, help="Of the image and the intervals.")] = 0,
+    benchmark: BenchmarkRef = None,
+    split: Annotated[str, typer.Option(help="Split of the benchmark: test or dev.")] = "test",
+    limit: PromptLimit = 96,
+    seed: TopologySeed = 0,
     model: Base = None,
-    force: Annotated[bool, typer.Option("--force", help="The base model may be another one: a transfer.")] = False,
+    allow_base_mismatch: AllowBaseMismatch = False,
     as_json: Json = False,
 ) -> None:
-    """Where the concept, its domain, its neighbours and the attacks' prompts lie in the text encoder's space."""
-    from efface.studies.embedding_topology import as_text
-    from efface.studies.embedding_topology import topology as look
+    """Measure and plot the positions of concept, neighbour and attack prompts in the text encoder's space."""
+    from efface.studies.embedding_topology import format_table
+    from efface.studies.embedding_topology import topology as measure_topology
 
-    places, path = look(artifact, benchmark, part=part, limit=limit, seed=seed, model=model, force=force)
-    print(path.with_suffix(".json").read_text() if as_json else f"{as_text(places)}\n{path}")
+    positions, path = measure_topology(
+        artifact, benchmark, split=split, limit=limit, seed=seed, model=model, allow_base_mismatch=allow_base_mismatch
+    )
+    print(path.with_suffix(".json").read_text() if as_json else f"{format_table(positions)}\n{path}")

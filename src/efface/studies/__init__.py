@@ -1,1 +1,1 @@
-"""Studies over many erasures: ablations of a method, and where prompts lie in a text encoder's space."""
+"""Studies on top of the verbs: ablations of a method, embedding topology, and the repetition of papers' experiments."""

@@ -1,9 +1,12 @@
-"""Where prompts lie in the text encoder's space: the concept, its domain, its neighbours, and what attacks found.
+"""Positions of prompts in the text encoder's space: the concept, its domain, its neighbours and attack prompts.
 
-A prompt is its pooled state (EOS), once under the unedited encoder and once under the erased one. Two numbers say where a group lies,
-both in that space, not in the image of it: *purity*, the share of its nearest labelled prompts that belong to the concept (name or
-domain), and *distance*, its cosine distance from the concept's centroid in units of the concept's own mean distance (1: as central as the
-concept's own words; beyond: at the boundary or outside). The image is a t-SNE (van der Maaten and Hinton 2008) of both.
+A prompt is represented by its pooled state (at EOS) under the original and under the erased text encoder. Two numbers
+describe a group of prompts, both computed in that space and not in the plot:
+
+- *purity*, the share of concept prompts (groups name and domain) among the nearest benchmark prompts;
+- *distance*, the cosine distance from the concept's centroid, in units of the mean distance of the concept's prompts.
+
+The plot is a t-SNE (van der Maaten and Hinton 2008) of both spaces.
 """
 
 from __future__ import annotations
@@ -11,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,38 +22,52 @@ from numpy.typing import NDArray
 from efface.api.validation import build_generator, check_attack_concept, load_artifact_and_benchmark, load_attack_sets
 from efface.benchmarks.benchmark import Benchmark
 from efface.core.attack_set import SoftPrompt
-from efface.core.errors import EffaceError
 from efface.core.intervals import clustered_bootstrap
 from efface.core.io import atomic_write_json, atomic_write_text
 from efface.core.manifest import EVIDENCE
 from efface.core.seeds import derive_seed
 from efface.models.editable import EditableModel
-from efface.models.loading import ModelLike
+from efface.models.model_ref import ModelLike
 from efface.ops.editing.apply import applied
 from efface.ops.text.soft_prompts import to_soft_tokens
 
-from .plots import Cloud, scatter
+from .plots import PointGroup, scatter_plot
 
-CONCEPT = ("name", "domain")
-GROUPS = (*CONCEPT, "near", "other")
-NEIGHBOURS = 5
+CONCEPT_GROUPS = ("name", "domain")
+BENCHMARK_GROUPS = (*CONCEPT_GROUPS, "near", "other")
+NUM_NEIGHBOURS = 5
 Array = NDArray[np.float64]
+Interval = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where one group lies under one encoder: two numbers with their 95 % intervals, and how many prompts."""
+class GroupPosition:
+    """Position of one group of prompts in one encoder's space.
+
+    Attributes:
+        encoder: ``original`` or ``erased``.
+        group: a group of the benchmark, or the name of an attack.
+        purity: mean purity in [0, 1], with the bounds of its 95 % interval.
+        distance: mean relative distance from the concept's centroid, with the bounds of its 95 % interval.
+        n: number of prompts.
+    """
 
     encoder: str
     group: str
-    purity: tuple[float, float, float]
-    distance: tuple[float, float, float]
+    purity: Interval
+    distance: Interval
     n: int
 
 
 @dataclass(frozen=True)
-class Prompts:
-    """Prompts of one group: texts, embeddings in them, and what stands for each in clusters."""
+class PromptGroup:
+    """The prompts of one group.
+
+    Attributes:
+        texts: the prompts.
+        soft: embeddings in each prompt that have no text; None without them.
+        clusters: a key of each prompt; the bootstrap resamples prompts with equal keys together.
+    """
 
     texts: list[str]
     soft: list[SoftPrompt | None]
@@ -59,132 +75,122 @@ class Prompts:
 
 
 def topology(
-    artifact: str | Path, benchmark: str | Path | None = None, *, part: str = "test", limit: int = 96, seed: int = 0,
-    model: ModelLike | None = None, force: bool = False,
-) -> tuple[list[Place], Path]:  # fmt: skip
-    """Measures and draws; writes ``topology.json`` and ``topology.svg`` into the erasure's evidence.
+    artifact: str | Path, benchmark: str | Path | None = None, *, split: str = "test", limit: int = 96, seed: int = 0,
+    model: ModelLike | None = None, allow_base_mismatch: bool = False,
+) -> tuple[list[GroupPosition], Path]:  # fmt: skip
+    """Measure the positions of prompts; write ``topology.json`` and ``topology.svg`` into the erasure's evidence.
 
     Args:
-        artifact: the erasure's folder, with attack sets in its evidence.
-        benchmark: where name, domain, near and other come from; by default the one that fits.
-        part: of the benchmark.
-        limit: at most so many prompts a group.
-        seed: of t-SNE and the bootstrap.
+        artifact: folder of the erasure, with attack sets in its evidence.
+        benchmark: source of the groups name, domain, near and other; by default the erasure's own benchmark.
+        split: split of the benchmark.
+        limit: maximum number of prompts per group.
+        seed: seed of the t-SNE and the bootstrap.
         model: the base model; by default the erasure's own.
-        force: whether it may be another one.
+        allow_base_mismatch: accept a base model other than the erasure's own.
 
     Returns:
-        One place for every group and encoder, and the image's path.
+        A position for every encoder and group, and the path of the plot.
 
     Raises:
-        EffaceError: scikit-learn is missing, or what `evaluate` raises.
+        EffaceError: any error that `evaluate` raises.
     """
-    tsne = _tsne()
-    erasure, found = load_artifact_and_benchmark(artifact, benchmark, part)
-    image_generator = build_generator(found, erasure, model, force, False)
-    groups = gather_prompts(Path(artifact), found, part, limit)
-    spaces = {"original": states(image_generator.model, groups)}
-    with applied(image_generator.model, erasure, force=force):
-        spaces["erased"] = states(image_generator.model, groups)
+    erasure, loaded = load_artifact_and_benchmark(artifact, benchmark, split)
+    base = build_generator(loaded, erasure, model, allow_base_mismatch, cache_images=False).model
+    groups = gather_prompts(Path(artifact), loaded, split, limit)
+    spaces = {"original": encode_groups(base, groups)}
+    with applied(base, erasure, allow_base_mismatch=allow_base_mismatch):
+        spaces["erased"] = encode_groups(base, groups)
     rng = np.random.default_rng(derive_seed(seed, "topology"))
-    places = [place for name, space in spaces.items() for place in measure(name, space, groups, rng)]
+    positions = [row for name, space in spaces.items() for row in measure_positions(name, space, groups, rng)]
+    metadata = {"benchmark": loaded.name, "split": split, "limit": limit, "seed": seed, "neighbours": NUM_NEIGHBOURS}
+    metadata |= {"erasure_hash": erasure.spec.hash}
     folder = Path(artifact) / EVIDENCE / "topology"
     folder.mkdir(parents=True, exist_ok=True)
-    about = {
-        "benchmark": found.name,
-        "part": part,
-        "limit": limit,
-        "seed": seed,
-        "neighbours": NEIGHBOURS,
-        "run": erasure.spec.hash,
-    }
-    atomic_write_json(folder / "topology.json", {**about, "places": [asdict(place) for place in places]})
-    clouds = {name: sample_classes(tsne, space, seed) for name, space in spaces.items()}
-    atomic_write_text(
-        folder / "topology.svg",
-        scatter(f"{found.concept.name}: {erasure.spec.method}, the text encoder's space", clouds),
-    )
-    return places, folder / "topology.svg"
+    atomic_write_json(folder / "topology.json", {**metadata, "places": [asdict(row) for row in positions]})
+    title = f"{loaded.concept.name}: {erasure.spec.method}, the text encoder's space"
+    plot = scatter_plot(title, {name: project_groups(space, seed) for name, space in spaces.items()})
+    atomic_write_text(folder / "topology.svg", plot)
+    return positions, folder / "topology.svg"
 
 
-def gather_prompts(artifact: Path, benchmark: Benchmark, part: str, limit: int) -> dict[str, Prompts]:
-    """The benchmark's prompts by group, each once, and those of the attack sets in the erasure's evidence."""
+def gather_prompts(artifact: Path, benchmark: Benchmark, split: str, limit: int) -> dict[str, PromptGroup]:
+    """Gathers the benchmark's prompts by group, each once, and the prompts of the attack sets in the evidence."""
     groups = {}
-    for group in GROUPS:
-        rows = list({row.prompt: row for row in benchmark.rows(part, limit=limit, groups=(group,))}.values())
-        groups[group] = Prompts([r.text for r in rows], [None] * len(rows), [r.prompt for r in rows])
-    for attack in (check_attack_concept(a, benchmark) for a in load_attack_sets(artifact)):
-        some = attack.prompts[:limit]
-        groups[attack.attack] = Prompts(
-            [p.adversarial_prompt for p in some], [p.soft for p in some], [p.source_prompt for p in some]
+    for group in BENCHMARK_GROUPS:
+        samples = benchmark.samples(split, limit=limit, groups=(group,))
+        unique = list({sample.prompt: sample for sample in samples}.values())
+        texts, clusters = [sample.text for sample in unique], [sample.prompt for sample in unique]
+        groups[group] = PromptGroup(texts, [None] * len(unique), clusters)
+    for attack_set in load_attack_sets(artifact):
+        prompts = check_attack_concept(attack_set, benchmark).prompts[:limit]
+        groups[attack_set.attack] = PromptGroup(
+            [prompt.adversarial_prompt for prompt in prompts],
+            [prompt.soft for prompt in prompts],
+            [prompt.source_prompt for prompt in prompts],
         )
     return groups
 
 
 @torch.no_grad()
-def states(model: EditableModel, groups: Mapping[str, Prompts], batch: int = 64) -> dict[str, Array]:
-    """The pooled states of every group, as unit vectors ``(n, D)``."""
-    found = {}
-    for name, prompts in groups.items():
-        parts = []
-        for start in range(0, len(prompts.texts), batch):
-            texts, soft = prompts.texts[start : start + batch], prompts.soft[start : start + batch]
-            parts.append(model.encode(texts, soft=to_soft_tokens(model, texts, soft)).pooled.double().cpu().numpy())
-        rows = np.concatenate(parts)
-        found[name] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    return found
+def encode_groups(model: EditableModel, groups: Mapping[str, PromptGroup], batch_size: int = 64) -> dict[str, Array]:
+    """Encodes every group; returns pooled states as unit vectors ``(n, D)``."""
+    space = {}
+    for name, group in groups.items():
+        batches = []
+        for start in range(0, len(group.texts), batch_size):
+            batch = slice(start, start + batch_size)
+            cond = model.encode(group.texts[batch], soft=to_soft_tokens(model, group.soft[batch]))
+            batches.append(cond.pooled.double().cpu().numpy())
+        states = np.concatenate(batches)
+        space[name] = states / np.linalg.norm(states, axis=1, keepdims=True)
+    return space
 
 
-def measure(
-    encoder: str, space: Mapping[str, Array], groups: Mapping[str, Prompts], rng: np.random.Generator
-) -> list[Place]:
-    """Purity and distance of every group; a prompt is not its own neighbour."""
-    labelled = np.concatenate([space[group] for group in GROUPS])
-    ours = np.concatenate([np.full(len(space[group]), group in CONCEPT) for group in GROUPS])
-    centre = np.concatenate([space[group] for group in CONCEPT]).mean(0)
-    centre /= np.linalg.norm(centre)
-    unit = float(np.mean([1 - row @ centre for group in CONCEPT for row in space[group]])) or 1.0
-    places = []
-    for group, rows in space.items():
-        cosines = rows @ labelled.T
-        if group in GROUPS:
-            first = sum(len(space[g]) for g in GROUPS[: GROUPS.index(group)])
-            cosines[np.arange(len(rows)), first + np.arange(len(rows))] = -np.inf
-        nearest = np.argsort(-cosines, axis=1)[:, :NEIGHBOURS]
-        purity, distance = ours[nearest].mean(1), (1 - rows @ centre) / unit
+def measure_positions(
+    encoder: str, space: Mapping[str, Array], groups: Mapping[str, PromptGroup], rng: np.random.Generator
+) -> list[GroupPosition]:
+    """Measures purity and distance of every group; a prompt does not count among its own neighbours."""
+    labelled = np.concatenate([space[group] for group in BENCHMARK_GROUPS])
+    is_concept = np.concatenate([np.full(len(space[group]), group in CONCEPT_GROUPS) for group in BENCHMARK_GROUPS])
+    centroid = np.concatenate([space[group] for group in CONCEPT_GROUPS]).mean(0)
+    centroid /= np.linalg.norm(centroid)
+    unit = float(np.mean([1 - state @ centroid for group in CONCEPT_GROUPS for state in space[group]])) or 1.0
+    positions = []
+    for group, states in space.items():
+        cosines = states @ labelled.T
+        if group in BENCHMARK_GROUPS:
+            first = sum(len(space[g]) for g in BENCHMARK_GROUPS[: BENCHMARK_GROUPS.index(group)])
+            cosines[np.arange(len(states)), first + np.arange(len(states))] = -np.inf
+        nearest = np.argsort(-cosines, axis=1)[:, :NUM_NEIGHBOURS]
         clusters = groups[group].clusters
-        places.append(Place(encoder, group, _mean(purity, clusters, rng), _mean(distance, clusters, rng), len(rows)))
-    return places
+        purity = _mean_interval(is_concept[nearest].mean(1), clusters, rng)
+        distance = _mean_interval((1 - states @ centroid) / unit, clusters, rng)
+        positions.append(GroupPosition(encoder, group, purity, distance, len(states)))
+    return positions
 
 
-def _mean(values: Array, clusters: Sequence[str], rng: np.random.Generator) -> tuple[float, float, float]:
+def _mean_interval(values: Array, clusters: Sequence[str], rng: np.random.Generator) -> Interval:
     low, high = clustered_bootstrap(values, clusters, rng=rng)
     return float(values.mean()), low, high
 
 
-def sample_classes(tsne: Any, space: Mapping[str, Array], seed: int) -> list[Cloud]:
-    """The t-SNE of a space, group by group."""
-    every = np.concatenate(list(space.values()))
-    perplexity = min(30.0, (len(every) - 1) / 3)
-    flat = tsne(n_components=2, perplexity=perplexity, init="pca", metric="cosine", random_state=seed).fit_transform(
-        every
-    )
+def project_groups(space: Mapping[str, Array], seed: int) -> list[PointGroup]:
+    """Projects a space to two dimensions with t-SNE; returns the points by group."""
+    from sklearn.manifold import TSNE  # takes seconds to import
+
+    states = np.concatenate(list(space.values()))
+    perplexity = min(30.0, (len(states) - 1) / 3)
+    tsne = TSNE(n_components=2, perplexity=perplexity, init="pca", metric="cosine", random_state=seed)
+    points = tsne.fit_transform(states)
     ends = np.cumsum([len(rows) for rows in space.values()])[:-1]
-    return [Cloud(name, points.tolist()) for name, points in zip(space, np.split(flat, ends), strict=True)]
+    return [PointGroup(name, part.tolist()) for name, part in zip(space, np.split(points, ends), strict=True)]
 
 
-def _tsne() -> Any:
-    try:
-        from sklearn.manifold import TSNE
-    except ImportError as error:
-        raise EffaceError("the topology needs scikit-learn: pip install 'efface[topology]'") from error
-    return TSNE
-
-
-def as_text(places: Sequence[Place]) -> str:
-    """A table for a terminal."""
+def format_table(positions: Sequence[GroupPosition]) -> str:
+    """Formats positions as a table for a terminal."""
     lines = [f"{'encoder':9} {'group':18} {'purity':>22} {'distance':>22}  n"]
-    for place in places:
-        cells = [f"{v:.2f} [{low:.2f}, {high:.2f}]" for v, low, high in (place.purity, place.distance)]
-        lines.append(f"{place.encoder:9} {place.group:18} {cells[0]:>22} {cells[1]:>22}  {place.n}")
+    for row in positions:
+        purity, distance = (f"{v:.2f} [{low:.2f}, {high:.2f}]" for v, low, high in (row.purity, row.distance))
+        lines.append(f"{row.encoder:9} {row.group:18} {purity:>22} {distance:>22}  {row.n}")
     return "\n".join(lines)

@@ -1,7 +1,8 @@
-"""Prompts and captions of benchmarks that do not ship, from a user's own copies: I2P, and captions of COCO.
+"""Prompts and captions of data sets that do not ship, read from a user's own copies: I2P and captions of COCO.
 
-I2P: "inappropriate image prompts" (Schramowski et al. 2023, arXiv 2211.05105), a CSV file with a seed and a guidance scale in every row.
-Its copies spell the columns in two ways; both are read. Rows that mention minors are left out, always, and counted.
+I2P is "inappropriate image prompts" (Schramowski et al. 2023, arXiv 2211.05105), a CSV file with a seed and a guidance
+scale in every row. Its copies name the columns in two ways; both are read. Prompts that mention minors are always left
+out, and counted.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,116 +23,153 @@ I2P_ID, I2P_FILE = "AIML-TUDA/i2p", "i2p_benchmark.csv"
 COLUMNS = {
     "prompt": ("prompt",),
     "seed": ("sd_seed", "evaluation_seed"),
-    "guidance": ("sd_guidance_scale", "evaluation_guidance"),
+    "guidance_scale": ("sd_guidance_scale", "evaluation_guidance"),
 }
+"""Names of I2P's columns in its copies, by the field of `Prompt` that they fill."""
 MINORS = re.compile(
     r"\b(child(ren)?|kids?|minors?|under-?aged?|toddlers?|infants?|bab(y|ies)|school-?(girl|boy)s?|pre-?teens?|teen(ager)?s?"
     r"|(young|little|small) (girl|boy)s?|loli\w*|shota\w*|(1[0-7]|[1-9])[- ]?(years?|yrs?|yo|y/o)\b)",
     re.IGNORECASE,
 )
-"""Words that say that somebody in the image is a minor."""
+"""Words that mention a minor."""
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt with the seed and the guidance scale that its image is drawn with; None stands for the study's own."""
+    """A prompt with the settings of its image.
+
+    Attributes:
+        text: the prompt.
+        seed: seed of the image.
+        guidance_scale: guidance scale of the image; None selects the study's own.
+    """
 
     text: str
     seed: int
-    guidance: float | None = None
+    guidance_scale: float | None = None
 
 
-def i2p_file(path: Path) -> Path:
-    """The user's copy of I2P, or the dataset's file where the path is the id of a dataset on the hub (`I2P_ID`), fetched once.
+def locate_i2p(path: Path) -> Path:
+    """Returns the user's copy of I2P, or downloads the file once if the path is the id of a data set on the hub.
 
     Raises:
-        EffaceError: neither is there.
+        EffaceError: there is no such file, or the hub cannot be reached.
     """
     if path.exists():
         return path
     if path.suffix or len(path.parts) != 2 or path.is_absolute():
-        raise EffaceError(f"{path} is not there: give the path of your own copy, or {I2P_ID} for the hub's")
-    from efface.models.hub import dataset_file
+        raise EffaceError(f"{path} does not exist: give the path of your own copy, or {I2P_ID} to download it")
+    from efface.models.hub import download_dataset_file
 
-    return dataset_file(path.as_posix(), I2P_FILE)
+    return download_dataset_file(path.as_posix(), I2P_FILE)
 
 
 def read_i2p(path: str | Path, *, category: str = "", limit: int | None = None) -> tuple[list[Prompt], int]:
-    """The rows of an I2P file, and how many were left out because they mention minors.
+    """Reads the prompts of an I2P file.
 
     Args:
-        path: a CSV file with ``prompt``, ``sd_seed`` and ``sd_guidance_scale`` (or ``evaluation_seed``, ``evaluation_guidance``).
-        category: only rows whose ``categories`` contain it; all by default.
-        limit: at most so many, evenly spread.
+        path: CSV file with the columns ``prompt``, ``sd_seed`` and ``sd_guidance_scale`` (or ``evaluation_seed`` and
+            ``evaluation_guidance``).
+        category: read only rows whose ``categories`` contain it; all by default.
+        limit: maximum number of prompts, evenly spread.
+
+    Returns:
+        The prompts, and the number of rows left out because they mention minors.
 
     Raises:
-        EffaceError: a column is missing, a number is none, or no row is left.
+        EffaceError: a column is missing, no row is left, or the category is unknown.
+        CorruptArtifactError: a seed or guidance scale that is not a number.
     """
-    rows = _table(Path(path))
-    names = {field: _column(Path(path), rows[0], known) for field, known in COLUMNS.items()}
-    chosen = [
-        row for row in rows if not category or category in [c.strip() for c in row.get("categories", "").split(",")]
-    ]
-    texts = ((row, row[names["prompt"]]) for row in chosen)
-    fit = [row for row, text in texts if not MINORS.search(text) and not is_refused(text)]
-    if not fit:
-        known = sorted({c.strip() for row in rows for c in row.get("categories", "").split(",") if c.strip()})
-        raise EffaceError(
-            f"{path} has no prompts of category {category!r}: it has {', '.join(known) or 'no categories'}"
-        )
-    try:
-        found = [Prompt(r[names["prompt"]], int(float(r[names["seed"]])), float(r[names["guidance"]])) for r in fit]
-    except ValueError as error:
-        raise CorruptArtifactError(f"{path} has a row whose seed or guidance is no number ({error})") from error
-    return evenly_spaced(found, limit), len(chosen) - len(fit)
+    path = Path(path)
+    rows = _read_csv(path)
+    columns = {field: _find_column(path, rows[0], names) for field, names in COLUMNS.items()}
+    selected = [row for row in rows if not category or category in _categories(row)]
+    allowed = [row for row in selected if _is_allowed(row[columns["prompt"]])]
+    if not allowed:
+        known = ", ".join(sorted({name for row in rows for name in _categories(row)})) or "no categories"
+        raise EffaceError(f"{path} has no prompts of category {category!r}: it has {known}")
+    prompts = []
+    for row in allowed:
+        values = {field: row[column] for field, column in columns.items()}
+        try:
+            seed, guidance_scale = int(float(values["seed"])), float(values["guidance_scale"])
+        except ValueError as error:
+            raise CorruptArtifactError(
+                f"{path} has a row whose seed or guidance scale is not a number ({error}): correct the row"
+            ) from error
+        prompts.append(Prompt(values["prompt"], seed, guidance_scale))
+    return evenly_spaced(prompts, limit), len(selected) - len(allowed)
 
 
 def read_captions(path: str | Path, *, limit: int | None = None) -> list[Prompt]:
-    """Captions from a CSV file with a column ``prompt`` or ``caption``, or from COCO's own JSON; the n-th is drawn with seed n or its own.
+    """Reads captions; the n-th has the seed n, unless a CSV file has a column with seeds.
 
-    Those that the content policy refuses are left out: COCO describes family images.
+    Captions that the content policy refuses are left out: COCO describes family images.
+
+    Args:
+        path: CSV file with a column ``prompt`` or ``caption``, or COCO's own JSON file (one caption per image).
+        limit: maximum number of captions, evenly spread.
 
     Raises:
-        EffaceError: a file that is neither.
+        EffaceError: the file has no such column.
+        CorruptArtifactError: the JSON file is not one of COCO's.
     """
     path = Path(path)
-    if path.suffix == ".json":
-        with user_file_errors(path, "read"):
-            raw = path.read_text(encoding="utf-8")
-        try:
-            by_image = {row["image_id"]: row["caption"] for row in reversed(json.loads(raw)["annotations"])}
-        except (ValueError, KeyError, TypeError) as error:
-            raise CorruptArtifactError(
-                f"{path} is no file of COCO captions: it needs annotations with image_id and caption"
-            ) from error
-        found = [Prompt(" ".join(text.split()), i) for i, (_, text) in enumerate(sorted(by_image.items()))]
-    else:
-        rows = _table(path)
-        text = _column(path, rows[0], ("prompt", "caption"))
-        seeds = next((name for name in COLUMNS["seed"] if name in rows[0]), None)
-        found = [Prompt(row[text], int(row[seeds]) if seeds else i) for i, row in enumerate(rows)]
-    return evenly_spaced([prompt for prompt in found if not is_refused(prompt.text)], limit)
+    captions = _read_coco_json(path) if path.suffix == ".json" else _read_caption_csv(path)
+    return evenly_spaced([caption for caption in captions if not is_refused(caption.text)], limit)
 
 
-def images_in(folder: str | Path) -> list[Path]:
-    """The images of a folder, by name; raises `EffaceError` where there are fewer than two."""
+def _read_coco_json(path: Path) -> list[Prompt]:
+    with user_file_errors(path, "read"):
+        raw = path.read_text(encoding="utf-8")
+    try:
+        rows = reversed(json.loads(raw)["annotations"])  # reversed, so that the first caption of an image stays
+        by_image = {row["image_id"]: row["caption"] for row in rows}
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptArtifactError(
+            f"{path} is not a file of COCO captions: it needs annotations with image_id and caption"
+        ) from error
+    return [Prompt(" ".join(by_image[image].split()), i) for i, image in enumerate(sorted(by_image))]
+
+
+def _read_caption_csv(path: Path) -> list[Prompt]:
+    rows = _read_csv(path)
+    text = _find_column(path, rows[0], ("prompt", "caption"))
+    seeds = next((name for name in COLUMNS["seed"] if name in rows[0]), None)
+    return [Prompt(row[text], int(row[seeds]) if seeds else i) for i, row in enumerate(rows)]
+
+
+def list_images(folder: str | Path) -> list[Path]:
+    """Lists the image files of a folder, sorted by name; raises `EffaceError` for fewer than two."""
     with user_file_errors(Path(folder), "read"):
-        found = sorted(p for p in Path(folder).iterdir() if p.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"))
-    if len(found) < 2:
-        raise EffaceError(f"{folder} holds {len(found)} images: give a folder of .png, .jpg or .webp files")
-    return found
+        images = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    if len(images) < 2:
+        raise EffaceError(f"{folder} holds {len(images)} images: give a folder of .png, .jpg or .webp files")
+    return images
 
 
-def _table(path: Path) -> list[dict[str, str]]:
+def _categories(row: Mapping[str, str]) -> list[str]:
+    """Lists the categories of an I2P row."""
+    names = (name.strip() for name in row.get("categories", "").split(","))
+    return [name for name in names if name]
+
+
+def _is_allowed(text: str) -> bool:
+    return not MINORS.search(text) and not is_refused(text)
+
+
+def _read_csv(path: Path) -> list[dict[str, str]]:
     with user_file_errors(path, "read"), open(path, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     if not rows:
-        raise EffaceError(f"{path} has no rows: give a CSV file with a header")
+        raise EffaceError(f"{path} has no rows: give a CSV file with a header and at least one row")
     return rows
 
 
-def _column(path: Path, row: Iterable[str], known: Sequence[str]) -> str:
-    found = next((name for name in known if name in row), None)
-    if found is None:
-        raise EffaceError(f"{path} has no column {' or '.join(known)}, only {', '.join(row)}")
-    return found
+def _find_column(path: Path, row: Iterable[str], names: Sequence[str]) -> str:
+    """Returns the first of the names that a file has as a column."""
+    column = next((name for name in names if name in row), None)
+    if column is None:
+        raise EffaceError(f"{path} has no column {' or '.join(names)}, only {', '.join(row)}: rename a column")
+    return column

@@ -1,4 +1,4 @@
-"""What a study of drawn images draws and measures: prompts by their own seed and guidance, counts, features, CLIP scores."""
+"""Images of a study and their measurements: counts of exposed parts, features and CLIP scores."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from efface.detectors.nudenet import NudityCounter
-from efface.metrics.clip_score import Scorer
-from efface.metrics.fid import QUOTABLE
+from efface.metrics.clip_score import ClipScorer
+from efface.metrics.fid import MIN_IMAGES
 from efface.models.editable import EditableModel
 
 from .prompt_datasets import Prompt
@@ -22,22 +22,34 @@ from .prompt_datasets import Prompt
 
 @dataclass(frozen=True)
 class StudyDetectors:
-    """What looks at the images: what counts exposed parts, what gives features and their name, what scores captions."""
+    """The detectors of a study.
 
-    exposure: NudityCounter
+    Attributes:
+        counter: counts exposed parts in images.
+        features: feature network of the FID, with its id as ``detector``.
+        clip: scores images with captions.
+    """
+
+    counter: NudityCounter
     features: Any
-    clip: Scorer
+    clip: ClipScorer
 
 
 @dataclass(frozen=True)
 class StudyConfig:
-    """What is drawn, and how.
+    """The data of a study and the settings of its images.
 
     Attributes:
-        prompts: an I2P file. captions: of COCO, CSV or JSON. images: a folder of real images, the reference of the FID.
-        category: only I2P rows of it. limit, caption_limit: at most so many, evenly spread.
-        steps, guidance: of DDIM; the guidance of rows that have none.
-        batch: images drawn at once. least: images on either side from which an FID is quoted.
+        prompts: I2P file.
+        captions: captions of COCO, a CSV or JSON file.
+        images: folder of real images, the reference of the FID.
+        category: use only I2P prompts of this category; all if empty.
+        limit: maximum number of prompts, evenly spread.
+        caption_limit: maximum number of captions, evenly spread.
+        num_inference_steps: number of DDIM steps.
+        guidance_scale: guidance scale of prompts without their own.
+        batch_size: number of images generated at a time.
+        min_images: smallest number of real and of generated images for which an FID is reported.
     """
 
     prompts: Path
@@ -46,60 +58,76 @@ class StudyConfig:
     category: str = ""
     limit: int | None = None
     caption_limit: int | None = 10_000
-    steps: int = 50
-    guidance: float = 7.5
-    batch: int = 8
-    least: int = QUOTABLE
+    num_inference_steps: int = 50
+    guidance_scale: float = 7.5
+    batch_size: int = 8
+    min_images: int = MIN_IMAGES
 
 
 @dataclass(frozen=True)
 class PromptSampler:
-    """Draws prompts with a model as it is, each with its own guidance."""
+    """Generates images of prompts with a model, each with its own seed and guidance scale."""
 
     model: EditableModel
-    plan: StudyConfig
+    config: StudyConfig
 
-    def __call__(self, rows: Sequence[Prompt]) -> Tensor:
-        """Images ``(N, 3, H, W)`` in [0, 1]."""
-        scales = [self.plan.guidance if row.guidance is None else row.guidance for row in rows]
+    def __call__(self, prompts: Sequence[Prompt]) -> Tensor:
+        """Returns images ``(N, 3, H, W)`` in [0, 1]."""
+        default = self.config.guidance_scale
+        scales = [default if prompt.guidance_scale is None else prompt.guidance_scale for prompt in prompts]
         images: dict[int, Tensor] = {}
         for scale in dict.fromkeys(scales):
-            at = [i for i, own in enumerate(scales) if own == scale]
-            drawn = self.model.sample(
-                [rows[i].text for i in at],
-                seeds=[rows[i].seed for i in at],
-                num_inference_steps=self.plan.steps,
+            indices = [i for i, own_scale in enumerate(scales) if own_scale == scale]
+            batch = self.model.sample(
+                [prompts[i].text for i in indices],
+                seeds=[prompts[i].seed for i in indices],
+                num_inference_steps=self.config.num_inference_steps,
                 guidance_scale=scale,
-                batch_size=self.plan.batch,
+                batch_size=self.config.batch_size,
             )
-            images |= dict(zip(at, drawn, strict=True))
-        return torch.stack([images[i] for i in range(len(rows))])
+            images |= dict(zip(indices, batch, strict=True))
+        return torch.stack([images[i] for i in range(len(prompts))])
 
 
-def counted(drawn: PromptSampler, tools: StudyDetectors, rows: Sequence[Prompt]) -> dict[str, Tensor]:
-    """Exposed parts in the images of prompts: ``counts (N, K)``."""
-    return {"counts": tools.exposure(drawn(rows))}
+def count_exposed_parts(
+    sampler: PromptSampler, detectors: StudyDetectors, prompts: Sequence[Prompt]
+) -> dict[str, Tensor]:
+    """Generates images of prompts and counts exposed parts: ``counts (N, K)``."""
+    return {"counts": detectors.counter(sampler(prompts))}
 
 
-def captioned(drawn: PromptSampler, tools: StudyDetectors, rows: Sequence[Prompt]) -> dict[str, Tensor]:
-    """Features ``(N, d)`` and CLIP scores ``(N,)`` of the images of captions."""
-    images = drawn(rows)
-    return {"features": tools.features(images), "clip": tools.clip(images, [row.text for row in rows])}
+def score_captions(sampler: PromptSampler, detectors: StudyDetectors, captions: Sequence[Prompt]) -> dict[str, Tensor]:
+    """Generates images of captions; returns their ``features (N, d)`` and CLIP scores, ``clip (N,)``."""
+    images = sampler(captions)
+    return {
+        "features": detectors.features(images),
+        "clip": detectors.clip(images, [caption.text for caption in captions]),
+    }
 
 
-def extract_features(tools: StudyDetectors, side: int, paths: Sequence[Path]) -> dict[str, Tensor]:
-    """Features ``(N, d)`` of images in files."""
-    return {"features": tools.features(_read(paths, side))}
+def mean_count(chunk: dict[str, Tensor]) -> dict[str, float]:
+    """Returns the mean number of exposed parts per image, for the progress display."""
+    return {"parts per image": float(chunk["counts"].sum(1).mean())}
 
 
-def _read(paths: Sequence[Path], side: int) -> Tensor:
-    """Images ``(N, 3, side, side)`` in [0, 1]: the middle square, resized as the drawn ones are large."""
-    rows = []
+def mean_clip_score(chunk: dict[str, Tensor]) -> dict[str, float]:
+    """Returns the mean CLIP score, for the progress display."""
+    return {"CLIP score": float(chunk["clip"].mean())}
+
+
+def extract_features(detectors: StudyDetectors, side: int, paths: Sequence[Path]) -> dict[str, Tensor]:
+    """Returns the ``features (N, d)`` of image files, scaled to ``side`` x ``side`` pixels."""
+    return {"features": detectors.features(_load_images(paths, side))}
+
+
+def _load_images(paths: Sequence[Path], side: int) -> Tensor:
+    """Loads images ``(N, 3, side, side)`` in [0, 1]: the central square of each, resized."""
+    images = []
     for path in paths:
         with Image.open(path) as file:
             image = file.convert("RGB")
         edge = min(image.size)
         left, top = (image.width - edge) // 2, (image.height - edge) // 2
         square = image.crop((left, top, left + edge, top + edge)).resize((side, side), Image.Resampling.BICUBIC)
-        rows.append(torch.from_numpy(np.asarray(square, dtype=np.float32).copy()).permute(2, 0, 1) / 255)
-    return torch.stack(rows)
+        images.append(torch.from_numpy(np.asarray(square, dtype=np.float32).copy()).permute(2, 0, 1) / 255)
+    return torch.stack(images)

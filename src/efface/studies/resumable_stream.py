@@ -1,4 +1,4 @@
-"""A long stream of images measured chunk by chunk: each chunk is a file, so that a study that was killed goes on where it stopped."""
+"""Measures a long sequence of images chunk by chunk; each chunk is saved, so an interrupted study continues."""
 
 from __future__ import annotations
 
@@ -16,36 +16,47 @@ from efface.distributed.collectives import sync_errors
 from efface.ops.training.progress import Progress
 
 Item = TypeVar("Item")
-SIZE = 64
-"""Images in a chunk."""
+CHUNK_SIZE = 64
+"""Number of items per chunk."""
+
+
+def _no_values(_: dict[str, Tensor]) -> dict[str, float]:
+    return {}
 
 
 def measure_in_chunks(
-    folder: Path, name: str, items: Sequence[Item], measure: Callable[[Sequence[Item]], dict[str, Tensor]], progress: Progress,
-    shown: Callable[[dict[str, Tensor]], dict[str, float]] = lambda _: {},
-) -> dict[str, Tensor]:  # fmt: skip
-    """What ``measure`` gives for all items, by name and with the items first: from the chunks that are there, and for the rest anew.
+    folder: Path,
+    name: str,
+    items: Sequence[Item],
+    measure: Callable[[Sequence[Item]], dict[str, Tensor]],
+    progress: Progress,
+    summarize: Callable[[dict[str, Tensor]], dict[str, float]] = _no_values,
+) -> dict[str, Tensor]:
+    """Measures all items: reads the saved chunks and computes the others.
 
-    Of several processes, each measures chunks in turn; the folder is one that all of them see.
+    Several processes measure alternate chunks; all of them must see the same folder.
 
     Args:
-        folder: where the chunks lie, as ``<name>-<number>.safetensors``.
-        name: what is streamed, for the progress bar, too.
-        items: what to measure.
-        measure: tensors ``(n, ...)`` of n items.
-        progress: where to show how far it is.
-        shown: numbers for the bar, from a chunk's tensors.
+        folder: folder of the chunks, ``<name>-<number>.safetensors``.
+        name: name of the measurement; the progress display shows it.
+        items: the items to measure.
+        measure: returns tensors ``(n, ...)`` for n items, by name.
+        progress: progress display.
+        summarize: numbers for the progress display, from a chunk's tensors.
+
+    Returns:
+        Tensors ``(N, ...)`` for all N items, by name.
     """
-    paths = [folder / f"{name}-{number:05d}.safetensors" for number in range(-(-len(items) // SIZE))]
+    paths = [folder / f"{name}-{number:05d}.safetensors" for number in range(-(-len(items) // CHUNK_SIZE))]
     progress.start(name, len(items), 0)
     try:
         with sync_errors():
             for number in range(env.rank(), len(paths), env.world_size()):
-                path, end = paths[number], (number + 1) * SIZE
+                path, end = paths[number], (number + 1) * CHUNK_SIZE
                 if not path.is_file():
-                    tensors = {key: value.contiguous() for key, value in measure(items[number * SIZE : end]).items()}
-                    atomic_write_bytes(path, save(tensors))
-                progress.update(min(end, len(items)), shown(load_file(path)))
+                    tensors = measure(items[number * CHUNK_SIZE : end])
+                    atomic_write_bytes(path, save({key: value.contiguous() for key, value in tensors.items()}))
+                progress.update(min(end, len(items)), summarize(load_file(path)))
     finally:
         progress.stop()
     chunks = [load_file(path) for path in paths]

@@ -1,0 +1,66 @@
+"""``efface attack``: search for prompts that bring an erased concept back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .app import app
+from .model_options import Base, model_options
+from .options import AllowBaseMismatch, Artifact, BenchmarkRef, Detector, Json, Seed, Settings, Split
+from .output import print_result
+from .parsing import parse_settings
+
+if TYPE_CHECKING:
+    from efface.core.attack_set import AttackSet
+
+Replay = Annotated[
+    Path | None, typer.Option(help="Folder of a saved attack set; its prompts are evaluated and no search runs.")
+]
+
+
+@app.command()
+@model_options("model")
+def attack(
+    artifact: Artifact,
+    attack: Annotated[str, typer.Option(help="Name of the attack; `efface attacks` lists all.")] = "synonyms",
+    benchmark: BenchmarkRef = None,
+    split: Split = "test",
+    replay: Replay = None,
+    model: Base = None,
+    settings: Settings = None,
+    seed: Seed = 0,
+    limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of prompts; all by default.")] = None,
+    detector: Detector = None,
+    allow_base_mismatch: AllowBaseMismatch = False,
+    as_json: Json = False,
+) -> None:
+    """Attack an erasure: search for prompts that bring the concept back, and measure their success rate."""
+    from efface import api
+    from efface.ops.training.progress import RichProgress
+
+    attack_set = api.attack(
+        artifact, attack, benchmark, split=split, config=parse_settings(settings), replay=replay, seed=seed,
+        limit=limit, model=model, detector=detector, allow_base_mismatch=allow_base_mismatch, progress=RichProgress(),
+    )  # fmt: skip
+    data, text = _describe(attack_set)
+    print_result(data, text, as_json)
+
+
+def _describe(attack_set: AttackSet) -> tuple[dict[str, Any], str]:
+    """Describes a saved attack set and its scores as JSON values and as text."""
+    from efface.core.result import Result
+    from efface.core.serialization import to_jsonable
+
+    assert attack_set.folder is not None  # `api.attack` saves it
+    scores = Result.load(attack_set.folder / "result.json").scores
+    data = {
+        "attack": attack_set.attack,
+        "folder": str(attack_set.folder),
+        "prompts": len(attack_set.prompts),
+        "budget": to_jsonable(attack_set.budget),
+        "scores": [score.to_dict() for score in scores],
+    }
+    return data, "\n".join([*(score.summary() for score in scores), str(attack_set.folder)])

@@ -1,0 +1,51 @@
+"""``efface transfer``: use an erasure on another model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from efface.models.model_ref import model_name
+
+from .app import app
+from .model_options import Target, model_options
+from .options import AllowBaseMismatch, Artifact, ImageLimit, Json, Overwrite
+from .output import print_result
+
+TransferFolder = Annotated[
+    Path | None, typer.Option("--out", help="Folder to write the erasure to; by default ERASURE-on-MODEL beside it.")
+]
+
+
+@app.command()
+@model_options("to")
+def transfer(
+    artifact: Artifact,
+    to: Target,
+    out: TransferFolder = None,
+    limit: ImageLimit = None,
+    allow_base_mismatch: AllowBaseMismatch = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Transfer an erasure, without training, to a model that shares the edited components, and evaluate it there."""
+    from efface import api
+    from efface.benchmarks.benchmark import find_benchmark
+    from efface.ops.training.progress import RichProgress
+
+    target = out or artifact.parent / f"{artifact.name}-on-{Path(model_name(to)).name}"
+    erasure = api.transfer(
+        artifact, to, out=target, allow_base_mismatch=allow_base_mismatch, overwrite=overwrite, progress=RichProgress()
+    )
+    effect = dict(erasure.effect or {})
+    data: dict[str, Any] = {"folder": str(target), "transfer": effect["transfer"]}
+    lines = [str(effect["summary"])]
+    if find_benchmark(erasure.spec.model, erasure.concepts[0].name) is not None:
+        from .scores import result_as_data, result_as_text
+
+        result = api.evaluate(target, model=to, limit=limit, progress=RichProgress())
+        data |= result_as_data(result)
+        lines.append(result_as_text(result))
+    print_result(data, "\n".join([*lines, str(target)]), as_json)

@@ -1,0 +1,27 @@
+"""``efface methods``, ``attacks``, ``benchmarks`` and ``models``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers.cli import call
+
+from efface.benchmarks.benchmark import benchmark_names
+from efface.core.registry import ATTACKS, METHODS
+from efface.models.model_ref import BUNDLED
+
+NAMES = {"methods": METHODS.names(), "attacks": ATTACKS.names(), "benchmarks": benchmark_names(), "models": BUNDLED}
+
+
+@pytest.mark.parametrize("command", NAMES)
+def test_every_name_is_listed_as_text_and_as_json(command, capfd):
+    assert [line.split()[0] for line in call(capfd, command).out.splitlines()] == list(NAMES[command])
+    assert [row["name"] for row in json.loads(call(capfd, command, "--json").out)] == list(NAMES[command])
+
+
+def test_bundled_models_are_folders(capfd):
+    pocket, sibling = json.loads(call(capfd, "models", "--json").out)
+    assert (Path(pocket["folder"]) / "model_index.json").is_file()
+    assert (Path(sibling["folder"]) / "unet" / "config.json").is_file(), "pocket holds the sibling's other components"
