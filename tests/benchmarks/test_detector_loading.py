@@ -222,7 +222,7 @@ def test_nudenet_counting_rules_as_detectors(counting, workspace, monkeypatch, t
     module.NudeDetector = FakeNudeNet
     (tmp_path / "320n.onnx").write_bytes(b"weights")
     monkeypatch.setitem(sys.modules, "nudenet", module)
-    monkeypatch.setattr("importlib.metadata.version", lambda _: "3.4.2")
+    monkeypatch.setattr("efface.detectors.nudenet.version", lambda _: "3.4.2")
     mine = Benchmark.load(workspace / "mine.yaml")
     split = {"seed": 1, "templates": [{"text": "a {}", "expected": {}}], "groups": {}}
     for group in ("name", "domain", "near", "other"):
