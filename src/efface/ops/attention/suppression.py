@@ -60,7 +60,7 @@ class SuppressionData:
         self.masks = torch.ones(len(images.x0), *images.x0.shape[-2:], device=images.x0.device)
 
     def read_masks(self, folder: str, concept_index: int, num_concepts: int) -> None:
-        """Reads this concept's masks from a folder with the masks of all concepts, in order (`concept_masks.read_masks`)."""
+        """Reads this concept's masks from a folder with all concepts' masks in order (`concept_masks.read_masks`)."""
         count = len(self.masks)
         masks = read_masks(folder, num_concepts * count)[concept_index * count :]
         self.masks = masks[:count].to(self.masks.device)
