@@ -131,9 +131,8 @@ def test_a_stopped_debias_run_resumes_to_the_same_bytes(pocket: StableDiffusionM
         "max_difference": 0.0,
     }
     concept = Concept("plant", kind="domain", retain_prompts=("a photo of a dog",))
-    uninterrupted = api.erase(
-        concept, out=tmp_path / "uninterrupted", model=pocket, method="uce", preset="paper", config=config
-    )
+    options = {"model": pocket, "method": "uce", "preset": "paper", "config": config}
+    uninterrupted = api.erase(concept, out=tmp_path / "uninterrupted", **options)
     rounds: list[int] = []
 
     class Stops(Silent):
