@@ -1,18 +1,19 @@
-"""Concept Ablation (Kumari et al., "Ablating Concepts in Text-to-Image Diffusion Models", ICCV 2023, arXiv 2303.13516).
+"""Concept Ablation (Kumari et al., ICCV 2023, arXiv 2303.13516).
 
-The student learns to predict, for a prompt that names the concept, what it predicts for the same prompt with an anchor in its place, on
-noised images of the anchor:
+The student learns to predict, for a prompt that names the concept, what it predicts for the same prompt with an anchor
+instead, on noised images of the anchor:
 
-    L = || e(z_t, t, p_target) - sg e(z_t, t, p_anchor) ||^2 + prior || e(z'_t, t', p_anchor) - noise' ||^2
+    L = || e(z_t, t, p_concept) - sg e(z_t, t, p_anchor) ||^2 + lambda || e(z'_t, t', p_anchor) - noise' ||^2
 
-with z_t = alpha_t x0 + sigma_t noise, x0 drawn by the original for p_anchor and sg a stop-gradient: the teacher is the student itself, as
-published; ``teacher="original"`` takes the frozen model. The second objective of the paper, ``objective="noise"``, has the noise in place
-of the teacher. ``prior`` weighs ordinary training on the anchor's images, which keeps the anchor where it is; ``prior_source="retain"``
-takes the concept's retain prompts and images of these instead, and the original's prediction for noise' where the original teaches.
-Keys and values of the first token are detached, as the released code has it: every prompt shares that token.
+with z_t = alpha_t x0 + sigma_t noise, x0 an image that the original generates for p_anchor, and sg the stop-gradient.
+The teacher is the student itself, as published; ``teacher="original"`` uses the frozen model. The paper's second
+objective, ``objective="noise"``, replaces the teacher's prediction by the noise. lambda = ``prior_weight`` weighs
+ordinary denoising training on the anchor's images, which retains the anchor; ``prior_source="retain"`` trains on retain
+prompts and their images instead, towards the original's predictions if the original is the teacher. As in the released
+code, keys and values of the first token get no gradient, since all prompts share it.
 
-Where we differ: latents come straight out of the sampler (DDIM), not through the autoencoder and back, and are not cropped. Without an
-anchor, the same sentence without the concept is the anchor ("a sketch of the woods").
+Differences: latents come directly from the sampler (DDIM), without decoding, cropping and encoding. For a concept
+without anchor, the prompt without the concept is the anchor ("a sketch of the woods").
 """
 
 from __future__ import annotations
@@ -40,47 +41,51 @@ CARD = MethodCard(
     paper="Kumari, Zhang, Wang, Shechtman, Zhang, Zhu: Ablating Concepts in Text-to-Image Diffusion Models, ICCV 2023",
     arxiv="2303.13516",
     families=("sd1", "sd2", "sdxl"),
-    trains="keys and values of the attention to the text",
+    trains="cross-attention keys and values",
     needs_gradient=True,
     needs_images=True,
-    vram={},
-    minutes={},
     reconstruction=False,
-    summary="Fine-tunes the model to draw an anchor where the concept is asked for, on images of the anchor.",
+    summary="Fine-tunes the denoiser to predict an anchor where a prompt names the concept, on images of the anchor.",
 )
+CHOICES = {
+    "objective": ("model", "noise"),
+    "teacher": ("student", "original"),
+    "prior_source": ("anchor", "retain"),
+}
 
 
 @dataclass(frozen=True)
 class Config:
-    """Concept Ablation's hyper-parameters; the defaults are the paper's for objects and styles (batch 4 on two GPUs)."""
+    """Concept Ablation's hyper-parameters; the defaults are the paper's for objects and styles (batch 4, two GPUs)."""
 
-    target_modules: str = field(default="cross_kv", metadata={"help": "what is trained: cross_kv, attn_all, unet_all"})
-    steps: int = field(default=100, metadata={"help": "training steps", "range": "100 to 800"})
-    learning_rate: float = field(default=1.6e-5, metadata={"help": "AdamW's learning rate: 2e-6 an image of the batch"})
-    batch_size: int = field(default=8, metadata={"help": "images a step"})
-    num_images: int = field(
-        default=1000, metadata={"help": "images of the anchor that the original draws", "range": "32 to 1000"}
+    target_modules: str = field(
+        default="cross_kv", metadata={"help": "Parameter group to change.", "range": "cross_kv, attn_all, unet_all"}
     )
-    num_inference_steps: int = field(default=50, metadata={"help": "DDIM steps of an image"})
-    guidance_scale: float = field(default=6.0, metadata={"help": "guidance scale of the images"})
+    steps: int = field(default=100, metadata={"help": "Number of training steps.", "range": "100 to 800"})
+    learning_rate: float = field(
+        default=1.6e-5, metadata={"help": "Learning rate of the optimiser.", "range": "2e-6 times the batch size"}
+    )
+    batch_size: int = field(default=8, metadata={"help": "Number of training samples per step."})
+    num_images: int = field(
+        default=1000, metadata={"help": "Number of images that the original model generates.", "range": "32 to 1000"}
+    )
+    num_inference_steps: int = field(default=50, metadata={"help": "Number of DDIM steps of the sampler."})
+    guidance_scale: float = field(default=6.0, metadata={"help": "Classifier-free guidance scale of the sampler."})
     objective: str = field(
-        default="model",
-        metadata={"help": "what is learned for the concept: the anchor's prediction (model) or the noise"},
+        default="model", metadata={"help": "Target for the concept: model (the anchor's prediction) or noise."}
     )
     teacher: str = field(
-        default="student", metadata={"help": "who predicts for the anchor: student (stop-gradient) or original"}
+        default="student", metadata={"help": "Model that predicts for the anchor: student (stop-gradient) or original."}
     )
     num_templates: int = field(
-        default=0, metadata={"help": "sentences of the template library, beside the concept's own", "range": "0 to 66"}
+        default=0, metadata={"help": "Number of templates from the library.", "range": "0 to 66"}
     )
-    prior_weight: float = field(
-        default=0.0, metadata={"help": "weight of the prior: what must be drawn as before", "range": "0 to 1"}
-    )
+    prior_weight: float = field(default=0.0, metadata={"help": "Weight lambda of the prior loss.", "range": "0 to 2"})
     prior_source: str = field(
         default="anchor",
-        metadata={"help": "what the prior keeps: images of the anchor, or of retain prompts (retain)"},
+        metadata={"help": "Images of the prior loss: of the anchor, or of the retain prompts (retain)."},
     )
-    max_grad_norm: float = field(default=1.0, metadata={"help": "largest norm of the gradient"})
+    max_grad_norm: float = field(default=1.0, metadata={"help": "Largest gradient norm; larger gradients are clipped."})
 
 
 PRESETS: dict[str, dict[str, object]] = {
@@ -102,73 +107,71 @@ PRESETS: dict[str, dict[str, object]] = {
 
 
 def concept_ablation(model: EditableModel, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
-    """Put each concept's anchor in its place; several concepts share the steps evenly."""
-    check_concepts(config, concepts)
-    pairs = anchor_pairs(concepts, config.num_templates)
-    latents = generate_anchor_images(model, [anchor for _, anchor in pairs], config, run)
-    kept_prompts = (
-        [anchor for _, anchor in pairs]
-        if config.prior_source == "anchor"
-        else [r for c in concepts for r in c.retain_prompts]
-    )
-    prior = (
-        latents
-        if config.prior_source == "anchor" or not config.prior_weight
-        else generate_anchor_images(model, kept_prompts, config, run)
-    )
+    """Maps each concept to its anchor; several concepts share the steps evenly."""
+    _check_config(config, concepts)
+    prompts, anchors = zip(*_anchor_pairs(concepts, config.num_templates), strict=True)
+    latents = prior_latents = _generate_images(model, anchors, config, run)
+    prior_prompts: Sequence[str] = anchors
+    if config.prior_source == "retain":
+        prior_prompts = [prompt for concept in concepts for prompt in concept.retain_prompts]
+        if config.prior_weight:
+            prior_latents = _generate_images(model, prior_prompts, config, run)
     with torch.no_grad():
-        named, anchors = model.encode([target for target, _ in pairs]), model.encode([anchor for _, anchor in pairs])
-        kept = model.encode(kept_prompts)
-    student, generator = Student(model, config.target_modules), run.generator("batch")
+        concept_cond, anchor_cond, prior_cond = map(model.encode, (prompts, anchors, prior_prompts))
+    student = Student(model, config.target_modules)
+    teacher = student if config.teacher == "student" else model
     optimiser = torch.optim.AdamW(student.parameters(), lr=config.learning_rate)
+    generator = run.generator("batch")
     with detached_first_token(model):
-        for step in run.steps(config.steps, student.masters, optimiser, clip=config.max_grad_norm):
-            z, t, noise, which = latents.add_noise(config.batch_size, generator)
-            with torch.no_grad():
-                taught = student if config.teacher == "student" else model
-                target = noise if config.objective == "noise" else taught.predict(z, t, anchors[which]).epsilon
-            loss = (student.predict(z, t, named[which]).epsilon - target).square().mean()
-            parts = {"ablation": loss.detach()}
-            if config.prior_weight:
-                z, t, noise, which = prior.add_noise(config.batch_size, generator)
+        for step in run.steps(config.steps, student.trainable_params, optimiser, max_grad_norm=config.max_grad_norm):
+            z, t, target, index = latents.noised_batch(config.batch_size, generator)
+            if config.objective == "model":
                 with torch.no_grad():
-                    target = noise if config.teacher == "student" else model.predict(z, t, kept[which]).epsilon
-                drift = (student.predict(z, t, kept[which]).epsilon - target).square().mean()
-                loss, parts = loss + config.prior_weight * drift, {**parts, "prior": drift.detach()}
-            step.optimize(loss, parts)
-    edits, tensors = student.replace_edits()
-    return run.erasure(edits, tensors)
+                    target = teacher.predict(z, t, anchor_cond[index]).epsilon
+            loss = (student.predict(z, t, concept_cond[index]).epsilon - target).square().mean()
+            losses = {"ablation": loss.detach()}
+            if config.prior_weight:
+                z, t, target, index = prior_latents.noised_batch(config.batch_size, generator)
+                if config.teacher == "original":
+                    with torch.no_grad():
+                        target = model.predict(z, t, prior_cond[index]).epsilon
+                prior_loss = (student.predict(z, t, prior_cond[index]).epsilon - target).square().mean()
+                loss = loss + config.prior_weight * prior_loss
+                losses["prior"] = prior_loss.detach()
+            step.optimize(loss, losses)
+    return run.erasure(*student.replace_edits())
 
 
-def check_concepts(config: Config, concepts: Sequence[Concept]) -> None:
-    """Raises `UnknownName` for a choice that is none, `EffaceError` for a prior on retain prompts that are not there."""
-    choices = {"objective": ("model", "noise"), "teacher": ("student", "original"), "prior_source": ("anchor", "retain")}
-    for name, known in choices.items():
-        if getattr(config, name) not in known:
-            raise UnknownNameError("choice", getattr(config, name), known)
+def _check_config(config: Config, concepts: Sequence[Concept]) -> None:
+    """Raises `UnknownNameError` for an unknown choice, `EffaceError` for a prior loss without retain prompts."""
+    for name, choices in CHOICES.items():
+        if getattr(config, name) not in choices:
+            raise UnknownNameError(name, getattr(config, name), choices)
     if config.prior_source == "retain" and not any(concept.retain_prompts for concept in concepts):
         raise EffaceError("prior_source=retain needs retain prompts: give --retain-file, or set prior_source=anchor")
 
 
-def generate_anchor_images(model: EditableModel, prompts: Sequence[str], config: Config, run: Run) -> Latents:
-    """Images that the original draws for the prompts in turn."""
+def _generate_images(model: EditableModel, prompts: Sequence[str], config: Config, run: Run) -> Latents:
+    """Generates images with the original model, one prompt after another."""
     return generate_latents(
-        model, prompts, count=config.num_images, steps=config.num_inference_steps, guidance=config.guidance_scale, seed=run.seed_for("anchor"),
+        model,
+        prompts,
+        num_images=config.num_images,
+        num_inference_steps=config.num_inference_steps,
+        guidance_scale=config.guidance_scale,
+        seed=run.seed_for("anchor"),
         progress=run.progress,
-    )  # fmt: skip
+    )
 
 
-def anchor_pairs(concepts: Sequence[Concept], templates: int) -> list[tuple[str, str]]:
-    """Pairs of a prompt that names a concept and the same with its anchor, or without the concept where there is no anchor."""
+def _anchor_pairs(concepts: Sequence[Concept], num_templates: int) -> list[tuple[str, str]]:
+    """Pairs every prompt that names a concept with its anchor prompt, or with the prompt without the concept."""
     pairs: dict[str, str] = {}
     for concept in concepts:
-        chosen = [
-            t
-            for t in templates_for_kind(template_library(concept.kind), concept.kind)
-            if concept.anchor or names_context(t)
-        ]
-        for template in (*concept.templates, *evenly_spaced(chosen, templates)):
-            other = fill_templates([template], [concept.anchor])[0] if concept.anchor else remove_concept(template)
-            pairs |= dict.fromkeys(fill_templates([template], concept.words), other)
+        library = templates_for_kind(template_library(concept.kind), concept.kind)
+        usable = [template for template in library if concept.anchor or names_context(template)]
+        for template in (*concept.templates, *evenly_spaced(usable, num_templates)):
+            anchor = fill_templates([template], [concept.anchor])[0] if concept.anchor else remove_concept(template)
+            pairs |= dict.fromkeys(fill_templates([template], concept.words), anchor)
         pairs |= dict.fromkeys(concept.prompts, concept.anchor)
     return list(pairs.items())

@@ -1,24 +1,24 @@
-"""ESD: erased Stable Diffusion (Gandikota et al., "Erasing Concepts from Diffusion Models", ICCV 2023, arXiv 2303.07345).
+"""ESD: erased Stable Diffusion (Gandikota et al., ICCV 2023, arXiv 2303.07345).
 
-The student learns to predict, for the concept's prompt, what the original predicts when guided *away* from it:
+The student e learns to predict, for the concept's prompt c, what the original e* predicts when guided *away* from it:
 
     L = || e(z_t, t, c) - [ e*(z_t, t, "") - eta ( e*(z_t, t, c) - e*(z_t, t, "") ) ] ||^2
 
-with e* the frozen original, e the student, z_t a state of a guided run for c. ``cross_all`` is the paper's esd-x (attention to the
-text, for what a word names), ``non_cross`` its esd-u (everything else, for what is drawn whatever the prompt), ``cross_kv`` esd-x-strict.
-The same loss trains the text encoder with ``text_all``. With ``erase_from``, the authors' later option, the concept c is taken out of a
-longer prompt f, whose rest stays:
+with z_t from a guided trajectory for c and eta = ``negative_guidance``. The paper's esd-x trains the cross-attention
+(``cross_all``; esd-x-strict: ``cross_kv``), for concepts that prompts name; its esd-u trains all other parameters
+(``non_cross``), for concepts that images show whatever the prompt. ``text_all`` trains the text encoder with the same
+loss. ``erase_from``, the authors' later option, removes c from a longer prompt f and keeps the rest of f:
 
     L = || e(z_t, t, f) - [ e*(z_t, t, f) - (eta + 1) ( e*(z_t, t, c) - e*(z_t, t, "") ) ] ||^2
 
-the same as above where f is c. ``templates`` says in how many sentences; on a small model, what is erased in one is not in others.
+which is the same loss if f is c. ``num_templates`` sets the number of such prompts: a small model that forgets the
+concept in one template does not forget it in others.
 
-The paper has no term for what must stay. ``retain`` > 0 adds the one of later work (AdvUnlearn, arXiv 2405.15234) over the concepts'
-retain prompts r, || e(z'_t, t, r) - e*(z'_t, t, r) ||^2: a small model forgets more beside the concept than a large one.
-
-Where we differ: states come from the original's runs, pooled, instead of from the student's anew at every step. The authors' later code
-samples with the original too; then every state of a run is an exact training tuple whose targets guidance has computed already, and the
-cost of sampling is shared by all steps. ``resample`` > 0 takes the student's runs instead, refreshed every so many steps.
+Differences: the trajectories are the original's, pooled, as in the authors' later code. Every point of one is then an
+exact training tuple whose targets classifier-free guidance has computed already. The paper samples with the student
+before every step; ``refresh_every`` > 0 replaces one trajectory by the student's after so many steps. The paper has no
+retain loss. ``retain_weight`` > 0 adds that of AdvUnlearn (arXiv 2405.15234), || e(z'_t, t, r) - e*(z'_t, t, r) ||^2
+over retain prompts r, because a small model forgets more besides the concept than a large one.
 """
 
 from __future__ import annotations
@@ -27,19 +27,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
+from torch import Tensor
 
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
 from efface.core.method_card import MethodCard
 from efface.models.editable import EditableModel
-from efface.ops.retention.relation_graph import RetainSet
-from efface.ops.targets import neg_guidance
-from efface.ops.text.concept_prompts import TrajectoryConfig
+from efface.models.protocol import Conditioning
+from efface.ops.retention.retain_set import RetainSet
+from efface.ops.targets import negative_guidance
 from efface.ops.text.templates import concept_templates, template_library
 from efface.ops.training.run import Run
 from efface.ops.training.schedule import set_learning_rate
 from efface.ops.training.student import Student
-from efface.ops.training.trajectory_pool import TrajectoryPool
+from efface.ops.training.trajectory_config import TrajectoryConfig
+from efface.ops.training.trajectory_pool import TrajectoryBatch
 
 CARD = MethodCard(
     name="esd",
@@ -47,11 +49,9 @@ CARD = MethodCard(
     paper="Gandikota, Materzynska, Fiotto-Kaufman, Bau: Erasing Concepts from Diffusion Models, ICCV 2023",
     arxiv="2303.07345",
     families=("sd1", "sd2", "sdxl"),
-    trains="attention to the text, everything else in the UNet, or the text encoder",
+    trains="the cross-attention, the rest of the UNet, or the text encoder",
     needs_gradient=True,
     needs_images=False,
-    vram={},
-    minutes={"pocket": 1.1},
     reconstruction=False,
     summary="Fine-tunes the model towards its own prediction guided away from the concept.",
 )
@@ -62,35 +62,32 @@ class Config:
     """ESD's hyper-parameters; the defaults are the paper's."""
 
     target_modules: str = field(
-        default="cross_all", metadata={"help": "what is trained: cross_all, cross_kv, non_cross, unet_linear, text_all"}
-    )
-    steps: int = field(default=1000, metadata={"help": "training steps", "range": "200 to 1000"})
-    learning_rate: float = field(default=1e-5, metadata={"help": "Adam's learning rate", "range": "1e-6 to 1e-3"})
-    negative_guidance: float = field(
-        default=1.0, metadata={"help": "strength of the negative guidance", "range": "0.5 to 3"}
-    )
-    batch_size: int = field(default=1, metadata={"help": "states a step"})
-    guidance_scale: float = field(default=3.0, metadata={"help": "guidance scale of the runs that give the states"})
-    num_inference_steps: int = field(default=50, metadata={"help": "DDIM steps of a run"})
-    trajectories_per_prompt: int = field(default=8, metadata={"help": "pooled runs for each prompt"})
-    erase_from: bool = field(
-        default=False, metadata={"help": "keep the rest of the prompt: base e(f), direction of the name c alone"}
-    )
-    num_templates: int = field(
-        default=0,
+        default="cross_all",
         metadata={
-            "help": "sentences of the template library to erase the concept in; 0: only its own prompts",
-            "range": "0 to 66",
+            "help": "Parameter group to change.",
+            "range": "cross_all, cross_kv, non_cross, unet_linear, text_all",
         },
     )
-    retain_weight: float = field(
-        default=0.0,
-        metadata={"help": "weight of the retain prompts' predictions, which must stay; 0: none, as published"},
+    steps: int = field(default=1000, metadata={"help": "Number of training steps.", "range": "200 to 1000"})
+    learning_rate: float = field(
+        default=1e-5, metadata={"help": "Learning rate of the optimiser.", "range": "1e-6 to 1e-3"}
     )
-    schedule: str = field(default="constant", metadata={"help": "of the learning rate: constant or cosine"})
+    schedule: str = field(default="constant", metadata={"help": "Learning-rate schedule: constant or cosine."})
+    batch_size: int = field(default=1, metadata={"help": "Number of training samples per step."})
+    negative_guidance: float = field(
+        default=1.0, metadata={"help": "Strength eta of the negative guidance.", "range": "0.5 to 3"}
+    )
+    guidance_scale: float = field(default=3.0, metadata={"help": "Classifier-free guidance scale of the sampler."})
+    num_inference_steps: int = field(default=50, metadata={"help": "Number of DDIM steps of the sampler."})
+    trajectories_per_prompt: int = field(default=8, metadata={"help": "Number of pooled trajectories per prompt."})
     refresh_every: int = field(
-        default=0, metadata={"help": "every so many steps one run is drawn anew by the student; 0: frozen original"}
+        default=0, metadata={"help": "Steps after which the student resamples one trajectory; 0 disables it."}
     )
+    erase_from: bool = field(default=False, metadata={"help": "Keep the rest of the prompt: start from e*(f)."})
+    num_templates: int = field(
+        default=0, metadata={"help": "Number of templates from the library.", "range": "0 to 66"}
+    )
+    retain_weight: float = field(default=0.0, metadata={"help": "Weight of the retain loss.", "range": "0 to 20"})
 
 
 PRESETS: dict[str, dict[str, object]] = {
@@ -113,73 +110,63 @@ PRESETS: dict[str, dict[str, object]] = {
 
 
 def esd(model: EditableModel, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
-    """Erase ``concepts`` by negative guidance; several share the steps evenly."""
-    prompts, names = erase_prompts(concepts, config.num_templates)
-    pool = TrajectoryPool(
-        model,
-        prompts,
-        runs=config.trajectories_per_prompt,
-        steps=config.num_inference_steps,
-        guidance=config.guidance_scale,
-        seed=run.seed_for("pool"),
-    )
+    """Erases the concepts by negative guidance; several concepts share the steps evenly."""
+    prompts, phrases = _erase_prompts(concepts, config.num_templates)
+    trajectories = TrajectoryConfig(config.trajectories_per_prompt, config.num_inference_steps, config.guidance_scale)
+    pool = trajectories.build_pool(model, prompts, run.seed_for("pool"))
     with torch.no_grad():
-        named = model.encode(names)
+        concept_cond = model.encode(phrases)
     student = Student(model, config.target_modules)
-    retained = (
-        RetainSet.of(
-            model,
-            concepts,
-            TrajectoryConfig(1, config.num_inference_steps, config.guidance_scale),
-            empty=False,
-            seed=run.seed_for("retained"),
+    retain_set = None
+    if config.retain_weight:
+        retain_set = RetainSet.from_concepts(
+            model, concepts, replace(trajectories, per_prompt=1), with_empty_prompt=False, seed=run.seed_for("retained")
         )
-        if config.retain_weight
-        else None
-    )
     optimiser = torch.optim.Adam(student.parameters(), lr=config.learning_rate)
-    for step in run.steps(
-        config.steps, student.masters, optimiser, extra={"pool": pool} if config.refresh_every else None
-    ):
+    extra_state = {"pool": pool} if config.refresh_every else None
+    for step in run.steps(config.steps, student.trainable_params, optimiser, extra_state=extra_state):
         set_learning_rate(optimiser, config.learning_rate, config.schedule, step.index, config.steps)
         if config.refresh_every and step.index and step.index % config.refresh_every == 0:
             pool.refresh(1, params=None if student.trains_text else student.params())
         batch = pool.sample(config.batch_size, run.generator("batch"))
-        e_f, e_0 = batch.conditional, batch.unconditional
-        if config.erase_from:
-            with torch.no_grad():
-                target = neg_guidance(
-                    e_f, model.predict(batch.z, batch.t, named[batch.prompt]).value, e_0, config.negative_guidance + 1
-                )
-        else:
-            target = neg_guidance(e_0, e_f, e_0, config.negative_guidance)
-        cond = student.encode(prompts)[batch.prompt] if student.trains_text else batch.cond
+        target = _target(model, batch, concept_cond, config)
+        cond = student.encode(prompts)[batch.prompt_index] if student.trains_text else batch.cond
         loss = (student.predict(batch.z, batch.t, cond).value - target).square().mean()
-        parts = {"erase": loss.detach()}
-        if retained is not None:
-            now = student.encode(retained.tokens) if student.trains_text else retained.original
-            some = torch.randint(len(now.states), (config.batch_size,), generator=run.generator("retain"))
-            kept = retained.prediction_loss(student, now, some, run.generator("retain"))
-            loss, parts = loss + config.retain_weight * kept, {**parts, "retain": kept.detach()}
-        step.optimize(loss, parts)
-    edits, tensors = student.replace_edits()
-    return run.erasure(edits, tensors)
+        losses = {"erase": loss.detach()}
+        if retain_set is not None:
+            retain_loss = _retain_loss(student, retain_set, config, run)
+            loss = loss + config.retain_weight * retain_loss
+            losses["retain"] = retain_loss.detach()
+        step.optimize(loss, losses)
+    return run.erasure(*student.replace_edits())
 
 
-def erase_prompts(concepts: Sequence[Concept], templates: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The prompts f to erase in, and beside each the concept c alone, as it is written there."""
-    rows: dict[str, str] = {}
+def _erase_prompts(concepts: Sequence[Concept], num_templates: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Returns the prompts f to erase from, and the phrase c of the concept in each of them."""
+    phrases: dict[str, str] = {}
     for concept in concepts:
-        for prompt in concept.prompts or concept.render_prompts(concept.words):
-            rows[prompt] = concept.name
-        if templates:
-            for word in concept.words:
-                rows |= dict.fromkeys(
-                    concept_templates(
-                        replace(concept, name=word, synonyms=(), retain_prompts=()),
-                        template_library(concept.kind),
-                        templates,
-                    ),
-                    word,
-                )
-    return tuple(rows), tuple(rows.values())
+        phrases |= dict.fromkeys(concept.prompts or concept.render_prompts(concept.words), concept.name)
+        if not num_templates:
+            continue
+        for word in concept.words:
+            named = replace(concept, name=word, synonyms=(), retain_prompts=())
+            phrases |= dict.fromkeys(concept_templates(named, template_library(concept.kind), num_templates), word)
+    return tuple(phrases), tuple(phrases.values())
+
+
+def _target(model: EditableModel, batch: TrajectoryBatch, concept_cond: Conditioning, config: Config) -> Tensor:
+    """Computes the original's prediction guided away from the concept, ``(B, C, H, W)``."""
+    e_f, e_0 = batch.conditional, batch.unconditional
+    if not config.erase_from:
+        return negative_guidance(e_0, e_f, e_0, config.negative_guidance)
+    with torch.no_grad():
+        e_c = model.predict(batch.z, batch.t, concept_cond[batch.prompt_index]).value
+    return negative_guidance(e_f, e_c, e_0, config.negative_guidance + 1)
+
+
+def _retain_loss(student: Student, retain_set: RetainSet, config: Config, run: Run) -> Tensor:
+    """Error of the student's predictions for randomly chosen retain prompts."""
+    generator = run.generator("retain")
+    cond = student.encode(retain_set.tokens) if student.trains_text else retain_set.original
+    chosen = torch.randint(len(cond.states), (config.batch_size,), generator=generator)
+    return retain_set.prediction_loss(student, cond, chosen, generator)

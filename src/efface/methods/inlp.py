@@ -1,16 +1,21 @@
-"""INLP: iterative nullspace projection (Ravfogel et al., "Null It Out", ACL 2020, arXiv 2004.07667), on the text encoder's states.
+"""INLP: iterative nullspace projection (Ravfogel et al., ACL 2020, arXiv 2004.07667).
 
-    repeat:  w_i <- a linear classifier of z on P h;   P <- I - projection on span(w_1 .. w_i);        H <- P (H - c) + c
+INLP trains a linear classifier of the concept on the text encoder's states h, projects its axis out of the states, and
+repeats both until a classifier is no better than the most frequent class on held-out states:
 
-until a classifier does no better on held-out states than the most frequent class. z is a class for each word of the concept and kind of
-place (its tokens, the words behind it, EOS, padding) and one for other prompts, all less the others' mean at that kind of place: with one
-class for all kinds, or without the mean, classifiers find what EOS is. The classifiers are softmax regressions by L-BFGS, which give the
-same weights every time, instead of the published SGD.
+    repeat:  w_i <- a linear classifier of z on P h;    P <- I - projection on span(w_1, ..., w_i)
 
-The published P is orthogonal and linear: it takes the whole axis of every classifier out of every prompt, and n of them out of D are much
-where states are narrow. ``whiten`` > 0 fits in coordinates in which all states have the covariance I, where the axes that other prompts
-use are not those of the concept; ``centre="others"`` leaves these where they are on average. Both are ours; what a linear classifier can
-tell is the same with them.
+    H <- P (H - c) + c        for the states H of every prompt
+
+The labels z have a class for each word of the concept and each position kind (the concept's tokens, the words after it,
+EOS, padding), and one class for other prompts. The other prompts' mean at each position kind is subtracted first:
+without it, or with one class for all kinds, the classifiers find EOS instead of the concept.
+
+Differences: the classifiers are softmax regressions fitted by L-BFGS, which always give the same weights, instead of
+the published SGD. The published P is orthogonal and removes every classifier's axis from all prompts, which costs much
+where states are narrow. ``whitening`` > 0 fits the classifiers to states of covariance I, where other prompts use other
+axes than the concept; ``offset="others"`` preserves the mean state of other prompts. Both are ours; they do not change
+what a linear classifier can find.
 """
 
 from __future__ import annotations
@@ -29,16 +34,15 @@ from efface.ops.training.run import Run
 CARD = MethodCard(
     name="inlp",
     title="INLP",
-    paper="Ravfogel, Elazar, Gonen, Twiton, Goldberg: Null It Out: Guarding Protected Attributes by Iterative Nullspace Projection, 2020",
+    paper="Ravfogel, Elazar, Gonen, Twiton, Goldberg: Null It Out: Guarding Protected Attributes by Iterative "
+    "Nullspace Projection, ACL 2020",
     arxiv="2004.07667",
     families=("sd1",),
-    trains="linear classifiers of the text encoder's states, whose axes are taken out",
+    trains="linear classifiers of the text encoder's states",
     needs_gradient=False,
     needs_images=False,
-    vram={},
-    minutes={"pocket": 0.01},
     reconstruction=False,
-    summary="Takes the axes of linear classifiers of the concept out of the text encoder's states, one after another, until none works.",
+    summary="Projects the axes of linear classifiers of the concept out of the text encoder's states, one by one.",
 )
 
 
@@ -47,25 +51,29 @@ class Config:
     """INLP's settings; the defaults are the paper's for word vectors."""
 
     positions: str = field(
-        default="all", metadata={"help": "whose states are the concept's: all, subject, eos, tail, subject+tail"}
+        default="all",
+        metadata={
+            "help": "Token positions that count as the concept's.",
+            "range": "all, subject, eos, tail, subject+tail",
+        },
     )
     num_templates: int = field(
-        default=0, metadata={"help": "sentences of the template library beside the concept's own", "range": "0 to 66"}
+        default=0, metadata={"help": "Number of templates from the library.", "range": "0 to 66"}
     )
-    max_classifiers: int = field(default=21, metadata={"help": "classifiers at most", "range": "1 to 35"})
+    max_classifiers: int = field(default=21, metadata={"help": "Largest number of classifiers.", "range": "1 to 35"})
     tolerance: float = field(
-        default=0.01, metadata={"help": "accuracy above the most frequent class's at which it ends"}
+        default=0.01, metadata={"help": "Accuracy above the most frequent class's share at which INLP stops."}
     )
     holdout_fraction: float = field(
-        default=0.2, metadata={"help": "share of the states that classifiers are judged on"}
+        default=0.2, metadata={"help": "Share of the states to evaluate classifiers on.", "range": "0 to 1"}
     )
-    ridge: float = field(default=1e-4, metadata={"help": "weight of the classifiers' penalty"})
+    ridge: float = field(default=1e-4, metadata={"help": "Weight of the classifiers' l2 penalty."})
     whitening: float = field(
-        default=0.0, metadata={"help": "share of I in the whitening; 0: none, as published", "range": "0 to 1"}
+        default=0.0, metadata={"help": "Share of I in the whitened covariance; 0 disables it.", "range": "0 to 1"}
     )
     offset: str = field(
         default="zero",
-        metadata={"help": "the state c that stays: zero, others (mean of other prompts) or mean (of all)"},
+        metadata={"help": "State c that does not move: zero, others (mean of other prompts) or mean (of all)."},
     )
 
 
@@ -82,14 +90,16 @@ PRESETS: dict[str, dict[str, object]] = {
 
 
 def inlp(model: EditableModel, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
-    """One state edit for all concepts."""
-    rows = LabelledStates.of(model, concepts, templates=config.num_templates, places=config.positions)
+    """Fits one state edit for all concepts."""
+    states = LabelledStates.from_concepts(
+        model, concepts, num_templates=config.num_templates, positions=config.positions
+    )
     eraser = InlpEraser(
         config.max_classifiers,
         tolerance=config.tolerance,
-        holdout=config.holdout_fraction,
+        holdout_fraction=config.holdout_fraction,
         ridge=config.ridge,
         seed=run.seed_for("holdout"),
     )
-    edit, tensors = state_edit(rows.projection(eraser, config.whitening), rows.offset(config.offset))
+    edit, tensors = state_edit(states.projection(eraser, config.whitening), states.offset(config.offset))
     return run.erasure([edit], tensors)

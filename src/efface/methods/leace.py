@@ -1,20 +1,23 @@
-"""LEACE: least-squares concept erasure (Belrose et al., NeurIPS 2023, arXiv 2306.03819), on the text encoder's states.
+"""LEACE: least-squares concept erasure (Belrose et al., NeurIPS 2023, arXiv 2306.03819).
 
-After it no linear classifier tells what z says of a state h, at the least mean change of h there is:
+LEACE maps the text encoder's states h such that no linear classifier can predict z from them, with the least mean
+change of h:
 
     r(h) = h - W^+ U U^T W (h - c),        W = S^(-1/2),    U an orthonormal basis of the range of W Sxz
 
-with S the covariance of the states and Sxz that with z (`efface.ops.linear_erasure`); one `state` edit, of the places of all prompts.
+S is the covariance of the states and Sxz their covariance with z (`efface.ops.linear_erasure`). One ``state`` edit
+applies r to every position of every prompt.
 
-The paper erases labels of single vectors. What is z of a prompt? Here one column for each word of the concept and kind of place (its
-tokens, the words behind it, EOS, padding): positive there, negative at the same kind of place in other prompts, 0 elsewhere. Then Sxz are
-the differences of means that the concept makes at a kind of place, and k of them are erased together, rank k. A label "with or without"
-would mix them, and one class for each kind would erase what EOS is, not what the concept is at EOS.
+The paper erases labels of single vectors. Here z has one column for each word of the concept and each position kind
+(the concept's tokens, the words after it, EOS, padding): positive for the concept's states, negative for states of the
+same kind in other prompts, and 0 elsewhere. Sxz then holds the k mean differences that the concept makes, and r erases
+them together, with rank k. One label "with or without the concept" would mix the kinds, and a class for each kind would
+erase what makes EOS an EOS.
 
-The offset c is free: r(h) plus a constant is guarded as well. The paper's is the mean of all states (``centre="mean"``), half of them here
-about the concept; around that of the other prompts (``"others"``), these stay where they are on average.
+Differences: the paper's offset c is the mean of all states (``offset="mean"``), half of which are the concept's here.
+``offset="others"`` is the mean of other prompts' states, which then do not move on average; the guarantee is the same.
 
-Guarded means linearly, for the states that it was fitted on. The denoiser reads states by a network that is not linear.
+The guarantee holds for linear classifiers and for the states that r was fitted to. The denoiser is not linear.
 """
 
 from __future__ import annotations
@@ -33,16 +36,15 @@ from efface.ops.training.run import Run
 CARD = MethodCard(
     name="leace",
     title="LEACE",
-    paper="Belrose, Schneider-Joseph, Ravfogel, Cotterell, Raff, Biderman: LEACE: Perfect linear concept erasure in closed form, 2023",
+    paper="Belrose, Schneider-Joseph, Ravfogel, Cotterell, Raff, Biderman: LEACE: Perfect linear concept erasure in "
+    "closed form, NeurIPS 2023",
     arxiv="2306.03819",
     families=("sd1",),
-    trains="nothing; an affine map of the text encoder's states",
+    trains="nothing; solves for an affine map of the text encoder's states",
     needs_gradient=False,
     needs_images=False,
-    vram={},
-    minutes={"pocket": 0.01},
     reconstruction=False,
-    summary="Takes what a linear classifier could tell of the concept out of the text encoder's states, in closed form.",
+    summary="Removes from the text encoder's states, in closed form, all that a linear classifier can use.",
 )
 
 
@@ -51,23 +53,26 @@ class Config:
     """LEACE's settings; the defaults are the theorem's."""
 
     positions: str = field(
-        default="all", metadata={"help": "whose states are the concept's: all, subject, eos, tail, subject+tail"}
+        default="all",
+        metadata={
+            "help": "Token positions that count as the concept's.",
+            "range": "all, subject, eos, tail, subject+tail",
+        },
     )
     num_templates: int = field(
-        default=0, metadata={"help": "sentences of the template library beside the concept's own", "range": "0 to 66"}
+        default=0, metadata={"help": "Number of templates from the library.", "range": "0 to 66"}
     )
-    method: str = field(
-        default="leace", metadata={"help": "leace, or orth: the orthogonal projection with the same guarantee"}
-    )
+    method: str = field(default="leace", metadata={"help": "Map: leace, or orth (the orthogonal projection, W = I)."})
     shrinkage: float = field(
-        default=0.0, metadata={"help": "weight of a multiple of I in S; more reaches further words", "range": "0 to 1"}
+        default=0.0, metadata={"help": "Shrinkage of S towards a multiple of I.", "range": "0 to 1"}
     )
-    optimal_shrinkage: bool = field(default=False, metadata={"help": "the optimal linear shrinkage instead"})
+    optimal_shrinkage: bool = field(default=False, metadata={"help": "Use the optimal shrinkage instead."})
     offset: str = field(
-        default="mean", metadata={"help": "the state c that stays: mean (of all), others (of other prompts) or zero"}
+        default="mean",
+        metadata={"help": "State c that does not move: zero, others (mean of other prompts) or mean (of all)."},
     )
     tolerance: float = field(
-        default=1e-9, metadata={"help": "singular values below this share of the largest are none"}
+        default=1e-9, metadata={"help": "Share of the largest singular value below which one counts as 0."}
     )
 
 
@@ -79,9 +84,12 @@ PRESETS: dict[str, dict[str, object]] = {
 
 
 def leace(model: EditableModel, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
-    """One state edit for all concepts; nothing here is random."""
-    rows = LabelledStates.of(model, concepts, templates=config.num_templates, places=config.positions)
+    """Solves for one state edit for all concepts; nothing is random."""
+    states = LabelledStates.from_concepts(
+        model, concepts, num_templates=config.num_templates, positions=config.positions
+    )
     shrinkage = True if config.optimal_shrinkage else config.shrinkage
-    eraser = LeaceEraser(config.method, shrinkage=shrinkage, tol=config.tolerance)
-    edit, tensors = state_edit(eraser.fit(rows.x, rows.mean_difference_targets()).matrix, rows.offset(config.offset))
+    eraser = LeaceEraser(config.method, shrinkage=shrinkage, tolerance=config.tolerance)
+    matrix = eraser.fit(states.states, states.mean_difference_targets()).matrix
+    edit, tensors = state_edit(matrix, states.offset(config.offset))
     return run.erasure([edit], tensors)

@@ -1,10 +1,13 @@
-"""Negative prompt: at sampling time, guidance leads away from the concept instead of from the empty prompt; no weight changes.
+"""Negative prompt: guidance leads away from the concept instead of from the empty prompt; no weight changes.
 
     e = e(z_t, t, n) + s ( e(z_t, t, c) - e(z_t, t, n) )
 
-with n the concept and c the user's prompt. The folk baseline of every paper on erasure (it came up with Stable Diffusion's user
-interfaces; Ho and Salimans' guidance, arXiv 2207.12598, with another unconditional prompt). It costs one more pass a step than plain
-guidance here, because the empty prompt's prediction is still made for other edits. Whoever runs the sampler can switch it off.
+with the concept n, the user's prompt c and the guidance scale s: classifier-free guidance (Ho and Salimans, arXiv
+2207.12598) with another unconditional prompt. The idea came up in Stable Diffusion's user interfaces, and papers on
+erasure use it as a baseline.
+
+Differences: each sampling step costs one more pass than plain guidance, because the empty prompt's prediction is still
+computed for other edits. Whoever runs the sampler can switch the erasure off.
 """
 
 from __future__ import annotations
@@ -28,8 +31,6 @@ CARD = MethodCard(
     trains="",
     needs_gradient=False,
     needs_images=False,
-    vram={},
-    minutes={},
     reconstruction=False,
     summary="Guides away from the concept's words at sampling time; changes no weight.",
 )
@@ -37,13 +38,13 @@ CARD = MethodCard(
 
 @dataclass(frozen=True)
 class Config:
-    """Nothing to set: the prompts are the concept's prompts, else its words."""
+    """No settings: the negative prompts are the concept's prompts, or else its words."""
 
 
 PRESETS: dict[str, dict[str, object]] = {"paper": {}}
 
 
 def negative_prompt(model: EditableModel, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
-    """One guidance edit; the prompts of several concepts give the mean of their predictions."""
+    """Returns one guidance edit; it guides away from the mean prediction of all concepts' prompts."""
     prompts = [prompt for concept in concepts for prompt in (concept.prompts or concept.words)]
     return run.erasure([Edit("sampler", "guidance", params={"rule": "negative_prompt", "prompts": prompts})])

@@ -1,31 +1,34 @@
-"""RealEra: Semantic-level Concept Erasure via Neighbor-Concept Mining (Liu, An, Zhang et al., arXiv 2410.09140).
+"""RealEra: Semantic-level Concept Erasure via Neighbor-Concept Mining (Liu et al., arXiv 2410.09140); a reconstruction.
 
-A concept comes back by words that are near to its own. RealEra erases not its states e alone but a neighbourhood of them, and holds what
-lies beyond. Neighbours are e + n with a random n such that |n| <= D_1 and cos(e, e + n) is within [S_1, S_2], b what lies beyond.
+Words near an erased concept can still produce it. RealEra therefore erases a neighbourhood of the concept's states e
+and preserves the states beyond it. A neighbour is e + n with random n, |n| <= D_1 and a cosine with e in [S_1, S_2]; b
+are states beyond. Two stages:
 
-1. In closed form, for keys and values W of the attention to the text, with the anchor's states a:
+1. In closed form, for cross-attention keys and values W and the anchor's states a:
 
        sum_n |W' (e + n) - W a|^2 + rho sum_b |W' b - W b|^2 + lambda |W' - W|_F^2 -> min
 
-2. A LoRA of the denoiser aligns predictions, with e* the original and z_t of its runs for the concept:
+2. A LoRA of the denoiser aligns predictions, for the original e* and z_t from its trajectories for the concept:
 
        L = | e(z_t, t, e + n) - e*(z_t, t, a) |^2 + beta | e(z_t, t, b) - e*(z_t, t, b) |^2
 
-There is no code, and what we could read of the paper leaves open where b is drawn, the constants, the tokens that are moved, what the
-LoRA sits on and how it is trained. Ours are: exact sampling (`efface.ops.text.embedding_sampling`) with the length of e kept, b at lower cosines
-than the neighbours, tokens from the concept's last one on (those before it know nothing of it), every number below, and the LoRA on all
-attention. The neighbours of a token share its weight of 1, and so do the b. ``preserve`` and ``anisotropic`` are ours, too: averaged over
-isotropic n, the neighbourhood is one more ridge, which pulls all directions towards nothing, and b is what stops that. With
-``anisotropic`` n lies in the span of the nearest retained states, where other words are.
+with rho = ``beyond_weight``, lambda = ``ridge`` and beta = ``beyond_loss_weight``.
+
+There is no public code, and the paper leaves open the range of b, the constants, the edited tokens, and the LoRA's
+layers and training. Our choices: neighbours have e's norm; b has lower cosines than they; the edited tokens start at
+the concept's last one, since earlier ones do not depend on it; the LoRA covers all attention. The neighbours of a token
+share its weight of 1, and so do the b. Averaged over isotropic n, the neighbourhood acts as one more ridge, which
+shrinks all directions unless b preserves them. Against this we add ``preserve_weight`` (the mean retain prompt) and
+``anisotropic`` (n in the span of the nearest retained states).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
@@ -40,30 +43,31 @@ from efface.ops.closed_form import (
     build_pairs,
     diagnose,
     edited_weights,
-    mean_caption,
+    mean_caption_gram,
     prompts_naming,
     to_edit,
 )
+from efface.ops.closed_form.neighbours import with_neighbours
 from efface.ops.text.concept_tokens import locate_concept
-from efface.ops.text.embedding_sampling import local_basis, sample_around
+from efface.ops.text.embedding_sampling import local_basis
+from efface.ops.text.neighbourhood import Neighbourhood
 from efface.ops.training.lora import LoraAdapter
 from efface.ops.training.run import Run
 from efface.ops.training.schedule import set_learning_rate
-from efface.ops.training.trajectory_pool import TrajectoryPool
+from efface.ops.training.trajectory_config import TrajectoryConfig
 
 CARD = MethodCard(
     name="realera",
     title="RealEra",
-    paper="Liu, An, Zhang, Li, Wu, Gu, Lin, Wang: RealEra: Semantic-level Concept Erasure via Neighbor-Concept Mining, 2024",
+    paper="Liu, An, Zhang, Li, Wu, Gu, Lin, Wang: RealEra: Semantic-level Concept Erasure via Neighbor-Concept Mining, "
+    "2024",
     arxiv="2410.09140",
     families=("sd1",),
-    trains="keys and values of the attention to the text in closed form, then a LoRA of the denoiser",
+    trains="cross-attention keys and values in closed form, then a LoRA of the denoiser",
     needs_gradient=True,
     needs_images=False,
-    vram={},
-    minutes={"pocket": 0.4},
     reconstruction=True,
-    summary="Erases a neighbourhood of the concept's states in closed form and by a LoRA, and holds what lies beyond.",
+    summary="Erases a neighbourhood of the concept's states in closed form and by a LoRA, and preserves states beyond.",
 )
 
 
@@ -71,40 +75,36 @@ CARD = MethodCard(
 class Config:
     """RealEra's hyper-parameters; the numbers are ours (see the module's text)."""
 
-    token_positions: str = field(default="tail", metadata={"help": "states that are moved: last, tail, eos, all"})
+    token_positions: str = field(
+        default="tail", metadata={"help": "Token states to redirect.", "range": "last, tail, eos, all"}
+    )
     num_templates: int = field(
-        default=0, metadata={"help": "sentences of the template library, beside the words alone", "range": "0 to 66"}
+        default=0, metadata={"help": "Number of templates from the library.", "range": "0 to 66"}
     )
-    num_neighbours: int = field(default=16, metadata={"help": "neighbours of each state, beside itself"})
-    neighbour_min_cosine: float = field(
-        default=0.8, metadata={"help": "S_1, least cosine of a neighbour", "range": "0.5 to 1"}
-    )
-    neighbour_max_cosine: float = field(default=1.0, metadata={"help": "S_2, largest cosine of a neighbour"})
+    num_neighbours: int = field(default=16, metadata={"help": "Number of neighbours per state."})
+    neighbour_min_cosine: float = field(default=0.8, metadata={"help": "Smallest cosine S_1.", "range": "0.5 to 1"})
+    neighbour_max_cosine: float = field(default=1.0, metadata={"help": "Largest cosine S_2.", "range": "0.5 to 1"})
     neighbour_max_distance: float = field(
-        default=0.6, metadata={"help": "D_1, largest distance of a neighbour, in lengths of the state; 0: no bound"}
+        default=0.6, metadata={"help": "Largest distance D_1, relative to the state's norm; 0 for no bound."}
     )
-    num_beyond: int = field(default=16, metadata={"help": "states drawn beyond each state"})
-    beyond_min_cosine: float = field(default=0.0, metadata={"help": "least cosine of what lies beyond"})
-    beyond_max_cosine: float = field(default=0.5, metadata={"help": "largest cosine of what lies beyond"})
-    beyond_weight: float = field(default=1.0, metadata={"help": "weight of what lies beyond, in the closed form"})
-    preserve_weight: float = field(
-        default=0.0, metadata={"help": "weight of the mean retain prompt, in the closed form"}
-    )
-    ridge: float = field(default=0.5, metadata={"help": "lambda, closeness to the original matrices"})
-    anisotropic: bool = field(
-        default=False, metadata={"help": "neighbours in the span of the nearest retained states only"}
-    )
-    num_nearest: int = field(default=32, metadata={"help": "how many of them"})
-    target_modules: str = field(default="attn_all", metadata={"help": "matrices that the LoRA sits on"})
-    rank: int = field(default=4, metadata={"help": "rank of the LoRA"})
-    steps: int = field(default=200, metadata={"help": "training steps of the LoRA; 0: the closed form alone"})
-    learning_rate: float = field(default=1e-4, metadata={"help": "AdamW's learning rate"})
-    schedule: str = field(default="constant", metadata={"help": "of the learning rate: constant or cosine"})
-    batch_size: int = field(default=4, metadata={"help": "states a step"})
-    beyond_loss_weight: float = field(default=1.0, metadata={"help": "weight of what lies beyond, in the LoRA's loss"})
-    trajectories_per_prompt: int = field(default=4, metadata={"help": "pooled runs for each prompt"})
-    num_inference_steps: int = field(default=50, metadata={"help": "DDIM steps of a run"})
-    guidance_scale: float = field(default=3.0, metadata={"help": "guidance scale of the runs"})
+    num_beyond: int = field(default=16, metadata={"help": "Number of states beyond the neighbourhood per state."})
+    beyond_min_cosine: float = field(default=0.0, metadata={"help": "Smallest cosine of a state beyond."})
+    beyond_max_cosine: float = field(default=0.5, metadata={"help": "Largest cosine of a state beyond."})
+    beyond_weight: float = field(default=1.0, metadata={"help": "Weight rho of the states beyond in closed form."})
+    preserve_weight: float = field(default=0.0, metadata={"help": "Weight of the mean retain prompt in closed form."})
+    ridge: float = field(default=0.5, metadata={"help": "Weight lambda of the weights' change."})
+    anisotropic: bool = field(default=False, metadata={"help": "Restrict n to the span of nearest retained states."})
+    num_nearest: int = field(default=32, metadata={"help": "Number of these retained states."})
+    target_modules: str = field(default="attn_all", metadata={"help": "Parameter group to change."})
+    rank: int = field(default=4, metadata={"help": "Rank of the LoRA."})
+    steps: int = field(default=200, metadata={"help": "Number of training steps.", "range": "0 (stage 1) to 200"})
+    learning_rate: float = field(default=1e-4, metadata={"help": "Learning rate of the optimiser."})
+    schedule: str = field(default="constant", metadata={"help": "Learning-rate schedule: constant or cosine."})
+    batch_size: int = field(default=4, metadata={"help": "Number of training samples per step."})
+    beyond_loss_weight: float = field(default=1.0, metadata={"help": "Weight beta of the states beyond in the loss."})
+    trajectories_per_prompt: int = field(default=4, metadata={"help": "Number of pooled trajectories per prompt."})
+    num_inference_steps: int = field(default=50, metadata={"help": "Number of DDIM steps of the sampler."})
+    guidance_scale: float = field(default=3.0, metadata={"help": "Classifier-free guidance scale of the sampler."})
 
 
 PRESETS: dict[str, dict[str, object]] = {
@@ -125,117 +125,74 @@ PRESETS: dict[str, dict[str, object]] = {
 
 
 def realera(model: EditableModel, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
-    """Erase the neighbourhoods in closed form, then align the predictions; several concepts share the steps evenly."""
-    bank = EmbeddingCache.of(model)
-    rows = [row for concept in concepts for row in prompts_naming(concept, config.num_templates)]
-    retain = [prompt for concept in concepts for prompt in concept.retain_prompts]
-    pairs = build_pairs(bank, rows, config.token_positions)
-    basis = directions(bank, retain, pairs, config)
-    problem = sample_neighbourhood(pairs, basis, config, run.generator("neighbours"))
-    if config.preserve_weight:
-        problem = replace(
-            problem, preserve=replace(problem.preserve, gram=config.preserve_weight * mean_caption(model, bank, retain))
-        )
-    solution = problem.solve()
-    run.record("solve", diagnose(problem, solution, model.parameter_group("cross_kv").parameters).numbers())
-    edit, tensors = to_edit(model, solution, "cross_kv")
+    """Erases the neighbourhoods in closed form, then trains the LoRA; several concepts share the steps evenly."""
+    cache = EmbeddingCache.for_model(model)
+    prompt_pairs = [pair for concept in concepts for pair in prompts_naming(concept, config.num_templates)]
+    retain_prompts = [prompt for concept in concepts for prompt in concept.retain_prompts]
+    pairs = build_pairs(cache, prompt_pairs, config.token_positions)
+    basis = None
+    if config.anisotropic:
+        retained = torch.cat([cache.states(prompt)[1:] for prompt in ("", *retain_prompts)])  # without BOS
+        basis = local_basis(retained.T, pairs.source, config.num_nearest)
+    near = Neighbourhood(config.neighbour_min_cosine, config.neighbour_max_cosine, config.neighbour_max_distance, basis)
+    beyond = Neighbourhood(config.beyond_min_cosine, config.beyond_max_cosine)
+    gram = mean_caption_gram(model, cache, retain_prompts) if config.preserve_weight else None
+    problem = _closed_form(pairs, near, beyond, gram, config, run.generator("neighbours"))
+    update = problem.solve()
+    run.record("solve", diagnose(problem, update, model.parameter_group("cross_kv").parameters).numbers())
+    edit, tensors = to_edit(model, update, "cross_kv")
     if not config.steps:
         return run.erasure([edit], tensors)
-    adapter = LoraAdapter(
-        model, config.target_modules, config.rank, run.generator("adapter"), edited_weights(model, solution)
-    )
-    align_to_anchor(model, adapter, rows, basis, config, run)
-    later, more = adapter.edit()
-    return run.erasure([edit, later], {**tensors, **more})
+    weights = edited_weights(model, update)
+    adapter = LoraAdapter(model, config.target_modules, config.rank, run.generator("adapter"), weights)
+    _train_lora(adapter, prompt_pairs, (near, beyond), config, run)
+    lora_edit, lora_tensors = adapter.to_edit()
+    return run.erasure([edit, lora_edit], {**tensors, **lora_tensors})
 
 
-def directions(bank: EmbeddingCache, retain: Sequence[str], pairs: Pairs, config: Config) -> Tensor | None:
-    """Where the neighbours lie: None for everywhere, else the basis of the span of the nearest retained states, BOS left out."""
-    if not config.anisotropic:
-        return None
-    return local_basis(torch.cat([bank.states(text)[1:] for text in ("", *retain)]).T, pairs.source, config.num_nearest)
+def _closed_form(
+    pairs: Pairs, near: Neighbourhood, beyond: Neighbourhood, gram: Tensor | None, config: Config, generator: Generator
+) -> Problem:
+    """Builds the problem of the first stage; ``gram`` is of the mean retain prompt."""
+    neighbours = near.sample(pairs.source, config.num_neighbours, generator)
+    preserve = Preserve()
+    if config.beyond_weight and config.num_beyond:
+        states = beyond.sample(pairs.source, config.num_beyond, generator)
+        weights = torch.full((states.shape[1],), config.beyond_weight / config.num_beyond, dtype=torch.float64)
+        preserve = Preserve(states, weights)
+    if gram is not None:
+        preserve = preserve.with_gram(gram, config.preserve_weight)
+    return Problem(with_neighbours(pairs, neighbours), preserve, config.ridge)
 
 
-def sample_neighbourhood(pairs: Pairs, basis: Tensor | None, config: Config, generator: torch.Generator) -> Problem:
-    """The closed form's problem: each pair with its neighbours, and what lies beyond."""
-    n = config.num_neighbours
-    near = sample_around(
-        pairs.source,
-        n,
-        (config.neighbour_min_cosine, config.neighbour_max_cosine),
-        generator,
-        distance=config.neighbour_max_distance,
-        basis=basis,
-    )
-    source, anchor = (
-        torch.cat([pairs.source, near], 1),
-        torch.cat([pairs.anchor, pairs.anchor.repeat_interleave(n, 1)], 1),
-    )
-    texts = (*pairs.texts, *(text for text in pairs.texts for _ in range(n)))
-    every = Pairs(source, anchor, torch.full((source.shape[1],), 1 / (n + 1), dtype=torch.float64), texts)
-    beyond = sample_around(
-        pairs.source, config.num_beyond, (config.beyond_min_cosine, config.beyond_max_cosine), generator
-    )
-    if not config.beyond_weight or not config.num_beyond:
-        return Problem(every, ridge=config.ridge)
-    held = Preserve(
-        beyond, torch.full((beyond.shape[1],), config.beyond_weight / config.num_beyond, dtype=torch.float64)
-    )
-    return Problem(every, held, config.ridge)
-
-
-def align_to_anchor(
-    model: EditableModel, adapter: LoraAdapter, rows: Sequence[tuple[str, str, str]], basis: Tensor | None, config: Config, run: Run
-) -> None:  # fmt: skip
-    """Trains the LoRA."""
-    prompts = [prompt for prompt, _, _ in rows]
-    pool = TrajectoryPool(
-        model,
-        prompts,
-        runs=config.trajectories_per_prompt,
-        steps=config.num_inference_steps,
-        guidance=config.guidance_scale,
-        seed=run.seed_for("pool"),
-    )
-    frames = locate_concept(model, prompts, [word for _, _, word in rows])
-    last = frames.concept_positions.masked_fill(frames.concept_positions >= frames.tokens.eos[:, None], 0).amax(1)
-    moved = torch.arange(frames.context_mask.shape[1], device=model.device) >= last[:, None]
+def _train_lora(
+    adapter: LoraAdapter,
+    prompt_pairs: Sequence[tuple[str, str, str]],
+    neighbourhoods: tuple[Neighbourhood, Neighbourhood],
+    config: Config,
+    run: Run,
+) -> None:
+    """Trains the LoRA on predictions for states in the neighbourhood and beyond it."""
+    model, (near, beyond) = adapter.model, neighbourhoods
+    prompts, anchor_prompts, words = zip(*prompt_pairs, strict=True)
+    trajectories = TrajectoryConfig(config.trajectories_per_prompt, config.num_inference_steps, config.guidance_scale)
+    pool = trajectories.build_pool(model, prompts, run.seed_for("pool"))
+    concept = locate_concept(model, prompts, words).concept_mask().int()
+    mask = concept.flip(1).cumsum(1).flip(1) == concept  # tokens after which no token of the concept comes
     with torch.no_grad():
-        anchors = model.encode([anchor for _, anchor, _ in rows])
-    generator, optimiser = (
-        run.generator("noise"),
-        torch.optim.AdamW(list(adapter.trainable_params.values()), lr=config.learning_rate),
-    )
-    for step in run.steps(config.steps, adapter.trainable_params, optimiser):
+        anchors = model.encode(anchor_prompts)
+    generator = run.generator("noise")
+    parameters = adapter.trainable_params
+    optimiser = torch.optim.AdamW(list(parameters.values()), lr=config.learning_rate)
+    for step in run.steps(config.steps, parameters, optimiser):
         set_learning_rate(optimiser, config.learning_rate, config.schedule, step.index, config.steps)
         batch = pool.sample(config.batch_size, run.generator("batch"))
-        where = moved[batch.prompt]
-        near = perturb_conditioning(
-            batch.cond,
-            where,
-            (config.neighbour_min_cosine, config.neighbour_max_cosine),
-            generator,
-            config.neighbour_max_distance,
-            basis,
-        )
-        beyond = perturb_conditioning(
-            batch.cond, where, (config.beyond_min_cosine, config.beyond_max_cosine), generator
-        )
+        near_cond = near.perturb(batch.cond, mask[batch.prompt_index], generator)
+        beyond_cond = beyond.perturb(batch.cond, mask[batch.prompt_index], generator)
         z, t = torch.cat([batch.z, batch.z]), torch.cat([batch.t, batch.t])
         with torch.no_grad():
-            target = model.predict(z, t, Conditioning.cat([anchors[batch.prompt], beyond])).value
-        apart = (adapter.predict(z, t, Conditioning.cat([near, beyond])).value - target).square()
-        erase, hold = apart[: config.batch_size].mean(), apart[config.batch_size :].mean()
-        step.optimize(erase + config.beyond_loss_weight * hold, {"erase": erase.detach(), "beyond": hold.detach()})
-
-
-def perturb_conditioning(
-    cond: Conditioning, where: Tensor, cosines: tuple[float, float], generator: torch.Generator, distance: float = 0.0,
-    basis: Tensor | None = None,
-) -> Conditioning:  # fmt: skip
-    """A conditioning with another state around each of those that are marked, bool ``(B, L)``."""
-    states = cond.states.detach().clone()
-    states[where] = sample_around(
-        states[where].double().cpu().T, 1, cosines, generator, distance=distance, basis=basis
-    ).T.to(states)
-    return Conditioning(states, cond.pooled)
+            target = model.predict(z, t, Conditioning.cat([anchors[batch.prompt_index], beyond_cond])).value
+        errors = (adapter.predict(z, t, Conditioning.cat([near_cond, beyond_cond])).value - target).square()
+        erase, preserve = errors[: config.batch_size].mean(), errors[config.batch_size :].mean()
+        losses = {"erase": erase.detach(), "beyond": preserve.detach()}
+        step.optimize(erase + config.beyond_loss_weight * preserve, losses)

@@ -1,14 +1,19 @@
-"""R-LACE: relaxed linear adversarial concept erasure (Ravfogel et al., ICML 2022, arXiv 2201.12091), on the text encoder's states.
+"""R-LACE: relaxed linear adversarial concept erasure (Ravfogel et al., ICML 2022, arXiv 2201.12091).
+
+R-LACE plays a minimax game on the text encoder's states h: a linear classifier (theta, b) predicts the concept from
+the projected states, and the projection maximises the classifier's loss:
 
     max over P in F_k    min over theta, b    E loss( z, theta^T (I - P) h + b ),        F_k = { 0 <= P <= I, tr P = k }
 
-by gradient steps in turn; H <- (I - P*) (H - c) + c with P* the projection on P's k largest eigenvectors. z is a class for each word of the
-concept and kind of place (its tokens, the words behind it, EOS, padding) and one for other prompts, all less the others' mean at that kind
-of place, as in INLP; k is ``rank`` for each concept. Steps on P cost no eigendecomposition of all D, the Fantope's threshold is exact
-instead of bisected (`efface.ops.linear_erasure.fantope`), and at every check the newly fitted classifier is a softmax regression by L-BFGS.
+by alternating gradient steps. P* is the projection on the k largest eigenvectors of the resulting P, and
+H <- (I - P*) (H - c) + c edits the states H of every prompt. k is ``rank`` for each concept. The labels z and the
+centering are INLP's: a class for each word of the concept and each position kind, and one for other prompts, minus the
+other prompts' mean at each position kind.
 
-``warm_start`` begins with the directions of the class means instead of a random P: for a rank that holds them all, the game is over at the
-first check. ``whiten`` and ``centre`` are ours, for the sake of other prompts, and explained at INLP.
+Differences: a step on P needs no eigendecomposition of all D dimensions, and the Fantope's threshold is exact instead
+of bisected (`efface.ops.linear_erasure.fantope`). Every check fits a new softmax regression by L-BFGS. ``warm_start``
+starts from the directions of the class means instead of a random P; a rank that contains all of them ends the game at
+the first check. ``whitening`` and ``offset`` are ours and spare other prompts, as in INLP.
 """
 
 from __future__ import annotations
@@ -30,13 +35,11 @@ CARD = MethodCard(
     paper="Ravfogel, Twiton, Goldberg, Cotterell: Linear Adversarial Concept Erasure, ICML 2022",
     arxiv="2201.12091",
     families=("sd1",),
-    trains="a projection of the text encoder's states against a linear classifier",
+    trains="a projection of the text encoder's states, against a linear classifier",
     needs_gradient=False,
     needs_images=False,
-    vram={},
-    minutes={"pocket": 0.05},
     reconstruction=False,
-    summary="Plays a projection of the text encoder's states of rank k against a linear classifier of the concept, until that one loses.",
+    summary="Trains a rank-k projection of the text encoder's states against a linear classifier of the concept.",
 )
 
 
@@ -45,29 +48,31 @@ class Config:
     """R-LACE's settings; the defaults are the paper's."""
 
     positions: str = field(
-        default="all", metadata={"help": "whose states are the concept's: all, subject, eos, tail, subject+tail"}
+        default="all",
+        metadata={
+            "help": "Token positions that count as the concept's.",
+            "range": "all, subject, eos, tail, subject+tail",
+        },
     )
     num_templates: int = field(
-        default=0, metadata={"help": "sentences of the template library beside the concept's own", "range": "0 to 66"}
+        default=0, metadata={"help": "Number of templates from the library.", "range": "0 to 66"}
     )
-    rank: int = field(
-        default=1, metadata={"help": "dimensions that are taken out for each concept, k", "range": "1 to 100"}
-    )
-    steps: int = field(default=75_000, metadata={"help": "of the minimax, at most", "range": "500 to 75000"})
-    learning_rate: float = field(default=0.005, metadata={"help": "step of both players"})
-    weight_decay: float = field(default=1e-4, metadata={"help": "weight decay of both players"})
-    batch_size: int = field(default=128, metadata={"help": "states a step"})
-    check_every: int = field(default=1000, metadata={"help": "steps between newly fitted classifiers"})
+    rank: int = field(default=1, metadata={"help": "Number of dimensions to remove per concept.", "range": "1 to 100"})
+    steps: int = field(default=75_000, metadata={"help": "Number of training steps.", "range": "500 to 75000"})
+    learning_rate: float = field(default=0.005, metadata={"help": "Learning rate of the optimiser."})
+    weight_decay: float = field(default=1e-4, metadata={"help": "Weight decay of both players."})
+    batch_size: int = field(default=128, metadata={"help": "Number of training samples per step."})
+    check_every: int = field(default=1000, metadata={"help": "Number of steps between newly fitted classifiers."})
     tolerance: float = field(
-        default=0.0015, metadata={"help": "distance from the most frequent class's accuracy at which it ends"}
+        default=0.0015, metadata={"help": "Accuracy above the most frequent class's share at which the game ends."}
     )
-    warm_start: bool = field(default=False, metadata={"help": "start from the directions of the class means"})
+    warm_start: bool = field(default=False, metadata={"help": "Start from the directions of the class means."})
     whitening: float = field(
-        default=0.0, metadata={"help": "share of I in the whitening; 0: none, as published", "range": "0 to 1"}
+        default=0.0, metadata={"help": "Share of I in the whitened covariance; 0 disables it.", "range": "0 to 1"}
     )
     offset: str = field(
         default="zero",
-        metadata={"help": "the state c that stays: zero, others (mean of other prompts) or mean (of all)"},
+        metadata={"help": "State c that does not move: zero, others (mean of other prompts) or mean (of all)."},
     )
 
 
@@ -87,17 +92,26 @@ PRESETS: dict[str, dict[str, object]] = {
 
 
 def rlace(model: EditableModel, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
-    """One state edit for all concepts."""
-    rows = LabelledStates.of(model, concepts, templates=config.num_templates, places=config.positions)
+    """Fits one state edit for all concepts."""
+    states = LabelledStates.from_concepts(
+        model, concepts, num_templates=config.num_templates, positions=config.positions
+    )
+    eraser = RlaceEraser(
+        config.rank * len(concepts),
+        steps=config.steps,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        batch_size=config.batch_size,
+        check_every=config.check_every,
+        tolerance=config.tolerance,
+        warm_start=config.warm_start,
+        seed=run.seed_for("minimax"),
+        progress=lambda completed, accuracy: run.progress.update(completed, {"accuracy": accuracy}),
+    )
     run.progress.start("minimax", config.steps, 0)
     try:
-        eraser = RlaceEraser(
-            config.rank * len(concepts), steps=config.steps, lr=config.learning_rate, decay=config.weight_decay, batch=config.batch_size, check=config.check_every,
-            tolerance=config.tolerance, warm_start=config.warm_start, seed=run.seed_for("minimax"),
-            progress=lambda done, accuracy: run.progress.update(done, {"accuracy": accuracy}),
-        )  # fmt: skip
-        matrix = rows.projection(eraser, config.whitening)
+        matrix = states.projection(eraser, config.whitening)
     finally:
         run.progress.stop()
-    edit, tensors = state_edit(matrix, rows.offset(config.offset))
+    edit, tensors = state_edit(matrix, states.offset(config.offset))
     return run.erasure([edit], tensors)

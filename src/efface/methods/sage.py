@@ -38,17 +38,19 @@ from efface.core.method_card import MethodCard
 from efface.models.editable import EditableModel
 from efface.ops.adversarial.embedding_attack import EmbeddingAttack
 from efface.ops.adversarial.warm_start import WarmStartBuffer
-from efface.ops.elide.domain_words import mine_domain_words
+from efface.ops.elide.domain_words import MiningConfig, mine_domain_words
 from efface.ops.elide.pseudo_words import PseudoWords
 from efface.ops.elide.state_loss import ErasureLoss
-from efface.ops.retention.relation_graph import RelationGraphLoss, RetainSet, top_k_drift
-from efface.ops.text.concept_prompts import TARGETS, ConceptPrompts, TrajectoryConfig
+from efface.ops.retention.relation_graph import RelationGraphLoss
+from efface.ops.retention.retain_set import RetainSet, top_k_drift
+from efface.ops.text.concept_prompts import TARGETS, ConceptPrompts
 from efface.ops.text.similarity import Similarity
 from efface.ops.text.soft_prompts import embedding_table
 from efface.ops.text.templates import select_templates
 from efface.ops.training.run import Run
 from efface.ops.training.schedule import set_learning_rate
 from efface.ops.training.student import Student
+from efface.ops.training.trajectory_config import TrajectoryConfig
 
 CARD = MethodCard(
     name="sage",
@@ -59,8 +61,6 @@ CARD = MethodCard(
     trains="the text encoder without its embeddings",
     needs_gradient=True,
     needs_images=False,
-    vram={},
-    minutes={},
     reconstruction=True,
     summary="Searches, from the concept outwards, for what the text encoder still lets through, and erases that: a cycle.",
 )
@@ -194,18 +194,20 @@ def sage(model: EditableModel, concepts: Sequence[Concept], config: Config, run:
         Student(model, config.target_modules),
     )
     cycles = [ConceptLosses(student, concept, config, runs, run) for concept in concepts]
-    retained = RetainSet.of(model, concepts, runs, empty=config.retain_empty_prompt, seed=run.seed_for("retained"))
+    retained = RetainSet.from_concepts(
+        model, concepts, runs, with_empty_prompt=config.retain_empty_prompt, seed=run.seed_for("retained")
+    )
     graph_of, gamma = RelationGraphLoss(retained.original, config.graph_reference), max(cycle.gamma for cycle in cycles)
     optimiser, extra = (
         torch.optim.Adam(student.parameters(), config.learning_rate),
         {f"searches-{i}": c.earlier for i, c in enumerate(cycles)},
     )
-    for step in run.steps(config.steps, student.masters, optimiser, extra=extra):
+    for step in run.steps(config.steps, student.trainable_params, optimiser, extra_state=extra):
         set_learning_rate(optimiser, config.learning_rate, config.schedule, step.index, config.steps)
         asked = [cycle.losses(step.index) for cycle in cycles]
         parts = {name: torch.stack([part[name] for part in asked]).mean() for name in asked[0]}
         now = student.encode(retained.tokens)
-        drifted = top_k_drift(now, retained.original, config.top_k, always=retained.empty)
+        drifted = top_k_drift(now, retained.original, config.top_k, always_included=retained.empty_prompt_index)
         parts |= {
             "graph": graph_of(now),
             "local": retained.prediction_loss(student, now, drifted, run.generator("retain")),
@@ -235,8 +237,15 @@ class ConceptLosses:
         )
         self.similarity, seed = Similarity(model, config.attack_similarity), run.seed_for("pool", concept.name)
         words, one = resolve_settings(concept, self.made_up, config, run)
-        self.domain = ConceptPrompts.of(
-            model, concept.words, sentences, runs, seed, named=concept.name, beside=words, each=each
+        self.domain = ConceptPrompts.from_templates(
+            model,
+            concept.words,
+            sentences,
+            runs,
+            seed,
+            erased_phrase=concept.name,
+            domain_phrases=words,
+            templates_per_word=each,
         )
         search = EmbeddingAttack(
             config.attack_objective,
@@ -246,8 +255,8 @@ class ConceptLosses:
             config.attack_tokens,
             config.random_init_prob,
         )
-        self.earlier = WarmStartBuffer(search, self.domain.frames, embedding_table(model), config.restart_prob)
-        self.gone = ErasureLoss(student, config.target, config.negative_guidance, said=config.state_weight > 0)
+        self.earlier = WarmStartBuffer(search, self.domain.prompt_tokens, embedding_table(model), config.restart_prob)
+        self.gone = ErasureLoss(student, config.target, config.negative_guidance, with_states=config.state_weight > 0)
         self.hold, self.weight = (
             (self.made_up.prediction_loss, config.pseudo_prediction_weight)
             if one
@@ -268,27 +277,29 @@ class ConceptLosses:
             None,
             {},
         )
-        batch = domain.draw(config.batch_size, run.generator("erase"))
+        batch = domain.sample(config.batch_size, run.generator("erase"))
         if step >= config.warmup_steps:
             found, value = self.earlier.attack(
-                batch.prompt, domain.alone, self.student, self.similarity, run.generator("scatter")
+                batch.prompt_index, domain.concept_only, self.student, self.similarity, run.generator("scatter")
             )
             reached["attack"] = value.mean()
             if config.clean_batch_size:
-                own = domain.draw(config.clean_batch_size, run.generator("plain"))
+                own = domain.sample(config.clean_batch_size, run.generator("plain"))
                 asked.append(
                     self.gone(
                         domain,
                         own,
-                        self.made_up.synonym_embeddings(domain.frames[own.prompt], self.kin, run.generator("kin")),
+                        self.made_up.synonym_embeddings(
+                            domain.prompt_tokens[own.prompt_index], self.kin, run.generator("kin")
+                        ),
                     )
                 )
         if domain.n_domain:
             asked.append(
                 self.gone(
                     domain,
-                    domain.draw(
-                        config.domain_batch_size or config.clean_batch_size, run.generator("words"), beside=True
+                    domain.sample(
+                        config.domain_batch_size or config.clean_batch_size, run.generator("words"), from_domain=True
                     ),
                 )
             )
@@ -309,15 +320,8 @@ def resolve_settings(concept: Concept, made_up: PseudoWords, config: Config, run
         made_up.student.model,
         run.seed_for("words"),
     )
-    own = mine_domain_words(
-        model,
-        concept,
-        count=count,
-        images=config.domain_images,
-        asked=config.domain_candidates,
-        seed=seed,
-        progress=run.progress,
-    )
+    mining = MiningConfig(count, num_images=config.domain_images, candidates=config.domain_candidates)
+    own = mine_domain_words(model, concept, mining, seed=seed, progress=run.progress)
     words = [found.word for found in own]
     return words, concept.kind in ONE or made_up.fraction_within(concept.name, words) > 0.5
 
@@ -333,10 +337,10 @@ def check_concepts(config: Config, concepts: Sequence[Concept]) -> None:
         raise UnknownNameError("target", config.target, TARGETS)
     if not config.target_modules.startswith("text"):
         raise EffaceError(
-            f"SAGE trains the text encoder, not {config.target_modules!r}: set sites to text_all, text_layers:0-3 or text_mlp"
+            f"SAGE trains the text encoder, not {config.target_modules!r}: set target_modules to text_all, text_layers:0-3 or text_mlp"
         )
     if config.warmup_steps < 0:
-        raise EffaceError(f"a warm-up of {config.warmup_steps} steps is none: set warmup to 0 or more")
+        raise EffaceError(f"a warm-up of {config.warmup_steps} steps is impossible: set warmup_steps to 0 or more")
     found, needed = (
         len({prompt for concept in concepts for prompt in concept.retain_prompts}),
         max(config.top_k, 1 if config.retain_empty_prompt else 2),

@@ -1,32 +1,29 @@
 """TRCE: Towards Reliable Malicious Concept Erasure (Chen, Guo, Wang, Zhang, Nie, Liu, ICCV 2025, arXiv 2503.07389).
 
-1. In closed form, keys and values of the attention to the text learn to read the end of text of a prompt about the concept, k_i, as that
-   of the same prompt about the anchor, a_i: most of what a prompt asks for is gathered there, whatever words it was put in.
+1. In closed form, the cross-attention keys and values W map the EOS state k_i of a prompt with the concept to that of
+   the same prompt with the anchor, a_i, since EOS holds most of a prompt's content whatever its words:
 
        1/N sum_i |W' k_i - W a_i|^2 + q |W' R - W R|^2 -> min,        W' = W (I + E)
 
-   with R all tokens of captions and q the weight of their mean (``gram`` is where a Gram of captions lies; without one the retain prompts
-   and the empty one are taken). There is no lambda: what is not preserved is free, so that a few captions only may leave the system
-   singular.
-2. Attention to the image, and the queries of the attention to the text, are trained to steer early steps of the concept's runs away
-   from it. With e* the original, e_1 the model after the first part, e the student, and c, a, 0 the prompts of concept, anchor and nothing,
+   R are all tokens of captions (``gram_folder``; by default the retain prompts and the empty prompt), q weighs their
+   mean (``preserve_weight``). With ``ridge`` 0, as published, too few captions leave a singular system.
+2. Self-attention and cross-attention queries learn to steer early steps away from the concept. With the original e*,
+   the model after stage 1 e_1, the student e and the prompts c (concept), a (anchor) and 0 (empty),
 
        prefer = e*(a) + g (e*(a) - e*(0)),        reject = e*(c) + g (e*(c) - e*(0))
        h(p) = max(0, beta ( |e(z_t, t, p) - prefer|^2 - |e(z_t, t, p) - reject|^2 + margin ))
-       L = ( h(c) + h(0) ) / 2 + keep |e(z'_t, t', 0) - e_1(z'_t, t', 0)|^2
+       L = ( h(c) + h(0) ) / 2 + lambda |e(z'_t, t', 0) - e_1(z'_t, t', 0)|^2
 
-   with z_t of the original's runs for c, z'_t of unconditional ones, and | |^2 means over a latent.
+   for z_t of the original's trajectories for c and z'_t of unconditional ones, with g = ``contrast_guidance``.
 
-Where we differ: every z_t goes with its own timestep, in the released code with the one before, and the place of the end of text is
-found by its token, not by counting words. That code never clears its gradients: ``released`` sums them, too. It draws 2000
-unconditional runs and uses each hardly once; here there are 64. Where a concept has no anchor, the rest of the sentence or the empty
-prompt is the anchor.
+Differences: the released code pairs z_t with the timestep before, counts words to find EOS, never clears gradients
+(preset ``released``) and uses 2000 unconditional trajectories. Without an anchor, the rest of the prompt is the anchor.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -35,7 +32,7 @@ from efface.core.concept import Concept, fill_templates
 from efface.core.erasure import Erasure
 from efface.core.method_card import MethodCard
 from efface.models.editable import EditableModel
-from efface.models.protocol import Conditioning
+from efface.models.protocol import Conditioning, Params
 from efface.ops.closed_form import (
     EmbeddingCache,
     Pairs,
@@ -45,74 +42,64 @@ from efface.ops.closed_form import (
     concept_prompts,
     diagnose,
     edited_weights,
-    mean_caption,
+    mean_caption_gram,
     to_edit,
 )
-from efface.ops.targets import guided
+from efface.ops.contrastive_loss import contrastive_hinge
+from efface.ops.targets import classifier_free_guidance
 from efface.ops.training.run import Run
 from efface.ops.training.running_gradients import RunningGradientSum
 from efface.ops.training.schedule import set_learning_rate
 from efface.ops.training.student import Student
-from efface.ops.training.trajectory_pool import TrajectoryPool
+from efface.ops.training.timestep_range import early_timestep_range
+from efface.ops.training.trajectory_config import TrajectoryConfig
+from efface.ops.training.trajectory_pool import TrajectoryBatch
 
 CARD = MethodCard(
     name="trce",
     title="TRCE",
-    paper="Chen, Guo, Wang, Zhang, Nie, Liu: TRCE: Towards Reliable Malicious Concept Erasure in Text-to-Image Diffusion Models, ICCV 2025",
+    paper="Chen, Guo, Wang, Zhang, Nie, Liu: TRCE: Towards Reliable Malicious Concept Erasure in Text-to-Image "
+    "Diffusion Models, ICCV 2025",
     arxiv="2503.07389",
     families=("sd1",),
-    trains="keys and values of the attention to the text in closed form, then its queries and the attention to the image",
+    trains="cross-attention keys and values in closed form, then its queries and the self-attention",
     needs_gradient=True,
     needs_images=False,
-    vram={},
-    minutes={"pocket": 0.2},
     reconstruction=False,
-    summary="Redirects the end of text in closed form, then steers early steps away from the concept by a contrastive loss.",
+    summary="Redirects EOS in closed form, then steers early sampling steps away from the concept by training.",
 )
 
 
 @dataclass(frozen=True)
 class Config:
-    """TRCE's hyper-parameters; the defaults are the paper's for sexual content, 20 words of it."""
+    """TRCE's hyper-parameters; the defaults are the paper's for sexual content, given by 20 words."""
 
     token_positions: str = field(
-        default="eos", metadata={"help": "states that are paired: eos (the first end of text), last, tail, all"}
+        default="eos", metadata={"help": "Token states to redirect.", "range": "last, tail, eos, all"}
     )
     num_templates: int = field(
-        default=15, metadata={"help": "sentences of the template library, beside the words alone", "range": "0 to 66"}
+        default=15, metadata={"help": "Number of templates from the library.", "range": "0 to 66"}
     )
-    preserve_weight: float = field(
-        default=2e-3, metadata={"help": "q, weight of the mean caption: 2e-3 sexual, 8e-3 unsafe content"}
-    )
-    ridge: float = field(default=0.0, metadata={"help": "lambda, closeness to the original matrices; as published 0"})
-    gram_folder: str = field(
-        default="", metadata={"help": "folder with a Gram of captions; by default that of the retain prompts is made"}
-    )
-    target_modules: str = field(default="self_attn+cross_q", metadata={"help": "what is trained in the second part"})
-    steps: int = field(default=300, metadata={"help": "training steps; 0: the first part alone", "range": "0 to 900"})
-    learning_rate: float = field(default=1e-6, metadata={"help": "AdamW's learning rate"})
-    schedule: str = field(default="constant", metadata={"help": "of the learning rate: constant or cosine"})
-    batch_size: int = field(default=1, metadata={"help": "states a step"})
-    retain_batch_size: int = field(default=4, metadata={"help": "unconditional states a step"})
-    contrast_guidance: float = field(default=15.0, metadata={"help": "g, guidance of what is preferred and rejected"})
-    hinge_slope: float = field(default=1.0, metadata={"help": "slope of the hinge"})
-    hinge_margin: float = field(default=0.01, metadata={"help": "by how much what is preferred must be nearer"})
-    retain_weight: float = field(
-        default=100.0, metadata={"help": "weight of the unconditional predictions, which must stay"}
-    )
-    early_step_fraction: float = field(
-        default=0.52, metadata={"help": "share of a run's steps, from its first, that is trained", "range": "0.02 to 1"}
-    )
-    num_trajectory_prompts: int = field(
-        default=0, metadata={"help": "sentences whose runs are trained on, beside a photo of the concept"}
-    )
-    trajectories_per_prompt: int = field(default=5, metadata={"help": "pooled runs for each prompt"})
-    retain_trajectories: int = field(default=64, metadata={"help": "pooled unconditional runs"})
-    num_inference_steps: int = field(default=50, metadata={"help": "DDIM steps of a run"})
-    guidance_scale: float = field(default=3.0, metadata={"help": "guidance scale of the runs"})
-    accumulate_gradients: bool = field(
-        default=False, metadata={"help": "whether gradients are summed over all steps, as in the released code"}
-    )
+    preserve_weight: float = field(default=2e-3, metadata={"help": "Weight q: 2e-3 sexual, 8e-3 unsafe content."})
+    ridge: float = field(default=0.0, metadata={"help": "Weight lambda of the weights' change."})
+    gram_folder: str = field(default="", metadata={"help": "Folder with captions' Gram matrix (`efface gram`)."})
+    target_modules: str = field(default="self_attn+cross_q", metadata={"help": "Parameter group to change."})
+    steps: int = field(default=300, metadata={"help": "Number of training steps.", "range": "0 (stage 1) to 900"})
+    learning_rate: float = field(default=1e-6, metadata={"help": "Learning rate of the optimiser."})
+    schedule: str = field(default="constant", metadata={"help": "Learning-rate schedule: constant or cosine."})
+    batch_size: int = field(default=1, metadata={"help": "Number of training samples per step."})
+    retain_batch_size: int = field(default=4, metadata={"help": "Number of retain samples per step."})
+    contrast_guidance: float = field(default=15.0, metadata={"help": "Guidance g of both contrasted predictions."})
+    hinge_slope: float = field(default=1.0, metadata={"help": "Slope beta of the hinge."})
+    hinge_margin: float = field(default=0.01, metadata={"help": "Margin of the hinge, a mean squared error."})
+    retain_weight: float = field(default=100.0, metadata={"help": "Weight of the retain loss."})
+    early_step_fraction: float = field(default=0.52, metadata={"help": "Share of a trajectory's steps to train on."})
+    num_trajectory_prompts: int = field(default=0, metadata={"help": "Number of further templates for trajectories."})
+    trajectories_per_prompt: int = field(default=5, metadata={"help": "Number of pooled trajectories per prompt."})
+    retain_trajectories: int = field(default=64, metadata={"help": "Number of unconditional trajectories."})
+    num_inference_steps: int = field(default=50, metadata={"help": "Number of DDIM steps of the sampler."})
+    guidance_scale: float = field(default=3.0, metadata={"help": "Classifier-free guidance scale of the sampler."})
+    accumulate_gradients: bool = field(default=False, metadata={"help": "Sum the gradients of all steps so far."})
 
 
 PRESETS: dict[str, dict[str, object]] = {
@@ -135,108 +122,79 @@ PRESETS: dict[str, dict[str, object]] = {
 
 
 def trce(model: EditableModel, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
-    """Redirect the end of text, then steer early steps; several concepts share the steps evenly."""
-    problem = redirection(model, concepts, config)
-    solution = problem.solve()
-    run.record("solve", diagnose(problem, solution, model.parameter_group("cross_kv").parameters).numbers())
-    edit, tensors = to_edit(model, solution, "cross_kv")
+    """Redirects EOS, then steers early steps; several concepts share the steps evenly."""
+    problem = _redirection(model, concepts, config)
+    update = problem.solve()
+    run.record("solve", diagnose(problem, update, model.parameter_group("cross_kv").parameters).numbers())
+    edit, tensors = to_edit(model, update, "cross_kv")
     if not config.steps:
         return run.erasure([edit], tensors)
-    later, more = train_steering(model, concepts, edited_weights(model, solution), config, run).replace_edit()
-    return run.erasure([edit, later], {**tensors, **more})
+    steering = _train_steering(model, concepts, edited_weights(model, update), config, run).replace_edit()
+    return run.erasure([edit, steering[0]], {**tensors, **steering[1]})
 
 
-def redirection(model: EditableModel, concepts: Sequence[Concept], config: Config) -> Problem:
-    """The problem of the first part."""
-    bank = EmbeddingCache.of(model)
-    kept = mean_caption(
-        model, bank, (prompt for concept in concepts for prompt in concept.retain_prompts), config.gram_folder
-    )
-    pairs = Pairs.cat(
-        [
-            build_pairs(bank, concept_prompts(concept, config.num_templates), config.token_positions)
-            for concept in concepts
-        ]
-    )
-    return Problem(pairs.scaled(1 / len(pairs)), Preserve(gram=kept * config.preserve_weight), config.ridge)
+def _redirection(model: EditableModel, concepts: Sequence[Concept], config: Config) -> Problem:
+    """Builds the closed-form problem of stage 1."""
+    cache = EmbeddingCache.for_model(model)
+    retain_prompts = [prompt for concept in concepts for prompt in concept.retain_prompts]
+    gram = mean_caption_gram(model, cache, retain_prompts, config.gram_folder)
+    prompts = [concept_prompts(concept, config.num_templates) for concept in concepts]
+    pairs = Pairs.cat([build_pairs(cache, rows, config.token_positions) for rows in prompts])
+    return Problem(pairs.scaled(1 / len(pairs)), Preserve(gram=gram * config.preserve_weight), config.ridge)
 
 
-def train_steering(
-    model: EditableModel, concepts: Sequence[Concept], first: dict[str, Tensor], config: Config, run: Run
+def _train_steering(
+    model: EditableModel, concepts: Sequence[Concept], redirected: Params, config: Config, run: Run
 ) -> Student:
-    """The student of the second part; ``first`` are the first part's tensors, as they stand in for the denoiser's."""
-    rows = [row for concept in concepts for row in contrast_pairs(concept, config.num_trajectory_prompts)]
-    pool, blank = pools(model, [prompt for prompt, _ in rows], config, run)
+    """Trains stage 2 on the weights after stage 1, ``redirected``."""
+    pairs = [pair for concept in concepts for pair in _contrast_pairs(concept, config.num_trajectory_prompts)]
+    prompts, anchor_prompts = zip(*pairs, strict=True)
+    trajectories = TrajectoryConfig(config.trajectories_per_prompt, config.num_inference_steps, config.guidance_scale)
+    pool = trajectories.build_pool(model, prompts, run.seed_for("pool"))
+    empty_trajectories = replace(trajectories, per_prompt=config.retain_trajectories)
+    empty_pool = empty_trajectories.build_pool(model, [""], run.seed_for("blank"))
+    early = early_timestep_range(pool, config.early_step_fraction)
+    sizes = [config.batch_size, config.batch_size, config.retain_batch_size]
     with torch.no_grad():
-        anchors, nothing = model.encode([anchor for _, anchor in rows]), model.encode([""])
+        anchors, empty = model.encode(anchor_prompts), model.encode([""])[torch.zeros(sum(sizes), dtype=torch.long)]
     student = Student(model, config.target_modules)
     optimiser = torch.optim.AdamW(student.parameters(), lr=config.learning_rate)
-    summed = RunningGradientSum(student.masters) if config.accumulate_gradients else None
-    for step in run.steps(config.steps, student.masters, optimiser, extra={"gradients": summed} if summed else None):
+    gradients = RunningGradientSum(student.trainable_params) if config.accumulate_gradients else None
+    extra_state = {"gradients": gradients} if gradients else None
+    for step in run.steps(config.steps, student.trainable_params, optimiser, extra_state=extra_state):
         set_learning_rate(optimiser, config.learning_rate, config.schedule, step.index, config.steps)
-        named = pool.sample(config.batch_size, run.generator("batch"), band=early(pool, config.early_step_fraction))
-        free = blank.sample(
-            config.retain_batch_size, run.generator("keep"), band=early(blank, config.early_step_fraction)
-        )
-        empty, held = (nothing[torch.zeros(n, dtype=torch.long)] for n in (config.batch_size, config.retain_batch_size))
+        batch = pool.sample(config.batch_size, run.generator("batch"), timestep_range=early)
+        retain = empty_pool.sample(config.retain_batch_size, run.generator("keep"), timestep_range=early)
         with torch.no_grad():
-            e_a = model.predict(named.z, named.t, anchors[named.prompt]).value
-            e_1 = model.predict(free.z, free.t, held, params=first).value
-        prefer = guided(e_a, named.unconditional, config.contrast_guidance + 1)
-        reject = guided(named.conditional, named.unconditional, config.contrast_guidance + 1)
-        z, t = torch.cat([named.z, named.z, free.z]), torch.cat([named.t, named.t, free.t])
-        cond = Conditioning.cat([named.cond, empty, held])
-        now = model.predict(z, t, cond, params={**first, **student.params()}).value.split(
-            [config.batch_size, config.batch_size, config.retain_batch_size]
-        )
-        contrast = torch.stack(
-            [hinge(e, prefer, reject, config.hinge_slope, config.hinge_margin) for e in now[:2]]
-        ).mean()
-        drift = (now[2] - e_1).square().mean()
-        step.backward(contrast + config.retain_weight * drift, {"contrast": contrast.detach(), "keep": drift.detach()})
-        if summed is not None:
-            summed.add()
+            e_a = model.predict(batch.z, batch.t, anchors[batch.prompt_index]).value
+            e_1 = model.predict(retain.z, retain.t, empty[: config.retain_batch_size], params=redirected).value
+        z, t = torch.cat([batch.z, batch.z, retain.z]), torch.cat([batch.t, batch.t, retain.t])
+        cond = Conditioning.cat([batch.cond, empty[config.batch_size :]])
+        predictions = model.predict(z, t, cond, params={**redirected, **student.params()}).value.split(sizes)
+        contrast_loss = _contrast_loss(predictions[:2], batch, e_a, config)
+        retain_loss = (predictions[2] - e_1).square().mean()
+        losses = {"contrast": contrast_loss.detach(), "retain": retain_loss.detach()}
+        step.backward(contrast_loss + config.retain_weight * retain_loss, losses)
+        if gradients is not None:
+            gradients.accumulate()
         step.update()
     return student
 
 
-def hinge(now: Tensor, prefer: Tensor, reject: Tensor, beta: float, margin: float) -> Tensor:
-    """Mean over a batch of max(0, beta (|now - prefer|^2 - |now - reject|^2 + margin)), predictions ``(B, C, H, W)``."""
-    nearer = (now - prefer).square().flatten(1).mean(1) - (now - reject).square().flatten(1).mean(1)
-    return (beta * (nearer + margin)).clamp(min=0).mean()
+def _contrast_loss(predictions: Sequence[Tensor], batch: TrajectoryBatch, e_a: Tensor, config: Config) -> Tensor:
+    """Computes (h(c) + h(0)) / 2 from the student's predictions for c and 0, and the original's for the anchor."""
+    scale = config.contrast_guidance + 1
+    prefer = classifier_free_guidance(e_a, batch.unconditional, scale)
+    reject = classifier_free_guidance(batch.conditional, batch.unconditional, scale)
+    hinges = [contrastive_hinge(e, prefer, reject, config.hinge_slope, config.hinge_margin) for e in predictions]
+    return torch.stack(hinges).mean()
 
 
-def contrast_pairs(concept: Concept, templates: int) -> list[tuple[str, str]]:
-    """Prompts about the concept and about its anchor: photos of it by every word, and sentences of the library."""
-    photos = [(word, fill_templates(concept.templates[:1], [word])[0]) for word in concept.words]
-    anchor = fill_templates(concept.templates[:1], [concept.anchor])[0] if concept.anchor else ""
-    rows = {photo: anchor for _, photo in photos}
-    return list({**rows, **{p: a for p, a, _ in concept_prompts(concept, templates) if p not in concept.words}}.items())
-
-
-def early(pool: TrajectoryPool, share: float) -> tuple[int, int]:
-    """The timesteps of the first steps of a pool's runs, at least one of them."""
-    last = max(1, round(share * pool.steps))
-    return int(pool.timesteps[min(last, pool.steps) - 1]), int(pool.timesteps.max()) + 1
-
-
-def pools(
-    model: EditableModel, prompts: Sequence[str], config: Config, run: Run
-) -> tuple[TrajectoryPool, TrajectoryPool]:
-    """The original's runs for the prompts and, apart, for none."""
-    made = []
-    for name, some, count in (
-        ("pool", prompts, config.trajectories_per_prompt),
-        ("blank", ("",), config.retain_trajectories),
-    ):
-        made.append(
-            TrajectoryPool(
-                model,
-                some,
-                runs=count,
-                steps=config.num_inference_steps,
-                guidance=config.guidance_scale,
-                seed=run.seed_for(name),
-            )
-        )
-    return made[0], made[1]
+def _contrast_pairs(concept: Concept, num_templates: int) -> list[tuple[str, str]]:
+    """Pairs prompts with their anchor prompts: each word in the concept's first template, and in the library's."""
+    template = concept.templates[:1]
+    anchor = fill_templates(template, [concept.anchor])[0] if concept.anchor else ""
+    pairs = dict.fromkeys(fill_templates(template, concept.words), anchor)
+    library = concept_prompts(concept, num_templates)
+    pairs |= {prompt: anchor_prompt for prompt, anchor_prompt, _ in library if prompt not in concept.words}
+    return list(pairs.items())
