@@ -1,10 +1,11 @@
-"""MACE's parts against what they are said to be, in float64 on a small model."""
+"""MACE's Gram matrices, masks, and resumption between concepts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,85 +18,64 @@ from efface.core.errors import EffaceError, UnknownNameError
 from efface.core.registry import METHODS
 from efface.core.spec import RunSpec
 from efface.execution import run_method
-from efface.methods.mace import Config, attention_loss, mace
+from efface.methods.mace import Config, mace
 from efface.models.stable_diffusion import StableDiffusionModel
-from efface.ops.closed_form import (
-    EmbeddingCache,
-    GramAccumulator,
-    encoder_mark,
-    mean_caption,
-)
+from efface.ops.closed_form import EmbeddingCache, GramAccumulator, encoder_hash, mean_caption_gram
 from efface.ops.editing.apply import applied
 from efface.ops.training.progress import Silent
 from efface.ops.training.run import Run
 
-
-@pytest.fixture(scope="module")
-def model() -> StableDiffusionModel:
-    """Layer norms with values of their own: with zero biases every Gram would be singular."""
-    made = tiny_model(dtype=torch.float64)
-    generator = torch.Generator().manual_seed(1)
-    for name, parameter in made.text_encoder.named_parameters():
-        if "final_layer_norm" in name:
-            parameter.data.copy_(1 + 0.1 * torch.randn(parameter.shape, generator=generator))
-    return made
+FEW_STEPS = {"num_templates": 0, "steps": 2, "num_images": 2, "num_inference_steps": 2, "learning_rate": 1e-2}
 
 
-def drawn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def test_the_loss_is_the_norm_at_marked_tokens_within_the_mask() -> None:
-    layer = drawn(2, 3, 16, 5).softmax(-1).requires_grad_()
-    masks, marked = torch.zeros(2, 8, 8), torch.zeros(2, 5, dtype=torch.bool)
-    masks[0, :4], marked[0, [1, 4]] = 1, True
-    expected = layer[0][:, :8][..., [1, 4]].norm()
-    loss = attention_loss([layer], masks, marked)
-    torch.testing.assert_close(loss, expected / 2)
-    loss.backward()
-    assert bool(layer.grad is not None and layer.grad.isfinite().all()), (
-        "an image without a mask has no gradient, not NaN"
-    )
-
-
-SMALL = {"templates": 0, "steps": 2, "images": 2, "sampler_steps": 2, "lr": 1e-2}
-
-
-def erased(model: StableDiffusionModel, **settings: object) -> dict[str, Tensor]:
+def edited_weights(model: StableDiffusionModel, **settings: Any) -> dict[str, Tensor]:
     concept = Concept("gun", retain_prompts=("a cat", "a dog"))
-    config = Config(**{**SMALL, **settings})  # type: ignore[arg-type]
-    erasure = mace(model, (concept,), config, Run(spec=RunSpec("tiny", model.fingerprint(), "mace", {}, (concept,))))
+    run = Run(spec=RunSpec("tiny", model.fingerprint(), "mace", {}, (concept,)))
+    erasure = mace(model, (concept,), Config(**{**FEW_STEPS, **settings}), run)
     with applied(model, erasure):
-        return {n: w.detach().clone() for n, w in model.parameter_group("cross_kv").parameters.items()}
+        return {name: w.detach().clone() for name, w in model.parameter_group("cross_kv").parameters.items()}
 
 
-def test_a_gram_made_elsewhere(model: StableDiffusionModel, tmp_path: Path) -> None:
-    """The same captions in a folder are as good as the retain prompts; those of another encoder are refused."""
+def test_a_saved_gram_matrix_replaces_the_retain_prompts(model: StableDiffusionModel, tmp_path: Path) -> None:
     folder = GramAccumulator.of_captions(model, ["", "a cat", "a dog"]).save(tmp_path / "gram")
-    bank = EmbeddingCache.of(model)
-    torch.testing.assert_close(
-        mean_caption(model, bank, (), str(folder)), mean_caption(model, bank, ["a cat", "a dog"])
+    cache = EmbeddingCache.for_model(model)
+    saved, computed = (
+        mean_caption_gram(model, cache, (), str(folder)),
+        mean_caption_gram(model, cache, ["a cat", "a dog"]),
     )
-    for a, b in zip(erased(model, gram=str(folder)).values(), erased(model).values(), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
-    GramAccumulator(torch.eye(32, dtype=torch.float64), encoder_mark(tiny_model(seed=3)), 1, 1).save(tmp_path / "other")
+    torch.testing.assert_close(saved, computed)
+    from_folder, from_prompts = edited_weights(model, gram_folder=str(folder)), edited_weights(model)
+    torch.testing.assert_close(from_folder, from_prompts, rtol=1e-6, atol=1e-7)
+
+
+def test_a_gram_matrix_of_another_encoder_is_an_error(model: StableDiffusionModel, tmp_path: Path) -> None:
+    other = GramAccumulator(torch.eye(32, dtype=torch.float64), encoder_hash(tiny_model(seed=3)), 1, 1)
     with pytest.raises(EffaceError, match="another text encoder"):
-        erased(model, gram=str(tmp_path / "other"))
+        edited_weights(model, gram_folder=str(other.save(tmp_path / "gram")))
 
 
-def test_masks_of_a_folder_and_choices_that_are_none(model: StableDiffusionModel, tmp_path: Path) -> None:
-    for i in range(2):
-        Image.new("L", (16, 16), 255).save(tmp_path / f"{i}.png")
-    whole, everywhere = erased(model, mask="folder", masks=str(tmp_path)), erased(model, mask="none")
-    assert all(torch.equal(a, b) for a, b in zip(whole.values(), everywhere.values(), strict=True))
-    with pytest.raises(EffaceError, match="needs masks"):
-        erased(model, mask="folder")
-    with pytest.raises(UnknownNameError, match="attention"):
-        erased(model, mask="atention")
+def test_white_masks_equal_no_masks_and_black_masks_train_nothing(model: StableDiffusionModel, tmp_path: Path) -> None:
+    results = {}
+    for colour in (0, 255):
+        folder = tmp_path / str(colour)
+        folder.mkdir()
+        for i in range(2):
+            Image.new("L", (16, 16), colour).save(folder / f"{i}.png")
+        results[colour] = edited_weights(model, mask="folder", mask_folder=str(folder))
+    no_masks = edited_weights(model, mask="none")
+    assert all(torch.equal(results[255][name], weight) for name, weight in no_masks.items())
+    assert any(not torch.equal(results[0][name], weight) for name, weight in no_masks.items())
 
 
-class InTheSecond(Silent):
-    """Stops the run in the second concept's loop."""
+def test_invalid_mask_settings_are_errors(model: StableDiffusionModel) -> None:
+    with pytest.raises(EffaceError, match="set mask_folder"):
+        edited_weights(model, mask="folder")
+    with pytest.raises(UnknownNameError, match="did you mean 'attention'"):
+        edited_weights(model, mask="atention")
+
+
+class InterruptSecondConcept(Silent):
+    """Interrupts the loop of the second concept."""
 
     phase = ""
 
@@ -107,21 +87,27 @@ class InTheSecond(Silent):
             raise KeyboardInterrupt
 
 
-def test_resume_in_the_second_concept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("efface.execution.Run", partial(Run, checkpoint_every=2))
+def test_a_run_resumes_in_the_second_concept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("efface.execution.erasure.Run", partial(Run, checkpoint_every=2))
     concepts = (Concept("gun", retain_prompts=("a cat",)), Concept("a/b", templates=("a {}",)))
-    settings = {"preset": "paper", "overrides": {**SMALL, "steps": 6}, "seed": 0, "overwrite": False}
 
     def run(name: str, resume: bool = False, progress: Silent | None = None) -> bytes:
-        out = tmp_path / name
-        return run_method(
-            tiny_model(), concepts, out, METHODS.get("mace"), resume=resume, progress=progress, **settings
-        ).tensors_path.read_bytes()  # type: ignore[arg-type]
+        erasure = run_method(
+            tiny_model(),
+            concepts,
+            tmp_path / name,
+            METHODS.get("mace"),
+            preset="paper",
+            overrides={**FEW_STEPS, "steps": 6},
+            seed=0,
+            resume=resume,
+            overwrite=False,
+            progress=progress,
+        )
+        return erasure.tensors_path.read_bytes()
 
     with pytest.raises(KeyboardInterrupt):
-        run("broken", progress=InTheSecond())
-    assert sorted(p.name for p in (tmp_path / ".broken.run").iterdir() if p.is_dir()) == [
-        "lora 1 gun-00000006",
-        "lora 2 a-b-00000002",
-    ]
-    assert run("broken", resume=True) == run("whole")
+        run("interrupted", progress=InterruptSecondConcept())
+    checkpoints = sorted(path.name for path in (tmp_path / ".interrupted.run").iterdir() if path.is_dir())
+    assert checkpoints == ["lora 1 gun-00000006", "lora 2 a-b-00000002"]
+    assert run("interrupted", resume=True) == run("uninterrupted")
