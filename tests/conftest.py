@@ -7,24 +7,28 @@ from functools import partial
 import pytest
 import torch
 from helpers.tiny import tiny_model
+from hypothesis import settings
 
 from efface.detectors.pocket_judge import Judge, load_judge
 from efface.models.loading import load_model
 from efface.models.stable_diffusion import StableDiffusionModel
 from efface.ops.editing.change_check import change_check
 
+settings.register_profile("no_deadline", deadline=None)  # on a busy machine, an example's duration means nothing
+settings.load_profile("no_deadline")
+
 
 @pytest.fixture(scope="session", autouse=True)
-def _quiet(tmp_path_factory: pytest.TempPathFactory) -> None:
+def _seed_and_shared_image_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     torch.manual_seed(0)
     base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # pytest-xdist's workers draw the same images
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # pytest-xdist's workers share images
     os.environ["EFFACE_CACHE"] = str(shared / "images")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _few_steps(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Hundreds of erasures are made here: the check that something changed, which ends each of them, and the look draw little."""
+    """Shortens the change check and the quick evaluation, which end each of hundreds of erasures."""
     with pytest.MonkeyPatch.context() as patch:
         if "not effect" in request.config.option.markexpr:
             patch.setattr("efface.execution.erasure.change_check", partial(change_check, num_inference_steps=3))
@@ -44,7 +48,7 @@ def judge() -> Judge:
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """As in processes that share work out, so that bits can be compared."""
+    """One thread, as in processes that share work, so that results are equal bit for bit."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

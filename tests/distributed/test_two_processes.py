@@ -139,7 +139,7 @@ def test_commands_for_one_process_refuse_a_launcher(tmp_path):
     errors = "".join(end.err for end in ends)
     assert [end.code for end in ends] == [2, 2]
     assert errors.count("error:") == errors.count("\n") == 1
-    assert "`efface erase` works in one process" in errors
+    assert "`efface erase` runs in one process" in errors
 
 
 def test_only_a_launcher_makes_several_processes(monkeypatch):
@@ -160,5 +160,5 @@ def test_only_a_launcher_makes_several_processes(monkeypatch):
         assert collectives.broadcast_bytes(b"x") == b"x"
     assert env.world_size() == 4
     monkeypatch.setenv("WORLD_SIZE", "two")
-    with pytest.raises(EffaceError, match="WORLD_SIZE='two' is no number"):
+    with pytest.raises(EffaceError, match="WORLD_SIZE='two' is not a number"):
         env.world_size()
