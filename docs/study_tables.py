@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import sys
 
-from result_tables import DOCS, RESULTS, table
+from result_tables import DOCS, MISSING_VALUE, RESULTS, table
 
-from efface.studies.ablation_table import plot
+from efface.studies.ablation_table import Row, plot
 from efface.studies.ablation_table import read as read_ablation
-from efface.studies.ablation_table import table as ablation_table
+
+ABLATION_LABELS = {"rer": "RER", "asr_post": "ASR"}
 
 
 def embedding_topology(method: str) -> list[str]:
@@ -63,7 +64,36 @@ def ablation(method: str) -> list[str]:
         "",
         f"`efface ablate {method} {' '.join(options)}`: {setting}{images}, {seeds}.",
         "",
-        ablation_table(rows).strip(),
+        *_ablation_tables(rows),
         "",
         f"![Scores of every variant]({method}-ablation.svg)",
     ]
+
+
+def _ablation_tables(rows: list[Row]) -> list[str]:
+    """One table of erasure and attacks, one of retention; the settings are in the first."""
+    names = list(rows[0].scores)
+    retention = [name for name in names if name.startswith("retention/")]
+    erasure = [name for name in names if name not in retention]
+    first = [
+        [row.variant, ", ".join(f"`{key}={value}`" for key, value in row.settings.items())]
+        + [_score(row, name) for name in erasure]
+        + [f"{row.seconds:.0f}"]
+        for row in rows
+    ]
+    second = [[row.variant, *(_score(row, name) for name in retention)] for row in rows]
+    return [
+        *table(["variant", "settings", *map(_label, erasure), "seconds"], first),
+        "",
+        *table(["variant", *map(_label, retention)], second),
+    ]
+
+
+def _label(name: str) -> str:
+    metric, group = name.split("/")
+    return f"{ABLATION_LABELS.get(metric, metric)} {group}"
+
+
+def _score(row: Row, name: str) -> str:
+    values = row.scores[name]
+    return MISSING_VALUE if values is None else _interval(list(values))

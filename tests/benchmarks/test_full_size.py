@@ -1,4 +1,4 @@
-"""The benchmark of full-size models, on a narrow one: it runs whole, and what it says is what it measured."""
+"""The full-size performance benchmark, on a narrow model."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return json.loads(out.read_text())  # type: ignore[no-any-return]
 
 
-def test_parts_that_are_not_asked_for_again_stay(report: dict[str, Any], tmp_path: Path) -> None:
+def test_parts_left_out_by_only_are_unchanged(report: dict[str, Any], tmp_path: Path) -> None:
     out = tmp_path / "full_size.json"
     out.write_text(json.dumps(report))
     command = [
@@ -54,14 +54,14 @@ def test_parts_that_are_not_asked_for_again_stay(report: dict[str, Any], tmp_pat
     assert {part for part in again if again[part] != report[part]} == {"load"}
 
 
-def test_it_names_machine_and_model(report: dict[str, Any]) -> None:
+def test_the_report_describes_machine_and_model(report: dict[str, Any]) -> None:
     assert {"cpu", "cores", "threads", "torch", "device", "dtype"} <= report["machine"].keys()
     assert report["beside"] == "nothing"
     assert report["settings"] == {"batch": 4, "search_steps_measured": 2, "guided_steps_measured": 2, "rounds": 1}
     assert (report["model"]["tokens"], report["model"]["width"], report["model"]["latent"]) == (77, 32, [4, 8, 8])
 
 
-def test_every_number_says_how_it_came_about(report: dict[str, Any]) -> None:
+def test_every_number_has_a_kind_and_a_source(report: dict[str, Any]) -> None:
     parts = ("memory", "search", "step", "run", "load")
     numbers = {f"{part}.{name}": row for part in parts for name, row in report[part].items()}
     assert all(row["how"] in ("measured", "extrapolated", "counted") and row["from"] for row in numbers.values())
@@ -76,7 +76,7 @@ def test_every_number_says_how_it_came_about(report: dict[str, Any]) -> None:
     assert {numbers[f"search.outside_in_{form}"]["how"] for form in ("pooled", "as_published")} == {"extrapolated"}
 
 
-def test_ratios_are_of_the_numbers_beside_them(report: dict[str, Any]) -> None:
+def test_ratios_match_their_numbers(report: dict[str, Any]) -> None:
     for part, rows in RATIOS.items():
         for name, slow, fast in rows:
             assert report[part][name]["value"] == pytest.approx(
@@ -95,7 +95,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
     return Bench(tiny_model(), batch=2, search_steps_measured=2, guided_steps_measured=3, rounds=1, say=lambda _: None)
 
 
-def test_what_was_not_measured_is_linear_in_what_was(bench: Any) -> None:
+def test_unmeasured_steps_are_extrapolated_linearly(bench: Any) -> None:
     from clocks import Clock
 
     clock = Clock(torch.device("cpu"))
@@ -104,16 +104,16 @@ def test_what_was_not_measured_is_linear_in_what_was(bench: Any) -> None:
     clock.seconds |= {"sampling": 12.0, "search": 8.0, "search: sampling": 6.0}
     clock.counts["sampling"] = 12
     sys.modules["stand_ins"].NoPool.num_batches = 4
-    found = bench.step_of([20.0], clock, 2, "step")
+    step = bench.step_of([20.0], clock, 2, "step")
     rest, longer = 20 - 8 - 6, 25.5 / 3
-    assert found["seconds"] == pytest.approx(rest + 2 * 15 + 6 * 15 * longer + 6 * longer)
-    assert found["how"] == "extrapolated"
+    assert step["seconds"] == pytest.approx(rest + 2 * 15 + 6 * 15 * longer + 6 * longer)
+    assert step["how"] == "extrapolated"
     whole = bench.step_of([20.0], Clock(torch.device("cpu")), 30, "step")
     assert (whole["seconds"], whole["how"]) == (20.0, "measured")
 
 
 @pytest.mark.parametrize("limit", [0, 2])
-def test_without_a_pool_a_state_lies_on_its_own_trajectory(bench: Any, limit: int) -> None:
+def test_without_a_pool_each_state_is_on_its_own_trajectory(bench: Any, limit: int) -> None:
     from clocks import Clock
     from stand_ins import NoPool
 

@@ -173,17 +173,37 @@ PRESETS: dict[str, dict[str, object]] = {
 }  # fmt: skip
 ONE, FINE, WIDE = ("object", "identity"), ("style", "identity"), ("domain", "abstract")
 ABLATION: dict[str, dict[str, object]] = {
-    "as it is": {}, "no search": {"warmup_steps": 1_000_000}, "no warm-up": {"warmup_steps": 0}, "no plain sentences": {"clean_batch_size": 0},
-    "no states": {"state_weight": 0.0}, "no own words": {"num_domain_words": 0}, "own words by all": {"domain_candidates": "all", "num_domain_words": 16},
-    "no made-up words": {"pseudo_prediction_weight": 0.0, "pseudo_state_weight": 0.0}, "no kin": {"synonym_min_cosine": 1.0}, "search: a": {"attack_objective": "hide_concept"},
-    "search: b": {"attack_objective": "stay_unchanged"}, "search: d": {"attack_objective": "diverge"}, "search: domain alone": {"attack_objective": "concept_only"},
-    "search: c alone": {"concept_weight": 0.0}, "similarity: tokens": {"attack_similarity": "token_cosine"}, "similarity: EOS": {"attack_similarity": "eos_cosine"},
-    "similarity: kv": {"attack_similarity": "kv_cosine"}, "all tokens free": {"attack_tokens": "all"}, "half from random words": {"random_init_prob": 0.5},
-    "30 search steps": {"attack_steps": 30}, "searches anew": {"restart_prob": 1.0}, "no graph": {"graph_weight": 0.0, "graph_weight_style_identity": 0.0},
-    "graph within E": {"graph_reference": "self"}, "no Top-K": {"local_weight": 0.0}, "Top-4": {"top_k": 4}, "empty prompt free": {"retain_empty_prompt": False},
-    "target: rest": {"target": "neg_keep_context", "negative_guidance": 2.0}, "target: prompt": {"target": "neg_prompt", "negative_guidance": 2.0},
-    "target: concept": {"target": "neg_concept", "negative_guidance": 2.0}, "constant rate": {"schedule": "constant"},
-}  # fmt: skip
+    "default": {},
+    "no attack": {"warmup_steps": 1000000},
+    "no warm-up": {"warmup_steps": 0},
+    "no clean prompts": {"clean_batch_size": 0},
+    "no state loss": {"state_weight": 0.0},
+    "no domain words": {"num_domain_words": 0},
+    "domain words from all candidates": {"domain_candidates": "all", "num_domain_words": 16},
+    "no pseudo-words": {"pseudo_prediction_weight": 0.0, "pseudo_state_weight": 0.0},
+    "no synonyms": {"synonym_min_cosine": 1.0},
+    "objective: hide_concept": {"attack_objective": "hide_concept"},
+    "objective: stay_unchanged": {"attack_objective": "stay_unchanged"},
+    "objective: diverge": {"attack_objective": "diverge"},
+    "objective: concept_only": {"attack_objective": "concept_only"},
+    "no concept term": {"concept_weight": 0.0},
+    "similarity: token_cosine": {"attack_similarity": "token_cosine"},
+    "similarity: eos_cosine": {"attack_similarity": "eos_cosine"},
+    "similarity: kv_cosine": {"attack_similarity": "kv_cosine"},
+    "attack all tokens": {"attack_tokens": "all"},
+    "half of the attacks start randomly": {"random_init_prob": 0.5},
+    "30 attack steps": {"attack_steps": 30},
+    "restart every attack": {"restart_prob": 1.0},
+    "no relation graph": {"graph_weight": 0.0, "graph_weight_style_identity": 0.0},
+    "graph within the edited encoder": {"graph_reference": "self"},
+    "no local retention": {"local_weight": 0.0},
+    "4 local retain prompts": {"top_k": 4},
+    "empty prompt not retained": {"retain_empty_prompt": False},
+    "target: neg_keep_context": {"target": "neg_keep_context", "negative_guidance": 2.0},
+    "target: neg_prompt": {"target": "neg_prompt", "negative_guidance": 2.0},
+    "target: neg_concept": {"target": "neg_concept", "negative_guidance": 2.0},
+    "constant learning rate": {"schedule": "constant"},
+}
 
 
 def sage(model: EditableModel, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
