@@ -15,7 +15,7 @@ FAST = {
     "steps": 2, "warmup_steps": 1, "num_domain_words": 0, "num_templates": 2, "num_inference_steps": 2,
     "attack_steps": 1, "batch_size": 2,
 }  # fmt: skip
-UNCHANGED, OTHER = next(iter(variants("sage"))), "no graph"
+UNCHANGED, OTHER = next(iter(variants("sage"))), "no relation graph"
 
 
 def test_a_study_continues_and_adds_attacks(tmp_path: Path) -> None:
