@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from importlib import import_module
 
 import pytest
 from helpers.cli import call, check_refused, content, tiny_folder
@@ -50,11 +51,11 @@ def test_an_attack_setting_that_does_not_fit(setting, words, capfd, tmp_path, mo
 def test_images_are_cached_unless_the_option_says_otherwise(capfd, tmp_path, model_folder, erasure_folder, monkeypatch):
     requested = []
 
-    def stop(*_: object) -> None:
-        requested.append(_[-1])
+    def stop(*args: object) -> None:
+        requested.append(args[-1])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("efface.api.evaluate.build_generator", stop)
+    monkeypatch.setattr(import_module("efface.api.evaluate"), "build_generator", stop)
     for option in ((), ("--cache-images",), ("--no-cache-images",)):
         evaluate = ("evaluate", erasure_folder, "--benchmark", "pocket-weapon", "--model", model_folder)
         assert call(capfd, *evaluate, *option).code == 130

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from helpers import two_processes
 from helpers.cli import call, check_refused
 from helpers.tiny import erasure_of
+from helpers.two_processes import run_two_processes
 from PIL import Image
 
 from efface.benchmarks.benchmark import Benchmark
@@ -114,7 +114,7 @@ def test_two_processes_share_a_study(
     weapon.save(tmp_path / "weapon.yaml")
     options = (*options_of(study), "--prompts", study.prompts, "--concept", tmp_path / "weapon.yaml", "--steps", 2)
     command = ("reproduce", "sage-i2p", *options, "--method", "negative_prompt", "--out", tmp_path / "out", "--json")
-    ends = two_processes.two(tmp_path, *command, CHUNK="2")
+    ends = run_two_processes(tmp_path, *command, CHUNK="2")
     assert [end.code for end in ends] == [0, 0], [end.err for end in ends]
     assert [end.out != "" for end in ends] == [True, False], "only the main process prints"
     assert len(list((tmp_path / "out" / "chunks").iterdir())) == 10, "two chunks of each of five measurements"

@@ -141,7 +141,7 @@ class _Study:
 
 
 def _mean_score(results: Sequence[Result], metric: str, group: str) -> tuple[float, float, float] | None:
-    """Averages a score over seeds; the interval goes from the lowest to the highest bound of all seeds."""
+    """Averages a score over seeds; the interval spans the intervals of all seeds."""
     intervals = []
     for result in results:
         score = result.score(metric, group)
