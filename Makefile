@@ -29,7 +29,7 @@ effect: setup  ## every method's effect on pocket
 check: setup  ## style, types, layers, generated docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy src training/pocket
+	$(BIN)/mypy src training/pocket training/pocket_flow
 	$(BIN)/lint-imports
 	$(RUN) docs/generate.py --check
 

@@ -78,6 +78,12 @@ def hypernym_prompts(rng: np.random.Generator, n: int) -> list[Sample]:
     return [(caption(WORLD, scene, rng, kind="hypernym"), scene) for scene in picks]
 
 
+def prompt_groups(rounds: int) -> dict[str, list[Sample]]:
+    """Returns the prompts of all measurements, by group; ``rounds`` is that of `named_prompts`."""
+    rng = np.random.default_rng(SEED)
+    return {"named": named_prompts(rng, rounds), "rare": rare_prompts(rng), "hypernym": hypernym_prompts(rng, 200)}
+
+
 def classify(model: StableDiffusionModel, judge: Judge, rows: list[Sample], advance: Callable[[int], None]) -> Any:
     """Generates an image of every prompt and returns the judge's classes."""
     prompts = [prompt for prompt, _ in rows]
@@ -118,8 +124,7 @@ def speed(model: StableDiffusionModel) -> float:
 def measure(folder: Path, rounds: int) -> dict[str, Any]:
     """Returns all measurements of the model in a folder."""
     model, judge = load_model(folder, dtype="float32"), Judge.load(folder / "judge")
-    rng = np.random.default_rng(SEED)
-    groups = {"named": named_prompts(rng, rounds), "rare": rare_prompts(rng), "hypernym": hypernym_prompts(rng, 200)}
+    groups = prompt_groups(rounds)
     with Progress() as bar:
         task = bar.add_task("generating", total=sum(len(rows) for rows in groups.values()))
         predicted = {
@@ -155,7 +160,7 @@ def accuracies(predicted: dict[str, Any], scenes: dict[str, list[Scene]]) -> dic
     members = [WORLD.members(WORLD.object_classes[scene.object].category) for scene in scenes["hypernym"]]
     in_category = [o in ids for o, ids in zip(predicted["hypernym"].object, members, strict=True)]
     by_style = {
-        style: rate([hit for hit, scene in zip(named, scenes["named"], strict=True) if scene.style == style])
+        style: [hit for hit, scene in zip(named, scenes["named"], strict=True) if scene.style == style]
         for style in WORLD.styles
     }
     return {
@@ -165,7 +170,7 @@ def accuracies(predicted: dict[str, Any], scenes: dict[str, list[Scene]]) -> dic
         "rare synonym": rate(correct("rare", "object")),
         "hypernym alone gives a member": rate(in_category),
         "named object, cannot tell": rate([o == "cannot tell" for o in predicted["named"].object]),
-        "named object by style": by_style,
+        "named object by style": {style: rate(hits) for style, hits in by_style.items() if hits},
     }
 
 
