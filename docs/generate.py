@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from method_pages import comparison, method_page
-from pocket_tables import pocket_tables, world_tables
+from pocket_tables import pocket_flow_tables, pocket_tables, world_tables
 from reference_tables import benchmark_table, command_reference, concept_table, model_matrix
 
 from efface.core.registry import ATTACKS, METHODS
@@ -17,6 +17,7 @@ from efface.core.registry import ATTACKS, METHODS
 DOCS = Path(__file__).parent
 GENERATED: dict[str, Callable[[], str]] = {
     "pocket.md": pocket_tables,
+    "pocket-flow.md": pocket_flow_tables,
     "world.md": world_tables,
     "cli.md": command_reference,
     "methods.md": comparison,

@@ -55,6 +55,29 @@ def _image_quality(quality: dict[str, Any]) -> list[str]:
     return table(["prompts of combinations not rendered in training, 20 DDIM steps", "goal", "measured"], rows)
 
 
+def pocket_flow_tables() -> str:
+    """Pocket-flow's measured quality, beside pocket's, from the training cards."""
+    card, pocket_card = (
+        json.loads((bundled_folder(name) / "training_card.json").read_text()) for name in ("pocket-flow", "pocket")
+    )
+    quality, pocket = card["quality"], pocket_card["quality"]
+    rows = [[name, percent(quality[name]), percent(pocket[name])] for name in GOALS]
+    styles = quality["named object by style"]
+    rows += [
+        [f"named object, style {style}", percent(row), percent(pocket["named object by style"][style])]
+        for style, row in styles.items()
+    ]
+    abstentions = "named object, cannot tell"
+    rows.append(["named object: the judge cannot tell", percent(quality[abstentions]), percent(pocket[abstentions])])
+    cpu_seconds = f"{quality['CPU seconds an image']:.2f} ({quality['settings']['threads']} thread)"
+    wall_seconds = f"wall time {pocket['seconds an image']:.2f} ({pocket['settings']['threads']} threads)"
+    rows.append(["CPU seconds per image, batch size 16", cpu_seconds, wall_seconds])
+    title = f"prompts of combinations not rendered in training, {quality['settings']['steps']} steps"
+    sizes = [[name, f"{count:,}"] for name, count in card["parameters"].items()]
+    measured = table([title, "pocket-flow", "pocket"], rows)
+    return "\n".join([*measured, "", *table(["component", "parameters"], sizes)])
+
+
 def _judge_quality(quality: dict[str, Any]) -> list[str]:
     judge = quality["judge"]
     heads = ("object", "background", "style")
