@@ -16,11 +16,19 @@ import torch
 
 @dataclass
 class Clock:
-    """Seconds and counts by name, after the device has finished; CPU time where ``busy``, else wall time."""
+    """Seconds and counts by name, after the device has finished; CPU time where ``busy``, else wall time.
+
+    Attributes:
+        device: the device to wait for.
+        seconds: seconds by name.
+        counts: counts by name.
+        peak: peak memory of the timed work in GB; 0 if it was not measured.
+    """
 
     device: torch.device
     seconds: dict[str, float] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    peak: float = 0.0
     busy: ClassVar[bool] = False
 
     @contextmanager
@@ -82,6 +90,7 @@ class Peak:
         gc.collect()
         self.device, self.exact = device, True
         if device.type == "cuda":
+            torch.cuda.init()  # type: ignore[no-untyped-call]  # else there are no statistics to reset yet
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(device)
             return

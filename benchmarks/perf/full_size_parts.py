@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from clocks import Clock
+from clocks import Clock, Peak
 from full_size_loading import counted, time_loading
 from full_size_timing import CONCEPT, Timing, number, ratio
 from stand_ins import NoisePool, NoPool, states_from
@@ -50,9 +50,7 @@ class Bench(Timing):
 
     def search(self) -> dict[str, Any]:
         """Inside-out and three forms of outside-in search on the same batch of prompts."""
-        templates = [t for t in template_library(CONCEPT.kind) if t != PLACEHOLDER][: self.batch]
-        trajectories = TrajectoryConfig(1, self.config.num_inference_steps, self.config.guidance_scale)
-        student = Student(self.model, self.config.target_modules)
+        templates, trajectories, student = self.search_inputs()
         found = {"inside_out": self.inside(templates, trajectories, student)}
         for name, states in (("outside_in_pooled", NoisePool), ("outside_in_as_published", NoPool)):
             found[name] = self.outside(templates, trajectories, student, states)
@@ -62,9 +60,16 @@ class Bench(Timing):
             found[f"ratio_{form}"] = ratio(found[f"outside_in_{form}"], found["inside_out"])
         return found
 
+    def search_inputs(self) -> tuple[list[str], TrajectoryConfig, Student]:
+        """Inputs of every search: the prompts' templates, how their states are sampled, and the student."""
+        templates = [t for t in template_library(CONCEPT.kind) if t != PLACEHOLDER][: self.batch]
+        trajectories = TrajectoryConfig(1, self.config.num_inference_steps, self.config.guidance_scale)
+        return templates, trajectories, Student(self.model, self.config.target_modules)
+
     def inside(self, templates: list[str], trajectories: TrajectoryConfig, student: Student) -> dict[str, Any]:
         """SAGE's own search, all steps."""
         self.say("inside-out")
+        peak = Peak(self.model.device)
         prompts, clock = self.concept_prompts(templates, trajectories, NoisePool), Clock(self.model.device)
         attack = EmbeddingAttack(
             self.config.attack_objective,
@@ -81,14 +86,15 @@ class Bench(Timing):
                 prompts.prompt_tokens,
                 prompts.concept_only,
             )
-        return number(clock.seconds["search"], False, self.source(self.full, clock))
+        return number(clock.seconds["search"], False, self.source(self.full, clock), peak.gigabytes())
 
     def outside(
         self, templates: list[str], trajectories: TrajectoryConfig, student: Student, states: type[TrajectoryPool]
     ) -> dict[str, Any]:
         """AdvUnlearn's search ``min_d || e(z_t, t, E([d, c])) - e(z_t, t, E*(c)) ||^2`` with a new z_t at each step."""
         self.say(f"outside-in, {'from the pool' if states is NoisePool else 'as published'}")
-        clock, config = Clock(self.model.device), advunlearn.Config(batch_size=self.batch, attack_steps=self.steps)
+        peak, clock = Peak(self.model.device), Clock(self.model.device)
+        config = advunlearn.Config(batch_size=self.batch, attack_steps=self.steps)
         self.begin(clock)
         prompts, pooled = (
             self.concept_prompts(templates, trajectories, states),
@@ -98,18 +104,20 @@ class Bench(Timing):
         with clock.measure("all"):
             attack = clock.wrapped("search", advunlearn._attack, clock)
             attack(student, prompts, batch, config, self.run_for("advunlearn", clock))
+        clock.peak = peak.gigabytes()
         return self.step_of([clock.seconds["all"]], clock, self.steps, "search")
 
     def with_images(self, templates: list[str]) -> dict[str, Any]:
         """UnlearnDiffAtk's search towards target images, without the generation of these images."""
         self.say("outside-in, UnlearnDiffAtk")
+        peak = Peak(self.model.device)
         clock, clean = Clock(self.model.device), self.model.initial_noise(list(range(len(templates))))
         tokens = self.model.tokenize([t.format(CONCEPT.name) for t in templates])
         words, config = single_token_ids(self.model), unlearn_diff.Config(num_timesteps=1, steps=self.steps)
         with clock.measure("search"):
             unlearn_diff.search_tokens(self.model, tokens, clean, words, config, torch.Generator().manual_seed(0))
         seconds = clock.seconds["search"] * self.full / self.steps
-        return number(seconds, self.steps != self.full, self.source(self.steps, clock))
+        return number(seconds, self.steps != self.full, self.source(self.steps, clock), peak.gigabytes())
 
     def concept_prompts(
         self, templates: list[str], trajectories: TrajectoryConfig, states: type[TrajectoryPool]
@@ -124,11 +132,13 @@ class Bench(Timing):
         """One step of SAGE and of AdvUnlearn, with the pool and without it."""
         pooled = self.sage_pooled
         found = {"guided_step_a_image": pooled["guided"], "sage_warm_up": pooled["warm"], "sage": pooled["attacked"]}
-        for name, states in (("advunlearn", NoisePool), ("advunlearn_without_pool", NoPool)):
-            self.say(name.replace("_", " "))
-            config = advunlearn.Config(steps=self.rounds, warmup_steps=0, attack_steps=self.steps)
-            found[name] = self.step_of(*self.trained(advunlearn, config, states), self.steps, "steps of 1 + 5 prompts")
-            self.keep(found)
+        self.say("advunlearn")
+        found["advunlearn"] = self.advunlearn_pooled
+        self.say("advunlearn without pool")
+        config = advunlearn.Config(steps=self.rounds, warmup_steps=0, attack_steps=self.steps)
+        times = self.trained(advunlearn, config, NoPool)
+        found["advunlearn_without_pool"] = self.step_of(*times, self.steps, "steps of 1 + 5 prompts")
+        self.keep(found)
         self.say("SAGE without the pool")
         plain = sage.Config(batch_size=self.batch, steps=self.rounds, warmup_steps=0)
         found["sage_without_pool"] = self.step_of(*self.trained(sage, plain, NoPool), self.full, "steps")

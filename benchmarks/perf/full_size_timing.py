@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean
@@ -33,9 +34,10 @@ SEARCH_FUNCTIONS = {"sage": (warm_start, "inside_out"), "advunlearn": (advunlear
 """Module and name of each method's inner search, which is replaced by a timed one."""
 
 
-def number(seconds: float, extrapolated: bool, source: str) -> dict[str, Any]:
-    """A duration, whether it was measured, and from what."""
-    return {"seconds": seconds, "how": "extrapolated" if extrapolated else "measured", "from": source}
+def number(seconds: float, extrapolated: bool, source: str, peak: float = 0.0) -> dict[str, Any]:
+    """A duration, whether it was measured, from what, and the peak memory in GB if it is known."""
+    row = {"seconds": seconds, "how": "extrapolated" if extrapolated else "measured", "from": source}
+    return {**row, "peak_gb": peak} if peak else row
 
 
 def ratio(slow: dict[str, Any], fast: dict[str, Any]) -> dict[str, Any]:
@@ -88,14 +90,21 @@ class Timing:
     def trained(self, module: Any, config: Any, states: type[TrajectoryPool]) -> tuple[list[float], Clock]:
         """Run a method with a kind of pool; returns the seconds of each step and of its parts."""
         name, clock = module.CARD.name, Clock(self.model.device)
+        peak = Peak(self.model.device)
         self.begin(clock)
         run = self.run_for(name, clock)
-        owner, function_name = SEARCH_FUNCTIONS[name]
-        timed_search = clock.wrapped("search", getattr(owner, function_name), clock)
-        with states_from(states), patch.object(owner, function_name, timed_search):
+        with states_from(states), self.timed_search(name, clock):
             getattr(module, name)(self.model, [CONCEPT], config, run)
+        clock.peak = peak.gigabytes()
         steps: list[float] = run.progress.steps  # type: ignore[attr-defined]
         return steps, clock
+
+    def timed_search(self, method: str, clock: Clock) -> AbstractContextManager[Any]:
+        """Time the method's inner search; does nothing for a method without one."""
+        if method not in SEARCH_FUNCTIONS:
+            return nullcontext()
+        owner, function_name = SEARCH_FUNCTIONS[method]
+        return patch.object(owner, function_name, clock.wrapped("search", getattr(owner, function_name), clock))
 
     def begin(self, clock: Clock) -> None:
         """Make a clock the one that times the sampling of states."""
@@ -113,7 +122,8 @@ class Timing:
         full_search = (search - inner) * search_factor + inner * search_factor * sampling_factor
         total = rest + full_search + outer * sampling_factor
         extrapolated = search_factor != 1 or sampling_factor != 1
-        return number(total / rounds, extrapolated, f"{rounds} {what}, {self.source(measured, clock)}")
+        source = ", ".join(text for text in (f"{rounds} {what}", self.source(measured, clock)) if text)
+        return number(total / rounds, extrapolated, source, clock.peak)
 
     def sampling_factor(self, clock: Clock) -> float:
         """Ratio of complete sampling to its measured part."""
@@ -122,11 +132,17 @@ class Timing:
 
     def source(self, measured: int, clock: Clock) -> str:
         """Description of what a number was computed from."""
-        steps = f"{measured} of {self.full} search steps"
-        if not clock.counts.get("sampling"):
-            return steps
-        each = f"{clock.counts['sampling'] / NoPool.num_batches:.3g}"
-        return f"{steps}, {each} of {self.due} guided steps for each of {NoPool.num_batches} states"
+        texts = [f"{measured} of {self.full} search steps"] if clock.counts.get("search") else []
+        if done := clock.counts.get("sampling", 0):
+            each = f"{done / NoPool.num_batches:.3g}"
+            texts.append(f"{each} of {self.due} guided steps for each of {NoPool.num_batches} states")
+        return ", ".join(texts)
+
+    def warm_up(self) -> None:
+        """Run unmeasured steps of each kind: a GPU loads and selects its kernels in the first ones."""
+        self.say("warming up")
+        self.trained(sage, sage.Config(batch_size=self.batch, steps=2, warmup_steps=1, attack_steps=2), NoisePool)
+        self.trained(advunlearn, advunlearn.Config(steps=1, warmup_steps=0, attack_steps=2), NoisePool)
 
     @cached_property
     def sage_pooled(self) -> dict[str, Any]:
@@ -147,20 +163,30 @@ class Timing:
         with clock.measure("guided"):
             next(points)
         points.close()  # type: ignore[attr-defined]
+        sampling_peak = peak.gigabytes()
         steps, times = self.trained(
             sage, sage.Config(batch_size=self.batch, steps=2 * self.rounds, warmup_steps=self.rounds), NoisePool
         )
         warm, attacked = fmean(steps[: self.rounds]), fmean(steps[self.rounds :])
         count = f"{self.rounds} step{'s' * (self.rounds > 1)}"
         return {
-            "peak": peak.gigabytes(), "what": peak.what,
-            "guided": number(clock.seconds["guided"] / rows, False, f"one step of {rows}, two passes each"),
+            "peak": max(sampling_peak, times.peak), "what": peak.what,
+            "guided": number(
+                clock.seconds["guided"] / rows, False, f"one step of {rows}, two passes each", sampling_peak
+            ),
             "warm": number(warm, False, f"{count} of {self.batch} prompts"),
             "attacked": number(
                 attacked, False,
                 f"{count}, {self.source(self.full, times)}, {self.batch} + {self.config.clean_batch_size} prompts",
+                times.peak,
             ),
         }  # fmt: skip
+
+    @cached_property
+    def advunlearn_pooled(self) -> dict[str, Any]:
+        """One step of AdvUnlearn with its attack and the pool."""
+        config = advunlearn.Config(steps=self.rounds, warmup_steps=0, attack_steps=self.steps)
+        return self.step_of(*self.trained(advunlearn, config, NoisePool), self.steps, "steps of 1 + 5 prompts")
 
     @property
     def pooled_prompts(self) -> int:

@@ -1,11 +1,10 @@
-"""Stand-ins for `full_size.py`: Stable Diffusion 1.5 with random weights, and pools without trajectories."""
+"""Stand-ins for `full_size.py`: pools without trajectories."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from pathlib import Path
 from typing import Any, ClassVar
 from unittest.mock import patch
 
@@ -14,44 +13,8 @@ from clocks import Clock
 from torch import Tensor
 
 from efface.core.seeds import derive_seed
-from efface.models import loading
 from efface.models.protocol import Params
-from efface.models.single_file import clip_tokenizer
 from efface.ops.training.trajectory_pool import TrajectoryBatch, TrajectoryPool
-
-SD1 = Path(loading.__file__).parent / "data" / "original" / "sd1"
-NARROW: dict[str, dict[str, Any]] = {
-    "unet": {"block_out_channels": [32, 64, 64, 64], "norm_num_groups": 8, "sample_size": 8, "cross_attention_dim": 32},
-    "text_encoder": {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2},
-    "vae": {"block_out_channels": [8, 16, 16, 16], "norm_num_groups": 4, "sample_size": 64},
-}
-
-
-def random_pipeline(device: torch.device, dtype: torch.dtype, tiny: bool) -> Any:
-    """Stable Diffusion 1.5, or a much narrower model, with randomly initialised weights."""
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel
-
-    changes = NARROW if tiny else {part: {} for part in NARROW}
-    text = CLIPTextConfig.from_pretrained(SD1 / "text_encoder")
-    text.update(changes["text_encoder"])
-    torch.manual_seed(0)
-    torch.set_default_dtype(dtype)
-    try:
-        with device:
-            parts = {
-                "unet": UNet2DConditionModel.from_config(
-                    UNet2DConditionModel.load_config(SD1 / "unet") | changes["unet"]
-                ),
-                "vae": AutoencoderKL.from_config(AutoencoderKL.load_config(SD1 / "vae") | changes["vae"]),
-                "text_encoder": CLIPTextModel(text),
-            }
-    finally:
-        torch.set_default_dtype(torch.float32)
-    rest = {"tokenizer": clip_tokenizer(), "scheduler": DDIMScheduler.from_pretrained(SD1 / "scheduler")}
-    return StableDiffusionPipeline(
-        **parts, **rest, safety_checker=None, feature_extractor=None, requires_safety_checker=False
-    )
 
 
 class NoisePool(TrajectoryPool):
