@@ -41,10 +41,11 @@ FEW_STEPS = {
     "top_k": 1,
 }
 OVERRIDES: dict[str, dict[str, Any]] = {
+    "concept_ablation": {"num_images": 16},
     "sage": {"num_templates": 3, "template_file": str(Path(__file__).with_name("templates.txt"))},
     "trce": {"ridge": 1e-3, "retain_trajectories": 2},
 }
-"""Settings of single methods: templates that fit the tiny context, and a system that is not singular."""
+"""Settings of single methods: images of both concepts, templates that fit the context, a regular system."""
 DETERMINISTIC = ("leace", "negative_prompt", "rece", "sld", "uce")
 """Methods whose result does not depend on the seed."""
 CONCEPT = Concept("gun", retain_prompts=("a cat", "a dog"))
