@@ -101,10 +101,10 @@ def test_invalid_templates_are_errors(tmp_path: Path) -> None:
 
 def test_state_and_pseudo_word_losses_need_their_weights() -> None:
     for step in history():
-        assert (step["said"], step["made_up"]) == (0, 0)
+        assert (step["state"], step["pseudo"]) == (0, 0)
     weighted = history(state_weight=1.0, pseudo_prediction_weight=1.0)
-    assert weighted[0]["said"] > 0
-    assert weighted[-1]["made_up"] > 0
+    assert weighted[0]["state"] > 0
+    assert weighted[-1]["pseudo"] > 0
 
 
 def test_domain_words_are_erased_for_domains_alone() -> None:
@@ -123,7 +123,7 @@ def test_pseudo_word_predictions_are_retained_if_most_domain_words_are_beyond_th
 ) -> None:
     settings = {"num_domain_words": 2, "domain_images": 4, "pseudo_prediction_weight": 1.0}
     steps = history(DOMAIN, pseudo_max_cosine=max_cosine, **settings)
-    assert (steps[-1]["made_up"] > 0) == is_retained
+    assert (steps[-1]["pseudo"] > 0) == is_retained
 
 
 def test_on_sdxl_both_encoders_change_more_for_the_concept_than_for_retain_prompts() -> None:

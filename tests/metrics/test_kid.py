@@ -37,7 +37,7 @@ def test_kid_is_unbiased(rng):
 
 
 def test_paired_kid_ignores_the_similarity_of_pairs():
-    """Both sets have equal marginals; their correlation makes the unpaired statistic negative on average, not the paired one."""
+    """With equal marginals the unpaired statistic is negative on average for correlated sets; the paired one is not."""
     unpaired, paired = [], []
     for i in range(400):
         x = gaussian(8, i)

@@ -60,7 +60,7 @@ def test_table_and_plot() -> None:
 def test_names_that_do_not_exist(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match=f"did you mean '{OTHER}'"):
         ablate("sage", out=tmp_path, only=[OTHER[:-1]])
-    with pytest.raises(EffaceError, match=r"sld has no ablation.*ABLATION"):
+    with pytest.raises(EffaceError, match=r"sld has no ablation.*ablation_sld\.yaml"):
         variants("sld")
     with pytest.raises(UnknownNameError, match="did you mean 'inside_out'"):
         ablate("sage", out=tmp_path, attacks=["inside-out"])

@@ -1,6 +1,6 @@
 """An ablation: one erasure per variant of a method's configuration, evaluated on one benchmark.
 
-A method lists its variants beside it as ``ABLATION``: for each variant's name, the settings that it changes. Every
+The file ``data/ablation_<method>.yaml`` lists the variants: for each name, the settings that it changes. Every
 variant and seed has a folder with the erasure and its evidence. An existing erasure or result is not computed again, so
 an interrupted study continues.
 """
@@ -8,9 +8,9 @@ an interrupted study continues.
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,12 +36,15 @@ def variants(method: str) -> dict[str, dict[str, Any]]:
     """Returns the variants of a method's ablation with the settings that they change.
 
     Raises:
-        EffaceError: the method declares no ``ABLATION``.
+        EffaceError: no file ``studies/data/ablation_<method>.yaml`` declares variants.
     """
-    module = sys.modules[METHODS.get(method).__module__]  # type: ignore[attr-defined]
-    declared: dict[str, dict[str, Any]] = getattr(module, "ABLATION", {})
-    if not declared:
-        raise EffaceError(f"{method} has no ablation: declare its variants as ABLATION in the method's file")
+    import yaml
+
+    METHODS.card(method)
+    path = files("efface.studies").joinpath("data", f"ablation_{method}.yaml")
+    if not path.is_file():
+        raise EffaceError(f"{method} has no ablation: declare its variants in studies/data/ablation_{method}.yaml")
+    declared: dict[str, dict[str, Any]] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return declared
 
 

@@ -19,8 +19,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from efface.core.errors import UnknownNameError
 from efface.models.soft_prompt import SoftTokens
-from efface.ops.text.concept_prompts import ConceptPrompts
+from efface.ops.text.concept_prompts import TARGETS, ConceptPrompts
 from efface.ops.text.similarity import Similarity
 from efface.ops.training.chunked_loss import prediction_error
 from efface.ops.training.student import Student
@@ -35,9 +36,14 @@ class ErasureLoss:
         target: target prediction, one of `efface.ops.text.concept_prompts.TARGETS`.
         eta: strength of the target's negative guidance.
         with_states: whether to compute the state loss L_s; otherwise it is 0.
+
+    Raises:
+        UnknownNameError: an unknown target.
     """
 
     def __init__(self, student: Student, target: str, eta: float, *, with_states: bool) -> None:
+        if target not in TARGETS:
+            raise UnknownNameError("target", target, TARGETS)
         self.student = student
         self.target = target
         self.eta = eta
