@@ -93,4 +93,5 @@ class ConceptLosses:
 
     def _synonyms(self, batch: TrajectoryBatch) -> SoftTokens | None:
         tokens = self.prompts.prompt_tokens[batch.prompt_index]
-        return self.pseudo_words.synonym_embeddings(tokens, self.synonym_min_cosine, self.run.generator("kin"))
+        generator = self.run.generator("kin")  # a fixed label: another one changes the random numbers
+        return self.pseudo_words.synonym_embeddings(tokens, self.synonym_min_cosine, generator)
