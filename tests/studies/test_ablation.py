@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from functools import partial
 from pathlib import Path
 
 import pytest
+from helpers.small_benchmark import small_benchmark
 
 from efface.core.errors import EffaceError, UnknownNameError
 from efface.studies.ablation import ablate, variants
@@ -20,19 +22,21 @@ UNCHANGED, OTHER = next(iter(variants("sage"))), "no relation graph"
 
 def test_a_study_continues_and_adds_attacks(tmp_path: Path) -> None:
     out, finished = tmp_path / "s", []
-    rows = ablate("sage", out=out, limit=4, only=[UNCHANGED], settings=FAST, on_row=finished.append)
+    benchmark = small_benchmark(tmp_path, "pocket-instrument", 8)
+    run = partial(ablate, "sage", out=out, benchmark=str(benchmark), limit=4, settings=FAST)
+    rows = run(only=[UNCHANGED], on_row=finished.append)
     (manifest,) = out.glob("*/erasure.json")
     written = manifest.stat().st_mtime_ns
-    rows = ablate("sage", out=out, limit=4, only=[UNCHANGED, OTHER], settings=FAST, on_row=finished.append)
+    rows = run(only=[UNCHANGED, OTHER], on_row=finished.append)
     assert manifest.stat().st_mtime_ns == written, "an existing erasure is not computed again"
     assert [row.variant for row in rows] == [UNCHANGED, OTHER]
     assert [row.variant for row in finished] == [UNCHANGED, UNCHANGED, OTHER]
     metadata, loaded = read(out / "ablation.json")
     assert loaded == rows
-    assert (metadata["method"], metadata["benchmark"], metadata["split"]) == ("sage", "pocket-instrument", "dev")
+    assert (metadata["method"], metadata["benchmark"], metadata["split"]) == ("sage", "small-pocket-instrument", "dev")
     assert rows[0].scores["retention/other"] is not None
     assert OTHER in (out / "ablation.md").read_text()
-    attacked = ablate("sage", out=out, limit=4, only=[UNCHANGED], settings=FAST, attacks=["inside_out"])
+    attacked = run(only=[UNCHANGED], attacks=["inside_out"])
     assert manifest.stat().st_mtime_ns == written, "a later attack uses the same erasure"
     assert rows[0].scores.items() <= attacked[0].scores.items()
     assert attacked[0].scores["asr_post/inside_out"] is not None

@@ -58,7 +58,7 @@ def ablate(
     Args:
         method: name of the method.
         out: folder of the study.
-        benchmark: benchmark by name; choose a dev concept, so that no reported number decides a setting.
+        benchmark: benchmark by name or file; choose a dev concept, so that no reported number decides a setting.
         split: split of the benchmark.
         seeds: number of erasures per variant, with the seeds 0, 1, ...
         limit: maximum number of images per group.
@@ -78,7 +78,7 @@ def ablate(
     loaded, known = Benchmark.load(benchmark), variants(method)
     if unknown := [name for name in only if name not in known]:
         raise UnknownNameError("variant", unknown[0], known)
-    study = _Study(method, out, loaded, split, limit, tuple(attacks), load_model(loaded.model), progress)
+    study = _Study(method, out, loaded, benchmark, split, limit, tuple(attacks), load_model(loaded.model), progress)
     metadata = {"method": method, "benchmark": loaded.name, "split": split, "seeds": seeds, "limit": limit}
     metadata |= {"settings": dict(settings or {}), "attacks": list(attacks)}
     rows = []
@@ -97,6 +97,7 @@ class _Study:
     method: str
     out: Path
     benchmark: Benchmark
+    benchmark_source: str
     split: str
     limit: int | None
     attacks: tuple[str, ...]
@@ -137,9 +138,9 @@ class _Study:
             "progress": self.progress,
         }
         for attack in missing:
-            api.attack(folder, attack, self.benchmark.name, seed=seed, **options)
+            api.attack(folder, attack, self.benchmark_source, seed=seed, **options)
         if result is None or missing:
-            result = api.evaluate(folder, self.benchmark.name, **options)
+            result = api.evaluate(folder, self.benchmark_source, **options)
         return result, cost.seconds if cost else 0.0
 
 
