@@ -58,3 +58,11 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture
 def tiny() -> StableDiffusionModel:
     return tiny_model()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Runs the longest tests first: pytest-xdist gives each of two workers one half of the list, in order."""
+    longest = [item for item in items if item.path.parent.name == "effect"]
+    others = [item for item in items if item.path.parent.name != "effect"]
+    half = len(others) // 2
+    items[:] = [*longest[:1], *others[:half], *longest[1:], *others[half:]]

@@ -64,7 +64,7 @@ def test_several_concepts_and_overwriting(capfd, tmp_path, model_folder):
         (("--set", "target_modules=cross_al"), ("'cross_al'", "did you mean 'cross_all'")),
         (("--set", "steps=0"), ("0 steps", "1 or more")),
         (("--set", "steps=-5"), ("-5 steps", "1 or more")),
-        (("--method", "sage"), ("at least 4 retain prompts", "0", "--retain-file")),
+        (("--method", "sage"), ("4 retain prompts or more", "not 0", "--retain-file")),
         (
             ("--method", "sage", "--concept", "gun " * 90),
             ("exceeds the context length, which cuts off 'gun gun", "use a shorter name"),
