@@ -168,7 +168,7 @@ def benchmark_names() -> tuple[str, ...]:
 
 
 def find_benchmark(model: str, concept: str) -> Benchmark | None:
-    """The shipped benchmark for a model and a concept's name; None where there is none."""
+    """The shipped benchmark for a model and a concept's name, or None."""
     return next(find_benchmarks(model, {concept}), None)
 
 
