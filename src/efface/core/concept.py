@@ -162,12 +162,16 @@ def _fill_template(template: str, word: str) -> str:
 
 def find_mention(text: str, words: Iterable[str]) -> str | None:
     """Returns the first word or phrase that the text contains as whole words, ignoring case and spacing, or None."""
-    folded = fold_case(text)
-    for word in words:
-        phrase = fold_case(word)
-        if phrase in folded and re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", folded):
-            return word
-    return None
+    return next((word for word in words if text_after_mention(text, word) is not None), None)
+
+
+def text_after_mention(text: str, word: str) -> str | None:
+    """Returns the text behind its last mention of a word (as in `find_mention`), in lower case, or None."""
+    folded, phrase = fold_case(text), fold_case(word)
+    if phrase not in folded:
+        return None
+    mentions = list(re.finditer(rf"(?<!\w){re.escape(phrase)}(?!\w)", folded))
+    return folded[mentions[-1].end() :] if mentions else None
 
 
 def validate_concepts(concepts: Sequence[Concept]) -> None:

@@ -11,10 +11,13 @@ is W <- W (I + E) with one E for all layers, so that W = W* T. With H = sum_l W*
 c' = (mu I + T^T H T)^-1 T^T H c, T <- T (I + E).
 
 ``run_uce=False`` omits UCE. The epochs pair all tokens of c' with the anchor's in order, with ridge 0.1, and preserve
-all tokens of the empty prompt and of the retain prompts, with weight 0.1 for each concept. The paper uses mu = 0.1 for
-nudity and easy objects, 1e-3 for artists and hard objects, and 3 epochs for nudity, else 1.
+all tokens of the empty prompt and of the retain prompts, with weight 0.1 each. The paper uses mu = 0.1 for nudity and
+easy objects, 1e-3 for artists and hard objects, and 3 epochs for nudity, else 1.
 
-Differences: the authors choose the epoch by a detector of images; here the number of epochs is a setting.
+Differences: the authors choose the epoch by a detector of images; here the number of epochs is a setting. (1) In the
+released code, an empty anchor's last token, to which UCE maps the concept's, is BOS, which all prompts share; here it
+is the end of text. (2) Its epochs preserve the empty prompt once for each concept, as ``counted_per_concept="empty"``
+does; here it counts once. Preset ``released`` follows both.
 """
 
 from __future__ import annotations
@@ -27,18 +30,19 @@ from torch import Tensor
 
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
+from efface.core.errors import UnknownNameError
 from efface.core.method_card import MethodCard
 from efface.models.editable import EditableModel
 from efface.ops.closed_form import (
     EmbeddingCache,
     LowRankUpdate,
     Pairs,
+    Preserve,
     PreservedStates,
     Problem,
     Statistics,
-    build_pairs,
-    concept_prompts,
-    diagnose,
+    concept_pairs,
+    solve_and_record,
     to_edit,
 )
 from efface.ops.training.run import Run
@@ -56,6 +60,7 @@ CARD = MethodCard(
     reconstruction=False,
     summary="Erases the concept in closed form, derives embeddings that still reach it, and erases them as well.",
 )
+COUNTED_PER_CONCEPT = ("none", "empty", "all")
 
 
 @dataclass(frozen=True)
@@ -69,16 +74,21 @@ class Config:
     ridge: float = field(
         default=0.1, metadata={"help": "Weight lambda of the weights' change.", "range": "0.01 to 200"}
     )
-    preserve_scale: float = field(default=0.1, metadata={"help": "Weight of a preserved state per concept."})
+    preserve_scale: float = field(default=0.1, metadata={"help": "Weight of a preserved state."})
+    counted_per_concept: str = field(
+        default="none",
+        metadata={"help": "Preserved prompts whose weight counts once per concept: none, empty (that one) or all."},
+    )
     run_uce: bool = field(default=True, metadata={"help": "Erase with UCE first."})
     uce_ridge: float = field(default=0.5, metadata={"help": "Weight lambda of the weights' change in UCE."})
     uce_preserve_scale: float = field(default=1.0, metadata={"help": "Weight of a preserved state in UCE."})
     token_positions: str = field(
-        default="tail", metadata={"help": "Token states to redirect.", "range": "last, tail, eos, all"}
+        default="tail", metadata={"help": "Token states to redirect.", "range": "last, tail, eos, all, after_bos"}
     )
     num_templates: int = field(
         default=0, metadata={"help": "Number of templates from the library.", "range": "0 to 66"}
     )
+    empty_as_bos: bool = field(default=False, metadata={"help": "Use BOS as the last token of an empty text."})
     edit_format: str = field(
         default="low_rank", metadata={"help": "Form of the edit: low_rank (a LoRA) or filter (a map of text states)."}
     )
@@ -86,12 +96,14 @@ class Config:
 
 PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
+    "released": {"empty_as_bos": True, "counted_per_concept": "empty"},
     "artist": {"derivation_ridge": 1e-3, "epochs": 1},
     "pocket": {
         "num_templates": 66,
         "uce_preserve_scale": 3.0,
         "uce_ridge": 50.0,
         "preserve_scale": 3.0,
+        "counted_per_concept": "all",
         "ridge": 200.0,
         "epochs": 1,
     },
@@ -117,13 +129,14 @@ def statistics(
         known: texts that are preserved already and are left out.
     """
     cache = EmbeddingCache.for_model(model)
-    pairs = []
-    for concept in concepts:
-        prompts = concept_prompts(concept, config.num_templates)
-        uce_pairs = build_pairs(cache, prompts, config.token_positions)
-        pairs.append(Pairs.cat([uce_pairs, build_pairs(cache, prompts, "all").scaled(0)]))
+    uce_pairs = concept_pairs(cache, concepts, config.num_templates, config.token_positions, config.empty_as_bos)
+    epoch_pairs = concept_pairs(cache, concepts, config.num_templates, "all")
+    pairs = tuple(
+        Pairs.cat([of_uce, of_epochs.scaled(0)]) for of_uce, of_epochs in zip(uce_pairs, epoch_pairs, strict=True)
+    )
     texts = ["", *(prompt for concept in concepts for prompt in concept.retain_prompts)]
-    return Statistics(tuple(pairs), PreservedStates.from_texts(cache, texts, True, known))
+    preserved = PreservedStates.from_texts(cache, texts, True, known)
+    return Statistics(pairs, preserved, {"empty": cache.states("").T})
 
 
 def solve(model: EditableModel, stats: Statistics, config: Config, run: Run) -> Erasure:
@@ -134,20 +147,31 @@ def solve(model: EditableModel, stats: Statistics, config: Config, run: Run) -> 
     update = LowRankUpdate.zero(len(pairs.source))
     if config.run_uce:
         problem = Problem(uce_pairs, stats.preserved.preserve(config.uce_preserve_scale), config.uce_ridge)
-        update = problem.solve()
-        run.record("solve", diagnose(problem, update, weights).numbers())
+        update = solve_and_record(problem, weights, run)
     grams = [weight.detach().double().cpu().T @ weight.detach().double().cpu() for weight in weights.values()]
     response = torch.stack(grams).sum(0)
-    preserve = stats.preserved.preserve(config.preserve_scale * len(stats.pairs))
+    preserve = _epoch_preserve(stats, config)
     ones = torch.ones_like(epoch_pairs.weight)
     for _ in range(config.epochs):
         derived = _derive(update.matrix(), response, epoch_pairs.source, config.derivation_ridge)
         problem = Problem(Pairs(derived, epoch_pairs.anchor, ones, epoch_pairs.texts), preserve, config.ridge)
-        epoch_update = problem.solve()
-        update = update.compose(epoch_update).compact()
-        run.record("solve", diagnose(problem, epoch_update, weights).numbers())
+        update = update.compose(solve_and_record(problem, weights, run)).compact()
     edit, tensors = to_edit(model, update, "cross_kv", config.edit_format)
     return run.erasure([edit], {**tensors, **stats.tensors()})
+
+
+def _epoch_preserve(stats: Statistics, config: Config) -> Preserve:
+    """Returns the states that an epoch preserves, with their weights."""
+    if config.counted_per_concept not in COUNTED_PER_CONCEPT:
+        raise UnknownNameError("counted_per_concept", config.counted_per_concept, COUNTED_PER_CONCEPT)
+    num_concepts = len(stats.pairs)
+    if config.counted_per_concept == "all":
+        return stats.preserved.preserve(config.preserve_scale * num_concepts)
+    preserve = stats.preserved.preserve(config.preserve_scale)
+    if config.counted_per_concept == "none" or num_concepts == 1:
+        return preserve
+    empty = stats.extra["empty"]
+    return preserve.with_gram(empty @ empty.T, config.preserve_scale * (num_concepts - 1))
 
 
 def _derive(matrix: Tensor, response: Tensor, states: Tensor, mu: float) -> Tensor:

@@ -1,8 +1,8 @@
 """SPEED: Scalable, Precise, and Efficient Concept Erasure (Li et al., ICLR 2026, arXiv 2503.07392).
 
 SPEED edits the cross-attention values W in closed form, in the null space of the retained states, and holds some states
-exactly. With the projector P on that null space, the held states N, the concept's states K, the anchor's A and the
-means S_tt = K K^T / m, S_at = A K^T / m,
+exactly. With the projector P on that null space, the held states N, the concepts' states K, the anchors' A, and S_tt
+and S_at the means over concepts of the sums of k k^T and a k^T over a prompt's tokens,
 
     Delta = W (S_at - S_tt) P [ I - M N (N^T P M N + gamma I)^-1 N^T P ] M,        M = (S_tt P + beta I)^-1
 
@@ -15,8 +15,10 @@ The null space contains the directions in which the mean of r r^T over retain st
 ``eigenvalue_threshold``, which therefore depends on the scale of the states. An edit of values alone leaves the
 attention unchanged.
 
-Differences: in the released code, an empty anchor's token is BOS, and the direction lies outside a layer's null space,
-although layers narrower than the text have a large one; preset ``released`` does both.
+Differences: (1) In the released code, an empty text's last token is BOS; here it is the end of text. (2) Its direction
+lies outside a layer's null space, although layers narrower than the text have a large one. (3) Without augmentation it
+does not filter either; here each is its own setting, as in the paper's ablation. Preset ``released`` follows all three.
+For nudity the code pairs all tokens but BOS (preset ``nudity``).
 """
 
 from __future__ import annotations
@@ -39,12 +41,12 @@ from efface.ops.closed_form import (
     PriorRefinement,
     Problem,
     Statistics,
-    build_pairs,
+    concept_pairs,
     concept_prompts,
-    diagnose,
     k_means,
     layered_edit,
     null_space,
+    solve_and_record,
     to_edit,
 )
 from efface.ops.training.run import Run
@@ -72,7 +74,7 @@ class Config:
         default="cross_v", metadata={"help": "Parameter group to change.", "range": "cross_v, cross_k, cross_kv"}
     )
     token_positions: str = field(
-        default="last", metadata={"help": "Token states to redirect.", "range": "last, tail, eos, all"}
+        default="last", metadata={"help": "Token states to redirect.", "range": "last, tail, eos, all, after_bos"}
     )
     num_templates: int = field(
         default=0, metadata={"help": "Number of templates from the library.", "range": "0 to 66"}
@@ -100,7 +102,13 @@ class Config:
         default="last", metadata={"help": "Token states of the retain prompts.", "range": "last, all"}
     )
     num_clusters: int = field(default=3, metadata={"help": "Number of held centroids of the empty prompt's tokens."})
-    bos_anchor: bool = field(default=False, metadata={"help": "Use BOS as an empty anchor's last token."})
+    average_over_tokens: bool = field(
+        default=False, metadata={"help": "Average over all paired tokens; otherwise a prompt's tokens add up."}
+    )
+    filter_without_augmentation: bool = field(
+        default=True, metadata={"help": "Filter the retain states even if num_augmented is 0."}
+    )
+    empty_as_bos: bool = field(default=False, metadata={"help": "Use BOS as the last token of an empty text."})
     allow_null_directions: bool = field(
         default=True, metadata={"help": "Allow samples in directions that a layer does not respond to."}
     )
@@ -108,13 +116,14 @@ class Config:
 
 PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
-    "released": {"bos_anchor": True, "allow_null_directions": False},
+    "released": {"empty_as_bos": True, "allow_null_directions": False, "filter_without_augmentation": False},
     "celebrities": {"ridge": 0.05, "filter_retain": False},
-    "nudity": {"ridge": 0.7, "invariant_weight": 0.5, "token_positions": "all"},
+    "nudity": {"ridge": 0.7, "invariant_weight": 0.5, "token_positions": "after_bos"},
     "pocket": {
         "token_positions": "tail",
         "num_templates": 66,
         "retain_token_positions": "all",
+        "average_over_tokens": True,
         "ridge": 0.05,
     },
 }
@@ -137,39 +146,37 @@ def statistics(
         known: texts that are preserved already and are left out.
     """
     cache = EmbeddingCache.for_model(model)
-    pairs = []
-    for concept in concepts:
-        prompts = concept_prompts(concept, config.num_templates)
-        pairs.append(build_pairs(cache, prompts, config.token_positions, config.bos_anchor))
+    pairs = concept_pairs(cache, concepts, config.num_templates, config.token_positions, config.empty_as_bos)
+    if not config.average_over_tokens:
+        num_prompts = [len(concept_prompts(concept, config.num_templates)) for concept in concepts]
+        pairs = tuple(rows.scaled(1 / number) for rows, number in zip(pairs, num_prompts, strict=True))
     retain_prompts = [prompt for concept in concepts for prompt in concept.retain_prompts]
-    preserved = PreservedStates.from_texts(cache, retain_prompts, False, known)
+    preserved = PreservedStates.from_texts(cache, retain_prompts, False, known, config.empty_as_bos)
     if config.retain_token_positions == "all" and preserved.texts:
         states = torch.cat([cache.states(text)[1:] for text in preserved.texts])
         preserved = replace(preserved, states=states.T)
-    return Statistics(tuple(pairs), preserved, {"empty": cache.states("").T})
+    return Statistics(pairs, preserved, {"empty": cache.states("").T})
 
 
 def solve(model: EditableModel, stats: Statistics, config: Config, run: Run) -> Erasure:
     """Computes the erasure from its `statistics`."""
     pairs = Pairs.cat(stats.pairs)
-    pairs = pairs.scaled(1 / len(pairs))
+    pairs = pairs.scaled(1 / (len(pairs) if config.average_over_tokens else len(stats.pairs)))
     bos, empty = stats.extra["empty"][:, :1], stats.extra["empty"][:, 1:]
     held = torch.cat([bos, k_means(empty, config.num_clusters, run.generator("clusters"))], dim=1)
     retained = empty if stats.preserved.states is None else stats.preserved.states
     layers = model.parameter_group(config.target_modules)
-    if not config.num_augmented and not config.filter_retain:
+    filters = config.filter_retain and (config.num_augmented > 0 or config.filter_without_augmentation)
+    if not config.num_augmented and not filters:
         problem = null_space_problem(pairs, retained @ retained.T / retained.shape[1], held, config)
-        run.record("solve", diagnose(problem, problem.solve(), layers.parameters).numbers())
-        edit, tensors = to_edit(model, problem.solve(), config.target_modules)
+        edit, tensors = to_edit(model, solve_and_record(problem, layers.parameters, run), config.target_modules)
         return run.erasure([edit], {**tensors, **stats.tensors()})
     provisional = Problem(pairs, ridge=1.0).solve()
-    refinement = PriorRefinement(config.filter_retain, config.num_augmented, config.allow_null_directions)
+    refinement = PriorRefinement(filters, config.num_augmented, config.allow_null_directions)
     updates: dict[str, LowRankUpdate] = {}
     for name, weight in run.track("layers", layers.parameters.items()):
         gram = refinement.gram(weight.detach().double().cpu(), provisional, retained, run.generator("augment"))
-        problem = null_space_problem(pairs, gram, held, config)
-        updates[name] = problem.solve()
-        run.record("solve", diagnose(problem, updates[name], {name: weight}).numbers())
+        updates[name] = solve_and_record(null_space_problem(pairs, gram, held, config), {name: weight}, run)
     edit, tensors = layered_edit(updates, layers)
     return run.erasure([edit], {**tensors, **stats.tensors()})
 

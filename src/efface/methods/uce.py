@@ -9,9 +9,13 @@ with one E for all layers (`efface.ops.closed_form.solve`). All concepts are sol
 Without an anchor, the rest of the prompt or the empty prompt is the anchor.
 
 The paired tokens differ between the authors' versions. Preset ``paper`` (2023) pairs all tokens from the concept's
-last one on, in order, and preserves all tokens of the empty prompt and of the retain prompts with s_p = max(0.1, 1/n).
-Preset ``released`` (2025) pairs the last tokens alone, with s_p = 1 and BOS as an empty prompt's last token. The
-authors use 0 or 5 templates besides the words alone.
+last one on, in order, as far as both sides have tokens, and preserves all tokens of the empty prompt and of the retain
+prompts with s_p = max(0.1, 1/n). Preset ``released`` (2025) pairs the last tokens alone, with s_p = 1. The authors use
+0 or 5 templates besides the words alone.
+
+Difference: both versions' code counts two back from the end of the attention mask, which makes BOS the last token of an
+empty anchor or retain prompt. All prompts share BOS; here it is the end of text. ``released`` and ``released_2023``
+take BOS.
 
 With ``attributes``, UCE balances a concept's attributes instead ("a doctor" between "a woman" and "a man"). The targets
 start at the concept's own states and move in every round towards the attributes that are too rare in the edited model's
@@ -43,8 +47,9 @@ from efface.ops.closed_form import (
     PromptFilter,
     Statistics,
     build_pairs,
+    concept_pairs,
     concept_prompts,
-    diagnose,
+    solve_and_record,
     to_edit,
 )
 from efface.ops.training.run import Run
@@ -65,13 +70,13 @@ CARD = MethodCard(
 
 @dataclass(frozen=True)
 class Config:
-    """UCE's hyper-parameters; the defaults are those of the authors' first version."""
+    """UCE's hyper-parameters; the defaults are those of the authors' first version, but for ``empty_as_bos``."""
 
     target_modules: str = field(
         default="cross_kv", metadata={"help": "Parameter group to change.", "range": "cross_kv, cross_v"}
     )
     token_positions: str = field(
-        default="tail", metadata={"help": "Token states to redirect.", "range": "last, tail, eos, all"}
+        default="tail", metadata={"help": "Token states to redirect.", "range": "last, tail, eos, all, after_bos"}
     )
     num_templates: int = field(
         default=0, metadata={"help": "Number of templates from the library.", "range": "0 to 66"}
@@ -83,7 +88,7 @@ class Config:
     ridge: float = field(default=0.5, metadata={"help": "Weight lambda of the weights' change.", "range": "0 to 50"})
     gram_folder: str = field(default="", metadata={"help": "Folder with captions' Gram matrix (`efface gram`)."})
     gram_scale: float = field(default=1e-4, metadata={"help": "Weight of a preserved state in the Gram matrix."})
-    bos_anchor: bool = field(default=False, metadata={"help": "Use BOS as an empty anchor's last token."})
+    empty_as_bos: bool = field(default=False, metadata={"help": "Use BOS as the last token of an empty text."})
     attributes: tuple[str, ...] = field(default=(), metadata={"help": "Attributes to balance instead of erasing."})
     max_rounds: int = field(default=30, metadata={"help": "Largest number of balancing rounds.", "range": "1 to 30"})
     num_images: int = field(default=10, metadata={"help": "Number of images per balancing round and concept."})
@@ -103,8 +108,9 @@ PRESETS: dict[str, dict[str, object]] = {
         "preserve_positions": "last",
         "preserve_scale": 1.0,
         "preserve_empty_prompt": False,
-        "bos_anchor": True,
+        "empty_as_bos": True,
     },
+    "released_2023": {"empty_as_bos": True},
     "pocket": {"num_templates": 66, "preserve_scale": 3.0, "ridge": 50.0},
 }
 
@@ -129,21 +135,17 @@ def statistics(
         known: texts that are preserved already and are left out.
     """
     cache = EmbeddingCache.for_model(model)
-    prompts = [concept_prompts(concept, config.num_templates) for concept in concepts]
-    pairs = [build_pairs(cache, rows, config.token_positions, config.bos_anchor) for rows in prompts]
-    texts = [prompt for concept in concepts for prompt in concept.retain_prompts]
-    if config.preserve_empty_prompt:
-        texts.insert(0, "")
+    pairs = concept_pairs(cache, concepts, config.num_templates, config.token_positions, config.empty_as_bos)
+    texts = [""] if config.preserve_empty_prompt else []
+    texts += [prompt for concept in concepts for prompt in concept.retain_prompts]
     all_tokens = config.preserve_positions == "all"
-    return Statistics(tuple(pairs), PreservedStates.from_texts(cache, texts, all_tokens, known))
+    return Statistics(pairs, PreservedStates.from_texts(cache, texts, all_tokens, known, config.empty_as_bos))
 
 
 def solve(model: EditableModel, stats: Statistics, config: Config, run: Run) -> Erasure:
     """Computes the erasure from its `statistics`."""
-    problem = _build_problem(model, stats, config)
-    update = problem.solve()
     layers = model.parameter_group(config.target_modules).parameters
-    run.record("solve", diagnose(problem, update, layers).numbers())
+    update = solve_and_record(_build_problem(model, stats, config), layers, run)
     edit, tensors = to_edit(model, update, config.target_modules, config.edit_format)
     return run.erasure([edit], {**tensors, **stats.tensors()})
 

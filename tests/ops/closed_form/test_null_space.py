@@ -52,6 +52,16 @@ def test_the_least_sensitive_direction(rows: int) -> None:
         assert float((w @ outside_null_space).norm()) == pytest.approx(float(torch.linalg.svdvals(w)[-1]), rel=1e-6)
 
 
+@pytest.mark.parametrize("rows", [64, 96])
+def test_the_least_sensitive_direction_among_near_ones(rows: int) -> None:
+    """The two smallest singular values differ by 1 %."""
+    left, right = (torch.linalg.qr(normal(n, 64, seed=n)).Q for n in (rows, 64))
+    values = torch.linspace(1, 0.1, 64, dtype=torch.float64)
+    values[-1] = 0.99 * values[-2]
+    v = least_sensitive_direction((left * values) @ right.T)
+    assert float((v @ right[:, -1]).abs()) == pytest.approx(1, abs=1e-12)
+
+
 def test_the_null_space_is_orthogonal_to_the_states() -> None:
     r = normal(8, 3)
     basis = null_space(r @ r.T, 1e-9)

@@ -43,8 +43,31 @@ def test_each_choice_of_positions_pairs_its_tokens(model: StableDiffusionModel) 
     assert torch.equal(shorter.source[:, 0], cache.states("a gun")[2])
     assert torch.equal(shorter.anchor[:, 0], cache.states("")[1]), "an empty anchor begins with its end of text"
     assert len(shorter) == 14
-    bos = build_pairs(cache, [("a gun", "", "gun")], "last", bos_anchor=True)
+    bos = build_pairs(cache, [("a gun", "", "gun")], "last", empty_as_bos=True)
     assert torch.equal(bos.anchor[:, 0], cache.states("")[0])
     eos = build_pairs(cache, rows, "eos")
-    assert torch.equal(eos.source[:, 0], cache.states("a gun by cat")[cache.positions("a gun by cat").eos or 0])
+    assert torch.equal(eos.source[:, 0], cache.states("a gun by cat")[cache.positions("a gun by cat").eos])
     assert len(build_pairs(cache, rows, "all")) == 16
+    assert torch.equal(build_pairs(cache, rows, "after_bos").source, cache.states("a gun by cat")[1:].T)
+
+
+@pytest.mark.parametrize(("concept", "anchor"), [("gun", "a cat by dog"), ("a cat by dog", "gun"), ("gun", "")])
+def test_tail_pairs_both_sides_as_far_as_the_shorter(model: StableDiffusionModel, concept: str, anchor: str) -> None:
+    """UCE's code of 2023: from the last token on, min(77 - last, 77 - last of the anchor) tokens on both sides."""
+    cache = EmbeddingCache.for_model(model)
+    pairs = build_pairs(cache, [(concept, anchor, concept)], "tail", empty_as_bos=True)
+    start, match = ({"gun": 1, "a cat by dog": 5, "": 0}[text] for text in (concept, anchor))  # by: two tokens
+    length = 16 - max(start, match)
+    assert torch.equal(pairs.source.T, cache.states(concept)[start : start + length])
+    assert torch.equal(pairs.anchor.T, cache.states(anchor)[match : match + length])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "word", "end"),
+    [("the cat on the rethe", "the", 9), ("A GUN on cat", "gun", 2), ("gun gunn", "gun", 1), ("a dog", "gun", 2)],
+)
+def test_a_concept_ends_at_its_last_whole_word(model: StableDiffusionModel, prompt: str, word: str, end: int) -> None:
+    """A prompt without the word counts as the concept as a whole."""
+    cache = EmbeddingCache.for_model(model)
+    pairs = build_pairs(cache, [(prompt, "cat", word)], "last")
+    assert torch.equal(pairs.source[:, 0], cache.states(prompt)[end])

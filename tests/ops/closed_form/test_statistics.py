@@ -43,3 +43,11 @@ def test_statistics_are_saved_with_the_erasure(model: StableDiffusionModel, tmp_
     assert read.preserved.states is not None
     assert statistics.preserved.states is not None
     assert torch.equal(read.preserved.states, statistics.preserved.states)
+
+
+def test_an_empty_retain_prompt_is_its_end_of_text_or_bos(model: StableDiffusionModel) -> None:
+    cache = EmbeddingCache.for_model(model)
+    for empty_as_bos, position in ((False, 1), (True, 0)):
+        states = PreservedStates.from_texts(cache, [""], all_tokens=False, empty_as_bos=empty_as_bos).states
+        assert states is not None
+        assert torch.equal(states[:, 0], cache.states("")[position])

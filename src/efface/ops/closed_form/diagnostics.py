@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from efface.ops.training.run import Run
+
 from .low_rank import LowRankUpdate
 from .solve import Problem
 
@@ -60,3 +62,19 @@ def diagnose(problem: Problem, update: LowRankUpdate, weights: Mapping[str, Tens
         preserved_change=preserved_change,
         max_layer_change=max(layer_changes, default=0.0),
     )
+
+
+def solve_and_record(problem: Problem, weights: Mapping[str, Tensor], run: Run) -> LowRankUpdate:
+    """Solves a problem and records its `Diagnostics` in the run's log under ``solve``.
+
+    Args:
+        problem: the problem.
+        weights: the edited layers' weights W by name.
+        run: the run.
+
+    Raises:
+        EffaceError: no pairs, or a singular system.
+    """
+    update = problem.solve()
+    run.record("solve", diagnose(problem, update, weights).numbers())
+    return update

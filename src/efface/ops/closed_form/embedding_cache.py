@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from efface.core.errors import EffaceError
 from efface.models.editable import EditableModel
 
-from .token_positions import TokenPositions, tokenize_with_positions
+from .token_positions import TokenPositions
 
 EncodeFn = Callable[[Sequence[str]], tuple[Tensor, list[TokenPositions]]]
 
@@ -43,24 +42,9 @@ class EmbeddingCache:
                     tokens = model.tokenize(texts)
                 except UserWarning as error:
                     raise EffaceError(f"{error}; use a shorter text") from error
-            length = tokens.ids.shape[1]
-            positions = [
-                TokenPositions(length, tuple(range(1, end)), 0, end, tuple(range(end + 1, length)))
-                for end in tokens.eos.tolist()
-            ]
+            positions = [TokenPositions(tokens.ids.shape[1], end) for end in tokens.eos.tolist()]
             with torch.no_grad():
                 return model.encode(tokens).states, positions
-
-        return cls(encode, batch_size)
-
-    @classmethod
-    def for_encoder(cls, tokenizer: Any, encoder: nn.Module, length: int, batch_size: int = 64) -> EmbeddingCache:
-        """Returns a cache over any transformers text encoder, such as T5 or Llama, with its last hidden states."""
-
-        def encode(texts: Sequence[str]) -> tuple[Tensor, list[TokenPositions]]:
-            ids, positions = tokenize_with_positions(tokenizer, texts, length)
-            with torch.no_grad():
-                return encoder(ids).last_hidden_state, positions
 
         return cls(encode, batch_size)
 

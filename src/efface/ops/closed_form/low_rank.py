@@ -63,9 +63,13 @@ class LowRankUpdate:
         return LowRankUpdate(self.dense(), torch.eye(self.width, dtype=torch.float64))
 
     def compose(self, later: LowRankUpdate) -> LowRankUpdate:
-        """Returns both updates in sequence, (I + E)(I + E'); E' was solved for the matrices that E edits."""
-        later_left = later.left + self.left @ (self.right @ later.left)
-        return LowRankUpdate(torch.cat([self.left, later_left], dim=1), torch.cat([self.right, later.right]))
+        """Returns both updates in sequence, (I + E)(I + E'); E' was solved for the matrices that E edits.
+
+        Both are compact first: the product of two ranks above d would be the largest matrix of the run.
+        """
+        first, second = self.compact(), later.compact()
+        later_left = second.left + first.left @ (first.right @ second.left)
+        return LowRankUpdate(torch.cat([first.left, later_left], dim=1), torch.cat([first.right, second.right]))
 
     def __call__(self, states: Tensor) -> Tensor:
         """Applies the update to states as rows ``(..., d)``."""

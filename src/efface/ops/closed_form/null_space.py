@@ -89,35 +89,27 @@ def _above_mean(states: Tensor, moved: Tensor) -> tuple[Tensor, Tensor]:
     return states[:, above], moved[:, above]
 
 
-def least_sensitive_direction(weight: Tensor, allow_null: bool = True, iterations: int = 30) -> Tensor:
-    """Returns the unit vector v ``(d,)`` with the least ``|W v|``.
+def least_sensitive_direction(weight: Tensor, allow_null: bool = True) -> Tensor:
+    """Returns the unit vector v ``(d,)`` with the least ``|W v|``: W's last right singular vector.
+
+    Its sign is that of its product with a fixed random vector, so that it is the same on every machine.
 
     Args:
         weight: W, ``(o, d)``.
         allow_null: whether v may be in W's null space; otherwise it is in W's row space.
-        iterations: number of inverse iterations.
     """
     o, d = weight.shape
     start = torch.randn(max(o, d), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    if o >= d:
-        v = _inverse_iteration(weight.T @ weight, start[:d], iterations)
-    elif allow_null:
+    if o < d and allow_null:
         lower = torch.linalg.cholesky(_with_tiny_ridge(weight @ weight.T))
         v = start[:d]
         for _ in range(2):  # the second projection removes the rounding error of the first
             v = v - weight.T @ torch.cholesky_solve((weight @ v)[:, None], lower)[:, 0]
             v = v / v.norm()
-    else:
-        v = weight.T @ _inverse_iteration(weight @ weight.T, start[:o], iterations)
-    return v / v.norm()
-
-
-def _inverse_iteration(matrix: Tensor, vector: Tensor, iterations: int) -> Tensor:
-    lower = torch.linalg.cholesky(_with_tiny_ridge(matrix))
-    for _ in range(iterations):
-        vector = torch.cholesky_solve(vector[:, None], lower)[:, 0]
-        vector = vector / vector.norm()
-    return vector
+        return v
+    left, _, right = torch.linalg.svd(weight, full_matrices=False)
+    sign = right[-1] @ start[:d] if o >= d else left[:, -1] @ start[:o]
+    return right[-1] if sign >= 0 else -right[-1]
 
 
 def _with_tiny_ridge(matrix: Tensor) -> Tensor:

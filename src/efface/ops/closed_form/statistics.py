@@ -36,7 +36,12 @@ class PreservedStates:
 
     @classmethod
     def from_texts(
-        cls, cache: EmbeddingCache, texts: Iterable[str], all_tokens: bool, known: Collection[str] = ()
+        cls,
+        cache: EmbeddingCache,
+        texts: Iterable[str],
+        all_tokens: bool,
+        known: Collection[str] = (),
+        empty_as_bos: bool = False,
     ) -> PreservedStates:
         """Returns the state of every text's last token, or the Gram matrix of all tokens.
 
@@ -45,13 +50,15 @@ class PreservedStates:
             texts: texts to preserve.
             all_tokens: Gram matrix of all tokens instead of the last tokens' states.
             known: texts to leave out.
+            empty_as_bos: whether an empty text's last token is BOS, as in released code, instead of the end of text.
         """
         new = tuple(text for text in dict.fromkeys(texts) if text not in known)
         if not new:
             return cls()
         cache.add(new)
         if not all_tokens:
-            return cls(new, torch.stack([cache.states(text)[cache.positions(text).last] for text in new], dim=1))
+            last = [cache.states(text)[cache.positions(text).last(empty_as_bos)] for text in new]
+            return cls(new, torch.stack(last, dim=1))
         gram = sum((s.T @ s for s in map(cache.states, new)), start=torch.zeros((), dtype=torch.float64))
         return cls(new, gram=gram)
 
