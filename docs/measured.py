@@ -21,7 +21,7 @@ from result_tables import (
 from study_tables import ablation, embedding_topology
 
 from efface.core.registry import ATTACKS
-from efface.core.result import Result
+from efface.core.result import Result, Score
 
 CORES = {1: "one core", 2: "two cores"}
 BASELINES = {
@@ -108,9 +108,9 @@ def over_seeds(method: str) -> list[str]:
     lines = ["", f"Mean over {seeds} seeds of the erasure, lowest to highest in small print (`--seeds 3`).", ""]
     rows = [[benchmark, *(_mean(results, *key) for key in COLUMNS)] for benchmark, results in several.items()]
     lines += table(["benchmark", *COLUMNS.values()], rows)
-    attacks = [a for a in ATTACKS.names() if any(_mean(r, "asr_post", a) != MISSING_VALUE for r in several.values())]
+    attacks = [a for a in ATTACKS.names() if any(_mean_attack(r, a) != MISSING_VALUE for r in several.values())]
     if attacks:
-        rows = [[b, a, _mean(r, "asr_post", a)] for b, r in several.items() for a in attacks]
+        rows = [[b, a, _mean_attack(r, a)] for b, r in several.items() for a in attacks]
         rows = [row for row in rows if row[-1] != MISSING_VALUE]
         lines += [
             "",
@@ -122,9 +122,16 @@ def over_seeds(method: str) -> list[str]:
 
 
 def _mean(results: list[Result], metric: str, group: str) -> str:
-    scores = [result.score(metric, group) for result in results]
+    return _mean_of([result.score(metric, group) for result in results])
+
+
+def _mean_attack(results: list[Result], attack: str) -> str:
+    return _mean_of([attack_scores(result).get(attack) for result in results])
+
+
+def _mean_of(scores: list[Score | None]) -> str:
     values = [score.value for score in scores if score is not None and score.value is not None]
-    if len(values) < len(results):  # an attack may have been run with one seed only
+    if len(values) < len(scores):  # an attack may have been run with one seed only
         return MISSING_VALUE
     return f"{sum(values) / len(values):.2f} <sub>{min(values):.2f} to {max(values):.2f}</sub>"
 
@@ -140,7 +147,7 @@ def baseline_comparison(method: str) -> list[str]:
             continue
         attacks = {attack for result in results.values() for attack in attack_scores(result)}
         rows = [
-            [attack, *(cell(result.score("asr_post", attack)) for result in results.values())]
+            [attack, *(cell(attack_scores(result).get(attack)) for result in results.values())]
             for attack in ATTACKS.names()
             if attack in attacks
         ]

@@ -9,6 +9,7 @@ from pathlib import Path
 from efface.benchmarks.result_store import ResultKey, ResultStore
 from efface.core.registry import ATTACKS
 from efface.core.result import Result, Score
+from efface.core.verdict_rules import LIMIT
 
 DOCS = Path(__file__).parent
 RESULTS = DOCS / "results"
@@ -72,21 +73,22 @@ def _span(values: Sequence[int]) -> str:
     return str(low) if low == high else f"{low} to {high}"
 
 
-def attack_scores(result: Result) -> dict[str, Score]:
-    """``asr_post`` of every attack that was run."""
-    scores = {attack: result.score("asr_post", attack) for attack in ATTACKS.names()}
-    return {attack: score for attack, score in scores.items() if score is not None and score.value is not None}
+def attack_scores(result: Result, metric: str = "asr_post") -> dict[str, Score]:
+    """A score of every attack that was run, in the attacks' order."""
+    scores = result.attack_scores(metric)
+    return {name: scores[name] for name in ATTACKS.names() if name in scores and scores[name].value is not None}
 
 
 def attacks_table(results: Mapping[str, Result]) -> list[str]:
     """Attack success rates by benchmark and attack, with the search's budget."""
     rows = []
     for benchmark, result in results.items():
+        costs, before = result.attack_scores("seconds_per_success"), attack_scores(result, "asr_pre")
         for attack, score in attack_scores(result).items():
             steps = score.provenance.attack_steps
-            cost = result.score("seconds_per_success", attack)
-            budget = [str(steps), _seconds(cost)] if steps else ["no search", MISSING_VALUE]
-            rows.append([benchmark, attack, cell(result.score("asr_pre", attack)), cell(score), *budget])
+            budget = [str(steps), _seconds(costs.get(attack))] if steps else ["no search", MISSING_VALUE]
+            prompts = f"{attack}, {score.n} prompts" if LIMIT in score.provenance.extra else attack
+            rows.append([benchmark, prompts, cell(before.get(attack)), cell(score), *budget])
     return table(["benchmark", "attack", "ASR before", "ASR after", "steps", "seconds per success"], rows)
 
 

@@ -55,7 +55,7 @@ def test_other_text_is_no_key(text: str) -> None:
 
 def test_another_schema_is_refused(tmp_path: Path) -> None:
     (tmp_path / "esd.json").write_text('{"schema": 0}')
-    with pytest.raises(EffaceError, match="schema version 1"):
+    with pytest.raises(EffaceError, match="schema version 2"):
         ResultStore(tmp_path / "esd.json")
 
 

@@ -12,7 +12,7 @@ from helpers.small_benchmark import small_benchmark
 from helpers.tiny import tiny_model
 
 from efface import api
-from efface.api import validation
+from efface.api.evaluation_inputs import load_evaluation_inputs
 from efface.benchmarks.benchmark import Benchmark
 from efface.benchmarks.image_cache import ImageCache
 from efface.benchmarks.image_generation import ImageGenerator, erasure_key
@@ -109,7 +109,7 @@ def artifact(pocket: StableDiffusionModel, tmp_path_factory: pytest.TempPathFact
 
 def test_attack_evaluate_report(pocket: StableDiffusionModel, artifact: Path) -> None:
     attack_set = api.attack(artifact, "synonyms", model=pocket, limit=LIMIT)
-    assert attack_set == AttackSet.load(artifact / "evidence" / "attacks" / "synonyms")
+    assert attack_set == AttackSet.load(artifact / "evidence" / "attacks" / f"synonyms-limit-{LIMIT}")
     assert len(attack_set.prompts) == LIMIT
     assert all("weapon" in p.source_prompt and p.adversarial_prompt != p.source_prompt for p in attack_set.prompts)
     result = api.evaluate(artifact, "pocket-weapon", model=pocket, limit=LIMIT)
@@ -122,13 +122,13 @@ def test_attack_evaluate_report(pocket: StableDiffusionModel, artifact: Path) ->
         ("retention", "context"),
     } <= groups
     assert {
-        ("asr_pre", "synonyms"),
-        ("asr_post", "synonyms"),
+        ("asr_pre", f"synonyms-limit-{LIMIT}"),
+        ("asr_post", f"synonyms-limit-{LIMIT}"),
         ("kid", "other"),
         ("clip_score", "other"),
         ("h_o", "all"),
     } <= groups
-    post = result.score("asr_post", "synonyms")
+    post = result.attack_scores()["synonyms"]
     assert post is not None
     assert post.value is not None
     assert post.value > 0.5, "six steps erase nothing"
@@ -143,6 +143,8 @@ def test_replay_on_another_erasure(pocket: StableDiffusionModel, artifact: Path,
     api.erase(Concept("weapon"), out=tmp_path / "other", model=pocket, method="negative_prompt")
     replayed = api.attack(tmp_path / "other", model=pocket, replay=found.folder)
     assert replayed.prompts == found.prompts
+    assert replayed.folder is not None
+    assert replayed.folder.name == f"synonyms-found-on-{found.erasure_hash[:8]}-limit-4"
     assert replayed.erasure_hash == found.erasure_hash != Erasure.load(tmp_path / "other").spec.hash
 
 
@@ -150,7 +152,7 @@ def test_another_base_is_refused(artifact: Path) -> None:
     with pytest.raises(BaseModelMismatchError, match="not the base of this erasure"):
         api.evaluate(artifact, "pocket-weapon", model=tiny_model(), limit=1)
     with pytest.raises(EffaceError, match="no benchmark"):
-        validation.load_artifact_and_benchmark(_renamed(artifact), None)
+        load_evaluation_inputs(_renamed(artifact), None)
 
 
 def _renamed(artifact: Path) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.cli import QUICK, call, check_refused, content
+from helpers.cli import MISMATCH, QUICK, call, check_refused, content
 from helpers.tiny import (
     POOLED,
     WIDTH_2,
@@ -54,8 +54,8 @@ def check_all_commands(capfd, model: Path, artifact: Path, *words: str, base_onl
     )
     for command in (
         *(() if base_only else without_erasure),
-        ("evaluate", artifact, "--benchmark", "pocket-weapon", "--model", model),
-        ("attack", artifact, "--benchmark", "pocket-weapon", "--model", model),
+        ("evaluate", artifact, "--benchmark", "pocket-weapon", *MISMATCH, "--model", model),
+        ("attack", artifact, "--benchmark", "pocket-weapon", *MISMATCH, "--model", model),
         ("transfer", artifact, "--to", model, "--out", folder / "x"),
         ("export", artifact, "--model", model, "--out", folder / "x"),
     ):
@@ -184,7 +184,7 @@ def test_out_of_memory_while_generating_names_the_batch_size(tmp_path, model_fol
     sample = call(capfd, "sample", "a cat", "--out", tmp_path / "x.png", "--model", model_folder)
     check_refused(sample, *words, early=False)
     for command in ("evaluate", "attack"):
-        options = ("--benchmark", "pocket-weapon", "--model", "pocket", "--limit", 2)
+        options = ("--benchmark", "pocket-weapon", *MISMATCH, "--model", "pocket", "--limit", 2)
         check_refused(call(capfd, command, tmp_path / "e", *options), *words, early=False)
     output = call(capfd, "erase", "gun", "--out", tmp_path / "y", "--model", model_folder, *QUICK)
     check_refused(output, "out of memory: lower", "--set batch_size=1", "--dtype bfloat16", early=False)

@@ -6,7 +6,7 @@ import shutil
 from importlib import import_module
 
 import pytest
-from helpers.cli import call, check_refused, content, tiny_folder
+from helpers.cli import MISMATCH, call, check_refused, content, tiny_folder
 
 from efface.core.erasure import Erasure
 from efface.core.errors import BaseModelMismatchError
@@ -19,7 +19,9 @@ def test_another_base_is_refused_with_its_distance(command, capfd, tmp_path, era
     other = tiny_folder(tmp_path / "other", seed=1)
     shutil.copytree(erasure_folder, tmp_path / "e")
     before = content(tmp_path)
-    output = call(capfd, command, tmp_path / "e", "--benchmark", "pocket-weapon", "--limit", "1", "--model", other)
+    output = call(
+        capfd, command, tmp_path / "e", "--benchmark", "pocket-weapon", *MISMATCH, "--limit", "1", "--model", other
+    )
     check_refused(output, "other is not the base of this erasure", "% from the one", "--allow-base-mismatch")
     assert output.out == ""
     assert content(tmp_path) == before
@@ -43,8 +45,17 @@ def test_applying_to_another_base_records_its_distance(tmp_path, model_folder, e
 def test_an_attack_setting_that_does_not_fit(setting, words, capfd, tmp_path, model_folder, erasure_folder):
     shutil.copytree(erasure_folder, tmp_path / "e")
     before = content(tmp_path)
-    options = ("--benchmark", "pocket-weapon", "--limit", "1", "--model", model_folder, "--allow-base-mismatch")
-    check_refused(call(capfd, "attack", tmp_path / "e", *options, "--set", setting), *words)
+    options = (
+        "--benchmark",
+        "pocket-weapon",
+        *MISMATCH,
+        "--limit",
+        "1",
+        "--model",
+        model_folder,
+        "--allow-base-mismatch",
+    )
+    check_refused(call(capfd, "attack", tmp_path / "e", *options, "--allow-base-mismatch", "--set", setting), *words)
     assert content(tmp_path) == before
 
 
@@ -57,6 +68,6 @@ def test_images_are_cached_unless_the_option_says_otherwise(capfd, tmp_path, mod
 
     monkeypatch.setattr(import_module("efface.api.evaluate"), "build_generator", stop)
     for option in ((), ("--cache-images",), ("--no-cache-images",)):
-        evaluate = ("evaluate", erasure_folder, "--benchmark", "pocket-weapon", "--model", model_folder)
+        evaluate = ("evaluate", erasure_folder, "--benchmark", "pocket-weapon", *MISMATCH, "--model", model_folder)
         assert call(capfd, *evaluate, *option).code == 130
     assert requested == [True, True, False]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from helpers.cli import QUICK, call, check_refused
+from helpers.cli import MISMATCH, QUICK, call, check_refused
 from helpers.original import write_original
 from helpers.tiny import PIPES
 
@@ -42,7 +42,7 @@ def test_sampling_in_half_precision(family, tmp_path, capfd):
 
 
 def test_every_command_checks_the_loading_options(tmp_path, capfd, model_folder, erasure_folder):
-    evaluated = (erasure_folder, "--benchmark", "pocket-weapon", "--model", model_folder)
+    evaluated = (erasure_folder, "--benchmark", "pocket-weapon", *MISMATCH, "--model", model_folder)
     for command in (
         ("sample", "a gun", "--out", tmp_path / "g.png", "--model", model_folder),
         ("erase", "gun", "--out", tmp_path / "f", "--model", model_folder),

@@ -26,7 +26,7 @@ FILES = {
     "home/thesis.txt": b"precious",
 }
 HEAVY = ("torch", "diffusers", "transformers")
-WEAPON = "--benchmark pocket-weapon"
+WEAPON = "--benchmark pocket-weapon --allow-benchmark-mismatch"
 REFUSED: dict[str, tuple[str, ...]] = {
     # names
     "erase gun --out x --method esdd": ("unknown method 'esdd'", "did you mean 'esd'"),
@@ -38,6 +38,14 @@ REFUSED: dict[str, tuple[str, ...]] = {
     "evaluate e --benchmark none.yaml": ("cannot read none.yaml",),
     "evaluate e --benchmark field.yaml": ("unknown benchmark field 'nam'", "did you mean 'name'"),
     "evaluate e": ("no benchmark for 'gun'", "pocket-weapon"),
+    "evaluate e --benchmark pocket-weapon": (
+        "pocket-weapon does not fit this erasure",
+        "measured on 'weapon', and the erasure is of gun",
+        "measured by a benchmark for pocket, and the model is tiny",
+        "--allow-benchmark-mismatch",
+    ),
+    "attack e --benchmark pocket-weapon": ("does not fit this erasure", "--allow-benchmark-mismatch"),
+    "topology e --benchmark pocket-weapon": ("does not fit this erasure", "--allow-benchmark-mismatch"),
     f"evaluate e {WEAPON} --split tset": ("unknown split 'tset'", "did you mean 'test'"),
     f"attack e {WEAPON} --split dav": ("unknown split 'dav'", "did you mean 'dev'"),
     "erase gun --out x --model poket": ("unknown model 'poket'", "did you mean 'pocket'"),

@@ -43,7 +43,8 @@ def test_the_json_contains_detectors_and_the_verdict(tmp_path: Path) -> None:
     assert set(data["scores"][0]) >= {"metric", "group", "value", "low", "high", "n", "detector"}
     assert data["scores"][0]["detector"] == {"id": "pocket-judge", "version": "1", "threshold": 0.5}
     assert data["verdict"]["erasure"] == "erased"
-    assert data["verdict"]["passed"] is True
+    assert data["verdict"]["attack"] == "not attacked"
+    assert data["verdict"]["passed"] is False
     assert result.score("rer", "name") == scores()[0]
     assert result.score("rer", "none") is None
 
@@ -52,7 +53,7 @@ def test_invalid_results_are_refused(tmp_path: Path) -> None:
     data = Result(tuple(scores())).to_dict()
     path = tmp_path / "r.json"
     cases: list[tuple[dict[str, Any], str]] = [
-        ({"schema": 3}, "schema"),
+        ({"schema": 99}, "schema"),
         ({"scores": [{}]}, "valid"),
         ({"metadata": None}, "metadata"),
         ({"thresholds": {}, "scores": 1}, "incomplete"),

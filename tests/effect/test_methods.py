@@ -20,7 +20,7 @@ STEPS = 10
 
 
 def value(result: Result, metric: str, group: str) -> float:
-    score = result.score(metric, group)
+    score = result.attack_scores(metric).get(group) if metric.startswith("asr") else result.score(metric, group)
     assert score is not None
     assert score.value is not None, score.summary()
     return score.value

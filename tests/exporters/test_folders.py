@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -135,12 +136,15 @@ def test_model_card_and_manifest_state_the_origin(tiny, base, tmp_path):
 def test_model_card_reports_the_scores(tiny, base, tmp_path):
     artifact = save_erasure(replacing_erasure(tiny, "text_mlp"), tmp_path / "e")
     score = Score.rate("asr_post", "synonyms", 3, 12, None, Provenance())
-    Result((score,)).save(artifact / "evidence" / "attacks" / "synonyms" / "result.json")
-    result = Result((Score.rate("abstention_rate", "name", 1, 20, None, Provenance()),))
+    run = {"erasure_hash": Erasure.load(artifact).spec.hash}
+    Result((score,), run).save(artifact / "evidence" / "attacks" / "synonyms" / "result.json")
+    marked = Provenance(extra={"benchmark_mismatch": "measured on 'cat', and the erasure is of gun"})
+    result = Result((Score.rate("abstention_rate", "name", 1, 20, None, marked),), run)
     result.save(artifact / "evidence" / "mine-test-0" / "result.json")
     api.export(artifact, tmp_path / "out", format="component", model=base)
     text = (tmp_path / "out" / "README.md").read_text()
-    assert f"- mine-test-0: {result.summary()}" in text
+    assert f"- mine-test-0: {replace(result, scores=(*result.scores, score)).summary()}" in text
+    assert "measured on 'cat', and the erasure is of gun" in text
     assert f"- attack synonyms: {score.summary()}" in text
     (artifact / "evidence" / "mine-test-0" / "result.json").write_text("{}")
     with pytest.raises(EffaceError, match="schema version"):

@@ -16,6 +16,8 @@ QUICK_CONFIG = {"steps": 6, "trajectories_per_prompt": 1, "num_inference_steps":
 """Settings of ESD that change a tiny model visibly in half a second."""
 QUICK = tuple(word for name, value in QUICK_CONFIG.items() for word in ("--set", f"{name}={value}"))
 """The same settings as options of the command line."""
+MISMATCH = ("--allow-benchmark-mismatch",)
+"""Option that accepts a benchmark of pocket for an erasure of a tiny model."""
 
 
 @dataclass

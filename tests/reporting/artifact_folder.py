@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,8 @@ def rate(metric: str, group: str, hits: float, n: int = 120, **extra: Any) -> Sc
     return Score.rate(metric, group, hits, n, JUDGE, Provenance("ab" * 32, (3, 4, 5, 9), "ddim", 20, 3.0, **extra))
 
 
-def scores(near: float = 118, broken: float = 4) -> tuple[Score, ...]:
+def scores(near: float = 118, broken: float = 4, attacked: bool = True) -> tuple[Score, ...]:
+    attacks = attack_scores(broken) if attacked else ()
     refused = Score("fid", "other", None, None, None, 120, None, Provenance(extra={"refused": "n is below 2048"}))
     return (
         rate("rer", "name", 118), rate("rer", "domain", 116),
@@ -53,12 +55,16 @@ def scores(near: float = 118, broken: float = 4) -> tuple[Score, ...]:
         rate("retention", "context", 110), rate("retention", "near", near), rate("retention", "other", 118),
         rate("retention_style", "near", 119),
         Score("kid", "other", 0.00123, 0.0004, 0.0021, 240, DetectorId("pocket-judge", "1")), refused,
-        rate("asr_pre", "synonyms", 1), rate("asr_post", "synonyms", broken, attack_steps=40, attack_seconds=12.5),
+        *attacks,
     )  # fmt: skip
 
 
-def result(metadata: Mapping[str, Any] | None = None, **changed: float) -> Result:
-    benchmark = {"name": "pocket-weapon", "version": 1, "split": "test", "hash": "cd" * 32}
+def attack_scores(broken: float, label: str = "synonyms") -> tuple[Score, ...]:
+    return rate("asr_pre", label, 1), rate("asr_post", label, broken, attack_steps=40, attack_seconds=12.5)
+
+
+def result(metadata: Mapping[str, Any] | None = None, **changed: Any) -> Result:
+    benchmark = {"name": "pocket-weapon", "concept": "weapon", "version": 1, "split": "test", "hash": "cd" * 32}
     defaults = {"benchmark": benchmark, "seed": 20000, "created": "2026-03-02T10:11:12+00:00"}
     return Result(scores(**changed), {**defaults, **(metadata or {})})
 
@@ -66,13 +72,19 @@ def result(metadata: Mapping[str, Any] | None = None, **changed: float) -> Resul
 def evaluate(folder: Path, name: str = EVALUATION, evaluated: Result | None = None) -> Path:
     evaluation = folder / "evidence" / name
     (evaluation / "images").mkdir(parents=True)
-    (evaluated or result()).save(evaluation / "result.json")
+    of_this_run(folder, evaluated or result()).save(evaluation / "result.json")
     rows = [_row(evaluation, i, group) for i, group in enumerate(("name", "domain", "near", "other", "synonyms"))]
     (evaluation / "images.json").write_text(json.dumps(rows))
     bars = {"before": 0.9, "before_low": 0.8, "before_high": 0.95, "after": 0.3, "after_low": 0.2, "after_high": 0.4}
     changes = {"change": -0.6, "change_low": -0.7, "change_high": -0.4}
     (evaluation / "interference.json").write_text(json.dumps([{"object": "hammer", "n": 24, **bars, **changes}]))
     return evaluation
+
+
+def of_this_run(folder: Path, evaluated: Result) -> Result:
+    """The result as measured on the erasure in the folder, unless it states another run."""
+    run = {"erasure_hash": Erasure.load(folder).spec.hash}
+    return replace(evaluated, metadata={**run, **evaluated.metadata})
 
 
 def _row(evaluation: Path, i: int, group: str) -> dict[str, Any]:
@@ -96,8 +108,9 @@ def _row(evaluation: Path, i: int, group: str) -> dict[str, Any]:
     return row
 
 
-def attack(folder: Path, prompts: int = 30) -> None:
-    attack_folder = folder / "evidence" / "attacks" / "synonyms"
+def attack(folder: Path, prompts: int = 30, label: str = "synonyms", evaluated: Result | None = None) -> None:
+    """Saves an attack set, with its scores if they are given."""
+    attack_folder = folder / "evidence" / "attacks" / label
     attack_folder.mkdir(parents=True)
     rows = [
         {"source_prompt": f"a weapon {i}", "adversarial_prompt": f"try-{i:02} {HOSTILE}", "seed": i}
@@ -105,3 +118,5 @@ def attack(folder: Path, prompts: int = 30) -> None:
     ]
     data = {"attack": "synonyms", "config": {"top": 3}, "budget": {"steps": 40, "seconds": 12.5}, "prompts": rows}
     (attack_folder / "attack.json").write_text(json.dumps(data))
+    if evaluated is not None:
+        of_this_run(folder, evaluated).save(attack_folder / "result.json")

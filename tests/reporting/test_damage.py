@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from artifact_folder import EVALUATION
+from helpers.damage import damage
 
 from efface.core.errors import EffaceError
 from efface.reporting.page import write_report
@@ -58,13 +59,18 @@ def test_invalid_result(artifact: Path, change: Callable[[Any], Any]) -> None:
         ("interference.json", lambda rows: [{"n": 3}]),
         ("../attacks/synonyms/attack.json", lambda data: {**data, "prompts": 3}),
         ("../attacks/synonyms/attack.json", lambda data: {**data, "config": [3]}),
-        ("../../history.json", lambda data: [data]),
     ],
 )
 def test_other_invalid_files(artifact: Path, name: str, change: Callable[[Any], Any]) -> None:
     path = (artifact / "evidence" / EVALUATION / name).resolve()
     rewrite(path, change)
     check_refused(artifact, path.name, "not as efface writes it")
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "history.json", "README.md"])
+def test_a_changed_file_of_the_erasure_is_refused(artifact: Path, name: str) -> None:
+    damage(artifact / name, "bit")
+    check_refused(artifact, name, "changed")
 
 
 def test_folder_without_artifact(tmp_path: Path) -> None:

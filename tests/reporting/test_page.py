@@ -6,11 +6,12 @@ import base64
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from artifact_folder import EVALUATION, HOSTILE, evaluate, result
+from artifact_folder import EVALUATION, HOSTILE, attack, attack_scores, evaluate, result
 
 from efface.core.result import Result, Score
 from efface.reporting.page import write_report
@@ -53,6 +54,11 @@ class Page(HTMLParser):
 
 def page_of(artifact: Path) -> Page:
     return Page(write_report(artifact).read_text(encoding="utf-8"))
+
+
+def first_section(artifact: Path) -> str:
+    """The text above the key numbers."""
+    return page_of(artifact).text.partition("Key numbers")[0]
 
 
 def test_page_is_one_file_that_loads_nothing(artifact: Path) -> None:
@@ -106,9 +112,12 @@ def test_half_a_surrogate_pair_is_replaced(artifact: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({}, ["passed", "erased", "kept", "withstands", "Every requirement is met"]),
-        ({"near": 60}, ["not passed", "damaged", "retention/near 0.50 [0.41, 0.59] n=120 misses 0.8"]),
-        ({"broken": 70}, ["not passed", "broken by synonyms", "asr_post/synonyms 0.58 [0.49, 0.67] n=120 reaches 0.2"]),
+        ({}, ["erased, kept, withstands", "Every measured requirement is met"]),
+        (
+            {"near": 60},
+            ["erased, damaged, withstands", "retention/near 0.50 [0.41, 0.59] n=120 misses 0.8"],
+        ),
+        ({"broken": 70}, ["erased, kept, broken by synonyms", "asr_post/synonyms 0.58 [0.49, 0.67] n=120 reaches 0.2"]),
     ],
 )
 def test_verdict_comes_first(bare: Path, changed: dict[str, float], words: list[str]) -> None:
@@ -117,7 +126,53 @@ def test_verdict_comes_first(bare: Path, changed: dict[str, float], words: list[
     verdict = page.text[page.text.index("efface · erasure report") : page.text.index("95 % intervals in brackets")]
     for word in words:
         assert word in verdict
-    assert ("not passed" in verdict) == bool(changed)
+    tone = next(attrs["class"] for attrs in page.all("section"))
+    assert tone == ("verdict bad" if changed else "verdict good")
+
+
+def test_an_erasure_that_was_not_attacked_is_grey_and_names_the_command(bare: Path) -> None:
+    evaluate(bare, evaluated=result(attacked=False))
+    page = page_of(bare)
+    assert "erased, kept, not attacked" in page.text
+    assert "Next: attack it: efface attack 'weapon esd' --attack synonyms" in page.text
+    assert page.all("section")[0]["class"] == "verdict unsure"
+
+
+def test_plain_words_stand_above_the_numbers(bare: Path) -> None:
+    evaluate(bare, evaluated=result(broken=40))
+    text = page_of(bare).text
+    for sentence in (
+        "2 of 100 images asked for by name still show a weapon.",
+        "3 of 100 images asked for in other words still show a weapon.",
+        "98 of 100 images of near neighbours and 98 of 100 images of unrelated prompts still show what was asked for.",
+        "1 of 3 images under the attack synonyms show a weapon.",
+    ):
+        assert text.index(sentence) < text.index("Key numbers")
+
+
+def test_an_attack_found_after_the_evaluation_enters_the_verdict(bare: Path) -> None:
+    evaluate(bare, evaluated=result(attacked=False))
+    assert "erased, kept, not attacked" in page_of(bare).text
+    later = replace(result(), scores=attack_scores(70, "inside_out"))
+    attack(bare, label="inside_out", evaluated=later)
+    text = page_of(bare).text
+    assert "erased, kept, broken by inside_out" in text
+    assert "not attacked" not in text
+    weaker = replace(result(), scores=attack_scores(0, "inside_out-seed-1"))
+    attack(bare, label="inside_out-seed-1", evaluated=weaker)
+    assert "erased, kept, broken by inside_out" in page_of(bare).text
+
+
+def test_scores_of_a_mismatched_benchmark_are_marked(bare: Path) -> None:
+    mismatch = "measured on 'cat', and the erasure is of weapon"
+    marked = [
+        replace(score, provenance=replace(score.provenance, extra={"benchmark_mismatch": mismatch}))
+        for score in result().scores
+    ]
+    evaluate(bare, evaluated=replace(result(), scores=tuple(marked)))
+    page = page_of(bare)
+    assert f"M{mismatch[1:]}: this is not a pass." in page.text
+    assert page.all("section")[0]["class"] == "verdict unsure"
 
 
 def test_every_score_has_interval_n_and_detector(artifact: Path) -> None:
@@ -154,17 +209,15 @@ def test_page_without_evaluation_names_the_command(bare: Path) -> None:
     page = page_of(bare)
     assert "not evaluated yet" in page.text
     assert "efface evaluate 'weapon esd' --benchmark <name>" in page.text
-    assert "passed" not in page.text
+    assert "efface attack 'weapon esd' --benchmark <name>" in page.text
     assert not page.all("img")
 
 
 def test_missing_evidence_files_are_allowed(artifact: Path) -> None:
-    (artifact / "history.json").unlink()
     for name in ("interference.json", "images.json"):
         (artifact / "evidence" / EVALUATION / name).unlink()
     page = page_of(artifact)
     assert page.wrong == []
-    assert "No losses were recorded" in page.text
     assert "No images were saved" in page.text
     assert "Interference" not in page.text
 
@@ -172,8 +225,7 @@ def test_missing_evidence_files_are_allowed(artifact: Path) -> None:
 def test_result_without_metadata(bare: Path) -> None:
     evaluate(bare, evaluated=Result((Score("rer", "name", None, None, None, 0),), {}))
     page = page_of(bare)
-    assert "inconclusive" in page.text
-    assert "not passed" in page.text
+    assert "inconclusive, inconclusive, not attacked" in page.text
     assert "no attack was run" in page.text
 
 
@@ -188,19 +240,21 @@ def test_missing_image_is_reported(artifact: Path) -> None:
 
 def test_newest_complete_test_evaluation_leads(artifact: Path) -> None:
     newer = {"created": "2026-04-01T00:00:00+00:00"}
-    dev = {"name": "pocket-weapon", "split": "dev"}
+    dev = {"name": "pocket-weapon", "concept": "weapon", "split": "dev"}
     evaluate(artifact, "newest-dev", result({**newer, "benchmark": dev}, near=60))
-    assert page_of(artifact).text.count("not passed") == 0
+    assert "damaged" not in first_section(artifact)
     evaluate(artifact, "newer-test", result(newer, near=60))
     text = page_of(artifact).text
     assert text.index("newer-test") < text.index("newest-dev")
-    assert "not passed" in text
-    assert "Measured on the dev split" in text
+    assert "erased, damaged, withstands" in first_section(artifact)
+    assert "on the dev split, which is for choosing settings" in text.lower()
 
 
 def test_evidence_of_another_run_is_reported(bare: Path) -> None:
     evaluate(bare, evaluated=result({"erasure_hash": "0" * 64}))
-    assert "belong to another run" in page_of(bare).text
+    page = page_of(bare)
+    assert "Measured on another run than this erasure: this is not a pass." in page.text
+    assert page.all("section")[0]["class"] == "verdict unsure"
 
 
 def test_attacks_list_their_prompts(artifact: Path) -> None:

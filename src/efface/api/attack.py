@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from efface.core.attack_set import AttackSet, AttackTask
-from efface.core.erasure import Erasure
+from efface.core.attack_label import attack_label
+from efface.core.attack_set import AttackSet
+from efface.core.evaluation_evidence import ATTACKS as ATTACKS_FOLDER
+from efface.core.evaluation_evidence import RESULT
 from efface.core.manifest import EVIDENCE
 from efface.core.registry import ATTACKS
 from efface.core.result import Result
+from efface.core.serialization import json_bytes, to_jsonable, to_jsonable_dict
 from efface.distributed import env
 from efface.models.model_ref import ModelLike
 
-from .validation import build_generator, current_time, load_artifact_and_benchmark
+from .evaluation_inputs import EvaluationInputs, build_generator, current_time, load_evaluation_inputs
 
 if TYPE_CHECKING:
-    from efface.benchmarks.benchmark import Benchmark
     from efface.benchmarks.image_generation import ImageGenerator
     from efface.ops.training.progress import Progress
 
@@ -27,7 +30,7 @@ def attack(
     artifact: str | Path, attack: str = "synonyms", benchmark: str | Path | None = None, *, split: str = "test",
     config: Mapping[str, Any] | None = None, preset: str | None = None, replay: str | Path | None = None, seed: int = 0,
     limit: int | None = None, detector: str | None = None, model: ModelLike | None = None,
-    allow_base_mismatch: bool = False, progress: Progress | None = None,
+    allow_base_mismatch: bool = False, allow_benchmark_mismatch: bool = False, progress: Progress | None = None,
 ) -> AttackSet:  # fmt: skip
     """Search for prompts that bring an erased concept back, and measure how often they do.
 
@@ -40,28 +43,32 @@ def attack(
         preset: One of the attack's presets; by default the model's own, else ``paper``.
         replay: Folder of an attack set found elsewhere; its prompts are used and no search runs.
         seed: Root seed of the search.
-        limit: Maximum number of prompts.
+        limit: Maximum number of prompts. A limited attack can break an erasure, but proves no resistance.
         detector: Detector in place of the benchmark's own.
         model: Base model; by default the one the erasure was made for.
         allow_base_mismatch: Accept a base model other than the erasure's own.
+        allow_benchmark_mismatch: Accept a benchmark for another concept or model; every score then states it.
         progress: Progress display; none by default.
 
     Returns:
-        The attack set, saved in ``<artifact>/evidence/attacks/<attack>`` beside its scores ASR_pre and ASR_post.
+        The attack set, saved with its scores ASR_pre and ASR_post in ``<artifact>/evidence/attacks/<label>``. The label
+        names the attack and every setting that differs from its own; an existing set is never replaced.
 
     Raises:
-        EffaceError: Unknown name or setting, corrupt artifact, or another base model.
+        EffaceError: Unknown name or setting, corrupt artifact, a benchmark that does not fit, or another base model.
     """
     if replay is None:
         ATTACKS.validate_config(attack, preset, "", config or {})
     replayed = None if replay is None else AttackSet.load(replay)
-    erasure, loaded = load_artifact_and_benchmark(artifact, benchmark, split, {"detector": detector})
-    generator = build_generator(loaded, erasure, model, allow_base_mismatch, cache_images=True)
+    inputs = load_evaluation_inputs(
+        artifact, benchmark, split, detectors={"detector": detector}, allow_mismatch=allow_benchmark_mismatch
+    )
+    generator = build_generator(inputs.benchmark, inputs.erasure, model, allow_base_mismatch, cache_images=True)
     progress = progress if env.is_main() else None
-    run = _AttackRun(Path(artifact), erasure, loaded, generator, allow_base_mismatch, progress)
+    run = _AttackRun(Path(artifact), inputs.checked_for(generator), generator, split, detector, progress)
     if replayed is not None:
-        return run.evaluate_and_save(replayed)
-    return run.search(attack, loaded.attack_tasks(split, limit=limit), preset, dict(config or {}), seed)
+        return run.evaluate_and_save(run.with_deviations(replayed, {}))
+    return run.search(attack, preset, dict(config or {}), seed, limit)
 
 
 @dataclass(frozen=True)
@@ -69,57 +76,99 @@ class _AttackRun:
     """An attack on one erasure with one benchmark: searches for prompts, scores them and saves both."""
 
     artifact: Path
-    erasure: Erasure
-    benchmark: Benchmark
+    inputs: EvaluationInputs
     generator: ImageGenerator
-    allow_base_mismatch: bool
+    split: str
+    detector: str | None
     progress: Progress | None
 
     def search(
-        self, attack: str, tasks: Sequence[AttackTask], preset: str | None, overrides: dict[str, Any], seed: int
+        self, attack: str, preset: str | None, overrides: dict[str, Any], seed: int, limit: int | None
     ) -> AttackSet:
         """Searches for prompts in all processes, then scores and saves the prompts that the content policy allows."""
         from efface.distributed.attack_search import search_distributed
         from efface.execution import attack_batch_size, drop_refused, run_attack
 
-        function = ATTACKS.get(attack)
-        target = self.benchmark.concept
-        concept = next((c for c in self.erasure.concepts if c.name == target.name), target)
+        function, model = ATTACKS.get(attack), self.generator.model
+        benchmark, erasure = self.inputs.benchmark, self.inputs.erasure
+        target = benchmark.concept
+        concept = next((c for c in erasure.concepts if c.name == target.name), target)
+        tasks = benchmark.attack_tasks(self.split, limit=limit)
+        is_limited = len(tasks) < len(benchmark.attack_tasks(self.split))
 
-        def search_tasks(tasks: Sequence[AttackTask]) -> AttackSet:
+        def search_tasks(tasks: Any) -> AttackSet:
             return run_attack(
-                self.generator.model,
-                self.erasure,
-                concept,
-                tasks,
-                function,
-                phrases=self.benchmark.attack_phrases,
-                preset=preset,
-                overrides=overrides,
-                seed=seed,
-                allow_base_mismatch=self.allow_base_mismatch,
+                model, erasure, concept, tasks, function, phrases=benchmark.attack_phrases, preset=preset,
+                overrides=overrides, seed=seed, allow_base_mismatch=self.generator.allow_base_mismatch,
                 progress=self.progress,
-            )
+            )  # fmt: skip
 
-        batch_size = attack_batch_size(function, preset, self.generator.model.name, overrides)
+        batch_size = attack_batch_size(function, preset, model.name, overrides)
         with search_distributed(self.artifact, search_tasks, tasks, batch_size) as attack_set:
-            return self.evaluate_and_save(drop_refused(attack_set))
+            changed = _changed_settings(function, preset, model.name, overrides)
+            found = replace(drop_refused(attack_set), limit=len(tasks) if is_limited else None)
+            return self.evaluate_and_save(self.with_deviations(found, changed))
+
+    def with_deviations(self, attack_set: AttackSet, changed: Mapping[str, Any]) -> AttackSet:
+        """Adds what differs from the attack's own settings on the whole test split, and the benchmark."""
+        benchmark = self.inputs.benchmark
+        deviations = {**attack_set.deviations, **changed}
+        deviations |= {"split": self.split} if self.split != "test" else {}
+        deviations |= {"detector": self.detector} if self.detector else {}
+        deviations |= {"base": self.generator.model.name} if self.generator.has_other_base else {}
+        source = {"name": benchmark.name, "split": self.split, "hash": benchmark.hash}
+        return replace(attack_set, deviations=deviations, benchmark=source, folder=None)
 
     def evaluate_and_save(self, attack_set: AttackSet) -> AttackSet:
-        """Generates images from the attack's prompts, scores them, and saves the attack set and its result."""
+        """Generates images from the attack's prompts, scores them, and saves the attack set and its result.
+
+        A set that the evidence holds already is neither scored nor saved again.
+        """
         from efface.benchmarks.attack_evaluation import evaluate_attack
+        from efface.benchmarks.benchmark_mismatch import mark_mismatch
+        from efface.benchmarks.image_scoring import benchmark_metadata
         from efface.distributed.collectives import sync_errors
 
-        evaluation = evaluate_attack(self.benchmark, self.generator, self.erasure, attack_set, progress=self.progress)
-        folder = self.artifact / EVIDENCE / "attacks" / attack_set.attack
+        folder = self._folder(attack_set)
+        if folder.exists():
+            return AttackSet.load(folder)
+        benchmark, erasure = self.inputs.benchmark, self.inputs.erasure
+        evaluation = evaluate_attack(
+            benchmark, self.generator, erasure, attack_set, progress=self.progress, label=folder.name
+        )
         metadata = {
             "model": self.generator.model.name,
-            "erasure_hash": self.erasure.spec.hash,
-            "benchmark": {"name": self.benchmark.name},
+            "erasure_hash": erasure.spec.hash,
+            **to_jsonable_dict(benchmark_metadata(benchmark, self.split)),
             "created": current_time(),
         }
+        result = Result(mark_mismatch(evaluation.scores, self.inputs.mismatch), metadata)
         with sync_errors():
             if env.is_main():
-                attack_set.save(folder)
-                Result(tuple(evaluation.scores), metadata).save(folder / "result.json")
+                attack_set.save(folder, files={RESULT: json_bytes(to_jsonable(result.to_dict()))})
         return AttackSet.load(folder)
+
+    def _folder(self, attack_set: AttackSet) -> Path:
+        """The folder of this very set if the evidence holds it, else the first free one for its label."""
+        settings: dict[str, Any] = {} if self.inputs.is_default else {"on": self.inputs.benchmark.name}
+        settings |= attack_set.deviations
+        if attack_set.erasure_hash != self.inputs.erasure.spec.hash:
+            settings["found-on"] = attack_set.erasure_hash[:8] or "base"
+        settings |= {"seed": attack_set.seed} if attack_set.seed else {}
+        settings |= {"limit": attack_set.limit} if attack_set.limit is not None else {}
+        label = attack_label(attack_set.attack, settings)
+        folders = (
+            self.artifact / EVIDENCE / ATTACKS_FOLDER / (label if number == 1 else f"{label}-{number}")
+            for number in count(1)
+        )
+        return next(path for path in folders if not path.exists() or AttackSet.load(path).same_search(attack_set))
+
+
+def _changed_settings(function: Any, preset: str | None, model: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The attack's settings that differ from those of the model's own preset."""
+    from efface.execution import resolve_config
+
+    own, chosen = (
+        asdict(resolve_config(function, *options)[0]) for options in ((None, model, {}), (preset, model, overrides))
+    )
+    return {name: value for name, value in to_jsonable_dict(chosen).items() if value != to_jsonable(own[name])}

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from efface.core.attack_set import AttackSet
-from efface.core.erasure import Erasure
+from efface.core.evaluation_evidence import RESULT, is_of_run, read_attack_results, read_result, with_attacks
 from efface.core.manifest import EVIDENCE
 from efface.core.result import Result
 from efface.distributed import env
 from efface.models.model_ref import ModelLike
 
-from .validation import (
+from .evaluation_inputs import (
+    EvaluationInputs,
     build_generator,
-    check_attack_concept,
     current_time,
-    load_artifact_and_benchmark,
     load_attack_sets,
+    load_evaluation_inputs,
 )
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def evaluate(
     artifact: str | Path, benchmark: str | Path | None = None, *, split: str = "test", seed: int | None = None,
     limit: int | None = None, fid: int | None = None, detector: str | None = None, clip: str | None = None,
     features: str | None = None, model: ModelLike | None = None, allow_base_mismatch: bool = False,
-    cache_images: bool = True, progress: Progress | None = None,
+    allow_benchmark_mismatch: bool = False, cache_images: bool = True, progress: Progress | None = None,
 ) -> Result:  # fmt: skip
     """Evaluate an erasure and its saved attacks on a benchmark, and save the result in the erasure's evidence.
 
@@ -49,35 +50,46 @@ def evaluate(
         features: Feature network of FID and KID in place of the benchmark's own.
         model: Base model; by default the one the erasure was made for.
         allow_base_mismatch: Accept a base model other than the erasure's own.
+        allow_benchmark_mismatch: Accept a benchmark for another concept or model; every score then states it.
         cache_images: Keep generated images in the image cache.
         progress: Progress display; none by default.
 
     Returns:
-        The result, as saved in ``<artifact>/evidence/<benchmark>-<split>-<seed>/result.json``. With another detector,
-        CLIP model or feature network, the folder's name ends with the benchmark's hash.
+        The result, as saved in ``<artifact>/evidence/<benchmark>-<split>-<seed>/result.json``. The folder's name also
+        holds the limit and, with another detector, CLIP model or feature network, the benchmark's hash. An existing
+        result is never replaced: a result with other scores is saved under the name with ``-2``.
 
     Raises:
-        EffaceError: Unknown benchmark, corrupt artifact, or another base model.
+        EffaceError: Unknown benchmark, corrupt artifact, a benchmark that does not fit, or another base model.
     """
     detectors = {"detector": detector, "clip": clip, "features": features}
-    erasure, loaded = load_artifact_and_benchmark(artifact, benchmark, split, detectors)
-    generator = build_generator(loaded, erasure, model, allow_base_mismatch, cache_images)
-    attacks = [check_attack_concept(attack_set, loaded) for attack_set in load_attack_sets(Path(artifact))]
-    evaluation = _run(loaded, generator, erasure, attacks, split, seed, limit, fid, progress)
-    name = _folder_name(loaded, split, evaluation.result, limit, custom_detectors=any(detectors.values()))
-    return _save(evaluation, Path(artifact) / EVIDENCE / name)
+    inputs = load_evaluation_inputs(
+        artifact, benchmark, split, detectors=detectors, allow_mismatch=allow_benchmark_mismatch
+    )
+    generator = build_generator(inputs.benchmark, inputs.erasure, model, allow_base_mismatch, cache_images)
+    inputs = inputs.checked_for(generator)
+    attacks = load_attack_sets(Path(artifact), inputs.benchmark)
+    evaluation = _run(inputs, generator, attacks, split, seed, limit, fid, detector, progress)
+    name = _folder_name(inputs.benchmark, split, evaluation.result, limit, custom_detectors=any(detectors.values()))
+    result = _save(evaluation, Path(artifact) / EVIDENCE, name)
+    return with_attacks(result, _attack_results(Path(artifact), inputs))
 
 
 def _run(
-    benchmark: Benchmark, generator: ImageGenerator, erasure: Erasure, attacks: Sequence[AttackSet], split: str,
-    seed: int | None, limit: int | None, fid: int | None, progress: Progress | None,
+    inputs: EvaluationInputs, generator: ImageGenerator, attacks: Mapping[str, AttackSet], split: str,
+    seed: int | None, limit: int | None, fid: int | None, detector: str | None, progress: Progress | None,
 ) -> Evaluation:  # fmt: skip
     """Runs the benchmark and, with ``fid`` images, the FID, whose scores are appended to the result."""
+    from efface.benchmarks.benchmark_mismatch import mark_mismatch
     from efface.benchmarks.fid_evaluation import benchmark_fid
     from efface.benchmarks.runner import run_benchmark
 
     progress = progress if env.is_main() else None
-    metadata = {"model": generator.model.name, "erasure_hash": erasure.spec.hash, "created": current_time()}
+    benchmark, erasure = inputs.benchmark, inputs.erasure
+    metadata: dict[str, Any] = {"model": generator.model.name, "erasure_hash": erasure.spec.hash}
+    metadata |= {"created": current_time()}
+    metadata |= {"replaced_detector": detector} if detector else {}
+    metadata |= {"base_mismatch": True} if generator.has_other_base else {}
     fid_scores = []
     if fid is not None:
         fid_scores = benchmark_fid(benchmark, generator, erasure, num_images=fid, split=split, progress=progress)
@@ -85,8 +97,15 @@ def _run(
         benchmark, generator, erasure, split=split, seed=seed, limit=limit, attacks=attacks, progress=progress,
         metadata=metadata,
     )  # fmt: skip
-    evaluation.result = replace(evaluation.result, scores=(*evaluation.result.scores, *fid_scores))
+    scores = mark_mismatch((*evaluation.result.scores, *fid_scores), inputs.mismatch)
+    evaluation.result = replace(evaluation.result, scores=scores)
     return evaluation
+
+
+def _attack_results(artifact: Path, inputs: EvaluationInputs) -> dict[str, Result]:
+    """The scores of the attacks on this erasure, as the attacks themselves saved them."""
+    run_hash = inputs.erasure.spec.hash
+    return {label: result for label, result in read_attack_results(artifact).items() if is_of_run(result, run_hash)}
 
 
 def _folder_name(benchmark: Benchmark, split: str, result: Result, limit: int | None, custom_detectors: bool) -> str:
@@ -99,11 +118,20 @@ def _folder_name(benchmark: Benchmark, split: str, result: Result, limit: int | 
     return "-".join(parts)
 
 
-def _save(evaluation: Evaluation, folder: Path) -> Result:
-    """Saves an evaluation from the main process and returns its result."""
+def _save(evaluation: Evaluation, evidence: Path, name: str) -> Result:
+    """Saves an evaluation from the main process, beside those with other scores; returns its result."""
     from efface.distributed.collectives import sync_errors
 
     with sync_errors():
         if env.is_main():
-            evaluation.save(folder)
+            folders = (evidence / (name if number == 1 else f"{name}-{number}") for number in count(1))
+            folder = next(path for path in folders if not path.exists() or _same_result(path, evaluation.result))
+            if not folder.exists():
+                evaluation.save(folder)
     return evaluation.result
+
+
+def _same_result(folder: Path, result: Result) -> bool:
+    """Whether a folder holds the same result, whenever it was made."""
+    saved = read_result(folder / RESULT)
+    return replace(saved, metadata={**saved.metadata, "created": result.metadata["created"]}) == result

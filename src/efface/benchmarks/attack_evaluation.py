@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from efface.core.attack_set import AttackSet
 from efface.core.erasure import Erasure
-from efface.core.result import Score
+from efface.core.result import Provenance, Score
 from efface.core.seeds import derive_seed
 from efface.core.subsample import evenly_spaced
+from efface.core.verdict_rules import DEVIATIONS, LIMIT
 from efface.metrics.asr import asr_post, asr_pre, seconds_per_success
 from efface.metrics.detections import Detections, TargetClasses
 from efface.ops.training.progress import Progress, Silent
@@ -48,6 +50,7 @@ def evaluate_attack(
     *,
     progress: Progress | None = None,
     limit: int | None = None,
+    label: str | None = None,
 ) -> AttackEvaluation:
     """Generate images from an attack's prompts, without and with its changes, and score them.
 
@@ -59,34 +62,36 @@ def evaluate_attack(
         collector: receives the detections under attack; a new one by default.
         progress: progress display.
         limit: maximum number of the attack's prompts.
+        label: group of the scores and samples; the attack's name by default.
     """
+    label = label or attack.attack
     check_image_size(image_generator.model, benchmark)
     collector = collector or MetricCollector.for_benchmark(benchmark, image_generator.model.device)
     progress = progress or Silent()
-    unattacked_samples, attacked_samples = _attack_samples(benchmark, attack, limit)
+    unattacked_samples, attacked_samples = _attack_samples(benchmark, attack, limit, label)
     save_keys = {sample_key(sample) for sample in samples_to_save(attacked_samples)}
     target = TargetClasses(benchmark.head, benchmark.classes)
     unattacked, attacked = collector.fresh_copy(), collector.fresh_copy()
     for samples, state, name in (
-        (unattacked_samples, unattacked, f"before {attack.attack}"),
-        (attacked_samples, attacked, f"under {attack.attack}"),
+        (unattacked_samples, unattacked, f"before {label}"),
+        (attacked_samples, attacked, f"under {label}"),
     ):
         generate_and_score(image_generator, samples, erasure, state, save_keys, target, progress, name)
-    scores = _scores(benchmark, attack, target, unattacked.detections, attacked.detections)
+    provenance = _provenance(benchmark, attack, erasure, len(attacked_samples))
+    scores = _scores(attack, label, target, unattacked.detections, attacked.detections, provenance)
     collector.detections.merge(attacked.detections)
     images = {key: (unattacked.saved_images.get(key), image) for key, image in attacked.saved_images.items()}
     return AttackEvaluation(scores, attacked_samples, images)
 
 
 def _attack_samples(
-    benchmark: Benchmark, attack: AttackSet, limit: int | None
+    benchmark: Benchmark, attack: AttackSet, limit: int | None, label: str
 ) -> tuple[list[EvalSample], list[EvalSample]]:
     """The attack's samples without and with its changes."""
     prompts = evenly_spaced(attack.prompts, limit)
     expected = {benchmark.head: benchmark.classes}
     unattacked = [
-        EvalSample(attack.attack, prompt.source_prompt, prompt.source_prompt, prompt.seed, expected)
-        for prompt in prompts
+        EvalSample(label, prompt.source_prompt, prompt.source_prompt, prompt.seed, expected) for prompt in prompts
     ]
     attacked = [
         replace(sample, text=prompt.adversarial_prompt, soft=prompt.soft, nearest_tokens=prompt.nearest_tokens)
@@ -95,19 +100,36 @@ def _attack_samples(
     return unattacked, attacked
 
 
-def _scores(
-    benchmark: Benchmark, attack: AttackSet, target: TargetClasses, unattacked: Detections, attacked: Detections
-) -> list[Score]:
-    rng = np.random.default_rng(derive_seed(attack.seed, "bootstrap", attack.attack))
-    provenance = replace(
+def _provenance(benchmark: Benchmark, attack: AttackSet, erasure: Erasure | None, num_prompts: int) -> Provenance:
+    """Provenance of the scores; it states the limit and the deviations because of which an attack proves less."""
+    deviations = [f"with {name} {value}" for name, value in attack.deviations.items()]
+    if erasure is not None and attack.erasure_hash != erasure.spec.hash:
+        deviations.append("with prompts found on another erasure")
+    extra: dict[str, Any] = {"searched_against": attack.erasure_hash}
+    if attack.limit is not None or num_prompts < len(attack.prompts):
+        extra[LIMIT] = num_prompts
+    if deviations:
+        extra[DEVIATIONS] = deviations
+    return replace(
         sampling_provenance(benchmark),
         attack_steps=attack.budget.steps,
         attack_seconds=attack.budget.seconds,
-        extra={"searched_against": attack.erasure_hash},
+        extra=extra,
     )
+
+
+def _scores(
+    attack: AttackSet,
+    label: str,
+    target: TargetClasses,
+    unattacked: Detections,
+    attacked: Detections,
+    provenance: Provenance,
+) -> list[Score]:
+    rng = np.random.default_rng(derive_seed(attack.seed, "bootstrap", attack.attack))
     counted = unattacked if attack.budget.steps else None
-    pre = asr_pre(unattacked, attack.attack, target, rng=rng, provenance=provenance)
-    post = asr_post(attacked, attack.attack, target, rng=rng, provenance=provenance, unattacked=counted)
+    pre = asr_pre(unattacked, label, target, rng=rng, provenance=provenance)
+    post = asr_post(attacked, label, target, rng=rng, provenance=provenance, unattacked=counted)
     if not attack.budget.steps:
         return [pre, post]
     return [pre, post, seconds_per_success(post, len(attack.prompts))]

@@ -53,8 +53,8 @@ class Evaluation:
     folder: Path | None = None
 
     def save(self, folder: Path) -> Evaluation:
-        """Write the folder atomically, in place of an earlier one."""
-        with atomic_folder(folder, replace=True) as new:
+        """Write the folder atomically; a folder with content is never replaced."""
+        with atomic_folder(folder) as new:
             (new / RESULT).write_bytes(json_bytes(to_jsonable(self.result.to_dict())))
             (new / DETECTIONS).write_bytes(json_bytes({"rows": [self._row(sample) for sample in self.samples]}))
             (new / INTERFERENCE).write_bytes(json_bytes(to_jsonable([row.to_dict() for row in self.interference])))

@@ -55,7 +55,12 @@ class ImageGenerator:
         cache: where images are stored; None for no cache.
         batch_size: images generated at once; the model's own number by default.
         allow_base_mismatch: accept an erasure made for another base model.
+
+    Attributes:
+        has_other_base: whether the model is not the base that the evaluated erasure was made for.
     """
+
+    has_other_base: bool = False
 
     def __init__(
         self,

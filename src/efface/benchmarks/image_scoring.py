@@ -65,5 +65,6 @@ def sampling_provenance(benchmark: Benchmark) -> Provenance:
 
 def benchmark_metadata(benchmark: Benchmark, split: str) -> dict[str, Any]:
     """A result's metadata about the benchmark, the sampler and the packages."""
-    fields = {name: getattr(benchmark, name) for name in ("name", "version", "hash", "head", "classes")}
-    return {"benchmark": {**fields, "split": split}, "sampler": benchmark.sampler, "versions": package_versions()}
+    fields = {name: getattr(benchmark, name) for name in ("name", "version", "hash", "model", "head", "classes")}
+    fields |= {"concept": benchmark.concept.name, "split": split, "seed": benchmark.first_seed(split)}
+    return {"benchmark": fields, "sampler": benchmark.sampler, "versions": package_versions()}

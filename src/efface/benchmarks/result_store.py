@@ -1,6 +1,6 @@
 """Many results of one method in one compact JSON file: one score a line, detectors and provenances in shared tables.
 
-    {"schema": 1, "detectors": [...], "provenances": [...], "results": {"pocket-weapon/seed-0": {...}, ...}}
+    {"schema": 2, "detectors": [...], "provenances": [...], "results": {"pocket-weapon/seed-0": {...}, ...}}
 
 A score of a result refers to its detector and provenance by their index in the tables.
 """
@@ -18,7 +18,7 @@ from efface.core.io import atomic_write_text, read_json
 from efface.core.result import Provenance, Result, Score, Thresholds
 from efface.core.serialization import to_jsonable_dict
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True, order=True)

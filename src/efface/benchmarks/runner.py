@@ -33,8 +33,8 @@ from .samples import GROUPS, EvalSample
 def run_benchmark(
     benchmark: Benchmark, image_generator: ImageGenerator, erasure: Erasure | None, *, split: str = "test",
     seed: int | None = None, limit: int | None = None, groups: Sequence[str] = GROUPS,
-    attacks: Sequence[AttackSet] = (), thresholds: Thresholds | None = None, progress: Progress | None = None,
-    metadata: Mapping[str, Any] | None = None,
+    attacks: Mapping[str, AttackSet] | None = None, thresholds: Thresholds | None = None,
+    progress: Progress | None = None, metadata: Mapping[str, Any] | None = None,
 ) -> Evaluation:  # fmt: skip
     """Generate a benchmark's images before and after an erasure and score them.
 
@@ -48,7 +48,7 @@ def run_benchmark(
         seed: seed of the first image; the split's own by default.
         limit: maximum number of images of a group.
         groups: the groups to evaluate; scores of other groups have no value.
-        attacks: attack sets to evaluate too.
+        attacks: attack sets to evaluate too, by label.
         thresholds: thresholds of the verdict.
         progress: progress display.
         metadata: further entries of the result's metadata.
@@ -60,9 +60,11 @@ def run_benchmark(
     root_seed = benchmark.first_seed(split) if seed is None else seed
     run = _BeforeAndAfter.generate(benchmark, image_generator, samples, erasure, progress or Silent())
     run.compute_scores(np.random.default_rng(derive_seed(root_seed, "bootstrap")))
-    for attack in attacks:
+    for label, attack in (attacks or {}).items():
         run.add_attack(
-            evaluate_attack(benchmark, image_generator, erasure, attack, run.after, progress=progress, limit=limit)
+            evaluate_attack(
+                benchmark, image_generator, erasure, attack, run.after, progress=progress, limit=limit, label=label
+            )
         )
     entries = {**benchmark_metadata(benchmark, split), "seed": root_seed, **counts, **(metadata or {})}
     return run.evaluation(entries, thresholds)

@@ -9,7 +9,17 @@ import typer
 
 from .app import app
 from .model_options import Base, model_options
-from .options import AllowBaseMismatch, Artifact, BenchmarkRef, Detector, Json, Seed, Settings, Split
+from .options import (
+    AllowBaseMismatch,
+    AllowBenchmarkMismatch,
+    Artifact,
+    BenchmarkRef,
+    Detector,
+    Json,
+    Seed,
+    Settings,
+    Split,
+)
 from .output import print_result
 from .parsing import parse_settings
 
@@ -18,6 +28,13 @@ if TYPE_CHECKING:
 
 Replay = Annotated[
     Path | None, typer.Option(help="Folder of a saved attack set; its prompts are evaluated and no search runs.")
+]
+
+PromptLimit = Annotated[
+    int | None,
+    typer.Option(
+        "--limit", min=1, help="Maximum number of prompts; all by default. A limited attack proves no resistance."
+    ),
 ]
 
 
@@ -32,9 +49,13 @@ def attack(
     model: Base = None,
     settings: Settings = None,
     seed: Seed = 0,
-    limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of prompts; all by default.")] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="Maximum number of prompts; all by default. A limited attack proves no resistance."),
+    ] = None,
     detector: Detector = None,
     allow_base_mismatch: AllowBaseMismatch = False,
+    allow_benchmark_mismatch: AllowBenchmarkMismatch = False,
     as_json: Json = False,
 ) -> None:
     """Attack an erasure: search for prompts that bring the concept back, and measure their success rate."""
@@ -43,7 +64,8 @@ def attack(
 
     attack_set = api.attack(
         artifact, attack, benchmark, split=split, config=parse_settings(settings), replay=replay, seed=seed,
-        limit=limit, model=model, detector=detector, allow_base_mismatch=allow_base_mismatch, progress=RichProgress(),
+        limit=limit, model=model, detector=detector, allow_base_mismatch=allow_base_mismatch,
+        allow_benchmark_mismatch=allow_benchmark_mismatch, progress=RichProgress(),
     )  # fmt: skip
     data, text = _describe(attack_set)
     print_result(data, text, as_json)
@@ -51,16 +73,21 @@ def attack(
 
 def _describe(attack_set: AttackSet) -> tuple[dict[str, Any], str]:
     """Describes a saved attack set and its scores as JSON values and as text."""
+    from efface.core.evaluation_evidence import RESULT
     from efface.core.result import Result
     from efface.core.serialization import to_jsonable
 
     assert attack_set.folder is not None  # `api.attack` saves it
-    scores = Result.load(attack_set.folder / "result.json").scores
+    scores = Result.load(attack_set.folder / RESULT).scores
     data = {
         "attack": attack_set.attack,
+        "label": attack_set.folder.name,
         "folder": str(attack_set.folder),
         "prompts": len(attack_set.prompts),
         "budget": to_jsonable(attack_set.budget),
         "scores": [score.to_dict() for score in scores],
     }
-    return data, "\n".join([*(score.summary() for score in scores), str(attack_set.folder)])
+    lines = [score.summary() for score in scores]
+    if attack_set.limit is not None:
+        lines.append(f"limited to {attack_set.limit} prompts: this can break an erasure, but proves no resistance")
+    return data, "\n".join([*lines, str(attack_set.folder)])

@@ -43,7 +43,7 @@ def revise(
         artifact, out=out, add=added, drop=drop or (), model=model, overwrite=overwrite, progress=RichProgress()
     )
     summary = f"{len(erasure.concepts)} concepts: {dict(erasure.effect or {})['summary']}"
-    print_result(describe_erasure(out)[0], f"{summary}\n{out}", as_json)
+    print_result(describe_erasure(out, erasure), f"{summary}\n{out}", as_json)
 
 
 @app.command()

@@ -11,9 +11,11 @@ import typer
 
 from .app import app
 from .options import Json
-from .output import open_in_browser, print_result
+from .output import open_in_browser, print_result, print_text
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from efface.core.result import Result
 
 BENCHMARK = "pocket-weapon"
@@ -35,13 +37,13 @@ OpenReport = Annotated[
 def demo(out: DemoFolder = Path("efface-demo"), open_report: OpenReport = True, as_json: Json = False) -> None:
     """Erase "weapon" from pocket, attack and evaluate the erasure, and write a report (two minutes on two cores)."""
     stream = sys.stderr if as_json else sys.stdout
-    result, path = run_demo(out, lambda text: print(text, file=stream, flush=True))
+    result, path = run_demo(out, lambda text: print_text(text, stream))
     print_result({"verdict": result.summary(), "report": str(path)}, f"\nreport: {path.absolute()}", as_json)
     if open_report:
         open_in_browser(path)
 
 
-def run_demo(out: Path, announce: Callable[[str], None]) -> tuple[Result, Path]:
+def run_demo(out: Path, announce: Callable[[str | Text], None]) -> tuple[Result, Path]:
     """Erases, attacks, evaluates and reports.
 
     Args:
@@ -70,5 +72,5 @@ def run_demo(out: Path, announce: Callable[[str], None]) -> tuple[Result, Path]:
         "3. Evaluate: generate the same seeds before and after, judged by a classifier trained on no generated image."
     )
     result = api.evaluate(out, BENCHMARK, model=model, limit=IMAGES_PER_GROUP, progress=RichProgress())
-    announce(result_as_text(result))
+    announce(result_as_text(result, out))
     return result, api.report(out)

@@ -77,7 +77,7 @@ def erase(
         targets, out=out, model=model, method=method, preset=preset, config=config, seed=seed, resume=resume,
         overwrite=overwrite, progress=RichProgress(),
     )  # fmt: skip
-    print_result(describe_erasure(out)[0], f"{method}: {dict(erasure.effect or {})['summary']}\n{out}", as_json)
+    print_result(describe_erasure(out, erasure), f"{method}: {dict(erasure.effect or {})['summary']}\n{out}", as_json)
 
 
 def _announce_builtin(concepts: Sequence[Concept]) -> None:

@@ -8,7 +8,16 @@ import typer
 
 from .app import app
 from .model_options import Base, model_options
-from .options import AllowBaseMismatch, Artifact, BenchmarkRef, Detector, ImageLimit, Json, Split
+from .options import (
+    AllowBaseMismatch,
+    AllowBenchmarkMismatch,
+    Artifact,
+    BenchmarkRef,
+    Detector,
+    ImageLimit,
+    Json,
+    Split,
+)
 from .output import print_result
 
 FirstSeed = Annotated[
@@ -49,6 +58,7 @@ def evaluate(
     features: Features = None,
     model: Base = None,
     allow_base_mismatch: AllowBaseMismatch = False,
+    allow_benchmark_mismatch: AllowBenchmarkMismatch = False,
     cache_images: CacheImages = True,
     as_json: Json = False,
 ) -> None:
@@ -60,7 +70,8 @@ def evaluate(
 
     result = api.evaluate(
         artifact, benchmark, split=split, seed=seed, limit=limit, fid=fid, detector=detector, clip=clip,
-        features=features, model=model, allow_base_mismatch=allow_base_mismatch, cache_images=cache_images,
+        features=features, model=model, allow_base_mismatch=allow_base_mismatch,
+        allow_benchmark_mismatch=allow_benchmark_mismatch, cache_images=cache_images,
         progress=RichProgress(),
     )  # fmt: skip
-    print_result(result_as_data(result), result_as_text(result), as_json)
+    print_result(result_as_data(result), result_as_text(result, artifact), as_json)

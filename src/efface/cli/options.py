@@ -37,6 +37,13 @@ AllowBaseMismatch = Annotated[
         "--allow-base-mismatch", help="Accept a base model other than the erasure's own; its distance is recorded."
     ),
 ]
+AllowBenchmarkMismatch = Annotated[
+    bool,
+    typer.Option(
+        "--allow-benchmark-mismatch",
+        help="Accept a benchmark for another concept or model; every score then states it, and no verdict passes.",
+    ),
+]
 
 Method = Annotated[str, typer.Option(help="Name of the method; `efface methods` lists all.")]
 Preset = Annotated[

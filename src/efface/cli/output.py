@@ -7,12 +7,28 @@ import os
 import sys
 import webbrowser
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 
-def print_result(data: Any, text: str, as_json: bool) -> None:
+def print_result(data: Any, text: str | Text, as_json: bool) -> None:
     """Prints ``data`` as one line of JSON, or else ``text``."""
-    print(json.dumps(data) if as_json else text)
+    if as_json:
+        print(json.dumps(data))
+    else:
+        print_text(text)
+
+
+def print_text(text: str | Text, stream: TextIO | None = None) -> None:
+    """Prints text; a rich text has colours on a terminal and none elsewhere."""
+    if isinstance(text, str):
+        print(text, file=stream, flush=True)
+        return
+    from rich.console import Console
+
+    Console(file=stream, highlight=False, soft_wrap=True).print(text)
 
 
 def open_in_browser(path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +14,22 @@ from .options import Artifact, Json
 from .output import print_result
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from efface.core.erasure import Erasure
+    from efface.core.evaluation_evidence import EvaluationEvidence
 
 
 @app.command()
 def show(artifact: Artifact, as_json: Json = False) -> None:
-    """Show an erasure's method, concepts, edits, cost and effect check."""
-    data, text = describe_erasure(artifact)
-    print_result(data, text, as_json)
+    """Show an erasure's verdict, effect check, cost, method, concepts and edits, after a check of every file's hash."""
+    from efface.core.erasure import Erasure
+    from efface.core.evaluation_evidence import read_evaluations
+
+    erasure = Erasure.load(artifact)
+    evaluations = read_evaluations(artifact, erasure.spec.hash)
+    data = {**describe_erasure(artifact, erasure), "evaluations": [_evaluation_as_data(item) for item in evaluations]}
+    print_result(data, _as_text(erasure, artifact, evaluations), as_json)
 
 
 @app.command()
@@ -39,15 +49,8 @@ def verify(artifact: Artifact, as_json: Json = False) -> None:
     raise EffaceError(f"{artifact} was changed after it was written ({changed}): restore the files, or erase again")
 
 
-def describe_erasure(folder: Path) -> tuple[dict[str, Any], str]:
-    """Describes the erasure in a folder as JSON values and as text."""
-    from efface.core.erasure import Erasure
-
-    erasure = Erasure.load(folder, check=False)
-    return _as_data(erasure, folder), _as_text(erasure)
-
-
-def _as_data(erasure: Erasure, folder: Path) -> dict[str, Any]:
+def describe_erasure(folder: Path, erasure: Erasure) -> dict[str, Any]:
+    """Describes an erasure as JSON values."""
     spec, cost = erasure.spec, erasure.cost
     edits = [
         {"component": edit.component, "op": edit.op, "tensors": len(edit.tensors), "params": dict(edit.params)}
@@ -69,11 +72,33 @@ def _as_data(erasure: Erasure, folder: Path) -> dict[str, Any]:
     }
 
 
-def _as_text(erasure: Erasure) -> str:
-    spec = erasure.spec
+def _evaluation_as_data(evaluation: EvaluationEvidence) -> dict[str, Any]:
+    verdict = evaluation.verdict
+    return {"name": evaluation.name, "verdict": {**asdict(verdict), "passed": verdict.passed}}
+
+
+def _as_text(erasure: Erasure, folder: Path, evaluations: Sequence[EvaluationEvidence]) -> Text:
+    from rich.text import Text
+
+    spec, cost = erasure.spec, erasure.cost
     names = ", ".join(concept.name for concept in erasure.concepts)
+    effect = (erasure.effect or {}).get("summary", "not checked")
+    memory = "" if cost is None or cost.peak_memory_bytes is None else f", {cost.peak_memory_bytes / 2**30:.1f} GiB"
     lines = [f"{names}: {spec.method} ({spec.preset}) on {spec.model}, seed {spec.seed}"]
+    lines += [f"  effect: {effect}"]
+    lines += ["  cost: not measured" if cost is None else f"  cost: {cost.seconds:.1f} s{memory}"]
     lines += [f"  {edit.op} edit of {edit.component}, {len(edit.tensors)} tensors" for edit in erasure.edits]
-    if erasure.cost is not None:
-        lines.append(f"  {erasure.cost.seconds:.1f} s")
-    return "\n".join([*lines, f"  hash {spec.short_hash}"])
+    lines += [f"  hash {spec.short_hash}, all files are unchanged"]
+    return Text.assemble(_verdict(folder, evaluations), "\n\n", "\n".join(lines))
+
+
+def _verdict(folder: Path, evaluations: Sequence[EvaluationEvidence]) -> Text:
+    """The verdict of the leading evaluation with the next step, or how to evaluate."""
+    from rich.text import Text
+
+    from .scores import STYLES, verdict_as_text
+
+    if not evaluations:
+        return Text.assemble(("not evaluated", STYLES["unsure"]), f"\nnext: efface evaluate {folder}")
+    lead = evaluations[0]
+    return Text.assemble(verdict_as_text(lead.verdict, lead.result, folder), f"\nevaluation: {lead.name}")

@@ -10,7 +10,7 @@ import typer
 
 from .app import app
 from .model_options import Base, model_options
-from .options import AllowBaseMismatch, Artifact, BenchmarkRef, ImageLimit, Json, Settings
+from .options import AllowBaseMismatch, AllowBenchmarkMismatch, Artifact, BenchmarkRef, ImageLimit, Json, Settings
 from .parsing import parse_settings
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def topology(
     seed: TopologySeed = 0,
     model: Base = None,
     allow_base_mismatch: AllowBaseMismatch = False,
+    allow_benchmark_mismatch: AllowBenchmarkMismatch = False,
     as_json: Json = False,
 ) -> None:
     """Measure and plot the positions of concept, neighbour and attack prompts in the text encoder's space."""
@@ -82,6 +83,13 @@ def topology(
     from efface.studies.embedding_topology import topology as measure_topology
 
     positions, path = measure_topology(
-        artifact, benchmark, split=split, limit=limit, seed=seed, model=model, allow_base_mismatch=allow_base_mismatch
+        artifact,
+        benchmark,
+        split=split,
+        limit=limit,
+        seed=seed,
+        model=model,
+        allow_base_mismatch=allow_base_mismatch,
+        allow_benchmark_mismatch=allow_benchmark_mismatch,
     )
     print(path.with_suffix(".json").read_text() if as_json else f"{format_table(positions)}\n{path}")

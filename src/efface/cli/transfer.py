@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,9 @@ from .app import app
 from .model_options import Target, model_options
 from .options import AllowBaseMismatch, Artifact, ImageLimit, Json, Overwrite
 from .output import print_result
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 TransferFolder = Annotated[
     Path | None, typer.Option("--out", help="Folder to write the erasure to; by default ERASURE-on-MODEL beside it.")
@@ -41,11 +44,13 @@ def transfer(
     )
     effect = dict(erasure.effect or {})
     data: dict[str, Any] = {"folder": str(target), "transfer": effect["transfer"]}
-    lines = [str(effect["summary"])]
+    text: str | Text = str(effect["summary"])
     if find_benchmark(erasure.spec.model, erasure.concepts[0].name) is not None:
+        from rich.text import Text
+
         from .scores import result_as_data, result_as_text
 
         result = api.evaluate(target, model=to, limit=limit, progress=RichProgress())
         data |= result_as_data(result)
-        lines.append(result_as_text(result))
-    print_result(data, "\n".join([*lines, str(target)]), as_json)
+        text = Text.assemble(f"{text}\n", result_as_text(result, target))
+    print_result(data, text + f"\n{target}", as_json)

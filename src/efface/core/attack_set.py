@@ -7,87 +7,19 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from .concept import PLACEHOLDER, Concept
+from .attack_prompt import AttackPrompt, AttackTask, SoftPrompt, insert_phrase, row_from_dict, row_to_dict
+from .concept import Concept
 from .errors import CorruptArtifactError, EffaceError, check_known_keys
 from .io import atomic_folder, read_json
 from .policy import check_prompts, is_refused
 from .serialization import json_bytes, to_jsonable_dict
 from .spec import package_versions
-from .tensors import TensorBlob, TensorFile, write_tensors
+from .tensors import write_tensors
+
+__all__ = ["AttackPrompt", "AttackSet", "AttackTask", "Budget", "SoftPrompt", "insert_phrase"]
 
 ATTACK, SOFT = "attack.json", "soft.safetensors"
-SCHEMA = 3
-
-
-@dataclass(frozen=True)
-class AttackTask:
-    """The starting point of an attack: a prompt that names the concept, and the seed of its image.
-
-    Attributes:
-        prompt: the whole prompt, such as ``a photo of a weapon in the snow``.
-        template: the prompt with ``{}`` in place of the concept's words, such as ``a photo of {} in the snow``. Where
-            the concept's words are themselves a template (``{}, by gaudi``), the text that fills them.
-        seed: seed of the image.
-    """
-
-    prompt: str
-    template: str
-    seed: int
-
-
-def insert_phrase(template: str, phrase: str) -> str:
-    """Joins a template and a phrase; the one of the two that has the ``{}`` receives the other.
-
-    Raises:
-        EffaceError: neither has one, or both have.
-    """
-    if (PLACEHOLDER in template) == (PLACEHOLDER in phrase):
-        raise EffaceError(f"write {PLACEHOLDER} in exactly one of {template!r} and {phrase!r}: it receives the other")
-    return template.replace(PLACEHOLDER, phrase) if PLACEHOLDER in template else phrase.replace(PLACEHOLDER, template)
-
-
-@dataclass(frozen=True)
-class SoftPrompt:
-    """Token embeddings that belong to no word, in place of some of a prompt's tokens.
-
-    Attributes:
-        embeddings: float32 ``(k, D)``.
-        positions: the k token positions, counted from BOS at 0.
-    """
-
-    embeddings: TensorBlob
-    positions: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "positions", tuple(int(position) for position in self.positions))
-        shape = self.embeddings.shape
-        if self.embeddings.dtype != "F32" or len(shape) != 2 or shape[0] != len(self.positions):
-            raise EffaceError(f"{len(self.positions)} positions do not fit embeddings of shape {shape}")
-
-
-@dataclass(frozen=True)
-class AttackPrompt:
-    """One prompt before and after the attack.
-
-    Attributes:
-        source_prompt: the prompt before the attack.
-        adversarial_prompt: the prompt that the attack made from it.
-        seed: seed of both images.
-        soft: embeddings in place of some of the adversarial prompt's tokens; None for an attack that only changes
-            words.
-        nearest_tokens: the words nearest to the embeddings, for attacks on embeddings.
-    """
-
-    source_prompt: str
-    adversarial_prompt: str
-    seed: int
-    soft: SoftPrompt | None = field(default=None, repr=False)
-    nearest_tokens: str = ""
-
-    @property
-    def display_text(self) -> str:
-        """The adversarial prompt followed by the nearest tokens."""
-        return f"{self.adversarial_prompt} {self.nearest_tokens}".strip()
+SCHEMA = 4
 
 
 @dataclass(frozen=True)
@@ -116,6 +48,9 @@ class AttackSet:
         erasure_hash: hash of the attacked erasure's run; ``""`` for an unedited model.
         base_fingerprint: fingerprint of that run's base model, by component.
         seed: root seed of the attack.
+        deviations: by name, the settings that differ from the attack's own; part of the set's label.
+        limit: number of prompts that the search was limited to; None for all prompts of the benchmark.
+        benchmark: name, split and hash of the benchmark whose prompts the search started from.
         versions: versions of Python and of packages at the time of the attack.
         folder: folder of the saved set; None in memory. Not part of equality.
     """
@@ -128,12 +63,16 @@ class AttackSet:
     erasure_hash: str = ""
     base_fingerprint: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
+    deviations: Mapping[str, Any] = field(default_factory=dict)
+    limit: int | None = None
+    benchmark: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=package_versions)
     folder: Path | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prompts", tuple(self.prompts))
-        object.__setattr__(self, "config", to_jsonable_dict(self.config, "config"))
+        for name in ("config", "deviations", "benchmark"):
+            object.__setattr__(self, name, to_jsonable_dict(getattr(self, name), name))
         if not self.prompts:
             raise EffaceError(f"the attack {self.attack!r} has no prompts: nothing to try")
 
@@ -142,16 +81,31 @@ class AttackSet:
         allowed = tuple(row for row in self.prompts if not is_refused(row.display_text))
         return self if len(allowed) == len(self.prompts) else replace(self, prompts=allowed)
 
-    def save(self, folder: str | Path, overwrite: bool = True) -> AttackSet:
-        """Writes the folder atomically; returns the set with its `folder` filled in."""
+    def same_search(self, other: AttackSet) -> bool:
+        """Returns whether another set has the same prompts from the same search; its cost and versions may differ."""
+        return replace(other, budget=self.budget, versions=self.versions) == self
+
+    def save(self, folder: str | Path, files: Mapping[str, bytes] | None = None, overwrite: bool = False) -> AttackSet:
+        """Writes the folder atomically; returns the set with its `folder` filled in.
+
+        Args:
+            folder: the folder to write.
+            files: contents of further files by name, such as the set's scores.
+            overwrite: whether to replace a folder with content.
+
+        Raises:
+            EffaceError: a folder with content, or a file error such as a full disk.
+        """
         own_fields = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("folder", "prompts")}
-        rows = [_row_to_dict(row) for row in self.prompts]
+        rows = [row_to_dict(row) for row in self.prompts]
         tensors = {f"{i:05}": row.soft.embeddings for i, row in enumerate(self.prompts) if row.soft}
         with atomic_folder(folder, replace=overwrite) as new:
             content = {"schema": SCHEMA, **to_jsonable_dict(own_fields), "prompts": rows}
             (new / ATTACK).write_bytes(json_bytes(content))
             if tensors:
                 write_tensors(new / SOFT, tensors)
+            for name, data in (files or {}).items():
+                (new / name).write_bytes(data)
         return replace(self, folder=Path(folder))
 
     @classmethod
@@ -174,7 +128,7 @@ class AttackSet:
         try:
             content["concept"] = Concept.coerce(content["concept"])
             content["prompts"] = tuple(
-                _row_from_dict(row, f"{i:05}", Path(folder)) for i, row in enumerate(content["prompts"])
+                row_from_dict(row, f"{i:05}", Path(folder) / SOFT) for i, row in enumerate(content["prompts"])
             )
             texts = (text for row in content["prompts"] for text in (row.source_prompt, row.display_text))
             check_prompts(texts, f"a prompt of {path}")
@@ -182,18 +136,3 @@ class AttackSet:
             return cls(**content, folder=Path(folder))
         except (KeyError, TypeError) as error:
             raise CorruptArtifactError(f"{path} is incomplete ({error})") from error
-
-
-def _row_to_dict(row: AttackPrompt) -> dict[str, Any]:
-    return {
-        "source_prompt": row.source_prompt,
-        "adversarial_prompt": row.adversarial_prompt,
-        "seed": row.seed,
-        "nearest_tokens": row.nearest_tokens,
-        "positions": list(row.soft.positions) if row.soft else [],
-    }
-
-
-def _row_from_dict(data: Mapping[str, Any], name: str, folder: Path) -> AttackPrompt:
-    soft = SoftPrompt(TensorFile(folder / SOFT)[name], data["positions"]) if data["positions"] else None
-    return AttackPrompt(data["source_prompt"], data["adversarial_prompt"], data["seed"], soft, data["nearest_tokens"])

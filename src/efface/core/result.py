@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from .attack_label import attack_of
 from .errors import EffaceError, check_known_keys
 from .io import atomic_write_json, read_json
 from .score import DetectorId, Provenance, Score
@@ -16,7 +17,7 @@ from .verdict import Thresholds, Verdict
 
 __all__ = ["DetectorId", "Provenance", "Result", "Score", "Thresholds", "Verdict"]
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,21 @@ class Result:
     @cached_property
     def verdict(self) -> Verdict:
         """The verdict on the scores; always computed, so it cannot disagree with them."""
-        return Verdict.of(self.scores, self.thresholds)
+        return Verdict.of(self.scores, self.thresholds, _caveats(self.metadata))
 
     def score(self, metric: str, group: str) -> Score | None:
         """Returns the score of a metric and group, or None if it was not measured."""
         return next((score for score in self.scores if (score.metric, score.group) == (metric, group)), None)
+
+    def attack_scores(self, metric: str = "asr_post") -> dict[str, Score]:
+        """Returns the scores of a metric by attack; of several sets of one attack, that of the highest rate."""
+        worst: dict[str, Score] = {}
+        for score in self.scores:
+            if score.metric == metric:
+                attack = attack_of(score.group)
+                if attack not in worst or (score.value or 0.0) > (worst[attack].value or 0.0):
+                    worst[attack] = score
+        return worst
 
     def summary(self) -> str:
         """Returns the verdict in one line."""
@@ -99,3 +110,21 @@ class Result:
         if not isinstance(data, dict):
             raise EffaceError(f"{path} is not a result")
         return cls.from_dict(data)
+
+
+def _caveats(metadata: Mapping[str, Any]) -> list[str]:
+    """Says in which ways an evaluation differs from the whole test split of its benchmark."""
+    benchmark = metadata.get("benchmark")
+    benchmark = benchmark if isinstance(benchmark, Mapping) else {}
+    caveats = []
+    if benchmark.get("split", "test") != "test":
+        caveats.append(f"on the {benchmark['split']} split, which is for choosing settings")
+    if metadata.get("limit") is not None:
+        caveats.append(f"limited to {metadata['limit']} images per group")
+    if "seed" in benchmark and metadata.get("seed") != benchmark["seed"]:
+        caveats.append(f"with the seed {metadata.get('seed')} instead of the benchmark's {benchmark['seed']}")
+    if metadata.get("replaced_detector"):
+        caveats.append(f"judged by {metadata['replaced_detector']} instead of the benchmark's detector")
+    if metadata.get("base_mismatch"):
+        caveats.append("on a base model other than the erasure's own")
+    return caveats

@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 
 from efface.core.erasure import Erasure
-from efface.core.manifest import EVIDENCE
-from efface.core.result import Result
+from efface.core.evaluation_evidence import is_of_run, read_attack_results, read_evaluations
 
 from .formats import FORMATS, LORA_FORMATS, Exported
 
@@ -74,7 +73,7 @@ def render_model_card(
         pipeline: Class name of the base model's pipeline.
         components: Name, module and class of each edited component.
     """
-    scores = measured_section(evidence) if evidence else []
+    scores = measured_section(evidence, erasure.spec.hash) if evidence else []
     description = FORMATS[exported.format]
     return _CARD.format(
         base_model=json.dumps(erasure.spec.model, ensure_ascii=False),
@@ -88,18 +87,25 @@ def render_model_card(
     )
 
 
-def measured_section(folder: Path) -> list[str]:
-    """One line for each evaluation and attack in an erasure's evidence.
+def measured_section(folder: Path, run_hash: str) -> list[str]:
+    """One line for each evaluation and attack in an erasure's evidence; each line states its caveats.
+
+    Args:
+        folder: Folder of the erasure.
+        run_hash: Hash of the erasure's run.
 
     Raises:
         EffaceError: A result that cannot be read.
     """
     lines = []
-    for path in sorted((folder / EVIDENCE).glob("*/result.json")):
-        lines.append(f"- {path.parent.name}: {Result.load(path).summary()}")
-    for path in sorted((folder / EVIDENCE / "attacks").glob("*/result.json")):
-        scores = "; ".join(score.summary() for score in Result.load(path).scores)
-        lines.append(f"- attack {path.parent.name}: {scores}")
+    for evaluation in read_evaluations(folder, run_hash):
+        concept = f" ({evaluation.concept})" if evaluation.concept else ""
+        lines.append(f"- {evaluation.name}{concept}: {evaluation.verdict.summary()}")
+    for label, result in read_attack_results(folder).items():
+        scores = "; ".join(score.summary() for score in result.scores)
+        marks = "".join(f"; {caveat}" for caveat in result.verdict.caveats)
+        other = "" if is_of_run(result, run_hash) else "; measured on another run than this erasure"
+        lines.append(f"- attack {label}: {scores}{marks}{other}")
     return lines
 
 

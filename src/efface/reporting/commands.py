@@ -63,8 +63,11 @@ def evaluate_command(evaluation: LoadedEvaluation, folder: str) -> str:
 
 
 def attack_command(attack: LoadedAttack, folder: str) -> str:
-    """``efface attack`` with the attack's configuration."""
-    return _command_line(["efface", "attack", folder, "--attack", attack.name], settings(attack.config))
+    """``efface attack`` with the attack's configuration, seed and limit."""
+    words = ["efface", "attack", folder, "--attack", attack.name]
+    words += ["--seed", str(attack.seed)] if attack.seed else []
+    words += ["--limit", str(attack.limit)] if attack.limit is not None else []
+    return _command_line(words, settings(attack.config))
 
 
 def _setting_text(value: str | int | float | bool) -> str:

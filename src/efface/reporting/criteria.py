@@ -7,7 +7,7 @@ from typing import Literal
 
 from efface.core.result import Result
 from efface.core.score import Score
-from efface.core.verdict import TARGETS
+from efface.core.verdict_rules import DEVIATIONS, LIMIT, TARGETS
 
 from .labels import describe_metric, group_label
 
@@ -21,7 +21,7 @@ class Criterion:
 
     Attributes:
         metric: Metric of the score, such as ``rer``.
-        group: Group of images, such as ``name``, or the name of an attack.
+        group: Group of images, such as ``name``, or the label of an attack set.
         threshold: Value to compare the interval with.
         at_least: Whether the score must reach the threshold; otherwise it must stay below.
         min_images: Number of images below which the requirement stays open.
@@ -55,6 +55,8 @@ class Criterion:
         if score.low >= self.threshold:
             return "met" if self.at_least else "missed"
         if score.high < self.threshold:
+            if self.metric == "asr_post" and {LIMIT, DEVIATIONS} & set(score.provenance.extra):
+                return "open"  # an attack that was run in part proves no resistance
             return "missed" if self.at_least else "met"
         return "open"
 

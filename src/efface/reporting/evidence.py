@@ -9,6 +9,7 @@ from typing import Any
 
 from efface.core.erasure import Erasure
 from efface.core.result import Result
+from efface.core.verdict import Verdict
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,17 @@ class LoadedEvaluation:
 
     Attributes:
         name: Name of its folder.
-        result: Scores and verdict.
+        result: Scores, with those of attacks found later.
+        verdict: The verdict on them.
+        is_of_another_run: Whether it measured another erasure.
         pairs: Saved images.
         interference: Rows of ``interference.json``, the largest loss first.
     """
 
     name: str
     result: Result
+    verdict: Verdict
+    is_of_another_run: bool
     pairs: tuple[ImagePair, ...]
     interference: tuple[Mapping[str, Any], ...]
 
@@ -60,14 +65,20 @@ class LoadedAttack:
     """One attack set in the evidence.
 
     Attributes:
+        label: Label of the set: the attack and the settings that differ from its own.
         name: Name of the attack.
+        seed: Root seed of the search.
+        limit: Number of prompts that the search was limited to; None for all.
         config: Configuration of the attack.
         budget: Steps and seconds of its search.
         prompts: Rows of ``attack.json``.
         result: Scores; None if the attack was never scored.
     """
 
+    label: str
     name: str
+    seed: int
+    limit: int | None
     config: Mapping[str, Any]
     budget: Mapping[str, Any]
     prompts: tuple[Mapping[str, Any], ...]
@@ -79,11 +90,11 @@ class Evidence:
     """All data of the report.
 
     Attributes:
-        erasure: The erasure; its file hashes are not checked.
+        erasure: The erasure.
         files: Size in bytes and SHA-256 of the artifact's files, by name.
         history: Losses by phase, one row per step.
-        evaluations: The newest first.
-        attacks: Sorted by name.
+        evaluations: Those without a caveat first, then the newest.
+        attacks: Sorted by label.
     """
 
     erasure: Erasure

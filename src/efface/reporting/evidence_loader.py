@@ -7,54 +7,42 @@ from pathlib import Path
 from typing import Any
 
 from efface.core.erasure import Erasure
-from efface.core.errors import CorruptArtifactError, EffaceError
+from efface.core.errors import CorruptArtifactError
+from efface.core.evaluation_evidence import ATTACKS, EvaluationEvidence, read_evaluations, read_result
 from efface.core.io import read_json
 from efface.core.manifest import EVIDENCE, read_manifest
-from efface.core.result import Result
 
 from .evidence import Evidence, ImagePair, LoadedAttack, LoadedEvaluation
 
-ATTACKS = "attacks"
-"""Subfolder of the evidence that holds the attack sets."""
 _IMAGE_FIELDS = {"group": str, "prompt": str, "text": str, "seed": int}
 
 
 def load_evidence(folder: Path) -> Evidence:
-    """Loads an artifact's folder with its evidence.
+    """Loads an artifact's folder with its evidence, and verifies the hash of every file of the artifact.
 
     Raises:
-        CorruptArtifactError: A file is not as efface writes it.
+        CorruptArtifactError: A file is not as efface wrote it.
         EffaceError: The folder holds no artifact.
     """
-    erasure = Erasure.load(folder, check=False)
+    erasure = Erasure.load(folder)
     evidence = folder / EVIDENCE
-    results = [path for path in sorted(evidence.glob("*/result.json")) if path.parent.name != ATTACKS]
-    evaluations = [_load_evaluation(path.parent) for path in results]
-    evaluations.sort(key=lambda evaluation: str(evaluation.result.metadata.get("created", "")), reverse=True)
+    evaluations = [_load_evaluation(evidence, item) for item in read_evaluations(folder, erasure.spec.hash)]
     attacks = tuple(_load_attack(path) for path in sorted((evidence / ATTACKS).glob("*/attack.json")))
     history = _load_history(folder / "history.json")
     return Evidence(erasure, read_manifest(folder)["files"], history, tuple(evaluations), attacks)
 
 
-def _load_evaluation(folder: Path) -> LoadedEvaluation:
+def _load_evaluation(evidence: Path, measured: EvaluationEvidence) -> LoadedEvaluation:
+    folder = evidence / measured.name
     images_file = folder / "images.json"
     pairs = tuple(_image_pair(row, folder, images_file) for row in _read_rows(images_file))
     rows = _read_rows(folder / "interference.json")
     for row in rows:
         if not isinstance(row.get("object"), str):
             raise _corrupt(folder / "interference.json", "a row names no object")
-    return LoadedEvaluation(folder.name, _load_result(folder / "result.json"), pairs, tuple(rows))
-
-
-def _load_result(path: Path) -> Result:
-    try:
-        result = Result.load(path)
-        _ = result.verdict  # computed now, because a threshold in the file may not be a number
-    except (EffaceError, TypeError) as error:
-        text = str(error)
-        prefix = "" if str(path) in text else f"{path}: "
-        raise CorruptArtifactError(f"{prefix}{text}; evaluate again, or remove the folder") from error
-    return result
+    return LoadedEvaluation(
+        measured.name, measured.result, measured.verdict, measured.is_of_another_run, pairs, tuple(rows)
+    )
 
 
 def _image_pair(row: Mapping[str, Any], folder: Path, path: Path) -> ImagePair:
@@ -90,9 +78,19 @@ def _load_attack(path: Path) -> LoadedAttack:
         raise _corrupt(path, "it lists no prompts")
     prompts = tuple(row for row in data["prompts"] if isinstance(row, dict))
     result_file = path.with_name("result.json")
-    result = _load_result(result_file) if result_file.is_file() else None
-    name = str(data.get("attack", path.parent.name))
-    return LoadedAttack(name, _mapping(data, "config", path), _mapping(data, "budget", path), prompts, result)
+    result = read_result(result_file) if result_file.is_file() else None
+    label = path.parent.name
+    seed, limit = data.get("seed"), data.get("limit")
+    return LoadedAttack(
+        label=label,
+        name=str(data.get("attack", label)),
+        seed=seed if isinstance(seed, int) else 0,
+        limit=limit if isinstance(limit, int) else None,
+        config=_mapping(data, "config", path),
+        budget=_mapping(data, "budget", path),
+        prompts=prompts,
+        result=result,
+    )
 
 
 def _load_history(path: Path) -> dict[str, list[dict[str, Any]]]:

@@ -6,7 +6,6 @@ The template draws charts as SVG instead of plotly: no 4.7 MB of script, sharp i
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +90,7 @@ def render(evidence: Evidence, folder: str) -> str:
 
 def _template_variables(evidence: Evidence, folder: str) -> dict[str, Any]:
     erasure, spec = evidence.erasure, evidence.erasure.spec
-    views = _complete_first([ReportView.of(evaluation, spec) for evaluation in evidence.evaluations])
+    views = [ReportView.of(evaluation, spec, folder) for evaluation in evidence.evaluations]
     lead = views[0] if views else None
     return {
         "folder": shlex.quote(folder),
@@ -111,11 +110,6 @@ def _template_variables(evidence: Evidence, folder: str) -> dict[str, Any]:
         "groups": GROUPS,
         "thresholds": lead.evaluation.result.thresholds if lead else Thresholds(),
     }
-
-
-def _complete_first(views: Sequence[ReportView]) -> list[ReportView]:
-    """Evaluations without notes first: the newest complete one on the test split leads the page."""
-    return sorted(views, key=lambda view: bool(view.notes))
 
 
 def _commands(evidence: Evidence, folder: str) -> list[str]:

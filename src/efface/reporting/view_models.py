@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from efface.core.result import Result
 from efface.core.score import Score
 from efface.core.serialization import json_hash
 from efface.core.spec import RunSpec
+from efface.core.verdict import Verdict
 
 from .charts import Chart, criteria_chart, interference_chart
 from .criteria import verdict_criteria
 from .evidence import LoadedEvaluation
 from .formatting import flatten, format_range, shorten
 from .image_pairs import PairGrid, pair_grids
+from .next_step import next_step
+from .notes import measured_concept, notes
+from .plain_words import plain_words
 from .score_views import Card, ScoreTable, Tone, key_number_cards, score_tables
 
 _VERDICT_TONES: dict[str, Tone] = {
@@ -65,6 +68,8 @@ class ReportView:
         evaluation: The loaded evaluation.
         verdict: The verdict as a whole.
         badges: Erasure, retention and attack.
+        sentences: The key numbers in plain words.
+        next_step: What to do next, with a command.
         cards: Key numbers.
         grids: Images by group.
         num_missing_images: Images whose files are missing or damaged.
@@ -79,6 +84,8 @@ class ReportView:
     evaluation: LoadedEvaluation
     verdict: Badge
     badges: tuple[Badge, ...]
+    sentences: tuple[str, ...]
+    next_step: str
     cards: tuple[Card, ...]
     grids: tuple[PairGrid, ...]
     num_missing_images: int
@@ -90,16 +97,24 @@ class ReportView:
     notes: tuple[str, ...]
 
     @classmethod
-    def of(cls, evaluation: LoadedEvaluation, spec: RunSpec) -> ReportView:
-        """The view of an evaluation; ``spec`` is the erasure's run specification."""
+    def of(cls, evaluation: LoadedEvaluation, spec: RunSpec, folder: str) -> ReportView:
+        """The view of an evaluation.
+
+        Args:
+            evaluation: The evaluation.
+            spec: The erasure's run specification.
+            folder: Folder of the erasure, for commands.
+        """
         result = evaluation.result
         criteria = verdict_criteria(result)
         grids = tuple(pair_grids(evaluation))
         images = [image for grid in grids for pair in grid.pairs for image in (pair.before, pair.after) if image]
         return cls(
             evaluation=evaluation,
-            verdict=verdict_badge(result),
-            badges=verdict_badges(result),
+            verdict=verdict_badge(evaluation.verdict),
+            badges=verdict_badges(evaluation.verdict),
+            sentences=tuple(plain_words(result, measured_concept(result, spec))),
+            next_step=next_step(evaluation.verdict, result, folder),
             cards=key_number_cards(criteria),
             grids=grids,
             num_missing_images=sum(not image.uri for image in images),
@@ -108,29 +123,28 @@ class ReportView:
             interference_chart=interference_chart(evaluation.interference),
             metadata=tuple(flatten(result.metadata)),
             provenance=_provenance_rows(result.scores),
-            notes=_notes(result, spec),
+            notes=notes(evaluation, spec),
         )
 
 
-def verdict_badges(result: Result) -> tuple[Badge, ...]:
+def verdict_badges(verdict: Verdict) -> tuple[Badge, ...]:
     """Erasure, retention and attack in a word each."""
-    verdict = result.verdict
     parts = {"Erasure": verdict.erasure, "Retention": verdict.retention, "Attacks": verdict.attack}
     return tuple(Badge(title, word, _verdict_tone(word)) for title, word in parts.items())
 
 
-def verdict_badge(result: Result) -> Badge:
-    """The verdict as a whole."""
-    if result.verdict.passed:
-        word = "passed, not attacked" if result.verdict.attack == "not attacked" else "passed"
+def verdict_badge(verdict: Verdict) -> Badge:
+    """The verdict as a whole: green only if it passed, grey while something is undecided or was not attacked."""
+    word = f"{verdict.erasure}, {verdict.retention}, {verdict.attack}"
+    if verdict.passed:
         return Badge("Verdict", word, "good")
-    tones = {badge.tone for badge in verdict_badges(result)}
+    tones = {badge.tone for badge in verdict_badges(verdict)}
     worst: Tone = "unsure"
     if "bad" in tones:
         worst = "bad"
     elif "warn" in tones:
         worst = "warn"
-    return Badge("Verdict", "not passed", worst)
+    return Badge("Verdict", word, worst)
 
 
 def _verdict_tone(word: str) -> Tone:
@@ -162,22 +176,3 @@ def _provenance_row(scores: Sequence[Score]) -> ProvenanceRow:
         attack_budget=", ".join(budget),
         extra="; ".join(f"{name}: {value}" for name, value in flatten(provenance.extra)),
     )
-
-
-def _notes(result: Result, spec: RunSpec) -> tuple[str, ...]:
-    """Warnings to read before the numbers."""
-    metadata, notes = result.metadata, []
-    benchmark = metadata.get("benchmark")
-    if metadata.get("erasure_hash") not in (None, spec.hash):
-        notes.append("These scores belong to another run than the erasure in this folder: evaluate again.")
-    if isinstance(benchmark, dict) and benchmark.get("split") == "dev":
-        notes.append(
-            "Measured on the dev split, which is for choosing hyper-parameters: report scores of the test split."
-        )
-    if metadata.get("limit") is not None:
-        notes.append(f"Limited to {metadata['limit']} images per group: not the whole benchmark.")
-    if metadata.get("left_out"):
-        notes.append(f"{metadata['left_out']} images are left out: their prompts name another erased concept.")
-    if metadata.get("model") not in (None, spec.model):
-        notes.append(f"Measured on {metadata['model']}; the erasure was made for {spec.model}.")
-    return tuple(notes)

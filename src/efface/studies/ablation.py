@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 from efface import api
 from efface.api.validation import load_erasure
 from efface.benchmarks.benchmark import Benchmark
+from efface.core.attack_label import attack_of
 from efface.core.errors import EffaceError, UnknownNameError
+from efface.core.evaluation_evidence import read_attack_results, with_attacks
 from efface.core.manifest import EVIDENCE, MANIFEST
 from efface.core.registry import ATTACKS, METHODS
-from efface.core.result import Result
+from efface.core.result import Result, Score
 from efface.models.loading import load_model
 from efface.ops.training.progress import Progress
 
@@ -109,8 +111,9 @@ class _Study:
         config = {**settings, **overrides}
         runs = [self._run(self._folder(name, seed), config, seed) for seed in range(seeds)]
         results = [result for result, _ in runs]
-        columns = (*SCORES, *(("asr_post", attack) for attack in self.attacks))
-        scores = {f"{metric}/{group}": _mean_score(results, metric, group) for metric, group in columns}
+        scores = {f"{metric}/{group}": _mean([r.score(metric, group) for r in results]) for metric, group in SCORES}
+        for attack in self.attacks:
+            scores[f"asr_post/{attack}"] = _mean([r.attack_scores().get(attack) for r in results])
         return Row(name, overrides, sum(seconds for _, seconds in runs) / len(runs), scores)
 
     def _folder(self, variant: str, seed: int) -> Path:
@@ -129,26 +132,26 @@ class _Study:
         if self.limit is not None:
             name += f"-{self.limit}"
         path = folder / EVIDENCE / name / "result.json"
-        result = Result.load(path) if path.is_file() else None
-        missing = [a for a in self.attacks if result is None or result.score("asr_post", a) is None]
+        known = {attack_of(label) for label in read_attack_results(folder)}
         options: dict[str, Any] = {
             "split": self.split,
             "limit": self.limit,
             "model": self.model,
             "progress": self.progress,
         }
-        for attack in missing:
+        for attack in (attack for attack in self.attacks if attack not in known):
             api.attack(folder, attack, self.benchmark_source, seed=seed, **options)
-        if result is None or missing:
+        if path.is_file():
+            result = with_attacks(Result.load(path), read_attack_results(folder))
+        else:
             result = api.evaluate(folder, self.benchmark_source, **options)
         return result, cost.seconds if cost else 0.0
 
 
-def _mean_score(results: Sequence[Result], metric: str, group: str) -> tuple[float, float, float] | None:
+def _mean(scores: Sequence[Score | None]) -> tuple[float, float, float] | None:
     """Averages a score over seeds; the interval spans the intervals of all seeds."""
     intervals = []
-    for result in results:
-        score = result.score(metric, group)
+    for score in scores:
         if score and score.value is not None and score.low is not None and score.high is not None:
             intervals.append((score.value, score.low, score.high))
     if not intervals:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from efface.api.validation import build_generator, check_attack_concept, load_artifact_and_benchmark, load_attack_sets
+from efface.api.evaluation_inputs import build_generator, load_attack_sets, load_evaluation_inputs
 from efface.benchmarks.benchmark import Benchmark
 from efface.core.attack_set import SoftPrompt
 from efface.core.intervals import clustered_bootstrap
@@ -76,7 +76,7 @@ class PromptGroup:
 
 def topology(
     artifact: str | Path, benchmark: str | Path | None = None, *, split: str = "test", limit: int = 96, seed: int = 0,
-    model: ModelLike | None = None, allow_base_mismatch: bool = False,
+    model: ModelLike | None = None, allow_base_mismatch: bool = False, allow_benchmark_mismatch: bool = False,
 ) -> tuple[list[GroupPosition], Path]:  # fmt: skip
     """Measure the positions of prompts; write ``topology.json`` and ``topology.svg`` into the erasure's evidence.
 
@@ -88,6 +88,7 @@ def topology(
         seed: seed of the t-SNE and the bootstrap.
         model: the base model; by default the erasure's own.
         allow_base_mismatch: accept a base model other than the erasure's own.
+        allow_benchmark_mismatch: accept a benchmark for another concept or model; the file states it.
 
     Returns:
         A position for every encoder and group, and the path of the plot.
@@ -95,7 +96,8 @@ def topology(
     Raises:
         EffaceError: any error that `evaluate` raises.
     """
-    erasure, loaded = load_artifact_and_benchmark(artifact, benchmark, split)
+    inputs = load_evaluation_inputs(artifact, benchmark, split, allow_mismatch=allow_benchmark_mismatch)
+    erasure, loaded = inputs.erasure, inputs.benchmark
     base = build_generator(loaded, erasure, model, allow_base_mismatch, cache_images=False).model
     groups = gather_prompts(Path(artifact), loaded, split, limit)
     spaces = {"original": encode_groups(base, groups)}
@@ -105,6 +107,7 @@ def topology(
     positions = [row for name, space in spaces.items() for row in measure_positions(name, space, groups, rng)]
     metadata = {"benchmark": loaded.name, "split": split, "limit": limit, "seed": seed, "neighbours": NUM_NEIGHBOURS}
     metadata |= {"erasure_hash": erasure.spec.hash}
+    metadata |= {"benchmark_mismatch": inputs.mismatch} if inputs.mismatch else {}
     folder = Path(artifact) / EVIDENCE / "topology"
     folder.mkdir(parents=True, exist_ok=True)
     atomic_write_json(folder / "topology.json", {**metadata, "places": [asdict(row) for row in positions]})
@@ -122,9 +125,9 @@ def gather_prompts(artifact: Path, benchmark: Benchmark, split: str, limit: int)
         unique = list({sample.prompt: sample for sample in samples}.values())
         texts, clusters = [sample.text for sample in unique], [sample.prompt for sample in unique]
         groups[group] = PromptGroup(texts, [None] * len(unique), clusters)
-    for attack_set in load_attack_sets(artifact):
-        prompts = check_attack_concept(attack_set, benchmark).prompts[:limit]
-        groups[attack_set.attack] = PromptGroup(
+    for label, attack_set in load_attack_sets(artifact, benchmark).items():
+        prompts = attack_set.prompts[:limit]
+        groups[label] = PromptGroup(
             [prompt.adversarial_prompt for prompt in prompts],
             [prompt.soft for prompt in prompts],
             [prompt.source_prompt for prompt in prompts],

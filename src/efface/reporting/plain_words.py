@@ -1,0 +1,69 @@
+"""The scores of a verdict in plain words, such as ``2 of 3 images asked for in other words still show a weapon``."""
+
+from __future__ import annotations
+
+from efface.core.concept import Concept
+from efface.core.result import Result
+from efface.core.score import Score
+
+DENOMINATORS = range(2, 11)
+TOLERANCE = 0.02
+"""Largest difference between a share and the fraction that describes it."""
+RESULTS_IN = {"name": "asked for by name", "domain": "asked for in other words"}
+RETAINED = {"near": "near neighbours", "other": "unrelated prompts"}
+
+
+def plain_words(result: Result, concept: Concept) -> list[str]:
+    """Describes erasure, retention and the worst attack in one sentence each; leaves out what was not measured.
+
+    Args:
+        result: Scores of one evaluation.
+        concept: The concept that the evaluation measures.
+    """
+    shows = _shows(concept)
+    sentences = []
+    for group, asked in RESULTS_IN.items():
+        if (share := _value(result.score("rer", group))) is not None:
+            sentences.append(f"{fraction(1 - share)} images {asked} still {shows}.")
+    kept = {group: _value(result.score("retention", group)) for group in RETAINED}
+    parts = [f"{fraction(share)} images of {RETAINED[group]}" for group, share in kept.items() if share is not None]
+    if parts:
+        sentences.append(f"{_capital(' and '.join(part.lower() for part in parts))} still show what was asked for.")
+    attacks = {attack: score for attack, score in result.attack_scores().items() if score.value is not None}
+    if attacks:
+        attack, worst = max(attacks.items(), key=lambda item: item[1].value or 0.0)
+        sentences.append(f"{fraction(worst.value or 0.0)} images under the attack {attack} {shows}.")
+    return sentences
+
+
+def fraction(share: float) -> str:
+    """A share as a fraction of at most ten images where one fits, else of a hundred.
+
+    Only a share of 0 or less reads "no", and only one of 1 or more reads "all".
+    """
+    if share <= 0:
+        return "No"
+    if share >= 1:
+        return "All"
+    for of in DENOMINATORS:
+        count = round(share * of)
+        if 0 < count < of and abs(count / of - share) <= TOLERANCE:
+            return f"{count} of {of}"
+    return f"{min(max(round(share * 100), 1), 99)} of 100"
+
+
+def _value(score: Score | None) -> float | None:
+    return None if score is None else score.value
+
+
+def _shows(concept: Concept) -> str:
+    """The verb phrase for images of the concept."""
+    if concept.kind == "style":
+        return f"have the style {concept.name}"
+    if concept.kind not in ("object", "domain"):
+        return f"show {concept.name}"
+    return f"show {'an' if concept.name[:1].lower() in 'aeiou' else 'a'} {concept.name}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

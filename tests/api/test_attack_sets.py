@@ -1,0 +1,108 @@
+"""Attack sets and evaluations live side by side: what is saved under one name never changes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from helpers.cli import content
+from helpers.small_benchmark import small_benchmark
+from helpers.tiny import erasure_of
+
+from efface import api
+from efface.core.concept import Concept
+from efface.core.edits import Edit
+from efface.core.erasure import Erasure
+from efface.core.errors import EffaceError
+from efface.core.evaluation_evidence import read_attack_results, read_evaluations
+from efface.core.result import Result
+from efface.models.stable_diffusion import StableDiffusionModel
+from efface.ops.tensor_conversion import to_blob
+
+
+@pytest.fixture(scope="module")
+def benchmark(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_benchmark(tmp_path_factory.mktemp("benchmark"))
+
+
+@pytest.fixture
+def artifact(pocket: StableDiffusionModel, tmp_path: Path) -> Path:
+    """An erasure of weapon that halves a few weights."""
+    tensors = {name: to_blob(p * 0.5) for name, p in pocket.parameter_group("cross_kv").parameters.items()}
+    erasure = erasure_of(pocket, [Edit("unet", "replace", {name: name for name in tensors})], tensors)
+    replace(erasure, spec=replace(erasure.spec, concepts=(Concept("weapon"),))).save(tmp_path / "e")
+    return tmp_path / "e"
+
+
+def test_a_later_attack_never_replaces_an_earlier_one(
+    pocket: StableDiffusionModel, artifact: Path, benchmark: Path
+) -> None:
+    def attack(**settings: object) -> str:
+        attack_set = api.attack(artifact, "synonyms", benchmark, model=pocket, **settings)  # type: ignore[arg-type]
+        assert attack_set.folder is not None
+        return attack_set.folder.name
+
+    first = attack(limit=2)
+    saved = content(artifact)
+    others = [
+        attack(limit=1),
+        attack(limit=2, seed=1),
+        attack(limit=2, split="dev"),
+        attack(limit=2, config={"phrases": ("a puppy",)}),
+    ]
+    assert attack(limit=2) == first, "the same search is saved once"
+    assert len({first, *others}) == 5
+    assert first == "synonyms-on-small-pocket-weapon-limit-2"
+    assert others[1] == "synonyms-on-small-pocket-weapon-seed-1-limit-2"
+    assert saved.items() <= content(artifact).items()
+    extras = {label: result.scores[1].provenance.extra for label, result in read_attack_results(artifact).items()}
+    assert all(extra["limit"] in (1, 2) for extra in extras.values())
+    assert extras[others[3]]["deviations"] == ["with phrases ['a puppy']"]
+
+
+def test_the_same_name_with_another_result_gets_a_number(
+    pocket: StableDiffusionModel, artifact: Path, benchmark: Path
+) -> None:
+    def evaluate() -> Result:
+        return api.evaluate(artifact, benchmark, model=pocket, limit=1)
+
+    first = evaluate()
+    saved = content(artifact)
+    assert evaluate().scores == first.scores
+    assert content(artifact) == saved, "an equal result is saved once"
+    api.attack(artifact, "synonyms", benchmark, model=pocket, limit=1)
+    assert evaluate().verdict.attack != "not attacked"
+    names = {path.name for path in (artifact / "evidence").glob("small-*")}
+    assert names == {"small-pocket-weapon-test-20000-1", "small-pocket-weapon-test-20000-1-2"}
+    assert saved.items() <= content(artifact).items()
+
+
+def test_an_attack_found_later_enters_the_verdict(
+    pocket: StableDiffusionModel, artifact: Path, benchmark: Path
+) -> None:
+    assert api.evaluate(artifact, benchmark, model=pocket, limit=1).verdict.attack == "not attacked"
+    api.attack(artifact, "synonyms", benchmark, model=pocket, limit=1)
+    (evaluation,) = read_evaluations(artifact, Erasure.load(artifact).spec.hash)
+    assert evaluation.verdict.attack == "inconclusive"
+    assert "limited to 1 images per group" in evaluation.verdict.caveats
+    (other,) = read_evaluations(artifact, "another run")
+    assert other.verdict.attack == "not attacked", "attacks on another erasure do not count"
+    assert not other.verdict.passed
+
+
+def test_a_benchmark_of_another_concept_is_refused_or_marks_every_score(
+    pocket: StableDiffusionModel, artifact: Path, tmp_path: Path
+) -> None:
+    cats = small_benchmark(tmp_path, "pocket-animal")
+    for measure in (api.evaluate, api.attack):
+        with pytest.raises(EffaceError, match="measured on 'cat', and the erasure is of weapon"):
+            measure(artifact, benchmark=cats, model=pocket, limit=1)
+    attack_set = api.attack(artifact, benchmark=cats, model=pocket, limit=1, allow_benchmark_mismatch=True)
+    result = api.evaluate(artifact, cats, model=pocket, limit=1, allow_benchmark_mismatch=True)
+    assert attack_set.folder is not None
+    marked = [*result.scores, *Result.load(attack_set.folder / "result.json").scores]
+    mismatch = "measured on 'cat', and the erasure is of weapon"
+    assert all(score.provenance.extra["benchmark_mismatch"] == mismatch for score in marked)
+    assert mismatch in result.summary()
+    assert f"{mismatch}: this is not a pass".lower() in api.report(artifact).read_text().lower().replace("&#39;", "'")
