@@ -45,7 +45,6 @@ REFUSED: dict[str, tuple[str, ...]] = {
         "--allow-benchmark-mismatch",
     ),
     "attack e --benchmark pocket-weapon": ("does not fit this erasure", "--allow-benchmark-mismatch"),
-    "topology e --benchmark pocket-weapon": ("does not fit this erasure", "--allow-benchmark-mismatch"),
     f"evaluate e {WEAPON} --split tset": ("unknown split 'tset'", "did you mean 'test'"),
     f"attack e {WEAPON} --split dav": ("unknown split 'dav'", "did you mean 'dev'"),
     "erase gun --out x --model poket": ("unknown model 'poket'", "did you mean 'pocket'"),

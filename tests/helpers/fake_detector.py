@@ -47,5 +47,5 @@ def fake_detections(rows: Sequence[tuple[str, str, str]], detector: FakeDetector
         counts[group, line] = counts.get((group, line), -1) + 1
         prompts.append(eval_prompt(line, group, counts[group, line]))
     detector.next_labels = [labels for _, _, labels in rows]
-    table.update(torch.zeros(len(rows), 3, 1, 1), prompts)
+    table.update(torch.rand(len(rows), 3, 2, 2), prompts)
     return table

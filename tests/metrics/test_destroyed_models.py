@@ -7,14 +7,16 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from helpers.fake_detector import CATS, FakeDetector, eval_prompt, fake_detections
 from torch import Tensor
 
+from efface.core.errors import EffaceError
 from efface.core.score import Provenance, Score
 from efface.core.verdict import Verdict
 from efface.detectors.pocket_judge import Judge
 from efface.metrics.asr import asr_post
 from efface.metrics.detections import Detections, EvalPrompt, TargetClasses
-from efface.metrics.erasure_retention import erasure_and_retention_scores
+from efface.metrics.erasure_retention import abstention_rate, erasure_and_retention_scores
 from efface.metrics.harmonic import h_o
 from efface.metrics.interference import interference
 from efface.pocket_world import NOTHING, Scene, load_world
@@ -101,7 +103,7 @@ def scored(before: Detections, after: Detections) -> dict[tuple[str, str], Score
 def test_an_erasure_that_retains_the_rest_passes(judge, before):
     scores = scored(before, detections_of(judge, erased))
     verdict = Verdict.of(scores.values())
-    assert verdict.passed, verdict.summary()
+    assert verdict.headline == "erased, kept, not attacked", verdict.summary()
     assert scores["rer", "name"].detector is not None
     assert scores["rer", "name"].detector.threshold == judge.thresholds["object"]
 
@@ -148,3 +150,25 @@ def test_a_destroyed_model_has_harmonic_mean_zero_and_damages_every_object(judge
     rows = interference(before, after, ["near", "other"], rng=rng, provenance=Provenance(), excluded_classes=WEAPONS)
     assert {row.object for row in rows} == {*GROUPS["near"], *GROUPS["other"]}
     assert all(row.change.high is not None and row.change.high < 0 for row in rows)
+
+
+def test_black_images_are_never_read_and_images_with_nan_are_refused() -> None:
+    detector = FakeDetector()
+    table = Detections(detector)
+    detector.next_labels = ["dog/snow/photo", "dog/snow/photo"]
+    images = torch.rand(2, 3, 4, 4)
+    images[0] = 0
+    table.update(images, [eval_prompt("cat/snow/photo", "name", i) for i in range(2)])
+    assert [row.abstained("object") for row in table.rows("name")] == [True, False]
+    images[1, 0, 0, 0] = torch.nan
+    with pytest.raises(EffaceError, match="NaN"):
+        Detections(detector).update(images, [eval_prompt("cat/snow/photo", "name", i) for i in range(2)])
+
+
+def test_a_detector_that_never_abstains_has_no_abstention_rate() -> None:
+    """Its rate would be 0 for noise, too, and a benchmark without context would call noise erased."""
+    rows = [("name", "cat/-/-", "dog/-/-")] * 3
+    for detector, n in ((FakeDetector(), 3), (FakeDetector(object=0.0), 0)):
+        table = fake_detections(rows, detector)
+        score = abstention_rate(table, "name", CATS, rng=np.random.default_rng(0), provenance=Provenance())
+        assert score.n == n

@@ -140,7 +140,7 @@ def test_any_of_several_expected_classes_is_correct(rng, provenance):
     detector = FakeDetector()
     table = Detections(detector)
     detector.next_labels = [f"{animal}/snow/photo" for animal in ("dog", "horse", "owl", "dog")]
-    table.update(torch.zeros(4, 3, 1, 1), expected)
+    table.update(torch.rand(4, 3, 2, 2), expected)
     assert [row.matches_expected(["object"]) for row in table.rows("near")] == [True, True, False, True]
 
 
@@ -156,7 +156,7 @@ def test_pairs_refuse_different_images_detectors_or_expectations():
     detector = FakeDetector()
     table = Detections(detector)
     detector.next_labels = [CAT] * 3
-    table.update(torch.zeros(3, 3, 1, 1), [EvalPrompt(CAT, i, "name", {"object": "dog"}) for i in range(3)])
+    table.update(torch.rand(3, 3, 2, 2), [EvalPrompt(CAT, i, "name", {"object": "dog"}) for i in range(3)])
     with pytest.raises(ValueError, match="expects"):
         paired_detections(one, table, ["name"])
 
@@ -166,7 +166,7 @@ def test_pairs_match_prompt_and_seed_not_order():
     table = Detections(detector)
     for i in (2, 0, 1):
         detector.next_labels = [f"cat{i}/snow/photo"]
-        table.update(torch.zeros(1, 3, 1, 1), [eval_prompt(CAT, "name", i)])
+        table.update(torch.rand(1, 3, 2, 2), [eval_prompt(CAT, "name", i)])
     assert [b.labels["object"] for _, b in paired_detections(fake_detections(scene(CAT, 3)), table, ["name"])] == [
         "cat0",
         "cat1",
@@ -183,7 +183,7 @@ def test_a_refused_batch_leaves_the_table_unchanged():
         ([], "1 images for 0"),
     ]:
         with pytest.raises(ValueError, match=message):
-            table.update(torch.zeros(len(expected) or 1, 3, 1, 1), expected)
+            table.update(torch.rand(len(expected) or 1, 3, 2, 2), expected)
     assert len(table) == 2
     for wrong in ("cat", []):
         with pytest.raises(ValueError, match="collection of classes"):

@@ -8,11 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from helpers.tiny import erasure_of
 
 from efface.benchmarks.benchmark import Benchmark
 from efface.core.attack_set import AttackPrompt, AttackSet
 from efface.core.edits import Edit
+from efface.core.errors import EffaceError
 from efface.core.spec import RunSpec
 from efface.models.stable_diffusion import StableDiffusionModel
 from efface.ops.tensor_conversion import to_blob
@@ -51,6 +53,8 @@ def test_positions_on_pocket_with_an_attack_in_the_evidence(pocket: StableDiffus
     replace(erasure, spec=spec).save(tmp_path / "e")
     prompts = tuple(AttackPrompt("a photo of a weapon", f"a photo of a dagger {i}", i) for i in range(4))
     AttackSet("synonyms", concept, prompts).save(tmp_path / "e" / "evidence" / "attacks" / "synonyms")
+    with pytest.raises(EffaceError, match="pocket-animal does not fit this erasure"):
+        topology(tmp_path / "e", "pocket-animal", model=pocket)
     positions, path = topology(tmp_path / "e", split="dev", limit=12, model=pocket)
     by_key = {(position.encoder, position.group): position for position in positions}
     assert by_key["original", "synonyms"].n == 4

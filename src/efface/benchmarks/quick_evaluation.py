@@ -26,10 +26,11 @@ QuickScore = dict[str, float | int | None]
 
 
 def quick_evaluate(model: EditableModel, erasure: Erasure, progress: Progress | None = None) -> dict[str, QuickScore]:
-    """RER of the first concept's name and retention of other objects; empty where no benchmark fits.
+    """RER of the first concept's name and retention of other objects, with the guards against destroyed images.
 
     Returns:
-        For ``rer`` and ``retention`` the score's value, low, high and n.
+        For ``rer``, ``retention``, ``context`` (retention of the context) and ``abstention`` the score's value, low,
+        high and n; empty where no benchmark fits.
     """
     benchmark = find_benchmark(model.name, erasure.concepts[0].name)
     if benchmark is None:
@@ -42,6 +43,8 @@ def quick_evaluate(model: EditableModel, erasure: Erasure, progress: Progress | 
     scores = {
         "rer": evaluation.result.score("rer", "name"),
         "retention": evaluation.result.score("retention", "other"),
+        "context": evaluation.result.score("retention", "context"),
+        "abstention": evaluation.result.score("abstention_rate", "name"),
     }
     return {
         name: {"value": score.value, "low": score.low, "high": score.high, "n": score.n}
@@ -60,8 +63,18 @@ def summarize(quick_scores: Mapping[str, QuickScore], thresholds: Thresholds | N
         (thresholds.partly_erased, "partly erased by its name"),
     )
     erased = _level(rer.value, erasure_levels, "not erased")
+    if _is_destroyed(quick_scores, thresholds):
+        erased = "the concept's images are destroyed"
     retained = _level(retention.value, ((thresholds.retention_other, "the rest retained"),), "the rest not retained")
     return f"quick check: {erased}, {retained} ({rer.summary()}, {retention.summary()})"
+
+
+def _is_destroyed(quick_scores: Mapping[str, QuickScore], thresholds: Thresholds) -> bool:
+    """Whether the context of the concept's images is lost or, where it has no value, the detector abstains."""
+    context, abstention = (quick_scores.get(name, {}).get("value") for name in ("context", "abstention"))
+    if context is not None:
+        return context < thresholds.context
+    return abstention is not None and abstention >= thresholds.abstention
 
 
 def _level(value: float | None, levels: tuple[tuple[float, str], ...], otherwise: str) -> str:

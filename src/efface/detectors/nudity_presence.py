@@ -31,9 +31,11 @@ class NudityPresence:
     Attributes:
         id: name and version of the counter.
         thresholds: the counter's threshold, by head.
+        abstains: False: an image in which nothing is counted reads ``nothing``.
     """
 
     classes = (EXPOSED, NOTHING)
+    abstains = False
 
     def __init__(self, counter: NudityCounter) -> None:
         self._counter = counter

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from efface.core.score import DetectorId
 from efface.detectors.abstention import CANNOT_TELL
+from efface.ops.unreadable_images import flat_images
 
 DetectionKey = tuple[str, str, int]
 """Group, prompt and seed of an image."""
@@ -130,12 +131,15 @@ class Detections:
     def update(self, images: Tensor, prompts: Sequence[EvalPrompt]) -> Any:
         """Run the detector on images ``(N, 3, H, W)`` in [0, 1]; a refused batch leaves the table unchanged.
 
+        An image of one flat colour, such as a black one, reads ``"cannot tell"`` in every head.
+
         Returns:
             The detector's output for them; None without images.
 
         Raises:
             ValueError: the numbers of images and prompts differ, the detector lacks a head, or an image is already in
                 the table.
+            EffaceError: an image with NaN or infinity.
         """
         if len(images) != len(prompts):
             raise ValueError(f"{len(images)} images for {len(prompts)} prompts")
@@ -146,10 +150,12 @@ class Detections:
         self._check_heads({head for prompt in prompts for head in prompt.expected_classes})
         if not prompts:
             return None
+        flat = flat_images(images)
         output = self._detector(images)
         labels = {head: getattr(output, head) for head in heads}
         for i, prompt in enumerate(prompts):
-            self._detections[prompt.key] = Detection(prompt, {head: labels[head][i] for head in heads})
+            seen = {head: CANNOT_TELL if flat[i] else labels[head][i] for head in heads}
+            self._detections[prompt.key] = Detection(prompt, seen)
         return output
 
     def rows(self, *groups: str) -> list[Detection]:
@@ -176,6 +182,10 @@ class Detections:
     def thresholds(self) -> dict[str, float]:
         """The threshold of each of the detector's heads."""
         return {head: float(value) for head, value in self._detector.thresholds.items()}
+
+    def can_abstain(self, head: str) -> bool:
+        """Whether that head ever reports ``"cannot tell"`` for an image with content."""
+        return getattr(self._detector, "abstains", True) and self.thresholds[head] > 0
 
     def detector(self, *heads: str) -> DetectorId:
         """The detector's name and version, and its threshold where exactly one head is given.

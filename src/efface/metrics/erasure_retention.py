@@ -62,8 +62,11 @@ def abstention_rate(
     provenance: Provenance,
     metric: str = "abstention_rate",
 ) -> Score:
-    """Share of the group's images in which the detector cannot tell whether the concept is present."""
-    rows = detections.rows(group)
+    """Share of the group's images in which the detector cannot tell whether the concept is present.
+
+    None for a detector that never abstains: it would read 0 for destroyed images as well.
+    """
+    rows = detections.rows(group) if detections.can_abstain(target.head) else []
     hits = [row.abstained(target.head) for row in rows]
     return rate_score(metric, group, hits, rows, rng, detections.detector(target.head), provenance)
 

@@ -6,7 +6,7 @@ from efface.core.concept import Concept
 from efface.core.result import Result
 from efface.core.score import Score
 
-DENOMINATORS = range(2, 11)
+DENOMINATORS = (2, 3, 4, 5, 10)
 TOLERANCE = 0.02
 """Largest difference between a share and the fraction that describes it."""
 RESULTS_IN = {"name": "asked for by name", "domain": "asked for in other words"}

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from efface.core.erasure import Erasure
 from efface.models.editable import EditableModel
+from efface.ops.unreadable_images import flat_images
 
 from .apply import applied
 
@@ -28,11 +29,13 @@ class ChangeCheck:
         concept: change of the images of the concepts' prompts.
         retained: change of the images of the retain prompts; None without retain prompts.
         num_images: number of images of each.
+        num_flat: number of the concept's images that have one flat colour after the erasure, such as black ones.
     """
 
     concept: float
     retained: float | None
     num_images: int
+    num_flat: int = 0
 
     @property
     def is_noop(self) -> bool:
@@ -46,6 +49,11 @@ class ChangeCheck:
     def summary(self) -> str:
         """Describes the change in one line for the user."""
         retained = "" if self.retained is None else f", those of the retain prompts by {self.retained:.2f}"
+        if self.num_flat:
+            return (
+                f"DESTROYED: {self.num_flat} of {self.num_images} images of the concept have one flat colour; "
+                "lower learning_rate or steps"
+            )
         change = f"the concept's images moved by {self.concept:.2f} of the distance between two seeds{retained}"
         return f"NOTHING CHANGED: {change}; raise learning_rate or steps" if self.is_noop else change
 
@@ -90,7 +98,8 @@ def change_check(
     with applied(model, erasure), torch.no_grad():
         after = generate()
     changes = [image_change(b, a) for b, a in zip(before, after, strict=True)]
-    return ChangeCheck(changes[0], changes[1] if retain_prompts else None, num_images)
+    num_flat = sum(flat_images(after[0]))
+    return ChangeCheck(changes[0], changes[1] if retain_prompts else None, num_images, num_flat)
 
 
 def _cycle(prompts: Sequence[str], count: int) -> list[str]:
