@@ -8,9 +8,12 @@ import shutil
 import pytest
 from helpers.cli import call, check_refused, content
 from helpers.damage import damage
+from helpers.example_scores import score, scores
 
+from efface.cli.scores import verdict_as_text
 from efface.core.erasure import Erasure
 from efface.core.errors import CorruptArtifactError
+from efface.core.result import Result
 from efface.models.loading import load_model
 from efface.ops.editing.apply import apply
 
@@ -27,6 +30,30 @@ def test_an_erasure_is_described_and_verified(capfd, erasure_folder):
     assert "all files are unchanged" in call(capfd, "verify", erasure_folder).out
 
 
+def test_the_verdict_comes_first_with_the_next_step_below_it(capfd, tmp_path, erasure_folder):
+    shutil.copytree(erasure_folder, tmp_path / "e")
+    before = call(capfd, "show", tmp_path / "e").out.splitlines()
+    assert before[:2] == ["not evaluated", f"next: efface evaluate {tmp_path / 'e'}"]
+    run = {"erasure_hash": Erasure.load(erasure_folder).spec.hash}
+    Result(tuple(scores()), run).save(tmp_path / "e" / "evidence" / "mine-test-0" / "result.json")
+    lines = call(capfd, "show", tmp_path / "e").out.splitlines()
+    assert lines[0] == "erased, kept, not attacked"
+    assert lines[1] == f"next: attack it: efface attack {tmp_path / 'e'} --attack synonyms"
+    assert any(line.startswith("  effect: the concept's images moved by") for line in lines)
+    assert any(line.startswith("  cost: ") for line in lines)
+    data = json.loads(call(capfd, "show", tmp_path / "e", "--json").out)
+    assert data["evaluations"][0]["verdict"]["erasure"] == "erased"
+    assert data["evaluations"][0]["verdict"]["passed"] is False
+
+
+def test_the_verdict_has_its_colour_on_a_terminal(tmp_path):
+    for changes, colour in (({}, "bright_black"), ({"rer_domain": score("rer", "domain", 0.4, 0.6)}, "yellow")):
+        result = Result(tuple(scores(**changes)))
+        text = verdict_as_text(result.verdict, result, tmp_path)
+        assert text.spans[0].style == f"bold {colour}"
+        assert text.plain[: text.spans[0].end] == result.verdict.headline
+
+
 @pytest.mark.parametrize("how", ["bit", "cut"])
 @pytest.mark.parametrize("name", ["weights.safetensors", "README.md", "history.json", "erasure.json"])
 def test_a_damaged_file_is_named_and_never_applied(capfd, tmp_path, model_folder, erasure_folder, how, name):
@@ -40,6 +67,8 @@ def test_a_damaged_file_is_named_and_never_applied(capfd, tmp_path, model_folder
     output = call(capfd, "verify", tmp_path / "e", "--json")
     check_refused(output, name)
     assert [row["file"] for row in json.loads(output.out)["problems"]] == [name]
+    check_refused(call(capfd, "show", tmp_path / "e"), name)
+    check_refused(call(capfd, "report", tmp_path / "e"), name)
     with pytest.raises(CorruptArtifactError, match=name):
         apply(model, loaded)
     with pytest.raises(CorruptArtifactError, match=name):

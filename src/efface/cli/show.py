@@ -28,8 +28,7 @@ def show(artifact: Artifact, as_json: Json = False) -> None:
 
     erasure = Erasure.load(artifact)
     evaluations = read_evaluations(artifact, erasure.spec.hash)
-    data = {**describe_erasure(artifact, erasure), "evaluations": [_evaluation_as_data(item) for item in evaluations]}
-    print_result(data, _as_text(erasure, artifact, evaluations), as_json)
+    print_result(describe_erasure(artifact, erasure), _as_text(erasure, artifact, evaluations), as_json)
 
 
 @app.command()
@@ -50,7 +49,9 @@ def verify(artifact: Artifact, as_json: Json = False) -> None:
 
 
 def describe_erasure(folder: Path, erasure: Erasure) -> dict[str, Any]:
-    """Describes an erasure as JSON values."""
+    """Describes an erasure and the verdicts of its evaluations as JSON values."""
+    from efface.core.evaluation_evidence import read_evaluations
+
     spec, cost = erasure.spec, erasure.cost
     edits = [
         {"component": edit.component, "op": edit.op, "tensors": len(edit.tensors), "params": dict(edit.params)}
@@ -69,6 +70,7 @@ def describe_erasure(folder: Path, erasure: Erasure) -> dict[str, Any]:
         "cost": cost and {"seconds": cost.seconds, "peak_memory_bytes": cost.peak_memory_bytes},
         "effect": None if erasure.effect is None else dict(erasure.effect),
         "versions": dict(erasure.versions),
+        "evaluations": [_evaluation_as_data(item) for item in read_evaluations(folder, spec.hash)],
     }
 
 
