@@ -126,7 +126,7 @@ class FullBench(ClosedFormBench):
             model = StableDiffusionModel(random_pipeline(device, dtype, tiny, "sdxl"), "random-xl")
             found["weights_gb"] = counted(sum(p.nbytes for m in model.components.values() for p in m.parameters()))
             bench = type(self)(model, self.batch, 0, self.guided_steps_measured, 1, say=self.say)
-            small = sage.Config(batch_size=1, clean_batch_size=1, top_k=1, steps=2, warmup_steps=0)
+            small = sage.Config(batch_size=1, top_k=1, steps=2, warmup_steps=0)
             default = sage.Config(batch_size=self.batch, steps=2, warmup_steps=0)
             runs = {
                 "esd": (esd, esd.Config(steps=3), "steps of one state"),

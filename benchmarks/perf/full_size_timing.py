@@ -22,6 +22,7 @@ from efface.models.stable_diffusion import StableDiffusionModel
 from efface.ops.adversarial import warm_start
 from efface.ops.text.templates import template_library
 from efface.ops.training.run import Run
+from efface.ops.training.trajectory_config import TrajectoryConfig
 from efface.ops.training.trajectory_pool import TrajectoryPool
 
 NOUNS = (
@@ -155,7 +156,7 @@ class Timing:
         points = self.model.trajectory(
             cond,
             num_inference_steps=self.config.num_inference_steps,
-            guidance_scale=self.config.guidance_scale,
+            guidance_scale=TrajectoryConfig().guidance_scale,
             seeds=range(rows),
         )
         next(points)
@@ -177,7 +178,7 @@ class Timing:
             "warm": number(warm, False, f"{count} of {self.batch} prompts"),
             "attacked": number(
                 attacked, False,
-                f"{count}, {self.source(self.full, times)}, {self.batch} + {self.config.clean_batch_size} prompts",
+                f"{count}, {self.source(self.full, times)}, 2 x {self.batch} prompts",
                 times.peak,
             ),
         }  # fmt: skip

@@ -30,7 +30,6 @@ FEW_STEPS: dict[str, Any] = {
     "template_file": str(Path(__file__).with_name("templates.txt")),
 }
 CONCEPT = Concept("gun", retain_prompts=("a cat", "a dog"))
-DOMAIN = Concept("gun", kind="domain", retain_prompts=("x", "my x"))
 
 
 def erase(model: StableDiffusionModel, concept: Concept = CONCEPT, **settings: Any) -> tuple[Erasure, Run]:
@@ -53,9 +52,19 @@ def state_changes(model: StableDiffusionModel, erasure: Erasure, prompts: tuple[
 
 def test_the_attack_starts_after_the_warm_up() -> None:
     steps = history()
-    assert ["attack" in step for step in steps] == [False, False, True, True]
+    ratio = steps[2]["erase"] / steps[1]["erase"]
+    assert ratio > 1.3, "after the warm-up, the loss sums over attacked prompts, too"
     assert steps[0]["graph"] == pytest.approx(0, abs=1e-10), "an untrained encoder has not drifted"
     assert steps[-1]["graph"] > 0
+
+
+def test_a_style_weighs_the_graph_more() -> None:
+    def graph_after_training(kind: str) -> float:
+        concept = Concept("gun", kind=kind, retain_prompts=("a cat", "a dog"))
+        settings = {"steps": 12, "warmup_steps": 12, "graph_weight": 0.0, "graph_weight_style": 1000.0}
+        return history(concept, **settings)[-1]["graph"]
+
+    assert graph_after_training("style") < 0.5 * graph_after_training("object")
 
 
 def test_retention_losses_reduce_the_change_of_retain_prompts() -> None:
@@ -73,12 +82,9 @@ def test_retention_losses_reduce_the_change_of_retain_prompts() -> None:
     [
         ({"target": "neg_promt"}, "did you mean 'neg_prompt'"),
         ({"attack_objective": "recover"}, "attack objective"),
-        ({"attack_similarity": "token_cosin"}, "did you mean 'token_cosine'"),
-        ({"attack_tokens": "al"}, "did you mean 'all'"),
         ({"schedule": "cosin"}, "did you mean 'cosine'"),
         ({"graph_reference": "crss"}, "did you mean 'cross'"),
         ({"top_k": 4}, "4 retain prompts"),
-        ({"target_modules": "cross_kv"}, "set target_modules to text_all"),
         ({"warmup_steps": -1}, "set warmup_steps to 0 or more"),
         ({"template_file": "none.txt"}, "cannot read none.txt"),
     ],
@@ -99,33 +105,6 @@ def test_invalid_templates_are_errors(tmp_path: Path) -> None:
         history(template_file=str(path))
 
 
-def test_state_and_pseudo_word_losses_need_their_weights() -> None:
-    for step in history():
-        assert (step["state"], step["pseudo"]) == (0, 0)
-    weighted = history(state_weight=1.0, pseudo_prediction_weight=1.0)
-    assert weighted[0]["state"] > 0
-    assert weighted[-1]["pseudo"] > 0
-
-
-def test_domain_words_are_erased_for_domains_alone() -> None:
-    def erase_losses(kind: str, num_words: int) -> list[float]:
-        concept = Concept("gun", kind=kind, retain_prompts=("x", "my x"))
-        return [step["erase"] for step in history(concept, num_domain_words=num_words, domain_images=4)]
-
-    assert erase_losses("object", 2) == erase_losses("object", 0)
-    for kind in ("domain", "abstract"):
-        assert erase_losses(kind, 2)[0] > 2 * erase_losses(kind, 0)[0], "the loss sums over more prompts"
-
-
-@pytest.mark.parametrize(("max_cosine", "is_retained"), [(0.999, False), (-1.0, True)])
-def test_pseudo_word_predictions_are_retained_if_most_domain_words_are_beyond_them(
-    max_cosine: float, is_retained: bool
-) -> None:
-    settings = {"num_domain_words": 2, "domain_images": 4, "pseudo_prediction_weight": 1.0}
-    steps = history(DOMAIN, pseudo_max_cosine=max_cosine, **settings)
-    assert (steps[-1]["pseudo"] > 0) == is_retained
-
-
 def test_on_sdxl_both_encoders_change_more_for_the_concept_than_for_retain_prompts() -> None:
     model = tiny_of("sdxl")
     with torch.no_grad():  # a random denoiser hardly depends on the prompt
@@ -133,7 +112,7 @@ def test_on_sdxl_both_encoders_change_more_for_the_concept_than_for_retain_promp
             weight *= 4
     settings = {"steps": 40, "warmup_steps": 5, "learning_rate": 5e-4, "batch_size": 4, "attack_steps": 3}
     weights = {"graph_weight": 1000.0, "local_weight": 100.0, "negative_guidance": 3.0, "top_k": 2}
-    erasure = erase(model, **settings, **weights, num_inference_steps=4)[0]
+    erasure = erase(model, **settings, **weights, graph_reference="cross", num_inference_steps=4)[0]
     assert [edit.component for edit in erasure.edits] == ["text_encoder", "text_encoder_2"]
     concept_change = state_changes(model, erasure, ("a gun", "my gun"))
     retain_change = state_changes(model, erasure, CONCEPT.retain_prompts)
@@ -142,8 +121,3 @@ def test_on_sdxl_both_encoders_change_more_for_the_concept_than_for_retain_promp
     for encoder in (slice(WIDTH), slice(WIDTH, None)):
         assert float(concept_change[..., encoder].norm()) > 0.05 * float(original[..., encoder].norm())
         assert float(retain_change[..., encoder].norm()) < 0.7 * float(concept_change[..., encoder].norm())
-
-
-def test_one_text_encoder_of_sdxl_can_be_trained_alone() -> None:
-    erasure = erase(tiny_of("sdxl"), target_modules="text_encoder_2/text_mlp", top_k=2)[0]
-    assert [edit.component for edit in erasure.edits] == ["text_encoder_2"]

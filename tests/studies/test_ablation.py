@@ -14,8 +14,7 @@ from efface.studies.ablation import ablate, variants
 from efface.studies.ablation_table import Row, plot, read, table
 
 FAST = {
-    "steps": 2, "warmup_steps": 1, "num_domain_words": 0, "num_templates": 2, "num_inference_steps": 2,
-    "attack_steps": 1, "batch_size": 2,
+    "steps": 2, "warmup_steps": 1, "num_templates": 2, "num_inference_steps": 2, "attack_steps": 1, "batch_size": 2,
 }  # fmt: skip
 UNCHANGED, OTHER = next(iter(variants("sage"))), "no relation graph"
 

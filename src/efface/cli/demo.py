@@ -22,11 +22,8 @@ BENCHMARK = "pocket-weapon"
 ATTACKS = ("synonyms", "inside_out")
 IMAGES_PER_GROUP = 48
 """Enough images for a verdict, few enough for a demo."""
-SETTINGS = {
-    "steps": 80, "warmup_steps": 15, "pseudo_prediction_weight": 6.0, "pseudo_batch_size": 16, "num_domain_words": 16,
-    "domain_images": 24,
-}  # fmt: skip
-"""Settings that shorten SAGE's ``pocket`` preset for the demo."""
+SETTINGS = {"steps": 200, "domain_images": 96}
+"""Settings that shorten ELIDE's ``pocket`` preset for the demo."""
 DemoFolder = Annotated[Path, typer.Option("--out", help="Folder to write the erasure, its evidence and the report to.")]
 OpenReport = Annotated[
     bool, typer.Option("--open/--no-open", help="Open the report in the browser at the end, if there is a display.")
@@ -62,10 +59,10 @@ def run_demo(out: Path, announce: Callable[[str | Text], None]) -> tuple[Result,
 
     concept, model = Benchmark.load(BENCHMARK).concept, load_model("pocket")
     announce(
-        f"1. Erase {concept.name!r} from pocket, the bundled text-to-image model, with SAGE, given this one word only."
+        f"1. Erase {concept.name!r} from pocket, the bundled text-to-image model, with ELIDE, given this one word only."
     )
-    api.erase(concept, out=out, model=model, method="sage", config=SETTINGS, overwrite=True, progress=RichProgress())
-    announce(f"2. Attack the erasure: prompt for a {concept.name} with synonyms, and with SAGE's embedding attack.")
+    api.erase(concept, out=out, model=model, method="elide", config=SETTINGS, overwrite=True, progress=RichProgress())
+    announce(f"2. Attack the erasure: prompt for a {concept.name} with synonyms, and with an embedding attack.")
     for attack in ATTACKS:
         api.attack(out, attack, BENCHMARK, model=model, limit=IMAGES_PER_GROUP, progress=RichProgress())
     announce(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from efface.core.errors import EffaceError
+from efface.core.score import DetectorId
 from efface.core.serialization import json_hash
 from efface.models.model_ref import is_hub_id
 
@@ -18,8 +19,24 @@ from .abstention import CANNOT_TELL
 
 POCKET = "pocket-clip"
 TEMPLATE = "a photo of {}"
-Scorer = Callable[[Tensor, Sequence[str]], Tensor]
-"""Maps images ``(N, 3, H, W)`` in [0, 1] and N prompts to CLIP scores ``(N,)``."""
+
+
+class Scorer(Protocol):
+    """A CLIP model: its score and its two towers."""
+
+    detector: DetectorId
+
+    def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        """Computes the CLIP scores ``(N,)`` of images ``(N, 3, H, W)`` in [0, 1] and N prompts."""
+        ...
+
+    def image_features(self, images: Tensor) -> Tensor:
+        """Embeds images ``(N, 3, H, W)`` in [0, 1]: unit vectors ``(N, d)``."""
+        ...
+
+    def text_features(self, prompts: Sequence[str]) -> Tensor:
+        """Embeds prompts: unit vectors ``(P, d)``."""
+        ...
 
 
 def load_scorer(name: str, device: torch.device | str = "cpu") -> Scorer:
@@ -80,7 +97,7 @@ class ZeroShotClassifier:
     """
 
     def __init__(
-        self, scorer: Any, classes: Mapping[str, Sequence[str]], threshold: float = 0.0, template: str = TEMPLATE
+        self, scorer: Scorer, classes: Mapping[str, Sequence[str]], threshold: float = 0.0, template: str = TEMPLATE
     ) -> None:
         self._scorer = scorer
         self.classes = {head: tuple(names) for head, names in classes.items()}

@@ -97,7 +97,8 @@ def run_and_save(
     with _stopwatch(work_folder, resume) as elapsed, oom_as_user_error(OUT_OF_MEMORY_HINT):
         erasure = train(run)
     erasure = replace(erasure, cost=Cost(elapsed[0], measure_peak_memory()))
-    erasure, summary = with_change_check(model, erasure, progress)
+    notes = {"notes": run.notes} if run.notes else {}
+    erasure, summary = with_change_check(model, erasure, progress, **notes)
     files = {"history.json": json.dumps(run.history).encode()}
     saved = erasure.save(out, readme=render_readme(erasure, summary), files=files, overwrite=overwrite)
     shutil.rmtree(work_folder, ignore_errors=True)

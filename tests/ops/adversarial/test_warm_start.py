@@ -8,7 +8,6 @@ from helpers.tiny import tiny_model
 from efface.ops.adversarial.embedding_attack import EmbeddingAttack
 from efface.ops.adversarial.warm_start import WarmStartBuffer
 from efface.ops.text.concept_tokens import locate_concept
-from efface.ops.text.similarity import Similarity
 from efface.ops.text.soft_prompts import embedding_table
 from efface.ops.training.student import Student
 
@@ -19,8 +18,9 @@ BOTH = torch.tensor([0, 1])
 def buffer_and_embeddings(restart_prob: float) -> tuple[WarmStartBuffer, torch.Tensor]:
     """A buffer of two prompts, and the prompts' own embeddings."""
     model = tiny_model()
-    prompt_tokens, table = locate_concept(model, PROMPTS, ["gun"] * 2), embedding_table(model).float()
-    return WarmStartBuffer(EmbeddingAttack(), prompt_tokens, table, restart_prob), table[prompt_tokens.tokens.ids]
+    prompt_tokens, concept_only = (locate_concept(model, prompts, ["gun"] * 2) for prompts in (PROMPTS, ["gun"] * 2))
+    buffer = WarmStartBuffer(EmbeddingAttack(), prompt_tokens, concept_only, model, restart_prob)
+    return buffer, embedding_table(model).float()[prompt_tokens.tokens.ids]
 
 
 def test_an_attack_starts_from_the_stored_embeddings_of_its_prompt() -> None:
@@ -43,14 +43,11 @@ def test_restart_prob_is_the_fraction_of_attacks_that_start_from_the_prompt() ->
 
 def test_an_attack_stores_its_embeddings() -> None:
     model = tiny_model()
-    prompt_tokens, concept_only = (
-        locate_concept(model, PROMPTS, ["gun"] * 2),
-        locate_concept(model, ["gun"] * 2, ["gun"] * 2),
-    )
+    prompt_tokens, concept_only = (locate_concept(model, prompts, ["gun"] * 2) for prompts in (PROMPTS, ["gun"] * 2))
     settings = EmbeddingAttack(steps=2, learning_rate=0.5)
-    buffer = WarmStartBuffer(settings, prompt_tokens, embedding_table(model), restart_prob=0.0)
+    buffer = WarmStartBuffer(settings, prompt_tokens, concept_only, model, restart_prob=0.0)
     student, generator = Student(model, "text_all"), torch.Generator().manual_seed(0)
-    soft, objective = buffer.attack(torch.tensor([1]), concept_only, student, Similarity(model), generator)
+    soft, objective = buffer.attack(torch.tensor([1]), student, generator)
     assert objective.shape == (1,)
     assert torch.equal(buffer.start_embeddings(torch.tensor([1]), generator), soft.embeddings)
 

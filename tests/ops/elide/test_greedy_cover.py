@@ -12,19 +12,17 @@ WORDS = ["bow", "arrow", "bomb", "cat"]
 def test_each_word_is_chosen_for_what_is_left_unexplained() -> None:
     gains = torch.tensor([[3.0, 3.0, 0.0, 0.0], [2.0, 2.9, 0.5, 0.0], [0.0, 0.0, 2.0, 1.0], [0.0, 0.0, 0.0, 0.0]])
     cover = greedy_cover(WORDS, gains, 3)
-    assert [word.word for word in cover] == ["bow", "bomb"], "arrow explains nothing that bow and bomb do not"
-    assert [word.gain for word in cover] == [1.5, 0.75]
-    assert [word.image_fraction for word in cover] == [0.5, 0.5]
-    assert [word.word for word in greedy_cover(WORDS, gains, 1)] == ["bow"]
+    assert cover == ["bow", "bomb"], "arrow explains nothing that bow and bomb do not"
+    assert greedy_cover(WORDS, gains, 1) == ["bow"]
 
 
 def test_the_remaining_words_cover_the_images_again() -> None:
     gains = torch.tensor([[3.0, 3.0, 0.0, 0.0], [2.0, 2.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0]])
-    assert [word.word for word in repeated_greedy_cover(WORDS, gains, 2)] == ["bow", "bomb"]
+    assert repeated_greedy_cover(WORDS, gains, 2) == ["bow", "bomb"]
     cover = repeated_greedy_cover(WORDS, gains, 4)
-    assert [word.word for word in cover] == ["bow", "bomb", "arrow"], "cat explains nothing"
+    assert cover == ["bow", "bomb", "arrow"], "cat explains nothing"
 
 
 def test_a_word_that_explains_a_single_image_is_not_chosen() -> None:
     gains = torch.tensor([[3.0, 3.0, 0.0, 0.0], [0.0, 0.0, 0.0, 9.0], [0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0]])
-    assert [word.word for word in repeated_greedy_cover(WORDS, gains, 4)] == ["bow", "bomb"]
+    assert repeated_greedy_cover(WORDS, gains, 4) == ["bow", "bomb"]

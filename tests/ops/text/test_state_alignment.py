@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from helpers.tiny import tiny_model
+from torch import Tensor
 
 from efface.models.protocol import Conditioning
 from efface.models.stable_diffusion import StableDiffusionModel
@@ -22,11 +23,18 @@ def prompts(pocket: StableDiffusionModel) -> ConceptPrompts:
     return ConceptPrompts.from_templates(pocket, ["knife"], TEMPLATES, TrajectoryConfig(1, 2), seed=0)
 
 
+def aligned_states(prompts: ConceptPrompts) -> Tensor:
+    """States of the prompts without the concept, at the positions of the prompts with it."""
+    return align_states(
+        prompts.prompt_tokens, prompts.pool.cond.states, prompts.context_tokens, prompts.context_cond.states
+    )
+
+
 def test_denoiser_predicts_nearly_the_same_from_aligned_states(
     pocket: StableDiffusionModel, prompts: ConceptPrompts
 ) -> None:
     batch = prompts.pool.sample(6, torch.Generator().manual_seed(0))
-    aligned = Conditioning(prompts.aligned_states[batch.prompt_index], batch.cond.pooled)
+    aligned = Conditioning(aligned_states(prompts)[batch.prompt_index], batch.cond.pooled)
     with torch.no_grad():
         context_cond = pocket.encode([CONTEXTS[i] for i in batch.prompt_index.tolist()])
         expected = pocket.predict(batch.z, batch.t, context_cond).value
@@ -38,7 +46,7 @@ def test_no_position_depends_on_later_tokens(pocket: StableDiffusionModel, promp
     with torch.no_grad():
         states = pocket.encode(prompts.prompt_tokens.tokens).states
         other_place = pocket.encode(["a sketch of the beach"]).states
-    aligned, first = prompts.aligned_states[0], int(prompts.prompt_tokens.concept_mask()[0].nonzero()[0])
+    aligned, first = aligned_states(prompts)[0], int(prompts.prompt_tokens.concept_mask()[0].nonzero()[0])
     torch.testing.assert_close(aligned[:first], states[0, :first])
     torch.testing.assert_close(aligned[first], states[0, first - 1])
     torch.testing.assert_close(aligned[first + 2], other_place[0, 4], msg="'the', before the woods")

@@ -12,9 +12,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from efface.models.editable import EditableModel
 from efface.models.soft_prompt import SoftTokens
 from efface.ops.text.concept_tokens import ConceptTokens
 from efface.ops.text.similarity import Similarity
+from efface.ops.text.soft_prompts import embedding_table
 from efface.ops.training.student import Student
 
 from .attack_objective import AttackTarget
@@ -24,19 +26,29 @@ from .embedding_attack import EmbeddingAttack, initial_embeddings, inside_out
 class WarmStartBuffer:
     """The latest attack embeddings of each of P prompts, ``(P, L, D)``; checkpoints contain them.
 
+    States are compared by the ``kv_distance`` of `Similarity`.
+
     Args:
         embedding_attack: settings of the attacks.
         prompt_tokens: the prompts.
-        table: token embeddings of the vocabulary, ``(V, D)``.
+        concept_only: the concept phrase alone, for each prompt.
+        model: the original model.
         restart_prob: probability that an attack starts from the prompt itself; a prompt's first attack always does.
     """
 
     def __init__(
-        self, embedding_attack: EmbeddingAttack, prompt_tokens: ConceptTokens, table: Tensor, restart_prob: float
+        self,
+        embedding_attack: EmbeddingAttack,
+        prompt_tokens: ConceptTokens,
+        concept_only: ConceptTokens,
+        model: EditableModel,
+        restart_prob: float,
     ) -> None:
         self.embedding_attack = embedding_attack
         self.prompt_tokens = prompt_tokens
-        self.table = table.float()
+        self.concept_only = concept_only
+        self.similarity = Similarity(model, "kv_distance")
+        self.table = embedding_table(model).float()
         self.restart_prob = restart_prob
         self._embeddings = self.table[prompt_tokens.tokens.ids].clone()
         self._attacked = torch.zeros(len(prompt_tokens), dtype=torch.bool)
@@ -55,21 +67,12 @@ class WarmStartBuffer:
         restart = restart | ~self._attacked[prompt_index.cpu()]
         return torch.where(restart.to(initial.device)[:, None, None], initial, self._embeddings[prompt_index])
 
-    def attack(
-        self,
-        prompt_index: Tensor,
-        concept_only: ConceptTokens,
-        student: Student,
-        similarity: Similarity,
-        generator: torch.Generator,
-    ) -> tuple[SoftTokens, Tensor]:
+    def attack(self, prompt_index: Tensor, student: Student, generator: torch.Generator) -> tuple[SoftTokens, Tensor]:
         """Attacks the student's current text encoder with some of the prompts and stores the embeddings.
 
         Args:
             prompt_index: indices of the prompts, ``(B,)``.
-            concept_only: the concept phrase alone, for each of the P prompts.
             student: the student E with its original E*.
-            similarity: similarity of the attack's objective.
             generator: on the CPU.
 
         Returns:
@@ -77,9 +80,9 @@ class WarmStartBuffer:
         """
         soft, objective = inside_out(
             self.embedding_attack,
-            AttackTarget(student.frozen_encoder(), student.model.encode, similarity, self.table),
+            AttackTarget(student.frozen_encoder(), student.model.encode, self.similarity, self.table),
             self.prompt_tokens[prompt_index],
-            concept_only[prompt_index],
+            self.concept_only[prompt_index],
             start_embeddings=self.start_embeddings(prompt_index, generator),
         )
         self.store(prompt_index, soft.embeddings)

@@ -43,7 +43,7 @@ class RetainSet:
         concepts: Sequence[Concept],
         trajectories: TrajectoryConfig,
         *,
-        with_empty_prompt: bool,
+        with_empty_prompt: bool = True,
         seed: int,
     ) -> RetainSet:
         """Collects the retain prompts of all concepts.

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from efface.core.concept import fill_templates
-from efface.core.errors import EffaceError
-from efface.core.subsample import evenly_spaced
+from efface.core.errors import EffaceError, UnknownNameError
 from efface.models.editable import EditableModel
 from efface.models.protocol import Conditioning, Tokens
 from efface.models.soft_prompt import SoftTokens
 from efface.ops.targets import negative_guidance
+from efface.ops.training.chunked_loss import prediction_error
+from efface.ops.training.student import Student
 from efface.ops.training.trajectory_config import TrajectoryConfig
 from efface.ops.training.trajectory_pool import TrajectoryBatch, TrajectoryPool
 
 from .concept_tokens import ConceptTokens, locate_concept
-from .state_alignment import align_states
 from .templates import remove_concept
 
 TARGETS = ("neg_concept", "neg_prompt", "neg_keep_context", "concept_free")
@@ -38,7 +37,6 @@ class ConceptPrompts:
         context_cond: the original's conditioning of the prompts without the concept.
         context_tokens: tokens of the prompts without the concept.
         pool: trajectories of the prompts.
-        n_domain: number of prompts with domain phrases instead of the concept's own; they are the last ones.
     """
 
     prompts: tuple[str, ...]
@@ -48,7 +46,6 @@ class ConceptPrompts:
     context_cond: Conditioning
     context_tokens: Tokens
     pool: TrajectoryPool
-    n_domain: int = 0
     _concept_free: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -62,10 +59,8 @@ class ConceptPrompts:
         seed: int,
         *,
         erased_phrase: str | None = None,
-        domain_phrases: Sequence[str] = (),
-        templates_per_word: int | None = None,
     ) -> ConceptPrompts:
-        """Fills every template with every phrase; new prompts with domain phrases come last.
+        """Fills every template with every phrase.
 
         Args:
             model: the original model.
@@ -74,17 +69,12 @@ class ConceptPrompts:
             trajectories: settings of the trajectory pool.
             seed: seed of the trajectory pool.
             erased_phrase: phrase of every prompt's `concept_cond`; by default the prompt's own phrase.
-            domain_phrases: other words for members of the concept's domain.
-            templates_per_word: number of templates to fill with each domain phrase, a fixed subset; None: all.
 
         Raises:
             EffaceError: no template, or a phrase that the context length cuts off.
         """
-        concept_rows = _fill(phrases, templates)
-        if not concept_rows:
-            raise EffaceError("there is no prompt to erase the concept in: give templates with {} and a context")
-        rows = concept_rows | _fill(domain_phrases, evenly_spaced(templates, templates_per_word)) | concept_rows
-        prompts, n_domain = tuple(rows), len(rows) - len(concept_rows)
+        rows = fill_and_remove(phrases, templates)
+        prompts = tuple(rows)
         prompt_phrases, contexts = zip(*rows.values(), strict=True)
         context_tokens = model.tokenize(contexts)
         concept_cond = model.encode([erased_phrase or phrase for phrase in prompt_phrases])
@@ -92,18 +82,19 @@ class ConceptPrompts:
         prompt_tokens = locate_concept(model, prompts, prompt_phrases)
         concept_only = locate_concept(model, prompt_phrases, prompt_phrases)
         pool = trajectories.build_pool(model, prompts, seed)
-        return cls(prompts, prompt_tokens, concept_only, concept_cond, context_cond, context_tokens, pool, n_domain)
+        return cls(prompts, prompt_tokens, concept_only, concept_cond, context_cond, context_tokens, pool)
 
-    @cached_property
-    def aligned_states(self) -> Tensor:
-        """States of the prompts without the concept, aligned to the prompts with it (`align_states`), ``(P, L, D)``."""
-        return align_states(self.prompt_tokens, self.pool.cond.states, self.context_tokens, self.context_cond.states)
+    def sample(self, batch_size: int, generator: torch.Generator) -> TrajectoryBatch:
+        """Samples training tuples of the prompts."""
+        return self.pool.sample(batch_size, generator)
 
-    def sample(self, batch_size: int, generator: torch.Generator, *, from_domain: bool = False) -> TrajectoryBatch:
-        """Samples training tuples of the prompts with the concept's own phrases, or of those with domain phrases."""
-        first_domain = len(self.prompts) - self.n_domain
-        prompt_indices = range(first_domain, len(self.prompts)) if from_domain else range(first_domain)
-        return self.pool.sample(batch_size, generator, prompt_indices=prompt_indices)
+    def prediction_loss(
+        self, student: Student, batch: TrajectoryBatch, soft: SoftTokens | None, target: str, eta: float
+    ) -> Tensor:
+        """Computes || e(z_t, t, E(p)) - target ||^2 over the prompts of a batch, a scalar (`target`)."""
+        wanted = self.target(student.model, batch, soft, target, eta)
+        cond = student.encode(self.prompt_tokens[batch.prompt_index].tokens, soft=soft)
+        return prediction_error(student, batch.z, batch.t, cond, wanted)
 
     @torch.no_grad()
     def target(
@@ -165,10 +156,23 @@ class ConceptPrompts:
         return torch.stack([self._concept_free[trajectory][step] for trajectory, step in indices]).to(batch.z.device)
 
 
-def _fill(phrases: Sequence[str], templates: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Fills every template with every phrase: from prompt to its phrase and the prompt without the concept."""
-    return {
+def check_target(target: str) -> None:
+    """Raises `UnknownNameError` unless ``target`` is one of `TARGETS`."""
+    if target not in TARGETS:
+        raise UnknownNameError("target", target, TARGETS)
+
+
+def fill_and_remove(phrases: Sequence[str], templates: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Fills every template with every phrase: from prompt to its phrase and the prompt without the concept.
+
+    Raises:
+        EffaceError: no prompt.
+    """
+    rows = {
         fill_templates([template], [phrase])[0]: (phrase, remove_concept(template))
         for phrase in phrases
         for template in templates
     }
+    if not rows:
+        raise EffaceError("there is no prompt to erase the concept in: give templates with {} and a context")
+    return rows

@@ -100,6 +100,10 @@ class Similarity:
         distance: Tensor = ((a - b) @ self._root).square().sum((1, 2))
         return distance
 
+    def distance_from_empty(self, a: Tensor) -> Tensor:
+        """Computes |h_0 - a|_M^2 of states ``(B, n, D)``, of the first n positions, for ``kv_distance``: ``(B,)``."""
+        return self.squared_distance(self._empty[:, : a.shape[1]], a)
+
 
 def gather_positions(states: Tensor, positions: Tensor) -> Tensor:
     """Selects states ``(B, L, D)`` at positions ``(B, n)``: ``(B, n, D)``."""

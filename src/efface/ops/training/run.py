@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -37,6 +37,7 @@ class Run:
         resume: continue from the folder's checkpoints; otherwise they are removed.
         checkpoint_every: steps between checkpoints; the last step always writes one.
         history: every step's numbers by phase, as ``{"step": 0, "loss": 0.1, <part>: 0.05, "grad_norm": 1.2}``.
+        notes: what a method reports besides numbers, as JSON values; the erasure's ``effect`` holds it.
         generators: generators handed out so far, by name.
         started: whether the first loop has begun and outdated checkpoints are removed.
     """
@@ -50,6 +51,7 @@ class Run:
     resume: bool = False
     checkpoint_every: int = 50
     history: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
     generators: dict[str, torch.Generator] = field(default_factory=dict, repr=False)
     started: bool = field(default=False, repr=False)
 

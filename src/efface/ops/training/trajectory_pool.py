@@ -144,7 +144,6 @@ class TrajectoryPool:
         batch_size: int,
         generator: torch.Generator,
         *,
-        prompt_indices: Sequence[int] | None = None,
         timestep_range: tuple[int, int] | None = None,
     ) -> TrajectoryBatch:
         """Samples tuples uniformly with replacement.
@@ -152,21 +151,18 @@ class TrajectoryPool:
         Args:
             batch_size: number of tuples.
             generator: on the CPU; the same state gives the same batch on every device.
-            prompt_indices: prompts to sample from; all by default.
             timestep_range: smallest timestep and exclusive upper bound; all timesteps by default.
 
         Raises:
-            EffaceError: a batch size below 1, or no tuple of these prompts and timesteps.
+            EffaceError: a batch size below 1, or no tuple of these timesteps.
         """
         if batch_size < 1:
             raise EffaceError(f"a batch of {batch_size} tuples trains nothing: set the batch size to 1 or more")
-        numbers = range(len(self._trajectories))
-        allowed = [i for i in numbers if prompt_indices is None or i % len(self.prompts) in prompt_indices]
         low, high = timestep_range or (0, int(self.timesteps.max()) + 1)
         steps = torch.nonzero((self.timesteps >= low) & (self.timesteps < high))[:, 0]
-        if not allowed or not len(steps):
-            raise EffaceError(f"the pool has no tuple of prompts {prompt_indices} with timesteps in [{low}, {high})")
-        trajectories = torch.tensor(allowed)[torch.randint(len(allowed), (batch_size,), generator=generator)]
+        if not len(steps):
+            raise EffaceError(f"no tuple has a timestep in [{low}, {high}): choose a range that the sampler visits")
+        trajectories = torch.randint(len(self._trajectories), (batch_size,), generator=generator)
         return self._batch(trajectories, steps[torch.randint(len(steps), (batch_size,), generator=generator)])
 
     def sample_each(self, prompt_indices: Sequence[int], generator: torch.Generator) -> TrajectoryBatch:

@@ -1,0 +1,108 @@
+"""ELIDE's losses, mined words, report, and errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.tiny import WIDTH, erasure_of, tiny_model, tiny_of
+from torch import Tensor
+
+from efface.core.concept import Concept
+from efface.core.erasure import Erasure
+from efface.core.errors import EffaceError
+from efface.core.spec import RunSpec
+from efface.methods.elide import Config, elide
+from efface.models.stable_diffusion import StableDiffusionModel
+from efface.ops.editing.apply import applied
+from efface.ops.training.run import Run
+
+CONCEPT = Concept("gun", retain_prompts=("x", "my x"))
+FEW_STEPS: dict[str, Any] = {
+    "steps": 4,
+    "warmup_steps": 2,
+    "learning_rate": 1e-3,
+    "batch_size": 2,
+    "attack_batch_size": 2,
+    "attack_steps": 2,
+    "domain_batch_size": 2,
+    "domain_images": 0,
+    "vocabulary_batch_size": 2,
+    "measure_every": 2,
+    "ambiguous_fraction": 0.0,
+    "template_file": str(Path(__file__).with_name("templates.txt")),
+}
+
+
+def erase(model: StableDiffusionModel, *concepts: Concept, **settings: Any) -> tuple[Erasure, Run]:
+    concepts = concepts or (CONCEPT,)
+    run = Run(seed=0, spec=RunSpec("tiny", {}, "elide", {}, concepts))
+    return elide(model, concepts, Config(**{**FEW_STEPS, **settings}), run), run
+
+
+def state_change(model: StableDiffusionModel, erasure: Erasure, prompt: str) -> Tensor:
+    """The change of a prompt's states, ``(L, D)``."""
+    with torch.no_grad():
+        before = model.encode([prompt]).states[0]
+        with applied(model, erasure_of(model, list(erasure.edits), dict(erasure.tensors))):
+            return model.encode([prompt]).states[0] - before
+
+
+def test_the_erased_concept_is_read_as_if_it_were_absent_and_other_words_stay() -> None:
+    model = tiny_model()
+    erasure, run = erase(model, steps=80, warmup_steps=40, learning_rate=3e-3, batch_size=4)
+    steps = run.history["train"]
+    assert steps[0]["concept"] == pytest.approx(1, abs=1e-4)
+    assert steps[-1]["concept"] < 0.6
+    assert "attack" not in steps[39]
+    assert "attack" in steps[40]
+    assert steps[-1]["vocabulary"] < 0.3 > steps[-1]["retain"]
+    gun, cat = (state_change(model, erasure, prompt).square().mean() for prompt in ("a gun", "a cat"))
+    assert gun > 2 * cat, "the concept moves more than a held word"
+
+
+def test_mined_words_are_erased_and_reported() -> None:
+    model = tiny_model()
+    _, run = erase(model, Concept("gun", retain_prompts=("a cat", "x")), domain_images=4)
+    assert run.notes["domain_words"] == {"gun": ["dog"]}
+    assert run.history["train"][0]["domain"] == pytest.approx(1, abs=1e-4)
+    assert set(run.notes["most_drifted_words"]) == {"cat"}
+
+
+def test_words_that_no_concept_names_are_held_and_their_drift_is_reported() -> None:
+    _, run = erase(tiny_model(), CONCEPT, Concept("dog", retain_prompts=("x",)))
+    drift = run.notes["most_drifted_words"]
+    assert set(drift) == {"cat"}
+    assert drift["cat"] > 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"ambiguous_fraction": 1.0}, "lower ambiguous_fraction"),
+        ({"domain_images": 1}, "increase domain_images"),
+        ({"domain_images": 4, "image_tower": "nowhere/"}, "no classifier"),
+        ({"template_file": "none.txt"}, "cannot read none.txt"),
+    ],
+)
+def test_invalid_settings_are_errors(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(EffaceError, match=message):
+        erase(tiny_model(), **settings)
+
+
+def test_a_vocabulary_without_whole_words_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model()
+    monkeypatch.setattr(model, "vocabulary_words", lambda *, whole_only=False: ["ab", "x1"])
+    with pytest.raises(EffaceError, match="has no whole words besides 'gun'"):
+        erase(model)
+
+
+def test_on_sdxl_both_encoders_change_more_for_the_concept_than_for_retain_prompts() -> None:
+    model = tiny_of("sdxl")
+    erasure, _ = erase(model, steps=60, warmup_steps=60, learning_rate=1e-3, batch_size=4)
+    assert [edit.component for edit in erasure.edits] == ["text_encoder", "text_encoder_2"]
+    gun, retained = (state_change(model, erasure, prompt) for prompt in ("a gun", "my x"))
+    for encoder in (slice(WIDTH), slice(WIDTH, None)):
+        assert float(retained[..., encoder].norm()) < 0.7 * float(gun[..., encoder].norm())
