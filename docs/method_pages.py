@@ -19,8 +19,8 @@ def method_page(registry: Registry, name: str) -> str:
     """Card, docstring, settings and, for a method, measured results."""
     card = registry.card(name)
     module = importlib.import_module(f"{registry.package}.{name}")
-    link = f"[arXiv {card.arxiv}](https://arxiv.org/abs/{card.arxiv})" if card.arxiv else "no paper"
-    lines = [f"{card.summary} {card.paper}; {link}.", ""]
+    link = f"[arXiv {card.arxiv}](https://arxiv.org/abs/{card.arxiv})" if card.arxiv else ""
+    lines = [f"{card.summary} {card.paper}{'; ' * bool(link)}{link}.", ""]
     if card.reconstruction:
         lines += ["This is a reconstruction: no public code exists.", ""]
     needs = ["gradients"] if card.needs_gradient else []
@@ -39,7 +39,9 @@ def _settings(module: Any) -> list[str]:
     rows = []
     for field in fields(module.Config):
         span = field.metadata.get("range", "")
+        origin = field.metadata.get("origin", "")
         meaning = field.metadata.get("help", "") + (f" Range: {span}." if span else "")
+        meaning += f" *{origin.capitalize()}.*" if origin else ""
         values = [module.PRESETS[preset].get(field.name) for preset in presets]
         cells = ["" if value is None else f"`{value}`" for value in values]
         rows.append([f"`{field.name}`", meaning, f"`{field.default}`", *cells])

@@ -7,7 +7,7 @@ that belongs to it, and T(p) = align(E*(p without c), p):
 
     d   <- words that CLIP's image tower reads from the original's images of c                 domain words
     for each step:
-        a   <- argmax over the embeddings around c of  0.3 s(E*(p), E*(c)) + s(E(p), E*(c))    attack, warm-started
+        a   <- argmax over the embeddings around c of  s(E(p), E*(c))                         attack, warm-started
         L_s <- mean |E(p) - T(p)|_M^2 / |E*(p) - T(p)|_M^2        over prompts with c, with a, with d
         L_v <- mean |E(p) - E*(p)|_M^2 / |E*("") - E*(p)|_M^2     over prompts with v
         L_r <- the same                                           over r and the empty prompt
@@ -65,11 +65,11 @@ class Config:
 
     steps: int = field(default=400, metadata={"help": "Number of training steps."})
     warmup_steps: int = field(default=30, metadata={"help": "Number of first steps without attack."})
-    learning_rate: float = field(default=1e-5, metadata={"help": "Learning rate of the optimiser, cosine schedule."})
-    batch_size: int = field(default=8, metadata={"help": "Number of prompts with the concept's own words per step."})
+    learning_rate: float = field(default=1e-5, metadata={"help": "Learning rate of the optimiser."})
+    batch_size: int = field(default=8, metadata={"help": "Number of training samples per step."})
     attack_batch_size: int = field(default=8, metadata={"help": "Number of attacked prompts per step; 0: no attack."})
     attack_steps: int = field(default=10, metadata={"help": "Number of attack steps per training step."})
-    restart_prob: float = field(default=0.25, metadata={"help": "Probability that an attack restarts from its prompt."})
+    restart_prob: float = field(default=0.25, metadata={"help": "Probability of an attack restart."})
     domain_batch_size: int = field(default=48, metadata={"help": "Number of prompts with domain words per step."})
     domain_images: int = field(default=128, metadata={"help": "Number of images to read domain words from; 0: none."})
     image_tower: str = field(default="", metadata={"help": "CLIP model that reads the images: folder or hub id, such as openai/clip-vit-large-patch14; empty: the denoiser reads them, which misses more words."})  # noqa: E501
@@ -100,7 +100,7 @@ def elide(model: EditableModel, concepts: Sequence[Concept], config: Config, run
     words = words_to_hold(model, concepts, phrases, config.ambiguous_fraction)
     held = VocabularyRetention(student, similarity, words, templates[concepts[0].name])
     retained = RetainedStates(student, similarity, [p for c in concepts for p in c.retain_prompts])
-    attack = EmbeddingAttack("recover_concept", 0.3, config.attack_steps, 0.3)
+    attack = EmbeddingAttack("recover_concept", 0.0, config.attack_steps, 0.3)
     attacks = WarmStartBuffer(attack, named.prompt_tokens, named.concept_only, model, config.restart_prob)
     hardest = HardExampleSampler(len(domain) if domain else 0)
     optimiser = torch.optim.Adam(student.parameters(), config.learning_rate)

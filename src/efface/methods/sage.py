@@ -13,7 +13,7 @@ is the original encoder, c the concept, tau a template, r a retain prompt or the
         E   <- Adam( L_e + graph_weight L_g + local_weight L_l )
 
 z_t comes from pooled trajectories of the original. Each step also erases prompts without attack, so that what is erased
-stays erased. Help texts mark each setting as *given* by the paper's summary or as *reconstructed*. Preset ``pocket``
+stays erased. Every setting's origin says whether the paper's summary gives it. Preset ``pocket``
 departs in three (``docs/methods/sage.md``): target ``concept_free``, no negative guidance, a graph with E* on one side.
 """
 
@@ -60,25 +60,25 @@ CARD = MethodCard(
 class Config:
     """SAGE's hyper-parameters; the defaults are the paper's where its summary states them."""
 
-    steps: int = field(default=1000, metadata={"help": "Number of training steps (given)."})
-    warmup_steps: int = field(default=200, metadata={"help": "Number of first steps without attack (given)."})
-    learning_rate: float = field(default=1e-5, metadata={"help": "Learning rate of the optimiser (reconstructed)."})
-    schedule: str = field(default="constant", metadata={"help": "Learning-rate schedule: constant or cosine (reconstructed)."})  # noqa: E501
-    batch_size: int = field(default=4, metadata={"help": "Number of prompts per step, attacked and not (reconstructed)."})  # noqa: E501
-    target: str = field(default="neg_prompt", metadata={"help": "Target prediction of a prompt (given: ESD's; concept_free departs).", "range": "neg_concept, neg_prompt, neg_keep_context, concept_free"})  # noqa: E501
-    negative_guidance: float = field(default=1.0, metadata={"help": "Strength eta of the negative guidance (reconstructed)."})  # noqa: E501
-    attack_steps: int = field(default=30, metadata={"help": "Number J of attack steps per training step (given)."})
-    attack_objective: str = field(default="recover_concept", metadata={"help": "Attack objective (reconstructed).", "range": "hide_concept, stay_unchanged, recover_concept, diverge, concept_only"})  # noqa: E501
-    concept_weight: float = field(default=1.0, metadata={"help": "Weight of the attack's similarity to the concept (reconstructed)."})  # noqa: E501
-    restart_prob: float = field(default=1.0, metadata={"help": "Probability that an attack restarts from its template (reconstructed)."})  # noqa: E501
-    graph_weight: float = field(default=0.4, metadata={"help": "Weight gamma of the relation graph (given for nudity)."})  # noqa: E501
-    graph_weight_style: float = field(default=3.0, metadata={"help": "The same for a style or an identity (given for styles)."})  # noqa: E501
-    graph_reference: str = field(default="self", metadata={"help": "Relations within E (self, given) or with E* (cross, departs)."})  # noqa: E501
-    local_weight: float = field(default=1.0, metadata={"help": "Weight of the local retention (reconstructed)."})
-    top_k: int = field(default=4, metadata={"help": "Number K of drifting retain prompts per step (given)."})
-    template_file: str = field(default="", metadata={"help": "File of templates, one per line."})
-    num_templates: int = field(default=0, metadata={"help": "Number of templates from the library.", "range": "0 (all) to 66"})  # noqa: E501
-    num_inference_steps: int = field(default=50, metadata={"help": "Number of DDIM steps of the sampler."})
+    steps: int = field(default=1000, metadata={"help": "Number of training steps.", "origin": "given"})
+    warmup_steps: int = field(default=200, metadata={"help": "Number of first steps without attack.", "origin": "given"})  # noqa: E501
+    learning_rate: float = field(default=1e-5, metadata={"help": "Learning rate of the optimiser.", "origin": "reconstructed"})  # noqa: E501
+    schedule: str = field(default="constant", metadata={"help": "Learning-rate schedule: constant or cosine.", "origin": "reconstructed"})  # noqa: E501
+    batch_size: int = field(default=4, metadata={"help": "Number of training samples per step.", "origin": "reconstructed"})  # noqa: E501
+    target: str = field(default="neg_prompt", metadata={"help": "Target prediction of a prompt: neg_concept, neg_prompt, neg_keep_context, concept_free.", "origin": "given"})  # noqa: E501
+    negative_guidance: float = field(default=1.0, metadata={"help": "Strength eta of the negative guidance.", "origin": "reconstructed"})  # noqa: E501
+    attack_steps: int = field(default=30, metadata={"help": "Number of attack steps per training step.", "origin": "given"})  # noqa: E501
+    attack_objective: str = field(default="recover_concept", metadata={"help": "Attack objective.", "origin": "reconstructed", "range": "hide_concept, stay_unchanged, recover_concept, diverge, concept_only"})  # noqa: E501
+    concept_weight: float = field(default=1.0, metadata={"help": "Weight of the attack's similarity to the concept.", "origin": "reconstructed"})  # noqa: E501
+    restart_prob: float = field(default=1.0, metadata={"help": "Probability of an attack restart.", "origin": "reconstructed"})  # noqa: E501
+    graph_weight: float = field(default=0.4, metadata={"help": "Weight gamma of the relation graph.", "origin": "given"})  # noqa: E501
+    graph_weight_style: float = field(default=3.0, metadata={"help": "The same for a style or an identity.", "origin": "given"})  # noqa: E501
+    graph_reference: str = field(default="self", metadata={"help": "Relations within E (self) or with E* (cross).", "origin": "given"})  # noqa: E501
+    local_weight: float = field(default=1.0, metadata={"help": "Weight of the local retention.", "origin": "reconstructed"})  # noqa: E501
+    top_k: int = field(default=4, metadata={"help": "Number K of drifting retain prompts per step.", "origin": "given"})
+    template_file: str = field(default="", metadata={"help": "File of templates, one per line.", "origin": "reconstructed"})  # noqa: E501
+    num_templates: int = field(default=0, metadata={"help": "Number of templates from the library.", "origin": "reconstructed", "range": "0 (all) to 66"})  # noqa: E501
+    num_inference_steps: int = field(default=50, metadata={"help": "Number of DDIM steps of the sampler.", "origin": "reconstructed"})  # noqa: E501
 
 
 PRESETS: dict[str, dict[str, object]] = {
