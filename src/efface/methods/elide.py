@@ -84,7 +84,7 @@ class Config:
 
 PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
-    "pocket": {"learning_rate": 8e-4, "image_tower": "pocket-clip"},
+    "pocket": {"learning_rate": 8e-4, "image_tower": "pocket-clip", "num_templates": 48},
 }
 # fmt: on
 
