@@ -37,7 +37,8 @@ def saved_erasure(folder: Path, **changes: Any) -> Erasure:
     history = {
         "train": [{"step": i, "loss": 0.5 / (i + 1), "anchor": 0.1 / (i + 1), "grad_norm": 1.0} for i in range(30)]
     }
-    cost, effect = Cost(18.4, 592134144), {"concept": 1.1043, "retained": 0.05, "num_images": 8}
+    notes = {"domain_words": {"weapon": ["dagger", "bow"]}, "most_drifted_words": {"fork": 0.061, "tool": 0.04}}
+    cost, effect = Cost(18.4, 592134144), {"concept": 1.1043, "retained": 0.05, "num_images": 8, "notes": notes}
     erasure = Erasure(spec, edits, {"t": np.ones((2, 2), "f2")}, cost, effect, {"python": "3.11.7"})
     return erasure.save(folder, "# Card\n", {"history.json": json.dumps(history).encode()})
 

@@ -283,6 +283,12 @@ def test_page_describes_the_erasure_and_the_commands(artifact: Path) -> None:
     assert "efface attack 'weapon esd' --attack synonyms \\ --set top=3" in page.text
 
 
+def test_words_that_the_erasure_takes_along_are_listed(artifact: Path) -> None:
+    text = page_of(artifact).text
+    assert "Erased with weapon , because the model's images of it show them: dagger, bow." in text
+    assert "fork 0.061 tool 0.040" in text
+
+
 def test_report_imports_no_torch(artifact: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from efface.reporting.page import write_report; "

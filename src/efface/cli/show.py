@@ -82,6 +82,8 @@ def _evaluation_as_data(evaluation: EvaluationEvidence) -> dict[str, Any]:
 def _as_text(erasure: Erasure, folder: Path, evaluations: Sequence[EvaluationEvidence]) -> Text:
     from rich.text import Text
 
+    from efface.core.word_notes import word_notes
+
     spec, cost = erasure.spec, erasure.cost
     names = ", ".join(concept.name for concept in erasure.concepts)
     effect = (erasure.effect or {}).get("summary", "not checked")
@@ -89,6 +91,7 @@ def _as_text(erasure: Erasure, folder: Path, evaluations: Sequence[EvaluationEvi
     lines = [f"{names}: {spec.method} ({spec.preset}) on {spec.model}, seed {spec.seed}"]
     lines += [f"  effect: {effect}"]
     lines += ["  cost: not measured" if cost is None else f"  cost: {cost.seconds:.1f} s{memory}"]
+    lines += [f"  {line}" for line in word_notes(erasure).lines()]
     lines += [f"  {edit.op} edit of {edit.component}, {len(edit.tensors)} tensors" for edit in erasure.edits]
     lines += [f"  hash {spec.short_hash}, all files are unchanged"]
     return Text.assemble(_verdict(folder, evaluations), "\n\n", "\n".join(lines))

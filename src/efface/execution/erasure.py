@@ -22,6 +22,7 @@ from efface.core.errors import EffaceError
 from efface.core.io import atomic_write_json, read_json
 from efface.core.seeds import derive_seed
 from efface.core.spec import RunSpec
+from efface.core.word_notes import NOTES
 from efface.models.editable import EditableModel
 from efface.models.memory import oom_as_user_error
 from efface.ops.editing.apply import check_base
@@ -97,7 +98,7 @@ def run_and_save(
     with _stopwatch(work_folder, resume) as elapsed, oom_as_user_error(OUT_OF_MEMORY_HINT):
         erasure = train(run)
     erasure = replace(erasure, cost=Cost(elapsed[0], measure_peak_memory()))
-    notes = {"notes": run.notes} if run.notes else {}
+    notes = {NOTES: run.notes} if run.notes else {}
     erasure, summary = with_change_check(model, erasure, progress, **notes)
     files = {"history.json": json.dumps(run.history).encode()}
     saved = erasure.save(out, readme=render_readme(erasure, summary), files=files, overwrite=overwrite)

@@ -16,6 +16,7 @@ from efface.core.io import atomic_write_text, user_file_errors
 from efface.core.manifest import EVIDENCE
 from efface.core.serialization import json_hash
 from efface.core.verdict import Thresholds
+from efface.core.word_notes import word_notes
 
 from .commands import attack_command, concept_file, erase_commands, evaluate_command
 from .evidence import Evidence
@@ -96,6 +97,7 @@ def _template_variables(evidence: Evidence, folder: str) -> dict[str, Any]:
         "folder": shlex.quote(folder),
         "erasure": erasure,
         "spec": spec,
+        "words": word_notes(erasure),
         "concept_names": ", ".join(concept.name for concept in erasure.concepts),
         "lead": lead,
         "other_views": views[1:],
