@@ -63,22 +63,16 @@ class Bench(Timing):
     def search_inputs(self) -> tuple[list[str], TrajectoryConfig, Student]:
         """Inputs of every search: the prompts' templates, how their states are sampled, and the student."""
         templates = [t for t in template_library(CONCEPT.kind) if t != PLACEHOLDER][: self.batch]
-        trajectories = TrajectoryConfig(1, self.config.num_inference_steps, self.config.guidance_scale)
-        return templates, trajectories, Student(self.model, self.config.target_modules)
+        trajectories = TrajectoryConfig(num_inference_steps=self.config.num_inference_steps)
+        return templates, trajectories, Student(self.model, "text_all")
 
     def inside(self, templates: list[str], trajectories: TrajectoryConfig, student: Student) -> dict[str, Any]:
         """SAGE's own search, all steps."""
         self.say("inside-out")
         peak = Peak(self.model.device)
         prompts, clock = self.concept_prompts(templates, trajectories, NoisePool), Clock(self.model.device)
-        attack = EmbeddingAttack(
-            self.config.attack_objective,
-            self.config.concept_weight,
-            self.full,
-            self.config.attack_learning_rate,
-            self.config.attack_tokens,
-        )
-        similarity, table = Similarity(self.model, self.config.attack_similarity), embedding_table(self.model)
+        attack = EmbeddingAttack(self.config.attack_objective, self.config.concept_weight, self.full, 0.3)
+        similarity, table = Similarity(self.model), embedding_table(self.model)
         with clock.measure("search"):
             inside_out(
                 attack,
