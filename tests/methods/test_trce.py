@@ -16,6 +16,7 @@ from efface.models.stable_diffusion import StableDiffusionModel
 from efface.ops.closed_form import EmbeddingCache, mean_caption_gram
 from efface.ops.editing.apply import applied
 from efface.ops.training.run import Run
+from efface.ops.training.trajectory_pool import TrajectoryBatch, TrajectoryPool
 
 RETAIN = tuple(f"a {w} {v}" for w in ("cat", "dog", "cod", "tag") for v in ("dot", "cat on", "nod", "by a dog"))
 CONCEPTS = (Concept("gun", synonyms=("gung",), retain_prompts=RETAIN), Concept("dug", anchor="cat"))
@@ -74,6 +75,24 @@ def test_the_erasure_is_a_closed_form_edit_and_replaced_weights(model: StableDif
     first = run.history["train"][0]
     assert set(first) == {"step", "loss", "contrast", "retain", "grad_norm"}
     assert first["retain"] < 1e-9, "the untrained student is the model after stage 1, up to float32"
+
+
+@pytest.mark.parametrize(("early_only", "largest"), [(False, 10), (True, 5)])
+def test_retain_samples_come_from_all_steps(
+    model: StableDiffusionModel, monkeypatch: pytest.MonkeyPatch, early_only: bool, largest: int
+) -> None:
+    seen: set[int] = set()
+    sample = TrajectoryPool.sample
+
+    def spy(pool: TrajectoryPool, *args: Any, **kwargs: Any) -> TrajectoryBatch:
+        batch = sample(pool, *args, **kwargs)
+        if pool.prompts == ("",):
+            seen.update(batch.step_index.tolist())
+        return batch
+
+    monkeypatch.setattr(TrajectoryPool, "sample", spy)
+    erase(model, retain_early_steps=early_only, retain_batch_size=40)
+    assert seen == set(range(largest))
 
 
 def test_no_steps_leave_the_closed_form_alone(model: StableDiffusionModel) -> None:

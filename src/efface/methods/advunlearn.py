@@ -10,11 +10,11 @@ the original encoder:
 
 with eta = ``negative_guidance`` and lambda = ``retain_weight``; the first ``warmup_steps`` steps have no d.
 
-Differences: the paper erases the bare prompt; here ``num_templates`` > 0 erases c in the library's templates, and
-``target`` chooses what remains of a prompt, both as in SAGE, for a fair comparison. z_t and the original's predictions
-come from pooled trajectories of the original, which saves 50 sampling passes before every attack; the distribution is
-the same, since z_t never depends on E. The released code accumulates the attack's gradients over its steps by
-oversight; here they are not accumulated, and the last d is used.
+Differences: the paper erases the bare prompt, the word alone; ``num_templates`` > 0 erases c in the library's templates
+instead, and ``target`` chooses what remains of a prompt, both as in SAGE, for a fair comparison. z_t and the original's
+predictions come from pooled trajectories of the original, which saves 50 sampling passes before every attack; the
+distribution is the same, since z_t never depends on E. The released code accumulates the attack's gradients over its
+steps by oversight; here they are not accumulated, and the last d is used.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Config:
         default=0,
         metadata={
             "help": "Number of templates from the library.",
-            "range": "0 (the concept's own templates) to 66",
+            "range": "0 (the word alone) to 66",
         },
     )
     guidance_scale: float = field(default=3.0, metadata={"help": "Classifier-free guidance scale of the sampler."})
@@ -141,8 +141,8 @@ def advunlearn(model: EditableModel, concepts: Sequence[Concept], config: Config
 def _concept_prompts(
     model: EditableModel, concept: Concept, config: Config, trajectories: TrajectoryConfig, run: Run
 ) -> ConceptPrompts:
-    """Fills the concept's own templates, or templates of the library, with its words."""
-    templates: Sequence[str] = concept.templates
+    """Returns the concept's words, or templates of the library with them, as prompts to erase."""
+    templates: Sequence[str] = (PLACEHOLDER,)
     if config.num_templates:
         library = templates_for_kind(template_library(concept.kind), concept.kind)
         with_context = [template for template in library if template != PLACEHOLDER]

@@ -12,8 +12,10 @@ ordinary denoising training on the anchor's images, which retains the anchor; ``
 prompts and their images instead, towards the original's predictions if the original is the teacher. As in the released
 code, keys and values of the first token get no gradient, since all prompts share it.
 
-Differences: latents come directly from the sampler (DDIM), without decoding, cropping and encoding. For a concept
-without anchor, the prompt without the concept is the anchor ("a sketch of the woods").
+Differences: latents come directly from the sampler (DDIM), without decoding, cropping and encoding. The released code's
+first loss sums over the latents' four channels, while its second is a mean as here: its prior weight of 1 is 0.25 here
+(preset ``nudity``). For a concept without anchor, the prompt without the concept is the anchor ("a sketch of the
+woods"). If there are more prompts than images, those with the same anchor prompt share its images.
 """
 
 from __future__ import annotations
@@ -27,12 +29,13 @@ from efface.core.concept import Concept, fill_templates
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError, UnknownNameError
 from efface.core.method_card import MethodCard
-from efface.core.subsample import evenly_spaced
+from efface.core.subsample import evenly_spaced, spread
 from efface.models.editable import EditableModel
 from efface.ops.editing.forward_hooks import detached_first_token
 from efface.ops.text.templates import names_context, remove_concept, template_library, templates_for_kind
 from efface.ops.training.latents import Latents, generate_latents
 from efface.ops.training.run import Run
+from efface.ops.training.shared_images import SharedImages
 from efface.ops.training.student import Student
 
 CARD = MethodCard(
@@ -90,6 +93,7 @@ class Config:
 
 PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
+    "nudity": {"target_modules": "attn_all", "steps": 400, "learning_rate": 3.2e-5, "prior_weight": 0.25},
     "pocket": {
         "target_modules": "attn_all",
         "learning_rate": 2e-4,
@@ -109,15 +113,17 @@ PRESETS: dict[str, dict[str, object]] = {
 def concept_ablation(model: EditableModel, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
     """Maps each concept to its anchor; several concepts share the steps evenly."""
     _check_config(config, concepts)
-    prompts, anchors = zip(*_anchor_pairs(concepts, config.num_templates), strict=True)
-    latents = prior_latents = _generate_images(model, anchors, config, run)
-    prior_prompts: Sequence[str] = anchors
+    pairs = [_anchor_pairs(concept, config.num_templates) for concept in concepts]
+    prompts = [prompt for rows in pairs for prompt in rows]
+    images = SharedImages.assign([tuple(rows.values()) for rows in pairs], config.num_images)
+    latents = prior_latents = _generate_images(model, images.image_prompts, config, run)
+    prior_prompts = images.image_prompts
     if config.prior_source == "retain":
-        prior_prompts = [prompt for concept in concepts for prompt in concept.retain_prompts]
+        prior_prompts = _retain_prompts(concepts, config.num_images)
         if config.prior_weight:
             prior_latents = _generate_images(model, prior_prompts, config, run)
     with torch.no_grad():
-        concept_cond, anchor_cond, prior_cond = map(model.encode, (prompts, anchors, prior_prompts))
+        concept_cond, anchor_cond, prior_cond = map(model.encode, (prompts, images.image_prompts, prior_prompts))
     student = Student(model, config.target_modules)
     teacher = student if config.teacher == "student" else model
     optimiser = torch.optim.AdamW(student.parameters(), lr=config.learning_rate)
@@ -128,7 +134,8 @@ def concept_ablation(model: EditableModel, concepts: Sequence[Concept], config: 
             if config.objective == "model":
                 with torch.no_grad():
                     target = teacher.predict(z, t, anchor_cond[index]).epsilon
-            loss = (student.predict(z, t, concept_cond[index]).epsilon - target).square().mean()
+            cond = concept_cond[images.training_prompts(index, step.index)]
+            loss = (student.predict(z, t, cond).epsilon - target).square().mean()
             losses = {"ablation": loss.detach()}
             if config.prior_weight:
                 z, t, target, index = prior_latents.noised_batch(config.batch_size, generator)
@@ -164,14 +171,20 @@ def _generate_images(model: EditableModel, prompts: Sequence[str], config: Confi
     )
 
 
-def _anchor_pairs(concepts: Sequence[Concept], num_templates: int) -> list[tuple[str, str]]:
-    """Pairs every prompt that names a concept with its anchor prompt, or with the prompt without the concept."""
+def _retain_prompts(concepts: Sequence[Concept], num_images: int) -> tuple[str, ...]:
+    """Returns the retain prompts, or as many of each concept as images suffice for."""
+    prompts = tuple(prompt for concept in concepts for prompt in concept.retain_prompts)
+    if len(prompts) <= num_images:
+        return prompts
+    return tuple(spread([concept.retain_prompts for concept in concepts], num_images))
+
+
+def _anchor_pairs(concept: Concept, num_templates: int) -> dict[str, str]:
+    """Pairs every prompt that names the concept with its anchor prompt, or with the prompt without the concept."""
     pairs: dict[str, str] = {}
-    for concept in concepts:
-        library = templates_for_kind(template_library(concept.kind), concept.kind)
-        usable = [template for template in library if concept.anchor or names_context(template)]
-        for template in (*concept.templates, *evenly_spaced(usable, num_templates)):
-            anchor = fill_templates([template], [concept.anchor])[0] if concept.anchor else remove_concept(template)
-            pairs |= dict.fromkeys(fill_templates([template], concept.words), anchor)
-        pairs |= dict.fromkeys(concept.prompts, concept.anchor)
-    return list(pairs.items())
+    library = templates_for_kind(template_library(concept.kind), concept.kind)
+    usable = [template for template in library if concept.anchor or names_context(template)]
+    for template in (*concept.templates, *evenly_spaced(usable, num_templates)):
+        anchor = fill_templates([template], [concept.anchor])[0] if concept.anchor else remove_concept(template)
+        pairs |= dict.fromkeys(fill_templates([template], concept.words), anchor)
+    return pairs | dict.fromkeys(concept.prompts, concept.anchor)

@@ -29,7 +29,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from efface.core.concept import Concept
+from efface.core.concept import Concept, find_mention
 from efface.core.erasure import Erasure
 from efface.core.method_card import MethodCard
 from efface.models.editable import EditableModel
@@ -142,10 +142,13 @@ def esd(model: EditableModel, concepts: Sequence[Concept], config: Config, run: 
 
 
 def _erase_prompts(concepts: Sequence[Concept], num_templates: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Returns the prompts f to erase from, and the phrase c of the concept in each of them."""
+    """Returns the prompts f to erase from, and the phrase c of the concept that each names, by default the name."""
     phrases: dict[str, str] = {}
     for concept in concepts:
-        phrases |= dict.fromkeys(concept.prompts or concept.render_prompts(concept.words), concept.name)
+        for prompt in concept.prompts:
+            phrases[prompt] = find_mention(prompt, concept.words) or concept.name
+        for word in () if concept.prompts else concept.words:
+            phrases |= dict.fromkeys(concept.render_prompts([word]), word)
         if not num_templates:
             continue
         for word in concept.words:

@@ -3,7 +3,7 @@
 MACE edits the cross-attention keys and values W in three stages:
 
 1. Refinement. In "a photo of a ship at sea", all tokens after the ship carry it. In closed form, the state k_i of every
-   token except the concept's own is mapped to that of the same token in the anchor prompt, a_i:
+   token that the anchor prompt shares is mapped to that of the same token there, a_i:
 
        sum_i |W' k_i - W a_i|^2 + s |W' R - W R|^2 + lambda |W' - W|_F^2 -> min
 
@@ -22,6 +22,7 @@ in the refinement, which makes 0.006 (preset ``released``). For objects they pre
 
 Differences: masks come from the frozen model's own attention, not from a segmentation model, or from any tool's files
 (``mask="folder"``). Latents come directly from the sampler. Each layer's change is stored exactly, in the smaller form.
+The 30 published prompts leave out the word alone, which we add to the templates.
 """
 
 from __future__ import annotations

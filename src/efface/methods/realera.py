@@ -41,10 +41,10 @@ from efface.ops.closed_form import (
     Preserve,
     Problem,
     build_pairs,
-    diagnose,
     edited_weights,
     mean_caption_gram,
     prompts_naming,
+    solve_and_record,
     to_edit,
 )
 from efface.ops.closed_form.neighbours import with_neighbours
@@ -76,7 +76,7 @@ class Config:
     """RealEra's hyper-parameters; the numbers are ours (see the module's text)."""
 
     token_positions: str = field(
-        default="tail", metadata={"help": "Token states to redirect.", "range": "last, tail, eos, all"}
+        default="tail", metadata={"help": "Token states to redirect.", "range": "last, tail, eos, all, after_bos"}
     )
     num_templates: int = field(
         default=0, metadata={"help": "Number of templates from the library.", "range": "0 to 66"}
@@ -138,8 +138,7 @@ def realera(model: EditableModel, concepts: Sequence[Concept], config: Config, r
     beyond = Neighbourhood(config.beyond_min_cosine, config.beyond_max_cosine)
     gram = mean_caption_gram(model, cache, retain_prompts) if config.preserve_weight else None
     problem = _closed_form(pairs, near, beyond, gram, config, run.generator("neighbours"))
-    update = problem.solve()
-    run.record("solve", diagnose(problem, update, model.parameter_group("cross_kv").parameters).numbers())
+    update = solve_and_record(problem, model.parameter_group("cross_kv").parameters, run)
     edit, tensors = to_edit(model, update, "cross_kv")
     if not config.steps:
         return run.erasure([edit], tensors)

@@ -10,10 +10,12 @@ H <- (I - P*) (H - c) + c edits the states H of every prompt. k is ``rank`` for 
 centering are INLP's: a class for each word of the concept and each position kind, and one for other prompts, minus the
 other prompts' mean at each position kind.
 
-Differences: a step on P needs no eigendecomposition of all D dimensions, and the Fantope's threshold is exact instead
-of bisected (`efface.ops.linear_erasure.fantope`). Every check fits a new softmax regression by L-BFGS. ``warm_start``
-starts from the directions of the class means instead of a random P; a rank that contains all of them ends the game at
-the first check. ``whitening`` and ``offset`` are ours and spare other prompts, as in INLP.
+Differences: two classes are two logits, which move at half the learning rate, so that their difference is the published
+classifier's one logit; the bias has no weight decay. ``rescale`` is ours: the learning rate then means the same at
+every scale of the states. A step on P needs no eigendecomposition of all D dimensions, and the Fantope's threshold is
+exact instead of bisected (`efface.ops.linear_erasure.fantope`). Every check fits a new softmax regression by L-BFGS.
+``warm_start`` starts from the directions of the class means instead of a random P; a rank that contains all of them
+ends the game at the first check. ``whitening`` and ``offset`` are ours and spare other prompts, as in INLP.
 """
 
 from __future__ import annotations
@@ -66,6 +68,7 @@ class Config:
     tolerance: float = field(
         default=0.0015, metadata={"help": "Accuracy above the most frequent class's share at which the game ends."}
     )
+    rescale: bool = field(default=False, metadata={"help": "Divide the states by their root mean square in the game."})
     warm_start: bool = field(default=False, metadata={"help": "Start from the directions of the class means."})
     whitening: float = field(
         default=0.0, metadata={"help": "Share of I in the whitened covariance; 0 disables it.", "range": "0 to 1"}
@@ -84,6 +87,7 @@ PRESETS: dict[str, dict[str, object]] = {
         "rank": 2,
         "steps": 1500,
         "check_every": 500,
+        "rescale": True,
         "warm_start": True,
         "whitening": 0.01,
         "offset": "others",
@@ -104,6 +108,7 @@ def rlace(model: EditableModel, concepts: Sequence[Concept], config: Config, run
         batch_size=config.batch_size,
         check_every=config.check_every,
         tolerance=config.tolerance,
+        rescale=config.rescale,
         warm_start=config.warm_start,
         seed=run.seed_for("minimax"),
         progress=lambda completed, accuracy: run.progress.update(completed, {"accuracy": accuracy}),

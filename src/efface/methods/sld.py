@@ -11,7 +11,8 @@ steps. The presets weak, medium, strong and max are the paper's configurations.
 
 Differences: the paper prints mu = max(1, |scale (e_c - e_s)|), under which its own scales diverge, and its code clamps
 mu to at most 1. ``clamp_mode="clamped"``, the default, follows the code, ``"printed"`` the paper. The paper's warm-up
-counts steps of a sampler with 50; it is rescaled for other numbers.
+counts steps of a sampler with 50; it is rescaled for other numbers. The guidance scale of ``weak`` is 200 as in the
+paper; diffusers' constant for it is 20.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@
 
        1/N sum_i |W' k_i - W a_i|^2 + q |W' R - W R|^2 -> min,        W' = W (I + E)
 
-   R are all tokens of captions (``gram_folder``; by default the retain prompts and the empty prompt), q weighs their
-   mean (``preserve_weight``). With ``ridge`` 0, as published, too few captions leave a singular system.
+   R are all tokens of captions (``gram_folder``, else retain and empty prompt); q = ``preserve_weight`` weighs their mean.
+   At ``ridge`` 0, as published, too few make a singular system. The default anchor is the rest of a prompt.
 2. Self-attention and cross-attention queries learn to steer early steps away from the concept. With the original e*,
    the model after stage 1 e_1, the student e and the prompts c (concept), a (anchor) and 0 (empty),
 
@@ -14,10 +14,10 @@
        h(p) = max(0, beta ( |e(z_t, t, p) - prefer|^2 - |e(z_t, t, p) - reject|^2 + margin ))
        L = ( h(c) + h(0) ) / 2 + lambda |e(z'_t, t', 0) - e_1(z'_t, t', 0)|^2
 
-   for z_t of the original's trajectories for c and z'_t of unconditional ones, with g = ``contrast_guidance``.
+   for early z_t of the original's trajectories for c, any z'_t of unconditional ones, and g = ``contrast_guidance``.
 
-Differences: the released code pairs z_t with the timestep before, counts words to find EOS, never clears gradients
-(preset ``released``) and uses 2000 unconditional trajectories. Without an anchor, the rest of the prompt is the anchor.
+Differences: the released code (1) never clears gradients (preset ``released``), (2) pairs z_t with the timestep before,
+(3) counts words to find EOS, (4) has 2000 unconditional trajectories, and (5) uses templates without the word alone.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from efface.ops.closed_form import (
     Pairs,
     Preserve,
     Problem,
-    build_pairs,
+    concept_pairs,
     concept_prompts,
-    diagnose,
     edited_weights,
     mean_caption_gram,
+    solve_and_record,
     to_edit,
 )
 from efface.ops.contrastive_loss import contrastive_hinge
@@ -75,7 +75,7 @@ class Config:
     """TRCE's hyper-parameters; the defaults are the paper's for sexual content, given by 20 words."""
 
     token_positions: str = field(
-        default="eos", metadata={"help": "Token states to redirect.", "range": "last, tail, eos, all"}
+        default="eos", metadata={"help": "Token states to redirect.", "range": "last, tail, eos, all, after_bos"}
     )
     num_templates: int = field(
         default=15, metadata={"help": "Number of templates from the library.", "range": "0 to 66"}
@@ -94,6 +94,7 @@ class Config:
     hinge_margin: float = field(default=0.01, metadata={"help": "Margin of the hinge, a mean squared error."})
     retain_weight: float = field(default=100.0, metadata={"help": "Weight of the retain loss."})
     early_step_fraction: float = field(default=0.52, metadata={"help": "Share of a trajectory's steps to train on."})
+    retain_early_steps: bool = field(default=False, metadata={"help": "Draw retain samples from these steps alone."})
     num_trajectory_prompts: int = field(default=0, metadata={"help": "Number of further templates for trajectories."})
     trajectories_per_prompt: int = field(default=5, metadata={"help": "Number of pooled trajectories per prompt."})
     retain_trajectories: int = field(default=64, metadata={"help": "Number of unconditional trajectories."})
@@ -116,6 +117,7 @@ PRESETS: dict[str, dict[str, object]] = {
         "contrast_guidance": 3.0,
         "trajectories_per_prompt": 4,
         "retain_trajectories": 16,
+        "retain_early_steps": True,
         "num_inference_steps": 20,
     },
 }
@@ -123,9 +125,7 @@ PRESETS: dict[str, dict[str, object]] = {
 
 def trce(model: EditableModel, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
     """Redirects EOS, then steers early steps; several concepts share the steps evenly."""
-    problem = _redirection(model, concepts, config)
-    update = problem.solve()
-    run.record("solve", diagnose(problem, update, model.parameter_group("cross_kv").parameters).numbers())
+    update = solve_and_record(_redirection(model, concepts, config), model.parameter_group("cross_kv").parameters, run)
     edit, tensors = to_edit(model, update, "cross_kv")
     if not config.steps:
         return run.erasure([edit], tensors)
@@ -138,8 +138,7 @@ def _redirection(model: EditableModel, concepts: Sequence[Concept], config: Conf
     cache = EmbeddingCache.for_model(model)
     retain_prompts = [prompt for concept in concepts for prompt in concept.retain_prompts]
     gram = mean_caption_gram(model, cache, retain_prompts, config.gram_folder)
-    prompts = [concept_prompts(concept, config.num_templates) for concept in concepts]
-    pairs = Pairs.cat([build_pairs(cache, rows, config.token_positions) for rows in prompts])
+    pairs = Pairs.cat(concept_pairs(cache, concepts, config.num_templates, config.token_positions))
     return Problem(pairs.scaled(1 / len(pairs)), Preserve(gram=gram * config.preserve_weight), config.ridge)
 
 
@@ -154,6 +153,7 @@ def _train_steering(
     empty_trajectories = replace(trajectories, per_prompt=config.retain_trajectories)
     empty_pool = empty_trajectories.build_pool(model, [""], run.seed_for("blank"))
     early = early_timestep_range(pool, config.early_step_fraction)
+    retained_range = early if config.retain_early_steps else None
     sizes = [config.batch_size, config.batch_size, config.retain_batch_size]
     with torch.no_grad():
         anchors, empty = model.encode(anchor_prompts), model.encode([""])[torch.zeros(sum(sizes), dtype=torch.long)]
@@ -164,7 +164,7 @@ def _train_steering(
     for step in run.steps(config.steps, student.trainable_params, optimiser, extra_state=extra_state):
         set_learning_rate(optimiser, config.learning_rate, config.schedule, step.index, config.steps)
         batch = pool.sample(config.batch_size, run.generator("batch"), timestep_range=early)
-        retain = empty_pool.sample(config.retain_batch_size, run.generator("keep"), timestep_range=early)
+        retain = empty_pool.sample(config.retain_batch_size, run.generator("keep"), timestep_range=retained_range)
         with torch.no_grad():
             e_a = model.predict(batch.z, batch.t, anchors[batch.prompt_index]).value
             e_1 = model.predict(retain.z, retain.t, empty[: config.retain_batch_size], params=redirected).value

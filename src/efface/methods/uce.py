@@ -13,9 +13,8 @@ last one on, in order, as far as both sides have tokens, and preserves all token
 prompts with s_p = max(0.1, 1/n). Preset ``released`` (2025) pairs the last tokens alone, with s_p = 1. The authors use
 0 or 5 templates besides the words alone.
 
-Difference: both versions' code counts two back from the end of the attention mask, which makes BOS the last token of an
-empty anchor or retain prompt. All prompts share BOS; here it is the end of text. ``released`` and ``released_2023``
-take BOS.
+Difference: in both codes the last token of an empty anchor or retain prompt is BOS, which all prompts share. Here it is
+the end of text; presets ``released`` and ``released_2023`` take BOS.
 
 With ``attributes``, UCE balances a concept's attributes instead ("a doctor" between "a woman" and "a man"). The targets
 start at the concept's own states and move in every round towards the attributes that are too rare in the edited model's

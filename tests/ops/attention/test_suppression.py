@@ -37,6 +37,14 @@ def test_concept_tokens_eos_and_padding_are_marked(model: StableDiffusionModel) 
     assert data.token_mask[1].nonzero().flatten().tolist() == [3, *range(eos, 16)]
 
 
+def test_every_mention_of_the_concept_is_marked(model: StableDiffusionModel) -> None:
+    x0 = torch.zeros(1, 4, 8, 8)
+    data = SuppressionData(
+        Latents(model, x0, torch.tensor([0])), ["a cat"], [("a cat on a cat", "a cat"), ("cat a cat", "a cat")]
+    )
+    assert [row.nonzero().flatten().tolist() for row in data.concept_mask] == [[1, 2, 5, 6], [2, 3]]
+
+
 def test_samples_combine_an_image_with_its_mask_and_its_prompt(model: StableDiffusionModel) -> None:
     data = data_of(model, [0, 1])
     data.masks = torch.stack([torch.zeros(8, 8), torch.ones(8, 8)])

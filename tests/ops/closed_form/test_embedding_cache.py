@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+
+import pytest
+import torch
+from helpers.tiny import tiny_model
+
 from efface.models.stable_diffusion import StableDiffusionModel
-from efface.ops.closed_form import (
-    EmbeddingCache,
-)
+from efface.ops.closed_form import EmbeddingCache
 
 
 def test_a_text_is_encoded_once(model: StableDiffusionModel) -> None:
@@ -18,3 +22,12 @@ def test_a_text_is_encoded_once(model: StableDiffusionModel) -> None:
     cache.states("a dog")
     assert calls == [2, 1]
     assert len(cache) == 3
+
+
+def test_half_precision_gives_a_warning(model: StableDiffusionModel) -> None:
+    with pytest.warns(UserWarning, match="is bfloat16: .*--dtype float32"):
+        EmbeddingCache.for_model(tiny_model(dtype=torch.bfloat16))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        EmbeddingCache.for_model(tiny_model())
+        EmbeddingCache.for_model(model)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from efface.models.protocol import Conditioning
-from efface.ops.text.concept_tokens import locate_concept
+from efface.ops.text.concept_tokens import locate_concept, mention_mask
 from efface.ops.training.latents import Latents
 
 from .concept_masks import attention_masks, read_masks, resize_masks
@@ -51,8 +51,9 @@ class SuppressionData:
             [i for i, (_, word) in enumerate(prompts) if word == words[index]] or list(range(len(prompts)))
             for index in images.prompt_index.tolist()
         ]
-        tokens = locate_concept(images.model, [prompt for prompt, _ in prompts], [word for _, word in prompts])
-        self.concept_mask = tokens.concept_mask()
+        phrases = [word for _, word in prompts]
+        tokens = locate_concept(images.model, [prompt for prompt, _ in prompts], phrases)
+        self.concept_mask = mention_mask(images.model, tokens.tokens, phrases)
         positions = torch.arange(self.concept_mask.shape[1], device=self.concept_mask.device)
         self.token_mask = self.concept_mask | (positions >= tokens.tokens.eos[:, None])
         with torch.no_grad():

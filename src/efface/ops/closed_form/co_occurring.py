@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 
 from efface.models.editable import EditableModel
-from efface.ops.text.concept_tokens import locate_concept
 
 from .embedding_cache import EmbeddingCache
 from .problem import Pairs
@@ -15,9 +14,10 @@ from .state_pairs import PromptPair
 
 
 def co_occurring_pairs(model: EditableModel, cache: EmbeddingCache, prompt_pairs: Sequence[PromptPair]) -> Pairs:
-    """Returns pairs of the tokens that two prompts share, without the concept's own, each with weight 1.
+    """Returns pairs of the tokens that two prompts share (`align_tokens`), each with weight 1.
 
-    The encoder passes the concept on to the tokens behind its name: the states of these tokens are moved.
+    The encoder passes the concept on to the tokens behind its name: the states of these tokens are moved. Tokens of the
+    name that the anchor shares are paired as well, as in the released code.
 
     Args:
         model: the model, for its tokenizer.
@@ -25,11 +25,10 @@ def co_occurring_pairs(model: EditableModel, cache: EmbeddingCache, prompt_pairs
         prompt_pairs: prompts with their anchor prompts and the concept's word in the prompt.
 
     Raises:
-        EffaceError: a prompt without its word, or a prompt longer than the context.
+        EffaceError: a prompt longer than the context.
     """
     cache.add(text for prompt, anchor_prompt, _ in prompt_pairs for text in (prompt, anchor_prompt))
     prompts = [prompt for prompt, _, _ in prompt_pairs]
-    is_concept = locate_concept(model, prompts, [word for _, _, word in prompt_pairs]).concept_mask().tolist()
     tokens = model.tokenize(prompts)
     anchor_tokens = model.tokenize([anchor_prompt for _, anchor_prompt, _ in prompt_pairs])
     source, target, texts = [], [], []
@@ -38,10 +37,9 @@ def co_occurring_pairs(model: EditableModel, cache: EmbeddingCache, prompt_pairs
             tokens.ids[i].tolist(), int(tokens.eos[i]), anchor_tokens.ids[i].tolist(), int(anchor_tokens.eos[i])
         )
         for position, anchor_position in aligned:
-            if not is_concept[i][position]:
-                source.append(cache.states(prompt)[position])
-                target.append(cache.states(anchor_prompt)[anchor_position])
-                texts.append(word)
+            source.append(cache.states(prompt)[position])
+            target.append(cache.states(anchor_prompt)[anchor_position])
+            texts.append(word)
     weight = torch.ones(len(source), dtype=torch.float64)
     return Pairs(torch.stack(source, 1), torch.stack(target, 1), weight, tuple(texts))
 

@@ -7,6 +7,9 @@ projects on the k largest eigenvectors of the P with the largest loss of a newly
 from a random P, as published, or with ``warm_start`` from the directions in which class means differ (the orthogonal
 LEACE). With a rank of at least their number these already remove all linear information, and the first check ends the
 run; with a smaller rank the minimax chooses among them.
+
+The published classifier of two classes has one logit. Two logits, as here, move apart twice as fast at the same
+learning rate, so that theirs is halved. Unlike the published one, the bias has no weight decay.
 """
 
 from __future__ import annotations
@@ -40,6 +43,8 @@ class RlaceEraser(LinearEraser):
         check_every: steps between newly fitted classifiers.
         tolerance: the run ends once a classifier's accuracy is this close to the most frequent class's share.
         warm_start: start from the directions of the class means.
+        rescale: divide the vectors by their root mean square first, so that the learning rate means the same at every
+            scale; the published code does not.
         affine: whether the mean is preserved; the published map is linear.
         seed: seed of start and batches.
         progress: called at every check with the number of completed steps and the accuracy.
@@ -63,6 +68,7 @@ class RlaceEraser(LinearEraser):
         check_every: int = 1000,
         tolerance: float = 0.0015,
         warm_start: bool = False,
+        rescale: bool = False,
         affine: bool = False,
         seed: int = 0,
         progress: Callable[[int, float], None] | None = None,
@@ -79,6 +85,7 @@ class RlaceEraser(LinearEraser):
         self.check_every = check_every
         self.tolerance = tolerance
         self.warm_start = warm_start
+        self.rescale = rescale
         self.affine = affine
         self.seed = seed
         self.progress = progress
@@ -99,8 +106,8 @@ class RlaceEraser(LinearEraser):
     def _minimax(self, x: Tensor, y: Tensor, num_classes: int) -> Tensor:
         """Returns the best projection's basis, ``(k, D)``."""
         generator = torch.Generator().manual_seed(self.seed)
-        scale = float(x.square().mean().sqrt()) or 1.0  # the learning rate means the same at every scale
-        x = x / scale
+        if self.rescale:
+            x = x / (float(x.square().mean().sqrt()) or 1.0)
         point = self._start(x, y, generator)
         theta, bias = x.new_zeros(x.shape[1], num_classes), x.new_zeros(num_classes)
         best, largest_loss = self._basis(point, generator), -1.0
@@ -115,6 +122,7 @@ class RlaceEraser(LinearEraser):
                 if self.progress:
                     self.progress(step, accuracy)
                 if abs(accuracy - self.majority) < self.tolerance:
+                    self.accuracy = accuracy
                     return basis
             if step < self.steps:
                 rows = torch.randint(len(x), (self.batch_size,), generator=generator).to(x.device)
@@ -154,6 +162,8 @@ class RlaceEraser(LinearEraser):
     def _descend(self, point: FantopePoint, x: Tensor, y: Tensor, theta: Tensor, bias: Tensor) -> None:
         """Updates the classifier by one gradient step in place."""
         erased, gradient = self._gradient(point, x, y, theta, bias)
+        if gradient.shape[1] == 2:  # one logit, the difference of two: each takes half of its step
+            gradient = gradient / 2
         theta -= self.learning_rate * (erased.T @ gradient + self.weight_decay * theta)
         bias -= self.learning_rate * gradient.sum(0)
 

@@ -101,6 +101,23 @@ def locate_concept(model: EditableModel, prompts: Sequence[str], phrases: Sequen
     return ConceptTokens(tokens, concept_positions, context_mask)
 
 
+def mention_mask(model: EditableModel, tokens: Tokens, phrases: Sequence[str]) -> Tensor:
+    """Returns a bool mask ``(B, L)`` of all mentions of its phrase in each prompt, not only the last.
+
+    Args:
+        model: provides the tokenizer.
+        tokens: tokens of B prompts.
+        phrases: the concept phrase of each prompt.
+    """
+    phrase_tokens = model.tokenize(phrases)
+    mask = torch.zeros_like(tokens.ids, dtype=torch.bool)
+    rows = zip(tokens.ids.tolist(), phrase_tokens.ids.tolist(), phrase_tokens.eos.tolist(), strict=True)
+    for row, (ids, phrase_ids, phrase_end) in enumerate(rows):
+        for start in _occurrences(ids, phrase_ids[1:phrase_end]):
+            mask[row, start : start + phrase_end - 1] = True
+    return mask
+
+
 def check_fits_context(model: EditableModel, concepts: Sequence[Concept]) -> None:
     """Raises `EffaceError` if a concept's name or synonym is longer than the context length."""
     if cut := model.truncated_text([phrase for concept in concepts for phrase in concept.words]):
@@ -118,11 +135,16 @@ def _find_phrase(prompt: str, phrase: str, ids: Sequence[int], phrase_ids: Seque
     """Returns the token positions of the phrase's last occurrence in the prompt."""
     if not phrase_ids:
         raise EffaceError(f"{phrase!r} has no tokens: name the concept in words that the text encoder knows")
-    for start in range(len(ids) - len(phrase_ids) - 1, 0, -1):
-        if list(ids[start : start + len(phrase_ids)]) == list(phrase_ids):
-            return list(range(start, start + len(phrase_ids)))
+    if starts := _occurrences(ids, phrase_ids):
+        return list(range(starts[-1], starts[-1] + len(phrase_ids)))
     if find_mention(prompt, [phrase]):
         raise EffaceError(
             f"the context of {len(ids)} tokens cuts off {phrase!r} in {prompt!r}: use a shorter prompt or name"
         )
     raise EffaceError(f"{prompt!r} does not contain {phrase!r}: give prompts that name the concept")
+
+
+def _occurrences(ids: Sequence[int], phrase_ids: Sequence[int]) -> list[int]:
+    """Returns the positions at which a phrase begins behind BOS and ends before the last token."""
+    starts = range(1, len(ids) - len(phrase_ids))
+    return [start for start in starts if list(ids[start : start + len(phrase_ids)]) == list(phrase_ids)]
