@@ -5,8 +5,8 @@
 
        1/N sum_i |W' k_i - W a_i|^2 + q |W' R - W R|^2 -> min,        W' = W (I + E)
 
-   R are all tokens of captions (``gram_folder``, else retain and empty prompt); q = ``preserve_weight`` weighs their mean.
-   At ``ridge`` 0, as published, too few make a singular system. The default anchor is the rest of a prompt.
+   R are all tokens of captions (``gram_folder``, or retain and empty prompts) and q (``preserve_weight``) weighs their
+   mean. At ``ridge`` 0, as published, too few make a singular system. The default anchor is the rest of a prompt.
 2. Self-attention and cross-attention queries learn to steer early steps away from the concept. With the original e*,
    the model after stage 1 e_1, the student e and the prompts c (concept), a (anchor) and 0 (empty),
 
