@@ -33,12 +33,12 @@ class EmbeddingCache:
         """Returns a cache over a text-to-image model, with states as its denoiser reads them.
 
         Encoding a text that is longer than the context raises `EffaceError`. A model in half precision gives a warning:
-        at Stable Diffusion's shapes, the edits of UCE, SPEED, RECE and MACE are then 1 to 11 % off (relative norm).
+        on pocket, the edits of UCE, SPEED and RECE are then 1 to 15 % off those in float32 (relative norm).
         """
         dtype = next(iter(model.parameter_group("reads_text").parameters.values())).dtype
         if dtype.itemsize < 4:
             warnings.warn(
-                f"this model is {str(dtype).removeprefix('torch.')}: closed-form edits are then 1 to 11 % off those of "
+                f"this model is {str(dtype).removeprefix('torch.')}: closed-form edits are then 1 to 15 % off those of "
                 "float32; load the model with --dtype float32",
                 stacklevel=3,
             )
