@@ -16,6 +16,6 @@ out=${2:-full_size_gpu.json}
 shift $(($# > 1 ? 2 : 1))
 export PYTHONPATH="$here/../src${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
 export HF_HUB_OFFLINE=1 TRANSFORMERS_VERBOSITY=error
-parts=memory,run,search,published,step,runs,short_run,images,closed_forms,xl,load,many_concepts
+parts=memory,run,elide,search,published,step,runs,short_run,images,closed_forms,xl,load,many_concepts
 exec timeout -k 3 "$limit" "${PYTHON:-python3}" "$here/perf/full_size.py" --device cuda --dtype bf16 \
   --guided-steps 3 --rounds 2 --only "$parts" --until "$(($(date +%s) + limit - 8))" --out "$out" "$@"

@@ -11,7 +11,7 @@ from statistics import median
 from typing import Any
 
 from clocks import Clock, Peak, StepTimes
-from full_size_closed import ClosedFormBench
+from full_size_elide import ElideBench
 from full_size_loading import counted
 from full_size_parts import PARTS
 from full_size_timing import CONCEPT, number, ratio
@@ -25,11 +25,11 @@ from efface.core.spec import RunSpec
 from efface.models.stable_diffusion import StableDiffusionModel
 from efface.ops.training.run import Run
 
-ALL_PARTS = (*PARTS, "published", "runs", "short_run", "closed_forms", "images", "xl", "many_concepts")
+ALL_PARTS = (*PARTS, "elide", "published", "runs", "short_run", "closed_forms", "images", "xl", "many_concepts")
 
 
-class FullBench(ClosedFormBench):
-    """The parts of `ClosedFormBench`, and those that measure complete searches and runs."""
+class FullBench(ElideBench):
+    """The parts of `ElideBench`, and those that measure complete searches and runs."""
 
     def published(self) -> dict[str, Any]:
         """A published outside-in search with complete sampling of every state, and inside-out on the same prompts."""
