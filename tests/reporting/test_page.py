@@ -225,7 +225,7 @@ def test_missing_evidence_files_are_allowed(artifact: Path) -> None:
 def test_result_without_metadata(bare: Path) -> None:
     evaluate(bare, evaluated=Result((Score("rer", "name", None, None, None, 0),), {}))
     page = page_of(bare)
-    assert "inconclusive, inconclusive, not attacked" in page.text
+    assert "erasure inconclusive, retention inconclusive, not attacked" in page.text
     assert "no attack was run" in page.text
 
 

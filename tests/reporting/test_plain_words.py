@@ -42,17 +42,18 @@ def test_sentences_name_the_concept_by_its_kind() -> None:
         (("not erased", "kept", "withstands"), "efface methods"),
         (("erased", "damaged", "withstands"), "--retain-file"),
         (("erased", "kept", "broken by synonyms"), "--method sage"),
-        (("inconclusive", "kept", "not attacked"), "evaluate more images"),
+        (("inconclusive", "kept", "not attacked"), "measure more images"),
         (("erased", "kept", "not attacked"), "efface attack 'a b' --attack synonyms"),
-        (("erased", "kept", "inconclusive"), "efface attack 'a b' --seed 1"),
+        (("erased", "kept", "inconclusive"), "too close to its threshold"),
         (("erased", "kept", "withstands"), "efface report 'a b' --open"),
     ],
 )
 def test_the_next_step_is_a_command_that_cures_the_first_fault(findings: tuple[str, str, str], words: str) -> None:
-    assert words in next_step(Verdict(*findings), result(), "a b")  # type: ignore[arg-type]
+    assert words in str(next_step(Verdict(*findings), result(), "a b"))  # type: ignore[arg-type]
 
 
 def test_the_next_step_of_a_limited_attack_is_the_whole_attack() -> None:
     limited = rate("asr_post", "inside_out-limit-4", 0, extra={"limit": 4})
     measured = replace(result(), scores=(*result(attacked=False).scores, limited))
-    assert next_step(measured.verdict, measured, "e") == "attack with all prompts: efface attack e --attack inside_out"
+    step = next_step(measured.verdict, measured, "e")
+    assert str(step) == "attack with all prompts: efface attack e --attack inside_out"

@@ -64,13 +64,18 @@ class Verdict:
 
         An erasure that was not attacked has not passed, and a verdict with a caveat never has.
         """
-        findings = (self.erasure, self.retention, self.attack)
-        return findings == ("erased", "kept", "withstands") and not self.caveats
+        return (self.erasure, self.retention, self.attack) == ("erased", "kept", "withstands") and not self.caveats
+
+    @property
+    def findings(self) -> str:
+        """The three findings, such as ``erased, kept, attacks inconclusive``."""
+        named = {"erasure": self.erasure, "retention": self.retention, "attacks": self.attack}
+        return ", ".join(f"{part} {word}" if word == "inconclusive" else word for part, word in named.items())
 
     @property
     def headline(self) -> str:
-        """The findings and caveats, such as ``erased, kept, not attacked``."""
-        return "; ".join((f"{self.erasure}, {self.retention}, {self.attack}", *self.caveats))
+        """The findings and caveats, such as ``erased, kept, not attacked; limited to 48 images per group``."""
+        return "; ".join((self.findings, *self.caveats))
 
     def summary(self) -> str:
         """Returns text such as ``not erased, kept, not attacked (rer/name 0.10 [0.01, 0.19] n=120 misses 0.8)``."""

@@ -1,16 +1,29 @@
-"""The next step for an erasure, as one sentence with a command that exists."""
+"""The next step for an erasure: advice with a command that exists."""
 
 from __future__ import annotations
 
 import shlex
+from typing import NamedTuple
 
 from efface.core.attack_label import attack_of
 from efface.core.result import Result
 from efface.core.verdict import Verdict
 from efface.core.verdict_rules import DEVIATIONS, LIMIT
 
+RETRAIN = "efface erase CONCEPT --method sage --out NEW"
 
-def next_step(verdict: Verdict, result: Result, folder: str) -> str:
+
+class NextStep(NamedTuple):
+    """Advice, and the command to type."""
+
+    advice: str
+    command: str
+
+    def __str__(self) -> str:
+        return f"{self.advice}: {self.command}"
+
+
+def next_step(verdict: Verdict, result: Result, folder: str) -> NextStep:
     """The most useful next step: cure what failed, then measure what is undecided, then attack.
 
     Args:
@@ -20,25 +33,26 @@ def next_step(verdict: Verdict, result: Result, folder: str) -> str:
     """
     path = shlex.quote(folder)
     if verdict.erasure in ("not erased", "partly erased"):
-        return "try another method, or more steps (--set steps=N): efface methods"
+        return NextStep("try another method, or more steps (--set steps=N)", "efface methods")
     if verdict.retention == "damaged":
-        return "give more retain prompts (--retain-file FILE), or try another method: efface methods"
+        return NextStep("give more retain prompts (--retain-file FILE), or try another method", "efface methods")
     if verdict.attack.startswith("broken"):
-        return "try a method that trains against attacks: efface erase CONCEPT --method sage --out NEW"
+        return NextStep("try a method that trains against attacks", RETRAIN)
     if verdict.caveats:
-        return f"evaluate the whole test split of the erasure's own benchmark: efface evaluate {path}"
+        return NextStep("evaluate the whole test split of the erasure's own benchmark", f"efface evaluate {path}")
     if "inconclusive" in (verdict.erasure, verdict.retention):
-        return "evaluate more images: raise `seeds` in the benchmark's file (docs/benchmarks.md)"
+        advice = "measure more images (seeds and templates in a benchmark file of your own)"
+        return NextStep(advice, f"efface evaluate {path} --benchmark FILE.yaml")
     if verdict.attack == "not attacked":
-        return f"attack it: efface attack {path} --attack synonyms"
+        return NextStep("attack it", f"efface attack {path} --attack synonyms")
     if verdict.attack == "inconclusive":
         return _complete_an_attack(result, path)
-    return f"write the report: efface report {path} --open"
+    return NextStep("write the report", f"efface report {path} --open")
 
 
-def _complete_an_attack(result: Result, path: str) -> str:
+def _complete_an_attack(result: Result, path: str) -> NextStep:
     """The command that runs the first partial attack with all prompts and its own settings."""
     for score in result.scores:
         if score.metric == "asr_post" and {LIMIT, DEVIATIONS} & set(score.provenance.extra):
-            return f"attack with all prompts: efface attack {path} --attack {attack_of(score.group)}"
-    return f"attack with another seed: efface attack {path} --seed 1"
+            return NextStep("attack with all prompts", f"efface attack {path} --attack {attack_of(score.group)}")
+    return NextStep("an ASR is too close to its threshold; try a method that trains against attacks", RETRAIN)

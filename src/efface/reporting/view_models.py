@@ -15,7 +15,7 @@ from .criteria import verdict_criteria
 from .evidence import LoadedEvaluation
 from .formatting import flatten, format_range, shorten
 from .image_pairs import PairGrid, pair_grids
-from .next_step import next_step
+from .next_step import NextStep, next_step
 from .notes import measured_concept, notes
 from .plain_words import plain_words
 from .score_views import Card, ScoreTable, Tone, key_number_cards, score_tables
@@ -85,7 +85,7 @@ class ReportView:
     verdict: Badge
     badges: tuple[Badge, ...]
     sentences: tuple[str, ...]
-    next_step: str
+    next_step: NextStep
     cards: tuple[Card, ...]
     grids: tuple[PairGrid, ...]
     num_missing_images: int
@@ -135,16 +135,15 @@ def verdict_badges(verdict: Verdict) -> tuple[Badge, ...]:
 
 def verdict_badge(verdict: Verdict) -> Badge:
     """The verdict as a whole: green only if it passed, grey while something is undecided or was not attacked."""
-    word = f"{verdict.erasure}, {verdict.retention}, {verdict.attack}"
     if verdict.passed:
-        return Badge("Verdict", word, "good")
+        return Badge("Verdict", verdict.findings, "good")
     tones = {badge.tone for badge in verdict_badges(verdict)}
     worst: Tone = "unsure"
     if "bad" in tones:
         worst = "bad"
     elif "warn" in tones:
         worst = "warn"
-    return Badge("Verdict", word, worst)
+    return Badge("Verdict", verdict.findings, worst)
 
 
 def _verdict_tone(word: str) -> Tone:
