@@ -10,6 +10,7 @@ import pytest
 
 from efface.benchmarks.result_store import ResultKey, ResultStore
 from efface.core.errors import EffaceError
+from efface.core.registry import METHODS
 from efface.core.result import DetectorId, Provenance, Result, Score, Thresholds
 
 PROVENANCE = Provenance("ab" * 32, (20000, 20001, 20005), "ddim", 20, 3.0, extra={"thresholds": {"object": 0.5}})
@@ -59,9 +60,25 @@ def test_another_schema_is_refused(tmp_path: Path) -> None:
         ResultStore(tmp_path / "esd.json")
 
 
+def test_schema_1_marks_limited_attacks(tmp_path: Path) -> None:
+    path = tmp_path / "esd.json"
+    rates = [("rer", "name", 144), ("asr_post", "synonyms", 144), ("asr_post", "inside_out", 32)]
+    made = tuple(Score.rate(metric, group, 0, n, None, PROVENANCE) for metric, group, n in rates)
+    store = ResultStore(path)
+    store.add(ResultKey("pocket-weapon", 0), Result(made))
+    store.save()
+    path.write_text(path.read_text().replace('"schema": 2', '"schema": 1'))
+    (result,) = ResultStore(path).results.values()
+    assert [score.provenance.extra.get("limit") for score in result.scores] == [None, None, 32]
+    assert result.verdict.attack == "inconclusive"
+
+
 def test_the_committed_results_are_readable() -> None:
     folder = Path(__file__).parents[2] / "docs" / "results"
-    results = ResultStore(folder / "sage.json").results
-    score = results[ResultKey("pocket-weapon", 0)].score("rer", "name")
-    assert score is not None
-    assert score.n == 144
+    paths = [path for path in folder.glob("*.json") if path.stem in METHODS.names()]
+    results = [result for path in paths for result in ResultStore(path).results.values()]
+    assert len(results) > 50
+    for result in results:
+        score = result.score("rer", "name")
+        assert score is not None
+        assert score.n >= 100

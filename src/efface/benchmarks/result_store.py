@@ -8,8 +8,8 @@ A score of a result refers to its detector and provenance by their index in the 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from efface.core.errors import EffaceError
 from efface.core.io import atomic_write_text, read_json
 from efface.core.result import Provenance, Result, Score, Thresholds
 from efface.core.serialization import to_jsonable_dict
+from efface.core.verdict_rules import LIMIT
 
 SCHEMA = 2
 
@@ -127,7 +128,8 @@ def _row(score: Score, detectors: _Table, provenances: _Table) -> dict[str, Any]
 
 def _read(path: Path) -> Iterator[tuple[ResultKey, Result]]:
     data = read_json(path)
-    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+    schema = data.get("schema") if isinstance(data, dict) else None
+    if not isinstance(data, dict) or schema not in (1, SCHEMA):
         raise EffaceError(f"{path} is not a collection of results of schema version {SCHEMA}")
     detectors = data["detectors"]
     empty = Provenance().to_dict()
@@ -137,4 +139,17 @@ def _read(path: Path) -> Iterator[tuple[ResultKey, Result]]:
         for row in entry["scores"]:
             detector = None if row["detector"] is None else detectors[row["detector"]]
             scores.append(Score.from_dict({**row, "detector": detector, "provenance": provenances[row["provenance"]]}))
+        scores = scores if schema == SCHEMA else _with_limits(scores)
         yield ResultKey.parse(name), Result(tuple(scores), entry["metadata"], Thresholds(**entry["thresholds"]))
+
+
+def _with_limits(scores: Sequence[Score]) -> list[Score]:
+    """Marks attacks on fewer prompts than the group ``name`` has images as limited; schema 1 did not record it."""
+    num_prompts = max((score.n for score in scores if (score.metric, score.group) == ("rer", "name")), default=0)
+    marked = []
+    for score in scores:
+        if score.metric in ("asr_pre", "asr_post") and score.n < num_prompts:
+            extra = {**score.provenance.extra, LIMIT: score.n}
+            score = replace(score, provenance=replace(score.provenance, extra=extra))
+        marked.append(score)
+    return marked
