@@ -65,11 +65,11 @@ def test_elide(pocket: StableDiffusionModel, tmp_path: Path) -> None:
 
 
 def test_sage(pocket: StableDiffusionModel, tmp_path: Path) -> None:
-    """Trained on the text encoder against its own attacks."""
+    """Trained on the text encoder against its own attacks; a quarter of the preset's steps erase a part."""
     config = {"steps": 60, "warmup_steps": 50, "num_templates": 12, "learning_rate": 8e-4}
     benchmark = small_benchmark(tmp_path, "pocket-instrument", STEPS)
     result = erase_and_evaluate(pocket, "sage", benchmark, tmp_path / "e", 24, **config)
-    assert value(result, "rer", "name") >= 0.8, result.summary()
+    assert value(result, "rer", "name") >= 0.4, result.summary()
     assert value(result, "retention", "other") >= 0.9, result.summary()
     assert value(result, "retention", "context") >= 0.9, result.summary()
 
@@ -162,6 +162,12 @@ def test_elide_erases_domains(pocket: StableDiffusionModel, tmp_path: Path, benc
     assert value(result, "retention", "near") >= 0.93, result.summary()
     assert value(result, "retention", "other") >= 0.93, result.summary()
     assert value(result, "retention", "context") >= 0.95, result.summary()
+
+
+@pytest.mark.effect
+def test_sage_with_its_preset(pocket: StableDiffusionModel, tmp_path: Path) -> None:
+    result = erase_and_evaluate(pocket, "sage", "pocket-instrument", tmp_path / "e", 36)
+    assert_effect(result, name=0.85, other=0.9)
 
 
 @pytest.mark.effect
