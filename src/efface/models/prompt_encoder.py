@@ -9,7 +9,7 @@ denoiser reads, and the embeddings of a soft prompt.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -154,6 +154,19 @@ def check_same_vocabulary(encoders: tuple[TextEncoder, ...]) -> tuple[TextEncode
                 "the model's two tokenizers have different vocabularies or lengths: efface writes one prompt for both"
             )
     return encoders
+
+
+def set_end_of_text(encoders: Iterable[TextEncoder]) -> None:
+    """Makes each encoder take the pooled state at its tokenizer's end-of-text token.
+
+    Published configurations say ``eos_token_id`` 2, with which transformers takes the largest id instead: an added
+    token's, where a prompt has one. With any id that the tokenizer does not write it takes the first token's state.
+    """
+    for encoder in encoders:
+        for module in encoder.module.modules():
+            for owner in (module, getattr(module, "config", None)):
+                if hasattr(owner, "eos_token_id"):
+                    owner.eos_token_id = encoder.tokenizer.eos_token_id  # type: ignore[union-attr]
 
 
 def _run(
