@@ -47,9 +47,7 @@ def test_sd2_and_sdxl_text_encoders_named_as_in_transformers(checkpoints, folder
     ):
         model = tiny_of(family)
         tensors = {name: t for name, t in load_file(checkpoints[family]).items() if not name.startswith(old)}
-        tensors |= {
-            new + name: t.contiguous() for name, t in model.components[component].state_dict().items()
-        }
+        tensors |= {new + name: t.contiguous() for name, t in model.components[component].state_dict().items()}
         save_file(tensors, tmp_path / f"{family}.safetensors")
         if family == "sd2":  # the published width tells it from Stable Diffusion 1; the tiny model is narrower
             assert load_model(tmp_path / "sd2.safetensors", config=folders["sd2"]).family == "sd2"

@@ -128,7 +128,7 @@ class DiffusionSampler(PromptEncoder):
 
         Raises:
             EffaceError: prompts and seeds differ in number, the number of steps is out of range, weights are
-                offloaded or of several precisions, memory does not suffice, or an image is not finite or is black.
+                offloaded or of several precisions, memory does not suffice, or an image is not finite.
         """
         if len(prompts) != len(seeds):
             raise EffaceError(f"{len(prompts)} prompts but {len(seeds)} seeds; give one seed for each prompt")
