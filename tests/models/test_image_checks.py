@@ -1,4 +1,4 @@
-"""Images that are not finite, and black ones of a base model, are errors; a float16 autoencoder falls back to float32."""
+"""Images that are not finite, and black ones of a base model, are errors; a float16 autoencoder that overflows."""
 
 from __future__ import annotations
 
