@@ -5,41 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from efface.pocket_world import load_split, load_world
-from efface.pocket_world.captions import assemble, noun_phrase, with_article
+from efface.pocket_world.captions import noun_phrase, with_article
 from efface.pocket_world.split import TestConcept
 
 WORLD, SPLIT = load_world(), load_split()
 Row = dict[str, Any]
-
-
-def choose_wording(options: tuple[str, ...], split: str) -> str:
-    """Returns the first wording for the test split, and the second for the dev split if there is one."""
-    return options[0] if split == "test" or len(options) < 2 else options[1]
-
-
-def object_templates(split: str) -> list[Row]:
-    """Returns every style in every place; any six in a row have six styles and six places."""
-    places, styles = list(WORLD.backgrounds.values()), list(WORLD.styles.values())
-    rows = []
-    for offset in range(len(places)):
-        for s, style in enumerate(styles):
-            place = places[(s + offset) % len(places)]
-            prefix = choose_wording(style.prefixes, split)
-            text = assemble("{}", choose_wording(place.phrases, split), prefix, "")
-            rows.append({"text": text, "expected": {"background": place.id, "style": style.id}})
-    return rows
-
-
-def style_templates(split: str) -> list[Row]:
-    """Returns held-out objects in every place, to be combined with phrases for a style."""
-    objects = SPLIT.heldout[: 24 if split == "test" else 12]
-    places, rows = list(WORLD.backgrounds.values()), []
-    for i, name in enumerate(objects):
-        object_class, place = WORLD.object_classes[name], places[i % len(places)]
-        noun = noun_phrase(object_class, choose_wording(object_class.names, split))
-        text = f"{noun} {choose_wording(place.phrases, split)}"
-        rows.append({"text": text, "expected": {"object": name, "background": place.id}})
-    return rows
 
 
 def naming_phrases(object_ids: tuple[str, ...], split: str, *, rare: bool) -> list[Row]:

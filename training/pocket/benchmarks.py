@@ -7,9 +7,6 @@ objects scored as near or other are held-out ones.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from benchmark_groups import (
     SPLIT,
@@ -18,10 +15,10 @@ from benchmark_groups import (
     attack_phrases,
     naming_phrases,
     object_groups,
-    object_templates,
     style_groups,
-    style_templates,
 )
+from efface.benchmarks.benchmark_file import benchmark_yaml
+from efface.benchmarks.pocket_templates import object_templates, style_templates
 from efface.core.concept import find_mention
 from efface.pocket_world.split import broad_retain_prompts, retain_prompts
 
@@ -118,31 +115,10 @@ def joint_split(split: str) -> Row:
     return {"seed": SPLIT.seeds[split].start, "templates": object_templates(split), "groups": groups}
 
 
-class Dumper(yaml.SafeDumper):
-    """Writes short mappings and lists on one line, and repeats values instead of using aliases."""
-
-    def ignore_aliases(self, data: object) -> bool:
-        """Always writes values in full."""
-        return True
-
-
-def _represent_short(dumper: yaml.SafeDumper, data: Any) -> yaml.Node:
-    values = data.values() if isinstance(data, dict) else data
-    short_values = all(not isinstance(value, dict | list) or len(str(value)) < 90 for value in values)
-    flow = short_values and len(str(data)) < 150
-    if isinstance(data, dict):
-        return dumper.represent_mapping("tag:yaml.org,2002:map", data.items(), flow_style=flow)
-    return dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=flow)
-
-
-Dumper.add_representer(dict, _represent_short)
-Dumper.add_representer(list, _represent_short)
-
-
 def render_benchmark(name: str) -> str:
     """Returns the text of a benchmark's file."""
     data = joint_benchmark() if name == "pocket-twenty" else single_benchmark(name)
-    return HEADER + yaml.dump(data, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=140)
+    return HEADER + benchmark_yaml(data)
 
 
 def main() -> None:

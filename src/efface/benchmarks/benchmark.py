@@ -17,13 +17,13 @@ from typing import Any
 
 from efface.core.attack_set import AttackTask
 from efface.core.concept import Concept
-from efface.core.errors import CorruptArtifactError, EffaceError, UnknownNameError, check_known_keys
-from efface.core.io import user_file_errors
+from efface.core.errors import EffaceError, UnknownNameError, check_known_keys
 from efface.core.policy import check_prompts
 from efface.core.serialization import json_hash, to_jsonable_dict
 from efface.core.subsample import evenly_spaced
 from efface.models.model_ref import base_bundled_model
 
+from .benchmark_file import BenchmarkFile
 from .samples import GROUPS, EvalSample, Sampler, group_samples
 
 SPLITS = ("test", "dev")
@@ -85,16 +85,18 @@ class Benchmark:
         is_file = str(ref).endswith((".yaml", ".yml"))
         if not is_file and str(ref) not in benchmark_names():
             raise UnknownNameError("benchmark", str(ref), benchmark_names())
-        path = Path(ref) if is_file else data_folder() / f"{ref}.yaml"
-        import yaml
+        file = BenchmarkFile(Path(ref) if is_file else data_folder() / f"{ref}.yaml")
+        return cls._from_users_file(file) if is_file else cls.from_dict(file.fields)  # tests check the shipped files
 
-        with user_file_errors(path, "read"):
-            raw = path.read_text(encoding="utf-8")
-        try:
-            benchmark = cls.from_dict(yaml.load(raw, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+    @classmethod
+    def _from_users_file(cls, file: BenchmarkFile) -> Benchmark:
+        """Build a benchmark from a file after all checks; their errors name the line and the field."""
+        file.check()
+        with file.errors_at("concept"):
+            Concept.from_dict(file.fields["concept"])
+        benchmark = cls.from_dict(file.fields)
+        with file.errors_at("concept", "retain_prompts"):
             validate_benchmark(benchmark)
-        except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:
-            raise CorruptArtifactError(f"{path} is not a benchmark ({' '.join(str(error).split())})") from error
         return benchmark
 
     @classmethod
