@@ -2,6 +2,7 @@ from .api.attack import attack as attack
 from .api.erase import erase as erase
 from .api.evaluate import evaluate as evaluate
 from .api.export import export as export
+from .api.new_benchmark import new_benchmark as new_benchmark
 from .api.report import report as report
 from .api.revise import revise as revise
 from .api.transfer import transfer as transfer

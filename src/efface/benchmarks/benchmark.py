@@ -17,16 +17,18 @@ from typing import Any
 
 from efface.core.attack_set import AttackTask
 from efface.core.concept import Concept
-from efface.core.errors import EffaceError, UnknownNameError, check_known_keys
-from efface.core.policy import check_prompts
+from efface.core.errors import UnknownNameError, check_known_keys
 from efface.core.serialization import json_hash, to_jsonable_dict
 from efface.core.subsample import evenly_spaced
-from efface.models.model_ref import base_bundled_model
+from efface.models.model_ref import BUNDLED, base_bundled_model
 
 from .benchmark_file import BenchmarkFile
+from .benchmark_validation import validate_benchmark
 from .samples import GROUPS, EvalSample, Sampler, group_samples
 
 SPLITS = ("test", "dev")
+ANY_MODEL = "any"
+"""Value of the field ``model`` of a benchmark for every model that is not bundled."""
 _KEYS = (
     "name", "version", "description", "model", "detector", "clip", "sampler", "concept", "target", "attack_phrases",
     "splits", "joint_concepts", "features",
@@ -41,7 +43,7 @@ class Benchmark:
         name: name of the benchmark.
         version: number raised with every change.
         description: one line.
-        model: the model that the benchmark is for.
+        model: the model that the benchmark is for, or `ANY_MODEL`.
         detector: detector that judges the images (`efface.benchmarks.detector_names`).
         clip: model of the CLIP score.
         concept: the concept to erase with its retain set: all that a method receives.
@@ -74,6 +76,16 @@ class Benchmark:
     def concepts(self) -> tuple[Concept, ...]:
         """All erased concepts: the benchmark's own and its joint concepts."""
         return (self.concept, *map(Concept, self.joint_concepts))
+
+    @property
+    def fits_every_model(self) -> bool:
+        """Whether the benchmark serves every model that is not bundled."""
+        return self.model == ANY_MODEL
+
+    def is_for(self, model: str) -> bool:
+        """Whether the benchmark serves a model of this name."""
+        base_model = base_bundled_model(model)
+        return self.model == base_model or (self.fits_every_model and base_model not in BUNDLED)
 
     @classmethod
     def load(cls, ref: str | Path) -> Benchmark:
@@ -176,27 +188,11 @@ def find_benchmark(model: str, concept: str) -> Benchmark | None:
 
 def find_benchmarks(model: str, concepts: Collection[str]) -> Iterator[Benchmark]:
     """The shipped benchmarks for a model and any of these concepts, without those for joint concepts."""
-    base_model = base_bundled_model(model)
     for benchmark in map(Benchmark.load, benchmark_names()):
-        if benchmark.model == base_model and benchmark.concept.name in concepts and not benchmark.joint_concepts:
+        if benchmark.is_for(model) and benchmark.concept.name in concepts and not benchmark.joint_concepts:
             yield benchmark
 
 
 def data_folder() -> Path:
     """The folder of the shipped benchmarks."""
     return Path(str(files("efface.benchmarks").joinpath("data")))
-
-
-def validate_benchmark(benchmark: Benchmark) -> None:
-    """Check the groups, the retain set and the content policy of a benchmark.
-
-    Raises:
-        EffaceError: a split lacks a group, a retain prompt is scored, or the content policy refuses a prompt.
-    """
-    for split, content in benchmark.splits.items():
-        if missing := [group for group in GROUPS if group not in content["groups"]]:
-            raise EffaceError(f"split {split!r} of {benchmark.name} has no group {missing[0]!r}")
-        prompts = {sample.prompt for sample in benchmark.samples(split)}
-        check_prompts((*benchmark.attack_phrases, *sorted(prompts)), f"a prompt of {benchmark.name}")
-        if scored := sorted(prompts.intersection(benchmark.concept.retain_prompts)):
-            raise EffaceError(f"{benchmark.name} scores the retain prompt {scored[0]!r}: take it out of retain_prompts")

@@ -62,11 +62,12 @@ class BenchmarkFile:
             EffaceError: the first field that is wrong, with its line.
         """
         from jsonschema import Draft202012Validator
-        from jsonschema.exceptions import best_match
 
-        error = best_match(Draft202012Validator(benchmark_schema()).iter_errors(self.fields))
-        if error is not None:
-            raise self.error(tuple(error.absolute_path), _problem(error))
+        errors = list(Draft202012Validator(benchmark_schema()).iter_errors(self.fields))
+        if errors:
+            # a misspelt field is both unknown and missing: the unknown one is what the user sees in his file
+            first = min(errors, key=lambda e: (len(e.absolute_path), e.validator != "additionalProperties"))
+            raise self.error(tuple(first.absolute_path), _problem(first))
         for split, content in self.fields["splits"].items():
             self._check_placeholders(split, content)
 
@@ -133,12 +134,14 @@ def _child(node: Any, key: str | int) -> Any:
 
 def _problem(error: ValidationError) -> str:
     """Says in words how a field differs from the schema."""
-    value, limit = error.instance, error.validator_value
+    value: Any = error.instance
+    limit: Any = error.validator_value
+    schema: Any = error.schema
     if error.validator == "required":
         missing = [name for name in limit if name not in value]
         return f"has no field {missing[0]!r}"
     if error.validator == "additionalProperties":
-        known = list(error.schema["properties"])
+        known = list(schema["properties"])
         unknown = next(str(name) for name in value if name not in known)
         near = difflib.get_close_matches(unknown, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"the fields are {', '.join(known)}"
@@ -152,7 +155,7 @@ def _problem(error: ValidationError) -> str:
         return "is empty: give at least one entry" if error.validator == "minItems" else "is empty: give a text"
     if error.validator == "oneOf":
         return f"must be text or a list of texts, not {_short(value)}"
-    return f"is {_short(value)}: {error.schema.get('description', error.message)}"
+    return f"is {_short(value)}: {schema.get('description', error.message)}"
 
 
 def _short(value: object) -> str:

@@ -32,8 +32,9 @@ def describe_mismatch(benchmark: Benchmark, erasure: Erasure, model: str) -> str
     if unknown:
         names = ", ".join(concept.name for concept in erasure.concepts)
         texts.append(f"measured on {unknown[0]!r}, and the erasure is of {names}")
-    if benchmark.model != base_model:
-        texts.append(f"measured by a benchmark for {benchmark.model}, and the model is {model}")
+    if not benchmark.is_for(model):
+        benchmark_model = "models that are not bundled" if benchmark.fits_every_model else benchmark.model
+        texts.append(f"measured by a benchmark for {benchmark_model}, and the model is {model}")
     elif base_model != POCKET and (judge := _pocket_judge(benchmark)):
         texts.append(f"judged by {judge}, which knows images of {POCKET} only, and the model is {model}")
     return "; ".join(texts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from efface.core.attack_set import insert_phrase
@@ -15,8 +15,9 @@ from efface.core.subsample import evenly_spaced
 from efface.models.editable import EditableModel
 from efface.models.model_ref import base_bundled_model
 
-from .benchmark import Benchmark, validate_benchmark
+from .benchmark import Benchmark
 from .benchmark_mismatch import POCKET
+from .benchmark_validation import validate_benchmark
 from .draft_plan import DraftPlan, RetainedSubjects, Subject, choose_retained
 from .photo_draft import DEFAULT_CLIP, photo_plan, prompts_plan
 from .pocket_draft import SPLITS, pocket_plan
@@ -80,29 +81,6 @@ def benchmark_name(concept: Concept) -> str:
     return re.sub(r"[^a-z0-9]+", "-", concept.name.lower()).strip("-") or "concept"
 
 
-def benchmark_fields(benchmark: Benchmark) -> dict[str, Any]:
-    """Returns the fields of a benchmark's file; `Benchmark.from_dict` gives an equal benchmark."""
-    default = Concept(benchmark.concept.name, kind=benchmark.concept.kind)
-    concept = {
-        key: value
-        for key, value in benchmark.concept.to_dict().items()
-        if key in ("name", "kind") or value != default.to_dict()[key]
-    }
-    return {
-        "name": benchmark.name,
-        "version": benchmark.version,
-        "description": benchmark.description,
-        "model": benchmark.model,
-        "detector": benchmark.detector,
-        "clip": benchmark.clip,
-        "sampler": asdict(benchmark.sampler),
-        "concept": concept,
-        "target": {"head": benchmark.head, "classes": list(benchmark.classes)},
-        "attack_phrases": list(benchmark.attack_phrases),
-        "splits": dict(benchmark.splits),
-    }
-
-
 def _plan(
     model: EditableModel, concept: Concept, domain: Sequence[str], prompts: Sequence[str], clip: str, detector: str
 ) -> DraftPlan:
@@ -121,8 +99,9 @@ def _plan(
 
 def _split(plan: DraftPlan, retained: RetainedSubjects, split: str) -> dict[str, Any]:
     """Returns seed, templates and groups of a split."""
-    concept = [{"phrase": phrase, "expected": {plan.head: list(plan.classes)}} for phrase in plan.name[split]]
-    domain = [{"phrase": phrase, "expected": {plan.head: list(plan.classes)}} for phrase in plan.domain[split]]
+    expected = {plan.head: plan.classes[0] if len(plan.classes) == 1 else list(plan.classes)}
+    concept = [{"phrase": phrase, "expected": expected} for phrase in plan.name[split]]
+    domain = [{"phrase": phrase, "expected": expected} for phrase in plan.domain[split]]
     wording, templates = plan.wording[split], [dict(template) for template in plan.templates[split]]
     near, other = (_rows(subjects, plan.head, wording) for subjects in (retained.near, retained.other))
     groups = {

@@ -82,7 +82,7 @@ def judge_target(concept: Concept) -> JudgeTarget | None:
     for style in world.styles.values():
         named = [prefix for prefix in style.prefixes if find_mention(prefix, [concept.name])]
         if named and style.id != "photo":
-            phrases = [f"{prefix} {{}}" for prefix in style.prefixes if prefix != named[0]]
+            phrases = [f"{prefix} {{}}" for prefix in style.prefixes if prefix not in named]
             phrases += [f"{{}}, {suffix}" for suffix in style.suffixes]
             return JudgeTarget("style", (style.id,), f"{named[0]} {{}}", tuple(phrases))
     return None

@@ -1,4 +1,4 @@
-"""``efface methods``, ``attacks``, ``benchmarks`` and ``models``: the names that other commands accept."""
+"""``efface methods``, ``attacks`` and ``models``: the names that other commands accept."""
 
 from __future__ import annotations
 
@@ -32,25 +32,6 @@ def attacks(as_json: Json = False) -> None:
     from efface.core.registry import ATTACKS
 
     print_cards(ATTACKS, as_json)
-
-
-@app.command()
-def benchmarks(as_json: Json = False) -> None:
-    """List the benchmarks."""
-    from efface.benchmarks.benchmark import Benchmark, benchmark_names
-
-    rows = [
-        {
-            "name": benchmark.name,
-            "version": benchmark.version,
-            "description": benchmark.description,
-            "model": benchmark.model,
-            "concept": benchmark.concept.name,
-        }
-        for benchmark in map(Benchmark.load, benchmark_names())
-    ]
-    text = "\n".join(f"{row['name']:20} {row['description']} (version {row['version']})" for row in rows)
-    print_result(rows, text, as_json)
 
 
 @app.command()

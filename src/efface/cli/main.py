@@ -24,13 +24,14 @@ from . import studies
 from . import reproduce
 from . import show
 from . import listing
+from . import benchmarks
 from . import concepts
 from .app import app
 # isort: on
 
 __all__ = [
-    "app", "attack", "closed_form", "concepts", "demo", "erase", "evaluate", "export", "listing", "main", "report",
-    "reproduce", "sample", "show", "studies", "transfer",
+    "app", "attack", "benchmarks", "closed_form", "concepts", "demo", "erase", "evaluate", "export", "listing", "main",
+    "report", "reproduce", "sample", "show", "studies", "transfer",
 ]  # fmt: skip
 
 

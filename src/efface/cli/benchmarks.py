@@ -1,0 +1,108 @@
+"""``efface benchmarks``: list, explain and write benchmarks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .app import app
+from .model_options import POCKET, Model, model_options
+from .options import Json, Overwrite
+from .output import print_result
+
+benchmarks = typer.Typer(
+    help="List the benchmarks; `efface benchmarks show NAME` explains one, `efface benchmarks new CONCEPT` writes one."
+)
+app.add_typer(benchmarks, name="benchmarks")
+
+DomainPhrases = Annotated[
+    list[str] | None,
+    typer.Option("--domain", help="Another phrase for the concept, which no method receives; repeat for more."),
+]
+PromptFile = Annotated[
+    Path | None,
+    typer.Option(help="Text file with one prompt per line that shows the concept, in place of drafted prompts."),
+]
+JudgeClip = Annotated[
+    str | None,
+    typer.Option(
+        "--clip",
+        help="CLIP model that judges images of models other than pocket, a folder or hub id; without --domain, it also "
+        "reads the group domain from the model's images.",
+    ),
+]
+NudityDetector = Annotated[
+    str | None,
+    typer.Option("--detector", help="nudenet:COUNTING counts exposed parts (with --prompt-file)."),
+]
+Kind = Annotated[str | None, typer.Option(help="Kind of concept: object (default), style, identity or domain.")]
+
+
+@benchmarks.callback(invoke_without_command=True)
+def _list(context: typer.Context, as_json: Json = False) -> None:
+    if context.invoked_subcommand is not None:
+        return
+    from efface.benchmarks.benchmark import Benchmark, benchmark_names
+
+    rows = [
+        {
+            "name": benchmark.name,
+            "version": benchmark.version,
+            "description": benchmark.description,
+            "model": benchmark.model,
+            "concept": benchmark.concept.name,
+        }
+        for benchmark in map(Benchmark.load, benchmark_names())
+    ]
+    text = "\n".join(f"{row['name']:20} {row['description']} (version {row['version']})" for row in rows)
+    print_result(rows, text, as_json)
+
+
+@benchmarks.command()
+def show(
+    name: Annotated[str, typer.Argument(help="Name of a benchmark (`efface benchmarks` lists all), or a YAML file.")],
+    as_json: Json = False,
+) -> None:
+    """Explain a benchmark: its groups, detector and sampler, and what a good erasure does."""
+    from efface.benchmarks.benchmark import Benchmark
+    from efface.benchmarks.benchmark_fields import benchmark_fields
+    from efface.benchmarks.describe import describe_benchmark
+
+    benchmark = Benchmark.load(name)
+    print_result(benchmark_fields(benchmark), describe_benchmark(benchmark), as_json)
+
+
+@benchmarks.command()
+@model_options("model")
+def new(
+    concept: Annotated[str, typer.Argument(help="Name of the concept, or its YAML file.")],
+    out: Annotated[Path, typer.Option("--out", help="YAML file to write.")],
+    model: Model = POCKET,
+    domain: DomainPhrases = None,
+    prompt_file: PromptFile = None,
+    clip: JudgeClip = None,
+    detector: NudityDetector = None,
+    kind: Kind = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Write a benchmark for a concept, a YAML file to read, edit and evaluate with."""
+    from efface import api
+    from efface.ops.training.progress import RichProgress
+
+    from .parsing import ConceptOptions, build_concept, read_lines
+
+    target = build_concept(concept, ConceptOptions(kind=kind), model)
+    prompts = [] if prompt_file is None else read_lines(prompt_file)
+    benchmark = api.new_benchmark(
+        target, out=out, model=model, domain=domain or (), prompts=prompts, clip=clip, detector=detector or "",
+        overwrite=overwrite, progress=RichProgress(),
+    )  # fmt: skip
+    from efface.benchmarks.benchmark_fields import benchmark_fields
+    from efface.benchmarks.describe import describe_benchmark
+
+    advice = f"read the groups near and other in {out}: take out each subject that belongs to the concept"
+    usage = f"efface evaluate ERASURE --benchmark {out}"
+    print_result(benchmark_fields(benchmark), f"{describe_benchmark(benchmark)}\n\n{advice}\nthen: {usage}", as_json)
