@@ -15,12 +15,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from efface.core.errors import EffaceError
 from efface.core.policy import check_prompts
 
-from .parameter_groups import component_params
+from .parameter_groups import call_with_params, component_params
 from .protocol import Conditioning, Params, Tokens
 from .soft_prompt import SoftTokens, inject_soft_tokens, token_embedding
 from .subword_fragments import END, nonword_tokens
@@ -175,7 +174,7 @@ def _run(
     """Runs one text encoder with soft tokens and replaced parameters."""
     own_params = component_params(params or {}, encoder.component)
     with inject_soft_tokens(encoder.module, ids, soft) as input_ids:
-        return functional_call(encoder.module, own_params, (input_ids,), options)
+        return call_with_params(encoder.module, own_params, input_ids, **options)
 
 
 def _soft_columns(soft: Tensor | SoftTokens | None, columns: slice) -> Tensor | SoftTokens | None:

@@ -12,12 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from .fingerprint import fingerprint
 from .guidance_hooks import GuidanceEdit
 from .module_checks import check_own_weights
-from .parameter_groups import TEXT_ENCODER_2, ParameterGroup, select_parameters
+from .parameter_groups import TEXT_ENCODER_2, ParameterGroup, call_with_params, select_parameters
 from .pipeline import pipeline_family, validate_pipeline
 from .prompt_encoder import TextEncoder, check_same_vocabulary, set_end_of_text
 from .protocol import Conditioning, Params, Prediction
@@ -105,7 +104,7 @@ class StableDiffusionModel(DiffusionSampler):
         """
         timesteps = torch.as_tensor(t, device=z.device).expand(len(z))
         added = {"added_cond_kwargs": self._sdxl_conditions(z, cond)} if self.family == "sdxl" else {}
-        value = functional_call(self.unet, dict(params or {}), (z, timesteps, cond.states), added).sample
+        value = call_with_params(self.unet, params or {}, z, timesteps, cond.states, **added).sample
         alpha_squared = self.scheduler.alphas_cumprod.to(z.device)[timesteps][:, None, None, None]
         alpha, sigma = alpha_squared.sqrt().to(z.dtype), (1 - alpha_squared).sqrt().to(z.dtype)
         return Prediction(value, self.scheduler.config.prediction_type, z, alpha, sigma)
