@@ -36,7 +36,9 @@ REFUSED: dict[str, tuple[str, ...]] = {
     "attack e --benchmark pocket-wepon": ("unknown benchmark 'pocket-wepon'", "did you mean 'pocket-weapon'"),
     "ablate sage --benchmark pocket-instrumnt": ("'pocket-instrumnt'", "did you mean 'pocket-instrument'"),
     "evaluate e --benchmark none.yaml": ("cannot read none.yaml",),
-    "evaluate e --benchmark field.yaml": ("unknown benchmark field 'nam'", "did you mean 'name'"),
+    "evaluate e --benchmark field.yaml": ("field.yaml, line 1: has an unknown field 'nam'", "did you mean 'name'"),
+    "benchmarks show pocket-wepon": ("unknown benchmark 'pocket-wepon'", "did you mean 'pocket-weapon'"),
+    "benchmarks new gun --out b.txt": ("b.txt does not end in .yaml",),
     "evaluate e": ("no benchmark for 'gun'", "pocket-weapon"),
     "evaluate e --benchmark pocket-weapon": (
         "pocket-weapon does not fit this erasure",
