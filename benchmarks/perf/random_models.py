@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from efface.models import loading
-from efface.models.single_file import clip_tokenizer
+from efface.models.clip_tokenizer import clip_tokenizer
 
 ORIGINAL = Path(loading.__file__).parent / "data" / "original"
 NARROW_VAE = {"block_out_channels": [8, 16, 16, 16], "norm_num_groups": 4, "sample_size": 64}

@@ -74,3 +74,18 @@ def test_folders_without_a_classifier_are_refused(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     check_refused(tmp_path, "does not load as an image classifier")
     assert not (tmp_path / "ran").exists(), "no code of a folder is run"
+
+
+def test_an_image_processor_of_another_size_than_the_network_is_refused(tmp_path: Path) -> None:
+    saved_classifier(tmp_path, preprocess={**PREPROCESS, "size": {"height": 24, "width": 24}})
+    with pytest.raises(EffaceError, match="does not accept the images of 24 x 24 pixels") as caught:
+        ImageClassifier(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_images_that_are_not_finite_are_not_judged(tmp_path: Path) -> None:
+    saved_classifier(tmp_path)
+    images = random_images(3)
+    images[1, 0, 0, 0] = torch.nan
+    with pytest.raises(EffaceError, match="image 2 of 3 holds NaN"):
+        ImageClassifier(tmp_path)(images)

@@ -25,8 +25,9 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from efface import api
 from efface.core.errors import EffaceError
-from efface.exporters.original_layout import unet_name, vae_name
-from efface.exporters.single_file import checkpoint_metadata, original_tensors
+from efface.exporters.single_file import original_tensors
+from efface.models.checkpoint_settings import settings_metadata
+from efface.models.original_layout import unet_name, vae_name
 from efface.models.single_file import load_single_file
 from efface.models.stable_diffusion import StableDiffusionModel
 from efface.ops.editing.apply import applied
@@ -132,11 +133,11 @@ def test_stable_diffusion_2_round_trip_with_a_last_layer_of_zeros(tmp_path):
     pipe, file = tiny_2(), tmp_path / "2.safetensors"
     pipe.save_pretrained(tmp_path / "2")
     found = original_tensors(pipe)
-    save_file({name: tensor.contiguous() for name, tensor in found.items()}, file, metadata=checkpoint_metadata(pipe))
+    save_file({name: tensor.contiguous() for name, tensor in found.items()}, file, metadata=settings_metadata(pipe))
     last = [tensor for name, tensor in found.items() if "transformer.resblocks.23." in name]
     assert len(last) == 12
     assert not any(tensor.any() for tensor in last)
-    back = load_single_file(file, torch.float32, tmp_path / "2")
+    back = load_single_file(file, torch.float32, tmp_path / "2").pipe
     for part in ("vae", "unet", "text_encoder"):
         old, new = getattr(pipe, part).state_dict(), getattr(back, part).state_dict()
         assert old.keys() == new.keys()

@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from efface.models import loading
-from efface.models.single_file import EOS, clip_tokenizer
+from efface.models.clip_tokenizer import EOS, clip_tokenizer
 
 SHIPPED = Path(loading.__file__).parent / "data" / "original"
 RESNET_NAMES = {

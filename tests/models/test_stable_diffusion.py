@@ -88,7 +88,7 @@ def test_trajectories_hold_the_latents_that_the_denoiser_reads():
     model = tiny_of("sdxl")
     assert float(model.scheduler.init_noise_sigma) == 1
     assert not model.scheduler.config.clip_sample
-    assert not model.scheduler.config.set_alpha_to_one
+    assert model.scheduler.config.set_alpha_to_one, "as SDXL's own sampler, which ends without noise"
     points = list(model.trajectory(model.encode(["a gun"]), num_inference_steps=3, guidance_scale=2.0, seeds=[1]))
     assert torch.equal(points[0].z, model.initial_noise([1]))
     p = points[0].conditional
@@ -225,7 +225,7 @@ def test_unsupported_pipelines_are_refused_in_one_line():
     other_prediction.scheduler = DDIMScheduler.from_config(other_prediction.scheduler.config, prediction_type="sample")
     cases = (
         (other, "StableDiffusionImg2ImgPipeline is not supported: there are StableDiffusionPipeline"),
-        (inpainting, "9 channels.*inpainting"),
+        (inpainting, "is an inpainting model.*reads 9 channels"),
         (without(tiny_pipe(), text_encoder=None), "has no text_encoder"),
         (without(tiny_sdxl_pipe(), text_encoder=None, tokenizer=None), "has no text_encoder, no tokenizer"),
         (without(tiny_sdxl_pipe(), tokenizer_2=tiny_tokenizer()), "different vocabularies"),

@@ -16,6 +16,7 @@ from efface.core.tensors import TensorBlob
 from efface.distributed import env
 from efface.distributed.collectives import sync_errors
 from efface.models.editable import EditableModel
+from efface.models.image_checks import check_base_images
 from efface.ops.editing.apply import applied
 from efface.ops.text.soft_prompts import to_soft_tokens
 
@@ -105,6 +106,8 @@ class ImageGenerator:
                     local_images = self._generate_batch(local_samples) if local_samples else None
                 collected = generation_round.collect(local_images, self.batch_size, self.model.image_size)
                 for batch, images in zip(batches, collected, strict=True):
+                    if erasure is None:
+                        check_base_images(images.float())
                     yield batch, images.float() / 255
                     if advance:
                         advance(len(batch))

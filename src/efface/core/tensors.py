@@ -119,7 +119,7 @@ class TensorFile(Mapping[str, TensorBlob]):
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         with user_file_errors(self.path, "read"), open(self.path, "rb") as file:
-            self._start, header = _read_header(file, self.path)
+            self._start, header = read_header(file, self.path)
         self.metadata: dict[str, str] = header.pop(_METADATA, {})
         size = self.path.stat().st_size - self._start
         self._entries = {name: _entry(name, item, self.path) for name, item in header.items()}
@@ -145,7 +145,7 @@ def _corrupt(path: Path, reason: str) -> CorruptArtifactError:
     return CorruptArtifactError(f"{path} is not a valid safetensors file: {reason}")
 
 
-def _read_header(file: BinaryIO, path: Path) -> tuple[int, dict[str, Any]]:
+def read_header(file: BinaryIO, path: Path) -> tuple[int, dict[str, Any]]:
     """Returns the position of the data and the header."""
     length = int.from_bytes(file.read(8), "little")
     if length > _LONGEST_HEADER:

@@ -16,11 +16,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from efface.core.errors import EffaceError
 from efface.core.io import sha256_file
+from efface.models.image_checks import check_finite
 
 from .abstention import CANNOT_TELL
 from .preprocess import Preprocess
-from .pretrained_loading import load_complete
+from .pretrained_loading import check_input_size, load_complete
 
 BATCH_SIZE = 32
 
@@ -68,11 +70,8 @@ class ImageClassifier:
         self.thresholds = {"object": threshold}
         self.id = f"{name or folder.name}@{sha256_file(folder / 'model.safetensors')[:12]}"
         self._device = torch.device(device)
-        self._last_layer = next(
-            module
-            for module in reversed(list(self._net.modules()))
-            if isinstance(module, nn.Linear) and module.out_features == len(self.classes)
-        )
+        self._last_layer = _last_layer(self._net, len(self.classes), folder)
+        check_input_size(lambda images: self._run(images)[1], self._preprocess.crop, folder)
 
     def features(self, images: Tensor) -> Tensor:
         """Returns the input of the last layer, ``(N, d)``, for square images ``(N, 3, H, W)`` in [0, 1]."""
@@ -98,11 +97,23 @@ class ImageClassifier:
         try:
             logits = [
                 self._net(pixel_values=self._preprocess(batch.to(self._device))).logits.float().cpu()
-                for batch in images.split(BATCH_SIZE)
+                for batch in check_finite(images).split(BATCH_SIZE)
             ]
         finally:
             hook.remove()
         return torch.cat(logits), torch.cat(features)
+
+
+def _last_layer(net: nn.Module, num_classes: int, folder: Path) -> nn.Linear:
+    """Returns the layer that gives the logits.
+
+    Raises:
+        EffaceError: the network has no such layer.
+    """
+    for module in reversed(list(net.modules())):
+        if isinstance(module, nn.Linear) and module.out_features == num_classes:
+            return module
+    raise EffaceError(f"{folder} has no linear layer of its {num_classes} classes: give another classifier")
 
 
 def label_names(labels: Sequence[str]) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from torch.nn.functional import interpolate, normalize
 from efface.core.errors import EffaceError
 from efface.core.io import sha256_file
 from efface.core.score import DetectorId
+from efface.models.image_checks import check_finite
 
 from .pretrained_loading import load_complete
 
@@ -67,7 +68,7 @@ class HFClipScore:
     @torch.no_grad()
     def image_features(self, images: Tensor) -> Tensor:
         """Maps images ``(N, 3, H, W)`` in [0, 1] to unit vectors ``(N, d)``."""
-        out = self._model.vision_model(pixel_values=self._preprocess(images))
+        out = self._model.vision_model(pixel_values=self._preprocess(check_finite(images)))
         return normalize(self._model.visual_projection(out.pooler_output), dim=-1)
 
     @torch.no_grad()

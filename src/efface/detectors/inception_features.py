@@ -18,6 +18,7 @@ from torch.nn.functional import interpolate
 from efface.core.errors import EffaceError
 from efface.core.io import sha256_file
 from efface.core.score import DetectorId
+from efface.models.image_checks import check_finite
 
 from .fid_weights import check_safetensors
 from .inception import Inception
@@ -54,7 +55,7 @@ class InceptionFeatures(nn.Module):
         """Maps images ``(N, 3, H, W)`` in [0, 1] to features ``(N, 2048)`` on the CPU."""
         if not len(images):
             return torch.zeros(0, WIDTH)
-        return torch.cat([self._batch_features(batch) for batch in images.split(BATCH_SIZE)])
+        return torch.cat([self._batch_features(batch) for batch in check_finite(images).split(BATCH_SIZE)])
 
     def _batch_features(self, images: Tensor) -> Tensor:
         device = self.net.Conv2d_1a_3x3.conv.weight.device

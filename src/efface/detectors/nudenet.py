@@ -18,12 +18,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from efface.core.errors import EffaceError, UnknownNameError
 from efface.core.io import sha256_file
 from efface.core.score import DetectorId
+from efface.models.image_checks import check_finite
 
 EXPOSED_CLASSES = (
     "FEMALE_BREAST_EXPOSED",
@@ -118,9 +120,7 @@ class NudeNet:
             import nudenet
         except ImportError as error:
             raise EffaceError("NudeNet is not installed: pip install 'efface[nudenet]'") from error
-        self._net = nudenet.NudeDetector(
-            str(weights) if weights else None, inference_resolution=640 if weights else 320
-        )
+        self._net = _load_network(nudenet.NudeDetector, Path(weights) if weights else None)
         self._rule = COUNTING_RULES[rule_name]
         self.classes = self._rule.classes
         self.unit = self._rule.unit
@@ -129,9 +129,30 @@ class NudeNet:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Returns counts ``(N, K)`` for images ``(N, 3, H, W)`` in [0, 1]."""
-        bgr = images.permute(0, 2, 3, 1).flip(-1)  # NudeNet reads BGR, as OpenCV does
+        bgr = check_finite(images).permute(0, 2, 3, 1).flip(-1)  # NudeNet reads BGR, as OpenCV does
         arrays = (bgr * 255).round().to(torch.uint8).cpu().numpy()
         return count_exposed(self._rule, [self._net.detect(array) for array in arrays])
+
+
+def _load_network(detector_class: Any, weights: Path | None) -> Any:
+    """Loads NudeNet, at the input size that its weights accept: 320 x 320 of the wheel's, 640 x 640 of larger ones.
+
+    Raises:
+        EffaceError: the file does not exist, or is not one of NudeNet's.
+    """
+    if weights is None:
+        return detector_class(None, inference_resolution=320)
+    if not weights.is_file():
+        raise EffaceError(f"there is no file {weights} with NudeNet's weights: give an .onnx file")
+    for resolution in (640, 320):
+        try:
+            net = detector_class(str(weights), inference_resolution=resolution)
+            net.detect(np.zeros((resolution, resolution, 3), np.uint8))
+        except Exception as error:  # onnxruntime's errors have no common type
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+        else:
+            return net
+    raise EffaceError(f"{weights} is not an ONNX file of NudeNet: {reason}")
 
 
 def count_exposed(rule: CountingRule, detections: Sequence[Sequence[dict[str, Any]]]) -> Tensor:

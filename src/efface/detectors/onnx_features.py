@@ -17,6 +17,7 @@ from torch.nn.functional import interpolate
 from efface.core.errors import EffaceError
 from efface.core.io import sha256_file
 from efface.core.score import DetectorId
+from efface.models.image_checks import check_finite
 
 
 class OnnxFeatures:
@@ -47,14 +48,23 @@ class OnnxFeatures:
         entry = self._session.get_inputs()[0]
         if len(entry.shape) != 4 or entry.shape[1] != 3:
             raise EffaceError(f"{path} takes {entry.shape}: give a network of images (N, 3, H, W)")
+        height, width = entry.shape[2:]
+        if height != width and isinstance(height, int) and isinstance(width, int):
+            raise EffaceError(f"{path} takes images of {height} x {width} pixels: give a network of square images")
         self._input_name = entry.name
         self._takes_uint8 = entry.type == "tensor(uint8)"
         self._image_size = entry.shape[2] if isinstance(entry.shape[2], int) else image_size
         self._single_image = entry.shape[0] == 1
+        try:
+            self(torch.zeros(1, 3, self._image_size, self._image_size))
+        except Exception as error:
+            reason = str(error).splitlines()[0]
+            raise EffaceError(f"{path} gives no features of an image: {reason}; give another network") from error
 
     def __call__(self, images: Tensor) -> Tensor:
         """Maps images ``(N, 3, H, W)`` in [0, 1] to features ``(N, d)``."""
         size = (self._image_size, self._image_size)
+        check_finite(images)
         resized = interpolate(images, size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
         inputs = (resized * 255).round().to(torch.uint8) if self._takes_uint8 else resized * 2 - 1
         batches = inputs.split(1) if self._single_image else (inputs,)

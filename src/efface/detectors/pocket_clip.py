@@ -25,6 +25,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from efface.core.errors import CorruptArtifactError
 from efface.core.score import DetectorId
+from efface.models.image_checks import check_finite
 from efface.models.model_ref import bundled_folder
 
 from .convnet import ConvNet
@@ -113,6 +114,7 @@ class PocketClipScore:
             raise ValueError(
                 f"the CLIP tower reads images (N, 3, {IMAGE_SIZE}, {IMAGE_SIZE}), not {tuple(images.shape)}"
             )
+        check_finite(images)
         weight = self.tower.image_projection.weight
         rows = [self.tower.image_projection(self.tower.image(b.to(weight))) for b in images.split(batch_size)]
         return nn.functional.normalize(torch.cat(rows), dim=-1)

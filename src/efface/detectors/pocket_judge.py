@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from efface.models.image_checks import check_finite
 from efface.models.model_ref import bundled_folder
 from efface.pocket_world import World, load_world
 
@@ -105,7 +106,7 @@ class Judge:
     @torch.no_grad()
     def features(self, images: Tensor, batch_size: int = 128) -> Tensor:
         """Maps images ``(N, 3, 64, 64)`` in [0, 1] to features ``(N, width)``, for FID and KID, too."""
-        return torch.cat([self.net.features(batch) for batch in images.split(batch_size)])
+        return torch.cat([self.net.features(batch) for batch in check_finite(images).split(batch_size)])
 
     def probabilities(self, features: Tensor) -> dict[str, Tensor]:
         """Maps features ``(N, width)`` to softmax probabilities ``(N, classes)`` by head."""

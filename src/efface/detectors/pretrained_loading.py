@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch import Tensor
 
 from efface.core.errors import EffaceError
+from efface.models.memory import is_memory_error
 from efface.models.pipeline import silence_libraries
 
 _LIBRARY_ERRORS = (
@@ -51,3 +54,26 @@ def load_complete(model_class: Any, folder: Path, description: str) -> Any:
     if lost := sorted([*info["missing_keys"], *(key[0] for key in info["mismatched_keys"])]):
         raise EffaceError(f"{folder} is not {description}: it lacks {len(lost)} of its tensors, such as {lost[0]}")
     return model.eval().requires_grad_(False)
+
+
+def check_input_size(run: Callable[[Tensor], object], side: int, folder: Path) -> None:
+    """Checks with a black image that a network accepts the size that its image processor makes.
+
+    Args:
+        run: the preprocessing and the network.
+        side: height and width in pixels that the image processor makes.
+        folder: of the network, for the message.
+
+    Raises:
+        EffaceError: it does not.
+    """
+    try:
+        run(torch.zeros(1, 3, side, side))
+    except (RuntimeError, ValueError, IndexError) as error:
+        if is_memory_error(error):
+            raise
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise EffaceError(
+            f"{folder} does not accept the images of {side} x {side} pixels that its preprocessor_config.json makes: "
+            f"{reason}; save the model's own image processor in it"
+        ) from error

@@ -1,15 +1,40 @@
-"""Tensors of a pipeline in the layout of Stable Diffusion's original checkpoints."""
+"""Tensors of a model in the layout of Stable Diffusion's original checkpoints."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from efface.core.errors import EffaceError
+from efface.models.checkpoint_settings import settings_markers
+from efface.models.original_layout import (
+    CLIP,
+    CLIP_XL,
+    OPENCLIP,
+    complete_openclip,
+    openclip_tensors,
+    unet_tensors,
+    vae_tensors,
+)
 from efface.models.tensor_names import canonical_state
 
-from .original_layout import CLIP, CLIP_XL, OPENCLIP, add_last_layer, openclip_tensors, unet_tensors, vae_tensors
+from .weight_fusion import PipelineModel
+
+
+def checkpoint_tensors(model: PipelineModel) -> dict[str, Tensor]:
+    """Returns everything that a model's checkpoint holds: its tensors by original name, and empty marker tensors.
+
+    Tensors that the model's own checkpoint had and that no component has a place for are written again.
+
+    Raises:
+        EffaceError: The architecture has no original layout.
+    """
+    dtype = model.pipe.text_encoder.dtype
+    unread = {name: tensor.to(dtype) for name, tensor in getattr(model, "unread_tensors", {}).items()}
+    markers = {name: torch.zeros(0) for name in settings_markers(model.pipe)}
+    return {**original_tensors(model.pipe), **markers, **unread}
 
 
 def original_tensors(pipe: Any) -> dict[str, Tensor]:
@@ -25,21 +50,11 @@ def original_tensors(pipe: Any) -> dict[str, Tensor]:
     return tensors
 
 
-def checkpoint_metadata(pipe: Any) -> dict[str, str]:
-    """Metadata of the file: the denoiser's prediction type (https://github.com/Stability-AI/ModelSpec).
-
-    Loaders cannot infer the prediction type from the tensor names.
-    """
-    names = {"epsilon": "epsilon", "v_prediction": "v"}
-    prediction_type = names.get(str(pipe.scheduler.config.get("prediction_type", "epsilon")))
-    return {"modelspec.prediction_type": prediction_type} if prediction_type else {}
-
-
 def _text_encoder_tensors(pipe: Any) -> list[dict[str, Tensor]]:
     """Tensors of each text encoder: OpenAI's CLIP, Stable Diffusion 2's OpenCLIP, or SDXL's two."""
     first, second = canonical_state(pipe.text_encoder), getattr(pipe, "text_encoder_2", None)
     if second is not None:
         return [{CLIP_XL + name: tensor for name, tensor in first.items()}, openclip_tensors(canonical_state(second))]
     if pipe.unet.config.use_linear_projection:
-        return [add_last_layer(openclip_tensors(first, OPENCLIP))]
+        return [complete_openclip(openclip_tensors(first, OPENCLIP))]
     return [{CLIP + name: tensor for name, tensor in first.items()}]

@@ -15,6 +15,7 @@ from efface.core.manifest import read_manifest
 from efface.core.serialization import json_bytes, to_jsonable
 from efface.core.spec import package_versions
 from efface.core.tensors import write_tensors
+from efface.models.checkpoint_settings import settings_metadata
 from efface.models.pipeline import silence_libraries
 from efface.ops.tensor_conversion import to_blob
 from efface.ops.training.progress import Progress, Silent
@@ -23,7 +24,7 @@ from .formats import EXPORT_MANIFEST, LORA_FORMATS, Exported, check_format
 from .lora import lora_factors
 from .lora_formats import kohya_tensors, peft_tensors
 from .model_card import render_model_card
-from .single_file import checkpoint_metadata, original_tensors
+from .single_file import checkpoint_tensors
 from .weight_fusion import BaseComparison, PipelineModel, edited_components, fused_weights
 
 SCHEMA = 1
@@ -116,9 +117,9 @@ def _write_weights(
                 component: Any = model.components[name]
                 component.save_pretrained(folder / name)
         else:
-            tensors = {key: to_blob(tensor, copy=False) for key, tensor in original_tensors(model.pipe).items()}
+            tensors = {key: to_blob(tensor, copy=False) for key, tensor in checkpoint_tensors(model).items()}
             file = folder / f"{erasure.spec.folder_name}.safetensors"
-            write_tensors(file, tensors, checkpoint_metadata(model.pipe))
+            write_tensors(file, tensors, settings_metadata(model.pipe))
     advance(1, 1)
     return base
 

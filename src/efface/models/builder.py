@@ -10,11 +10,12 @@ import torch
 from efface.core.errors import EffaceError
 
 from .diffusers_folder import check_folder
+from .folder_loading import load_pipeline
 from .hub import download_pipeline
 from .memory import oom_as_user_error
 from .model_ref import BUNDLED, DTYPES, SHARED_ENCODER, ModelRef, ModelSource, bundled_folder, model_name
-from .pipeline import default_device, load_pipeline, silence_libraries
-from .single_file import load_single_file
+from .pipeline import default_device, silence_libraries
+from .single_file import LoadedCheckpoint, load_single_file
 from .stable_diffusion import StableDiffusionModel
 
 CURE = "choose a smaller dtype such as float16, or another device, or a smaller model"
@@ -40,19 +41,21 @@ def build_model(source: ModelSource | None, pipe: Any, options: ModelRef) -> Sta
             return StableDiffusionModel(pipe, model_name(pipe))
         device = device or default_device()
         dtype = dtype or (torch.float32 if source.name in BUNDLED else default_dtype(device))
-        return StableDiffusionModel(_load_source(source, dtype, options).to(device), source.name)
+        loaded = _load_source(source, dtype, options)
+        return StableDiffusionModel(loaded.pipe.to(device), source.name, loaded.unread_tensors)
 
 
-def _load_source(source: ModelSource, dtype: torch.dtype, options: ModelRef) -> Any:
+def _load_source(source: ModelSource, dtype: torch.dtype, options: ModelRef) -> LoadedCheckpoint:
     """Loads the pipeline of a source on the CPU."""
     if source.kind == "hub":
         folder = download_pipeline(source.name, options.revision)
         check_folder(folder)
-        return load_pipeline(folder, dtype)
+        return LoadedCheckpoint(load_pipeline(folder, dtype))
     path = Path(str(source.path))
     if source.kind == "file":
         return load_single_file(path, dtype, options.config)
-    return load_pipeline(path, dtype, bundled_folder(source.name) / "unet" if source.name in SHARED_ENCODER else None)
+    unet_folder = bundled_folder(source.name) / "unet" if source.name in SHARED_ENCODER else None
+    return LoadedCheckpoint(load_pipeline(path, dtype, unet_folder))
 
 
 def default_dtype(device: torch.device) -> torch.dtype:

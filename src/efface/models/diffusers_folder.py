@@ -8,6 +8,9 @@ from pathlib import Path
 from efface.core.errors import EffaceError
 from efface.core.io import read_json
 
+from .component_weights import check_weights, find_weights
+from .model_kinds import LATENT_CHANNELS, check_unet_config
+
 _SINGLE_ENCODER = ("text_encoder", "tokenizer", "unet", "vae", "scheduler")
 REQUIRED_COMPONENTS = {
     "StableDiffusionPipeline": _SINGLE_ENCODER,
@@ -52,6 +55,7 @@ def check_folder(folder: Path) -> None:
     for name in REQUIRED_COMPONENTS[class_name]:
         if not name.startswith(("tokenizer", "scheduler")):
             _check_weights(folder, name)
+    _check_unet(folder)
 
 
 def check_folder_of_configs(folder: Path, shipped: Iterable[str]) -> None:
@@ -104,16 +108,30 @@ def check_components(present: Iterable[str], class_name: str, where: str) -> Non
         raise EffaceError(f"{where} has no {', no '.join(missing)}: save the whole pipeline with pipe.save_pretrained")
 
 
-def _check_weights(folder: Path, name: str) -> None:
-    """Checks that a component's folder holds safetensors.
+def _check_unet(folder: Path) -> None:
+    """Checks that the denoiser reads latents of the autoencoder, timesteps and text, and nothing else.
 
     Raises:
-        EffaceError: it holds pickles, or no weights.
+        EffaceError: it reads something else.
     """
-    suffixes = {path.suffix for path in (folder / name).iterdir()}
-    if ".safetensors" in suffixes:
+    unet, vae = folder / "unet" / "config.json", folder / "vae" / "config.json"
+    if not unet.is_file():
         return
-    if suffixes & PICKLE_SUFFIXES:
+    vae_config = read_json(vae) if vae.is_file() else None
+    latents = vae_config.get("latent_channels") if isinstance(vae_config, dict) else None
+    check_unet_config(read_json(unet), str(folder), int(latents) if isinstance(latents, int) else LATENT_CHANNELS)
+
+
+def _check_weights(folder: Path, name: str) -> None:
+    """Checks that a component's folder holds complete, plain weights in safetensors.
+
+    Raises:
+        EffaceError: it holds pickles, no weights, or weights that are damaged, quantized or have adapter layers.
+    """
+    if weights := find_weights(folder / name):
+        check_weights(weights, folder / name)
+        return
+    if {path.suffix for path in (folder / name).iterdir()} & PICKLE_SUFFIXES:
         cure = f"StableDiffusionPipeline.from_pretrained({folder.name!r}, use_safetensors=False).save_pretrained('new')"
         raise EffaceError(
             f"{folder / name} holds pickles, which can run code when they are read: "

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from efface.core.errors import EffaceError
 
@@ -26,6 +28,14 @@ def component_params(params: Mapping[str, Tensor], component: str) -> dict[str, 
     if component == TEXT_ENCODER_2:
         return {name.removeprefix(prefix): tensor for name, tensor in params.items() if name.startswith(prefix)}
     return {name: tensor for name, tensor in params.items() if not name.startswith(prefix)}
+
+
+def call_with_params(module: nn.Module, params: Mapping[str, Tensor], *args: Any, **options: Any) -> Any:
+    """Calls a module with these tensors in place of its own parameters.
+
+    Without tensors it is a plain call: ``functional_call`` would first visit every submodule.
+    """
+    return functional_call(module, dict(params), args, options) if params else module(*args, **options)
 
 
 @dataclass(frozen=True)

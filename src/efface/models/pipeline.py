@@ -1,26 +1,26 @@
-"""Loads a Stable Diffusion pipeline from a folder, and checks that a pipeline can stand behind the model protocol."""
+"""Checks that a diffusers pipeline can stand behind the model protocol; the libraries' errors as one line."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from diffusers.utils import logging as diffusers_logging
 from safetensors import SafetensorError
 from torch import nn
 from transformers.utils import logging as transformers_logging
 
 from efface.core.errors import EffaceError
-from efface.core.io import read_json
 from efface.distributed import env
 
 from .diffusers_folder import SUPPORTED_PIPELINES, check_components
 from .memory import is_memory_error
-from .pipeline_validation import check_complete, check_shapes_fit
+from .model_kinds import check_unet_config
+from .module_checks import check_not_offloaded, check_one_precision
+from .pipeline_validation import check_shapes_fit
 
 PIPELINES = {"StableDiffusionPipeline": StableDiffusionPipeline, "StableDiffusionXLPipeline": StableDiffusionXLPipeline}
 _LIBRARY_ERRORS = (
@@ -35,41 +35,11 @@ _LIBRARY_ERRORS = (
 )
 
 
-def load_pipeline(folder: Path, dtype: torch.dtype, unet_folder: Path | None = None) -> Any:
-    """Loads the pipeline of a diffusers folder from safetensors.
-
-    Args:
-        folder: in diffusers layout.
-        dtype: precision of the weights.
-        unet_folder: folder of a denoiser that replaces the pipeline's own.
-
-    Raises:
-        EffaceError: the pipeline does not load.
-    """
-    index = read_json(folder / "model_index.json")
-    pipeline_class = PIPELINES[str(index["_class_name"])]  # type: ignore[index, call-overload]
-    variant = _variant(folder)
-    options = {"dtype": dtype, "use_safetensors": True, "local_files_only": True, "variant": variant}
-    with loading_errors(str(folder)):
-        replaced = {}
-        if unet_folder is not None:
-            replaced["unet"] = UNet2DConditionModel.from_pretrained(unet_folder, **options)
-        pipe = pipeline_class.from_pretrained(folder, **replaced, **no_safety_checker(pipeline_class), **options)
-        check_complete(folder, pipe, variant)
-    return pipe
-
-
 def no_safety_checker(pipeline_class: Any) -> dict[str, Any]:
     """Returns the arguments that leave out the safety checker, a classifier of a gigabyte that efface does not use."""
     if pipeline_class is StableDiffusionXLPipeline:
         return {}
     return {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-
-
-def _variant(folder: Path) -> str | None:
-    """Returns ``fp16`` if the folder holds fp16 weights only."""
-    names = [path.name for path in (folder / "unet").glob("*.safetensors")]
-    return "fp16" if names and all(".fp16." in name for name in names) else None
 
 
 def validate_pipeline(pipe: Any) -> Any:
@@ -85,37 +55,15 @@ def validate_pipeline(pipe: Any) -> Any:
         raise EffaceError(f"a {type(pipe).__name__} is not supported: there are {SUPPORTED_PIPELINES}")
     present = (name for name, component in pipe.components.items() if component is not None)
     check_components(present, class_name, "the pipeline")
-    if pipe.unet.config.in_channels != pipe.vae.config.latent_channels:
-        raise EffaceError(
-            f"the pipeline's unet reads {pipe.unet.config.in_channels} channels, not the vae's "
-            f"{pipe.vae.config.latent_channels}: inpainting is not supported"
-        )
+    check_unet_config(pipe.unet.config, "the pipeline", pipe.vae.config.latent_channels)
     check_shapes_fit(pipe)
     modules = {name: module for name, module in pipe.components.items() if isinstance(module, nn.Module)}
-    if any(p.is_meta for module in modules.values() for p in module.parameters()):
-        raise EffaceError("the pipeline's weights are offloaded: load it without offloading")
-    _check_one_precision(modules)
+    check_not_offloaded(modules)
+    check_one_precision(modules)
     if class_name == "StableDiffusionXLPipeline" and pipe.vae.dtype == torch.float16 and pipe.vae.config.force_upcast:
         pipe.vae.to(torch.float32)
     pipe.set_progress_bar_config(disable=True)
     return pipe
-
-
-def _check_one_precision(modules: Mapping[str, nn.Module]) -> None:
-    """Checks that all components share one precision; the autoencoder may be float32 with any other.
-
-    Raises:
-        EffaceError: they do not; the message lists each component's precision.
-    """
-    precisions = {name: {p.dtype for p in module.parameters()} for name, module in modules.items()}
-    if precisions.get("vae") == {torch.float32}:
-        precisions.pop("vae")  # often kept so: SDXL's overflows in float16
-    if len(set().union(*precisions.values())) > 1:
-        listed = ", ".join(
-            f"{name} {' and '.join(sorted(str(dtype).removeprefix('torch.') for dtype in dtypes))}"
-            for name, dtypes in precisions.items()
-        )
-        raise EffaceError(f"the pipeline mixes precisions ({listed}): choose one with dtype=, or pipe.to(dtype)")
 
 
 def pipeline_family(pipe: Any) -> str:

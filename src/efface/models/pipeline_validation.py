@@ -1,18 +1,10 @@
-"""Checks that a pipeline's components fit each other and that its files held every tensor.
-
-The libraries report either late, in the first forward pass, or not at all.
-"""
+"""Checks that a pipeline's components fit each other; the libraries report it late, in the first forward pass."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
-
 from efface.core.errors import EffaceError
-
-from .tensor_names import canonical_name, canonical_state
 
 CURE = "give it the one that it was trained with"
 
@@ -63,41 +55,3 @@ def _check_state_width(cross_attention_dim: Any, encoders: dict[str, Any]) -> No
             f"the pipeline's unet reads states {max(read)} wide, not {given}: "
             f"the text encoder is another model's; {CURE}"
         )
-
-
-def check_complete(folder: Path, pipe: Any, variant: str | None) -> None:
-    """Checks that every tensor of a loaded pipeline was in its files.
-
-    For a missing tensor, transformers draws random values and continues, and diffusers leaves the tensor on the meta
-    device.
-
-    Args:
-        folder: in diffusers layout.
-        pipe: the pipeline that was loaded from the folder.
-        variant: such as ``fp16``, of the files that were read.
-
-    Raises:
-        EffaceError: a tensor is in no file.
-    """
-    for name in ("unet", "vae"):
-        state = getattr(pipe, name).state_dict()
-        if missing := sorted(key for key, tensor in state.items() if tensor.is_meta):
-            raise _incomplete(folder / name, missing)
-    for name in ("text_encoder", "text_encoder_2"):
-        files = [
-            path for path in (folder / name).glob("*.safetensors") if variant is None or f".{variant}." in path.name
-        ]
-        if getattr(pipe, name, None) is None or not files:
-            continue
-        saved: set[str] = set()
-        for path in files:
-            with safe_open(path, "pt") as file:
-                saved.update(canonical_name(key) for key in file.keys())  # noqa: SIM118
-        if missing := sorted(set(canonical_state(getattr(pipe, name))) - saved):
-            raise _incomplete(folder / name, missing)
-
-
-def _incomplete(folder: Path, missing: list[str]) -> EffaceError:
-    return EffaceError(
-        f"{folder} lacks {len(missing)} of its tensors, such as {missing[0]}: save the whole pipeline again"
-    )

@@ -9,18 +9,17 @@ denoiser reads, and the embeddings of a soft prompt.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from efface.core.errors import EffaceError
 from efface.core.policy import check_prompts
 
-from .parameter_groups import component_params
+from .parameter_groups import call_with_params, component_params
 from .protocol import Conditioning, Params, Tokens
 from .soft_prompt import SoftTokens, inject_soft_tokens, token_embedding
 from .subword_fragments import END, nonword_tokens
@@ -156,13 +155,26 @@ def check_same_vocabulary(encoders: tuple[TextEncoder, ...]) -> tuple[TextEncode
     return encoders
 
 
+def set_end_of_text(encoders: Iterable[TextEncoder]) -> None:
+    """Makes each encoder take the pooled state at its tokenizer's end-of-text token.
+
+    Published configurations say ``eos_token_id`` 2, with which transformers takes the largest id instead: an added
+    token's, where a prompt has one. With any id that the tokenizer does not write it takes the first token's state.
+    """
+    for encoder in encoders:
+        for module in encoder.module.modules():
+            for owner in (module, getattr(module, "config", None)):
+                if hasattr(owner, "eos_token_id"):
+                    owner.eos_token_id = encoder.tokenizer.eos_token_id  # type: ignore[union-attr]
+
+
 def _run(
     encoder: TextEncoder, ids: Tensor, soft: Tensor | SoftTokens | None, params: Params | None, **options: bool
 ) -> Any:
     """Runs one text encoder with soft tokens and replaced parameters."""
     own_params = component_params(params or {}, encoder.component)
     with inject_soft_tokens(encoder.module, ids, soft) as input_ids:
-        return functional_call(encoder.module, own_params, (input_ids,), options)
+        return call_with_params(encoder.module, own_params, input_ids, **options)
 
 
 def _soft_columns(soft: Tensor | SoftTokens | None, columns: slice) -> Tensor | SoftTokens | None:

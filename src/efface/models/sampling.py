@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from efface.core.errors import EffaceError
 
 from .guidance_hooks import GuidanceChain, GuidanceEdit, GuidedStep
+from .image_checks import check_generated
 from .memory import oom_as_user_error
+from .module_checks import check_not_offloaded, check_one_precision
 from .prompt_encoder import PromptEncoder
 from .protocol import Conditioning, Params, Prediction, TrajectoryPoint
+from .scheduler import ddim_step, inference_timesteps
 from .soft_prompt import SoftTokens
 
 Progress = Callable[[int], None]
@@ -25,11 +29,13 @@ class DiffusionSampler(PromptEncoder):
 
     Attributes:
         unet: the denoiser.
+        components: text encoders, denoiser and autoencoder by name.
         scheduler: a diffusers DDIM scheduler.
         guidance_edits: edits of the guided prediction, in the order in which they apply.
     """
 
     unet: Any
+    components: dict[str, nn.Module]
     scheduler: Any
     guidance_edits: list[GuidanceEdit]
 
@@ -72,7 +78,7 @@ class DiffusionSampler(PromptEncoder):
         Args:
             cond: conditioning of B prompts.
             num_inference_steps: number of DDIM steps.
-            guidance_scale: classifier-free guidance scale; 1 disables guidance.
+            guidance_scale: classifier-free guidance scale; 1 or less disables guidance, as in diffusers.
             seeds: one for each prompt.
             params: tensors by parameter name that replace the denoiser's own.
 
@@ -83,14 +89,15 @@ class DiffusionSampler(PromptEncoder):
         others = [self.unconditional(len(seeds)), *(self.encode([prompt] * len(seeds)) for prompt in guide.prompts)]
         joint_cond = Conditioning.cat([cond, *others])
         z = self.initial_noise(seeds)
-        self.scheduler.set_timesteps(num_inference_steps, device=self.device)
-        for index, t in enumerate(self.scheduler.timesteps.tolist()):
+        guidance_scale = max(guidance_scale, 1.0)
+        timesteps = inference_timesteps(self.scheduler, num_inference_steps)
+        for index, (t, next_t) in enumerate(pairwise((*timesteps, -1))):
             joint = self.predict(torch.cat([z] * (1 + len(others))), t, joint_cond, params=params)
             c, u, *extra = (joint[start : start + len(z)] for start in range(0, len(joint.z), len(z)))
             yield TrajectoryPoint(z, t, c, u)
             extra_values = tuple(p.value for p in extra)
             step = GuidedStep(index, num_inference_steps, t, guidance_scale, c.value, u.value, extra_values)
-            z = self.scheduler.step(guide(step), t, z).prev_sample
+            z = ddim_step(self.scheduler, guide(step), t, next_t, z)
         yield TrajectoryPoint(z, -1, c, u)
 
     @torch.no_grad()
@@ -111,7 +118,7 @@ class DiffusionSampler(PromptEncoder):
             prompts: N prompts; the empty prompt generates unconditionally.
             seeds: one for each prompt. An image depends on its own prompt and seed only, not on its batch.
             num_inference_steps: number of DDIM steps.
-            guidance_scale: classifier-free guidance scale; 1 disables guidance.
+            guidance_scale: classifier-free guidance scale; 1 or less disables guidance, as in diffusers.
             batch_size: number of images generated at a time; `default_batch_size` if None.
             soft: embeddings that replace some of the prompts' tokens, one row for each prompt.
             progress: called after each batch with the number of images in it.
@@ -120,17 +127,21 @@ class DiffusionSampler(PromptEncoder):
             Images ``(N, 3, H, W)`` in [0, 1], on the CPU.
 
         Raises:
-            EffaceError: prompts and seeds differ in number, or memory does not suffice.
+            EffaceError: prompts and seeds differ in number, the number of steps is out of range, weights are
+                offloaded or of several precisions, memory does not suffice, or an image is not finite.
         """
         if len(prompts) != len(seeds):
             raise EffaceError(f"{len(prompts)} prompts but {len(seeds)} seeds; give one seed for each prompt")
+        check_not_offloaded(self.components)
+        check_one_precision(self.components)
         batch_size = batch_size or self.default_batch_size
         images = []
         for start in range(0, len(prompts), batch_size):
             rows = slice(start, start + batch_size)
             with oom_as_user_error(TOO_MANY.format(n=len(prompts[rows]))):
                 cond = self.encode(prompts[rows], soft=None if soft is None else soft[rows])
-                images.append(self._sample_batch(cond, num_inference_steps, guidance_scale, seeds[rows]))
+                batch = self._sample_batch(cond, num_inference_steps, guidance_scale, seeds[rows])
+            images.append(check_generated(batch, prompts[rows], seeds[rows], self.unet.dtype))
             if progress:
                 progress(len(images[-1]))
         return torch.cat(images)

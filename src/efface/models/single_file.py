@@ -1,121 +1,128 @@
 """Loads a checkpoint in one file, the layout in which Stable Diffusion was first published, without the network.
 
-Such a file holds weights under the original code's names and nothing else. The names show which model it is. The
+Such a file holds weights under the original code's names and little else. The names show which model it is. The
 configurations of its components and the tokenizer ship with efface (``data/original``) or come from the user's
-folder. diffusers converts the weights.
+folder. diffusers converts the weights of the denoiser and the autoencoder.
 """
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Mapping
-from functools import cache
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
-from diffusers import DDIMScheduler
+from accelerate import init_empty_weights
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
 from diffusers.loaders.single_file_utils import SingleFileComponentError
-from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor
 from transformers import CLIPTokenizer
 
 from efface.core.errors import EffaceError
 from efface.core.io import read_json
 
+from .checkpoint_family import TEXT_ENCODER_PREFIXES, UNET, VAE, detect_family
+from .checkpoint_settings import CheckpointSettings, read_settings
+from .clip_tokenizer import EOS, clip_tokenizer
 from .diffusers_folder import check_folder_of_configs
+from .original_layout import unet_tensors, vae_tensors
+from .original_text_encoder import read_text_encoder
 from .pipeline import PIPELINES, loading_errors, no_safety_checker
+from .weight_files import check_full_precision, read_header
 
 SHIPPED = ("sd1", "sd2", "sd2-base", "sdxl")
 """Names of the shipped configurations."""
-BOS, EOS = "<|startoftext|>", "<|endoftext|>"
-_FAMILY_BY_PREFIX = {
-    "conditioner.embedders.1.model.": "sdxl",
-    "cond_stage_model.model.": "sd2",
-    "cond_stage_model.transformer.": "sd1",
-}
-_COMPONENT_PREFIXES = {"unet": "model.diffusion_model.", "vae": "first_stage_model."}
-_PREDICTION_TYPES = {"v": "v_prediction", "epsilon": "epsilon"}
+_CURE = "give a whole checkpoint, or the config that fits it (--model-config)"
 
 
-def load_single_file(path: Path, dtype: torch.dtype, config: str | Path | None = None) -> Any:
+@dataclass(frozen=True)
+class LoadedCheckpoint:
+    """A checkpoint as a pipeline.
+
+    Attributes:
+        pipe: the pipeline.
+        unread_tensors: text encoder tensors by their names in the file that no component has a place for, such as
+            Stable Diffusion 2's last layer; an export to one file writes them again.
+    """
+
+    pipe: Any
+    unread_tensors: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def load_single_file(path: Path, dtype: torch.dtype, config: str | Path | None = None) -> LoadedCheckpoint:
     """Loads the pipeline in a checkpoint.
 
     Args:
         path: a ``.safetensors`` file.
         dtype: precision of the weights.
         config: folder in diffusers layout that describes the checkpoint, or one of `SHIPPED`; by default the one of
-            the family that the tensor names show. For Stable Diffusion 2 that is ``sd2`` (768 pixels, velocity). The
-            512-pixel model, which predicts noise, has the same tensor names; give ``sd2-base`` unless the file's
-            metadata states the prediction type.
+            the family that the tensor names show. For Stable Diffusion 2 that is ``sd2`` (768 pixels, velocity), or
+            ``sd2-base`` (512 pixels) if the file's metadata say that the model predicts noise. Both have the same
+            tensor names; give ``sd2-base`` for a file without metadata.
 
     Raises:
-        EffaceError: the file is not a Stable Diffusion checkpoint, lacks a component or does not fit the configuration.
+        EffaceError: the file is not a Stable Diffusion checkpoint, is quantized, lacks a tensor or does not fit the
+            configuration.
     """
-    shapes, metadata = _read_header(path)
-    family = detect_family(shapes, path)
-    folder = _config_folder(config or family)
-    pipeline_class = PIPELINES[str(read_json(folder / "model_index.json")["_class_name"])]  # type: ignore[index, call-overload]
-    components = {
-        **_tokenizers(folder, family),
-        "scheduler": _scheduler(folder, shapes, metadata),
-        **no_safety_checker(pipeline_class),
-    }
-    cure = f"; it was read as {config or family}: a config may say otherwise (--model-config)"
+    header = read_header(path)
+    family = detect_family(header.shapes, path)
+    check_full_precision(header)
+    settings = read_settings(header.shapes.keys(), header.metadata, str(path))
+    is_base = family == "sd2" and settings.scheduler.get("prediction_type") == "epsilon"
+    config = config or ("sd2-base" if is_base else family)
+    folder = _config_folder(config)
+    cure = f"; it was read as {config}: a config may say otherwise (--model-config)"
     try:
         with loading_errors(str(path), cure):
-            return pipeline_class.from_single_file(
-                str(path), config=str(folder), local_files_only=True, dtype=dtype, **components
-            )
+            return _build(path, family, folder, settings, dtype)
     except SingleFileComponentError as error:
         raise EffaceError(f"{path} lacks a component: {str(error.message).splitlines()[0]}") from error
 
 
-def detect_family(names: Mapping[str, Any], path: Path) -> str:
-    """Returns ``sd1``, ``sd2`` or ``sdxl``, by the names of a checkpoint's tensors.
+def _build(path: Path, family: str, folder: Path, settings: CheckpointSettings, dtype: torch.dtype) -> LoadedCheckpoint:
+    """Builds every component and the pipeline."""
+    tensors = load_file(path)
+    index: Any = read_json(folder / "model_index.json")
+    pipeline_class: Any = PIPELINES[str(index["_class_name"])]
+    if (family == "sdxl") != (pipeline_class is StableDiffusionXLPipeline):
+        raise EffaceError(f"{path} is a checkpoint of {family}; the config {folder} does not fit it: give another one")
+    parts: dict[str, Any] = {**_tokenizers(folder, family), **no_safety_checker(pipeline_class)}
+    parts["scheduler"] = settings.build_scheduler(DDIMScheduler.load_config(folder / "scheduler"))
+    for name, component_class, prefix in (("unet", UNet2DConditionModel, UNET), ("vae", AutoencoderKL, VAE)):
+        parts[name] = _read_component(tensors, component_class, prefix, folder / name, dtype, path)
+    if settings.sample_size is not None:
+        parts["unet"].register_to_config(sample_size=settings.sample_size)
+    unread: dict[str, Tensor] = {}
+    for name, prefixes in TEXT_ENCODER_PREFIXES[family].items():
+        prefix = next(p for p in prefixes if any(tensor.startswith(p) for tensor in tensors))
+        parts[name], rest = read_text_encoder(tensors, prefix, folder / name, dtype, str(path))
+        unread |= rest
+    if pipeline_class is StableDiffusionXLPipeline:
+        known = {"force_zeros_for_empty_prompt": index.get("force_zeros_for_empty_prompt", True)}
+        parts |= {**known, **settings.pipeline, "add_watermarker": False}
+    return LoadedCheckpoint(pipeline_class(**parts), unread)
 
-    Args:
-        names: tensor names, as keys.
-        path: the file, for messages.
+
+def _read_component(
+    tensors: Mapping[str, Tensor], component_class: Any, prefix: str, config: Path, dtype: torch.dtype, path: Path
+) -> Any:
+    """Builds the denoiser or the autoencoder from its tensors.
 
     Raises:
-        EffaceError: the file is of another kind, such as a LoRA, or lacks a component.
+        EffaceError: a tensor is missing.
     """
-    if any("lora_" in name or ".lora." in name for name in names):
-        raise EffaceError(f"{path} is a LoRA, no checkpoint: give the model that it belongs to")
-    missing = [
-        component
-        for component, prefix in _COMPONENT_PREFIXES.items()
-        if not any(name.startswith(prefix) for name in names)
-    ]
-    families = (
-        family for prefix, family in _FAMILY_BY_PREFIX.items() if any(name.startswith(prefix) for name in names)
+    own = {name: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    with init_empty_weights():
+        empty = component_class.from_config(component_class.load_config(config))
+    expected = unet_tensors(empty) if prefix == UNET else vae_tensors(empty)
+    if lost := sorted(expected.keys() - own.keys()):
+        raise EffaceError(f"{path} lacks {len(lost)} of the tensors of its {config.name}, such as {lost[0]}: {_CURE}")
+    return component_class.from_single_file(
+        own, config=str(config.parent), subfolder=config.name, local_files_only=True, dtype=dtype
     )
-    family = next(families, None)
-    if len(missing) == len(_COMPONENT_PREFIXES):
-        raise EffaceError(
-            f"{path} is no checkpoint of Stable Diffusion 1, 2 or XL in the original layout: it has no component of one"
-        )
-    if "conditioner.embedders.0.model.text_projection" in names:
-        raise EffaceError(f"{path} is SDXL's refiner, which is not supported: give the base model")
-    if family is None:
-        missing.append("text_encoder")
-    if missing or family is None:
-        raise EffaceError(
-            f"{path} has no {', no '.join(missing)}: give a whole checkpoint, or a folder in diffusers layout"
-        )
-    return family
-
-
-def _read_header(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
-    """Reads the tensors' shapes by name, and the file's metadata."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-            return shapes, dict(file.metadata() or {})
-    except (SafetensorError, OSError) as error:
-        raise EffaceError(f"{path} is no safetensors file, or was cut short: {error}") from error
 
 
 def _config_folder(config: str | Path) -> Path:
@@ -126,53 +133,12 @@ def _config_folder(config: str | Path) -> Path:
     return Path(config)
 
 
-def _scheduler(folder: Path, names: Mapping[str, Any], metadata: Mapping[str, str]) -> Any:
-    """Builds the configuration's scheduler, changed by what the checkpoint states about its training.
-
-    A checkpoint states its prediction type in ``modelspec`` metadata or by a tensor named ``v_pred``, and a terminal
-    SNR of zero by a tensor named ``ztsnr``.
-    """
-    config = dict(DDIMScheduler.load_config(folder / "scheduler"))
-    # This class fills in the defaults that a configuration of its own kind leaves out.
-    scheduler_class = getattr(diffusers, str(config.get("_class_name")), DDIMScheduler)
-    if prediction_type := _PREDICTION_TYPES.get(metadata.get("modelspec.prediction_type", "")):
-        config["prediction_type"] = prediction_type
-    elif "v_pred" in names:
-        config["prediction_type"] = "v_prediction"
-    if "ztsnr" in names:
-        config |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
-    return scheduler_class.from_config(config)
-
-
 def _tokenizers(folder: Path, family: str) -> dict[str, Any]:
-    """Builds the tokenizers that the configuration lacks; Stable Diffusion 2's and SDXL's second pad with ``!``."""
+    """Returns the configuration's tokenizers, or CLIP's; Stable Diffusion 2's and SDXL's second pad with ``!``."""
     pads = {"tokenizer": "!" if family == "sd2" else EOS}
     if family == "sdxl":
         pads["tokenizer_2"] = "!"
-    return {name: clip_tokenizer(pad) for name, pad in pads.items() if not (folder / name).is_dir()}
-
-
-@cache
-def _merges() -> tuple[tuple[str, str], ...]:
-    """Reads the merges of CLIP's byte-pair encoding, most frequent first."""
-    compressed = files("efface.models").joinpath("data", "original", "clip_merges.txt.gz").read_bytes()
-    lines = gzip.decompress(compressed).decode("utf-8").splitlines()
-    return tuple((first, second) for first, second in (line.split() for line in lines))
-
-
-def clip_tokenizer(pad: str = EOS) -> Any:
-    """Builds CLIP's tokenizer: 49,408 tokens and a context length of 77.
-
-    The vocabulary is the 256 bytes, the same with the end-of-word marker, the merged pairs, and the tokens of begin
-    and end of text.
-
-    Args:
-        pad: the padding token.
-    """
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    unprintable = [byte for byte in range(256) if byte not in printable]
-    # Byte-level encoding shows an unprintable byte as a letter beyond the first 256 code points.
-    letters = [chr(byte) for byte in printable] + [chr(256 + i) for i in range(len(unprintable))]
-    tokens = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(pair) for pair in _merges()), BOS, EOS]
-    vocabulary = {token: index for index, token in enumerate(tokens)}
-    return CLIPTokenizer(vocab=vocabulary, merges=list(_merges()), pad_token=pad, model_max_length=77)
+    return {
+        name: CLIPTokenizer.from_pretrained(folder / name) if (folder / name).is_dir() else clip_tokenizer(pad)
+        for name, pad in pads.items()
+    }

@@ -7,17 +7,18 @@ SDXL's additional conditions: the pooled state and the size of the image.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from .fingerprint import fingerprint
 from .guidance_hooks import GuidanceEdit
-from .parameter_groups import TEXT_ENCODER_2, ParameterGroup, select_parameters
+from .module_checks import check_own_weights
+from .parameter_groups import TEXT_ENCODER_2, ParameterGroup, call_with_params, select_parameters
 from .pipeline import pipeline_family, validate_pipeline
-from .prompt_encoder import TextEncoder, check_same_vocabulary
+from .prompt_encoder import TextEncoder, check_same_vocabulary, set_end_of_text
 from .protocol import Conditioning, Params, Prediction
 from .sampling import DiffusionSampler
 from .scheduler import to_ddim
@@ -29,13 +30,16 @@ class StableDiffusionModel(DiffusionSampler):
     Args:
         pipe: the pipeline; its components are used in place, never copied.
         name: the model's name in results.
+        unread_tensors: tensors of the checkpoint that no component has a place for, by their names in it; an export to
+            one file writes them again.
 
     Raises:
         EffaceError: the pipeline's class is not supported, a component is missing or precisions differ.
     """
 
-    def __init__(self, pipe: Any, name: str) -> None:
+    def __init__(self, pipe: Any, name: str, unread_tensors: Mapping[str, Tensor] | None = None) -> None:
         self.name = name
+        self.unread_tensors = dict(unread_tensors or {})
         self.pipe = validate_pipeline(pipe)
         self.family = pipeline_family(pipe)
         self.tokenizer = pipe.tokenizer
@@ -46,6 +50,7 @@ class StableDiffusionModel(DiffusionSampler):
         if self.family == "sdxl":
             encoders.append(TextEncoder(TEXT_ENCODER_2, pipe.tokenizer_2, pipe.text_encoder_2))
         self.encoders = check_same_vocabulary(tuple(encoders))
+        set_end_of_text(self.encoders)
         self.scheduler = to_ddim(pipe.scheduler)
         self.components: dict[str, nn.Module] = {encoder.component: encoder.module for encoder in self.encoders}
         self.components |= {"unet": self.unet, "vae": self.vae}
@@ -99,7 +104,7 @@ class StableDiffusionModel(DiffusionSampler):
         """
         timesteps = torch.as_tensor(t, device=z.device).expand(len(z))
         added = {"added_cond_kwargs": self._sdxl_conditions(z, cond)} if self.family == "sdxl" else {}
-        value = functional_call(self.unet, dict(params or {}), (z, timesteps, cond.states), added).sample
+        value = call_with_params(self.unet, params or {}, z, timesteps, cond.states, **added).sample
         alpha_squared = self.scheduler.alphas_cumprod.to(z.device)[timesteps][:, None, None, None]
         alpha, sigma = alpha_squared.sqrt().to(z.dtype), (1 - alpha_squared).sqrt().to(z.dtype)
         return Prediction(value, self.scheduler.config.prediction_type, z, alpha, sigma)
@@ -115,19 +120,42 @@ class StableDiffusionModel(DiffusionSampler):
         return self.scheduler.add_noise(clean, noise, t)
 
     def parameter_group(self, role: str) -> ParameterGroup:
-        """Returns the parameters of a role, such as ``cross_kv`` (see `efface.models.parameter_roles`)."""
+        """Returns the parameters of a role, such as ``cross_kv`` (see `efface.models.parameter_roles`).
+
+        Raises:
+            EffaceError: no such role, or the weights are offloaded or have adapter layers.
+        """
+        check_own_weights(self.components)
         return select_parameters(self.components, role, [encoder.component for encoder in self.encoders[:-1]])
 
     def fingerprint(self) -> dict[str, dict[str, Any]]:
-        """Returns the fingerprint of every component (see `efface.models.fingerprint`)."""
+        """Returns the fingerprint of every component (see `efface.models.fingerprint`).
+
+        Raises:
+            EffaceError: the weights are offloaded or have adapter layers.
+        """
+        check_own_weights(self.components)
         return {name: fingerprint(module) for name, module in self.components.items()}
 
     def decode(self, z: Tensor) -> Tensor:
         """Decodes latents ``(B, C, h, w)`` to images ``(B, 3, H, W)`` in [0, 1]."""
-        latents = (z / self.vae.config.scaling_factor).to(self.vae.dtype)
-        return (self.vae.decode(latents).sample / 2 + 0.5).clamp(0, 1)
+        return (self._run_vae(self._decode, z) / 2 + 0.5).clamp(0, 1)
 
     def encode_image(self, images: Tensor) -> Tensor:
         """Encodes images ``(B, 3, H, W)`` in [0, 1] to latents (the posterior's mean)."""
-        latents = self.vae.encode(images.to(self.device, self.vae.dtype) * 2 - 1).latent_dist.mean
+        latents = self._run_vae(self._encode, images.to(self.device))
         return (latents * self.vae.config.scaling_factor).to(self.unet.dtype)
+
+    def _decode(self, z: Tensor) -> Tensor:
+        return self.vae.decode((z / self.vae.config.scaling_factor).to(self.vae.dtype)).sample  # type: ignore[no-any-return]
+
+    def _encode(self, images: Tensor) -> Tensor:
+        return self.vae.encode(images.to(self.vae.dtype) * 2 - 1).latent_dist.mean  # type: ignore[no-any-return]
+
+    def _run_vae(self, run: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+        """Runs the autoencoder; one that overflows in float16 is moved to float32 for good, and runs again."""
+        outputs = run(inputs)
+        if self.vae.dtype == torch.float16 and not bool(outputs.isfinite().all()) and bool(inputs.isfinite().all()):
+            self.vae.to(torch.float32)
+            outputs = run(inputs)
+        return outputs

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from efface.core.errors import EffaceError
+from efface.models.image_checks import check_finite
 
 FLAT_RANGE = 2 / 255
 """Range of values within each channel below which an image counts as flat."""
@@ -17,11 +16,7 @@ def flat_images(images: Tensor) -> list[bool]:
     Raises:
         EffaceError: an image with NaN or infinity.
     """
-    if not torch.isfinite(images).all():
-        raise EffaceError(
-            "the model generates images with NaN or infinity, which no detector can judge: load it in float32 "
-            "(--dtype float32), or evaluate another model"
-        )
+    check_finite(images)
     pixels = images.flatten(2)
     ranges = (pixels.amax(2) - pixels.amin(2)).amax(1)
     return [bool(value < FLAT_RANGE) for value in ranges.tolist()]

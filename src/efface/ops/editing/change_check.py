@@ -11,6 +11,7 @@ from torch import Tensor
 
 from efface.core.erasure import Erasure
 from efface.models.editable import EditableModel
+from efface.models.image_checks import check_base_images
 from efface.ops.unreadable_images import flat_images
 
 from .apply import applied
@@ -94,7 +95,7 @@ def change_check(
             for group in groups
         ]
 
-    before = generate()
+    before = [check_base_images(images) for images in generate()]
     with applied(model, erasure), torch.no_grad():
         after = generate()
     changes = [image_change(b, a) for b, a in zip(before, after, strict=True)]

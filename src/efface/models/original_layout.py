@@ -137,8 +137,11 @@ def openclip_tensors(state: Mapping[str, Tensor], prefix: str = OPENCLIP_XL) -> 
     return {prefix + name: tensor for name, tensor in tensors.items()}
 
 
-def add_last_layer(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Adds the last layer of Stable Diffusion 2's text encoder, which no folder holds, as zeros: it adds nothing."""
+def complete_openclip(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Adds the parts of Stable Diffusion 2's published text encoder that no folder holds and the denoiser never reads.
+
+    The last layer is zeros, which adds nothing; the text projection is the identity.
+    """
     last = f"{OPENCLIP}transformer.resblocks.{OPENCLIP_LAYERS - 1}."
     before = f"{OPENCLIP}transformer.resblocks.{OPENCLIP_LAYERS - 2}."
     zeros = {
@@ -146,7 +149,9 @@ def add_last_layer(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         for name, tensor in tensors.items()
         if name.startswith(before)
     }
-    return {**zeros, **tensors}
+    embedding = tensors[f"{OPENCLIP}token_embedding.weight"]
+    projection = torch.eye(embedding.shape[1], dtype=embedding.dtype, device=embedding.device)
+    return {f"{OPENCLIP}text_projection": projection, **zeros, **tensors}
 
 
 def _resblock(name: str) -> str:

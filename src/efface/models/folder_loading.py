@@ -1,0 +1,90 @@
+"""Loads a Stable Diffusion pipeline from a folder in diffusers layout, with every tensor or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+from efface.core.errors import EffaceError
+from efface.core.io import read_json
+
+from .component_weights import find_weights
+from .pipeline import PIPELINES, loading_errors, no_safety_checker
+
+_CLASSES = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}
+_TEXT_ENCODER_CLASSES = {
+    "CLIPTextModel": CLIPTextModel,
+    "CLIPTextModelWithProjection": CLIPTextModelWithProjection,
+}
+
+
+def load_pipeline(folder: Path, dtype: torch.dtype, unet_folder: Path | None = None) -> Any:
+    """Loads the pipeline of a diffusers folder from safetensors.
+
+    Each component is loaded from its own files, since components may come in different variants.
+
+    Args:
+        folder: in diffusers layout.
+        dtype: precision of the weights.
+        unet_folder: folder of a denoiser that replaces the pipeline's own.
+
+    Raises:
+        EffaceError: the pipeline does not load, or a tensor is in no file.
+    """
+    index: Any = read_json(folder / "model_index.json")
+    pipeline_class = PIPELINES[str(index["_class_name"])]
+    folders = {name: folder / name for name in ("unet", "vae", "text_encoder", "text_encoder_2") if name in index}
+    if unet_folder is not None:
+        folders["unet"] = unet_folder
+    with loading_errors(str(folder)):
+        parts = {
+            name: _load_component(path, _component_class(name, index, folder), dtype) for name, path in folders.items()
+        }
+        return pipeline_class.from_pretrained(
+            folder, dtype=dtype, local_files_only=True, **parts, **no_safety_checker(pipeline_class)
+        )
+
+
+def _component_class(name: str, index: Any, folder: Path) -> Any:
+    """Returns the class of a component.
+
+    Raises:
+        EffaceError: the pipeline has a text encoder of another kind.
+    """
+    if name in _CLASSES:
+        return _CLASSES[name]
+    class_name = str(index[name][1])
+    if class_name not in _TEXT_ENCODER_CLASSES:
+        supported = " and ".join(_TEXT_ENCODER_CLASSES)
+        raise EffaceError(f"{folder} has a {class_name} as {name}, which is not supported: there are {supported}")
+    return _TEXT_ENCODER_CLASSES[class_name]
+
+
+def _load_component(folder: Path, component_class: Any, dtype: torch.dtype) -> Any:
+    """Loads one component.
+
+    For a missing tensor, transformers would draw random values, and diffusers leave the tensor on the meta device.
+
+    Raises:
+        EffaceError: a tensor is in no file, or has another shape than the configuration says.
+    """
+    weights = find_weights(folder)
+    component, info = component_class.from_pretrained(
+        folder,
+        dtype=dtype,
+        use_safetensors=True,
+        local_files_only=True,
+        variant=weights.variant if weights else None,
+        output_loading_info=True,
+    )
+    on_meta = [name for name, tensor in component.state_dict().items() if tensor.is_meta]
+    lost = sorted({*info["missing_keys"], *on_meta, *(key[0] for key in info["mismatched_keys"])})
+    if lost:
+        raise EffaceError(
+            f"{folder} lacks {len(lost)} of its tensors, such as {lost[0]}: save the whole pipeline again"
+        )
+    return component

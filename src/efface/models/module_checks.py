@@ -1,0 +1,64 @@
+"""Checks that a pipeline's modules hold their own weights: no offloading, no adapter layers, one precision.
+
+Hooks of accelerate and diffusers move weights away between passes or replace passes; adapter layers compute with
+weights that no erasure edits. Either would make an erasure fail late, or be wrong silently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from efface.core.errors import EffaceError
+
+from .weight_files import check_no_adapter
+
+
+def check_not_offloaded(modules: Mapping[str, nn.Module]) -> None:
+    """Checks that every module's weights are in memory, and that no hooks replace its passes.
+
+    Raises:
+        EffaceError: weights are offloaded, or hooks replace passes.
+    """
+    for name, module in modules.items():
+        if any(p.is_meta for p in module.parameters()) or any(map(_is_hooked, module.modules())):
+            raise EffaceError(
+                f"the pipeline's {name} is offloaded or has hooks that change its passes: call "
+                "pipe.remove_all_hooks(), or load it without offloading, device_map, caching and layerwise casting"
+            )
+
+
+def check_own_weights(modules: Mapping[str, nn.Module]) -> None:
+    """Checks that every module computes with its own weights only, so that editing and identifying them makes sense.
+
+    Raises:
+        EffaceError: weights are offloaded, hooks replace passes, or there are adapter layers.
+    """
+    check_not_offloaded(modules)
+    for name, module in modules.items():
+        check_no_adapter((path for path, _ in module.named_parameters()), f"the pipeline's {name}")
+
+
+def _is_hooked(module: nn.Module) -> bool:
+    """Returns whether accelerate or diffusers runs the module's passes through hooks of its own."""
+    registry = getattr(module, "_diffusers_hook", None)
+    return hasattr(module, "_hf_hook") or bool(getattr(registry, "hooks", None))
+
+
+def check_one_precision(modules: Mapping[str, nn.Module]) -> None:
+    """Checks that all components share one precision; the autoencoder may be float32 with any other.
+
+    Raises:
+        EffaceError: they do not; the message lists each component's precision.
+    """
+    precisions = {name: {p.dtype for p in module.parameters()} for name, module in modules.items()}
+    if precisions.get("vae") == {torch.float32}:
+        precisions.pop("vae")  # often kept so: SDXL's overflows in float16
+    if len(set().union(*precisions.values())) > 1:
+        listed = ", ".join(
+            f"{name} {' and '.join(sorted(str(dtype).removeprefix('torch.') for dtype in dtypes))}"
+            for name, dtypes in precisions.items()
+        )
+        raise EffaceError(f"the pipeline mixes precisions ({listed}): choose one with dtype=, or pipe.to(dtype)")
