@@ -12,7 +12,7 @@ from types import FrameType
 SECONDS: dict[str, tuple[float, float]] = {
     "memory": (10, 40), "run": (5, 40), "search": (15, 40), "published": (25, 70), "step": (20, 50), "runs": (10, 30),
     "short_run": (20, 60), "closed_forms": (15, 60), "images": (6, 20), "xl": (12, 50), "load": (12, 40),
-    "many_concepts": (40, 60),
+    "many_concepts": (40, 60), "elide": (30, 60),
 }  # fmt: skip
 """Expected and maximum seconds of each part on one H100.
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from efface.core import tensors
 from efface.core.errors import CorruptArtifactError, EffaceError
 from efface.core.io import user_file_errors
 
@@ -45,9 +44,11 @@ def read_header(path: Path) -> WeightHeader:
         EffaceError: the file cannot be read, is not a safetensors file, is cut short, or holds bytes behind its
             tensors.
     """
+    from efface.core.tensors import read_header as read_tensor_header  # imports numpy
+
     size = path.stat().st_size
     with user_file_errors(path, "read"), open(path, "rb") as file:
-        start, header = tensors.read_header(file, path)
+        start, header = read_tensor_header(file, path)
     metadata = {str(key): str(value) for key, value in header.pop("__metadata__", {}).items()}
     try:
         shapes = {name: tuple(int(n) for n in entry["shape"]) for name, entry in header.items()}
