@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
+import runpy
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from helpers import processes
 from helpers.tiny import tiny_model
 
 PERF = Path(__file__).parents[2] / "benchmarks" / "perf"
@@ -23,34 +24,34 @@ RATIOS = {
 }
 
 
+def full_size(arguments: Sequence[str], output: Path) -> None:
+    """Runs the benchmark on a narrow model in this process."""
+    processes.redirect(output)
+    torch.set_num_threads(1)
+    sys.path.insert(0, str(PERF))
+    sys.argv = ["full_size.py", "--tiny", "--beside", "nothing", *arguments]
+    runpy.run_path(str(PERF / "full_size.py"), run_name="__main__")
+
+
+def run_full_size(out: Path, *arguments: str) -> dict[str, Any]:
+    """Runs the benchmark in a process of its own and returns its report."""
+    output = out.with_name("output")
+    process = processes.start(full_size, ("--out", str(out), *arguments), output)
+    process.join()
+    assert process.exitcode == 0, Path(f"{output}.err").read_text()
+    assert "ratio_" in Path(f"{output}.out").read_text()
+    return json.loads(out.read_text())  # type: ignore[no-any-return]
+
+
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    out = tmp_path_factory.mktemp("perf") / "full_size.json"
-    command = [sys.executable, str(PERF / "full_size.py"), "--tiny", "--out", str(out), "--beside", "nothing"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "as_published" in done.stdout
-    return json.loads(out.read_text())  # type: ignore[no-any-return]
+    return run_full_size(tmp_path_factory.mktemp("perf") / "full_size.json")
 
 
 def test_parts_left_out_by_only_are_unchanged(report: dict[str, Any], tmp_path: Path) -> None:
     out = tmp_path / "full_size.json"
     out.write_text(json.dumps(report))
-    command = [
-        sys.executable,
-        str(PERF / "full_size.py"),
-        "--tiny",
-        "--out",
-        str(out),
-        "--beside",
-        "nothing",
-        "--only",
-        "load",
-    ]
-    subprocess.run(command, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True)
-    again = json.loads(out.read_text())
+    again = run_full_size(out, "--only", "load")
     assert {part for part in again if again[part] != report[part]} == {"load"}
 
 

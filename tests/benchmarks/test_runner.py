@@ -56,7 +56,7 @@ def test_the_base_model_against_itself_is_unchanged(pocket: StableDiffusionModel
 def test_a_destroyed_model_fails_the_verdict(pocket: StableDiffusionModel, tmp_path: Path) -> None:
     benchmark = Benchmark.load(small_benchmark(tmp_path, num_inference_steps=8))
     evaluation = run_benchmark(
-        benchmark, ImageGenerator(pocket, benchmark.sampler, ImageCache()), noise_erasure(pocket, 1.5), limit=30
+        benchmark, ImageGenerator(pocket, benchmark.sampler, ImageCache()), noise_erasure(pocket, 1.5), limit=LIMIT
     )
     rer = evaluation.result.score("rer", "name")
     assert rer is not None
@@ -77,7 +77,7 @@ def test_a_destroyed_model_fails_the_verdict(pocket: StableDiffusionModel, tmp_p
 def test_images_are_generated_once(
     pocket: StableDiffusionModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    benchmark = Benchmark.load("pocket-weapon")
+    benchmark = Benchmark.load(small_benchmark(tmp_path))
     samples = benchmark.samples("dev", limit=2)
     image_generator = ImageGenerator(pocket, benchmark.sampler, ImageCache(tmp_path / "p.sqlite"), batch_size=3)
     first = torch.cat([images for _, images in image_generator.generate(samples, None)])
@@ -107,12 +107,13 @@ def artifact(pocket: StableDiffusionModel, tmp_path_factory: pytest.TempPathFact
     return out
 
 
-def test_attack_evaluate_report(pocket: StableDiffusionModel, artifact: Path) -> None:
-    attack_set = api.attack(artifact, "synonyms", model=pocket, limit=LIMIT)
+def test_attack_evaluate_report(pocket: StableDiffusionModel, artifact: Path, tmp_path: Path) -> None:
+    benchmark = small_benchmark(tmp_path, num_inference_steps=8)
+    attack_set = api.attack(artifact, "synonyms", benchmark, model=pocket, limit=LIMIT)
     assert attack_set == AttackSet.load(artifact / "evidence" / "attacks" / f"synonyms-limit-{LIMIT}")
     assert len(attack_set.prompts) == LIMIT
     assert all("weapon" in p.source_prompt and p.adversarial_prompt != p.source_prompt for p in attack_set.prompts)
-    result = api.evaluate(artifact, "pocket-weapon", model=pocket, limit=LIMIT)
+    result = api.evaluate(artifact, benchmark, model=pocket, limit=LIMIT)
     groups = {(s.metric, s.group) for s in result.scores}
     assert {
         ("rer", "name"),
@@ -139,9 +140,10 @@ def test_attack_evaluate_report(pocket: StableDiffusionModel, artifact: Path) ->
 
 
 def test_replay_on_another_erasure(pocket: StableDiffusionModel, artifact: Path, tmp_path: Path) -> None:
-    found = api.attack(artifact, "synonyms", model=pocket, limit=4)
+    benchmark = small_benchmark(tmp_path)
+    found = api.attack(artifact, "synonyms", benchmark, model=pocket, limit=4)
     api.erase(Concept("weapon"), out=tmp_path / "other", model=pocket, method="negative_prompt")
-    replayed = api.attack(tmp_path / "other", model=pocket, replay=found.folder)
+    replayed = api.attack(tmp_path / "other", benchmark=benchmark, model=pocket, replay=found.folder)
     assert replayed.prompts == found.prompts
     assert replayed.folder is not None
     assert replayed.folder.name == f"synonyms-found-on-{found.erasure_hash[:8]}-limit-4"

@@ -6,34 +6,34 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from helpers import processes
 from helpers.cli import call, check_refused, content
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # as the processes below, so that bytes are equal
-STEPS = 250
+STEPS = 200
 CONFIG = {"steps": STEPS, "trajectories_per_prompt": 1, "num_inference_steps": 2, "learning_rate": 0.01}
 LONG_RUN = tuple(word for name, value in CONFIG.items() for word in ("--set", f"{name}={value}"))
 
 
-def start(model_folder: Path, out: Path, *options: str) -> subprocess.Popen[str]:
-    """Starts ``efface erase`` in a process of its own, which handles Ctrl-C even if this process ignores it."""
-    command = [sys.executable, "-m", "efface", "erase", "gun", "--out", str(out), "--model", str(model_folder)]
-    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        return subprocess.Popen(
-            [*command, *LONG_RUN, *options],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-    finally:
-        signal.signal(signal.SIGINT, handler)
+class EraseProcess:
+    """``efface erase`` in a process of its own, with its output in files."""
+
+    def __init__(self, model_folder: Path, out: Path, output: Path, *options: str) -> None:
+        command = ("erase", "gun", "--out", out, "--model", model_folder, *LONG_RUN, *options)
+        self.out, self.output = out, output
+        self.process = processes.start(processes.run_command, command, output, {})
+
+    @property
+    def printed(self) -> str:
+        return Path(f"{self.output}.out").read_text()
+
+    @property
+    def errors(self) -> str:
+        return Path(f"{self.output}.err").read_text()
 
 
 def steps_done(out: Path) -> int:
@@ -41,32 +41,35 @@ def steps_done(out: Path) -> int:
     return max((int(path.name[-8:]) for path in out.parent.glob(f".{out.name}.run/train-*")), default=0)
 
 
-def stop_after(process: subprocess.Popen[str], out: Path, steps: int, signal_number: int) -> tuple[str, str]:
-    """Sends a signal as soon as a checkpoint holds more than `steps` steps; returns what the process printed."""
-    deadline = time.monotonic() + 300
+def stop_after(erase: EraseProcess, steps: int, signal_number: int) -> int | None:
+    """Sends a signal as soon as a checkpoint holds more than `steps` steps; returns the exit code."""
+    process, deadline = erase.process, time.monotonic() + 300
     try:
-        while process.poll() is None and time.monotonic() < deadline:
-            if steps_done(out) > steps:
+        while process.is_alive() and time.monotonic() < deadline:
+            if steps_done(erase.out) > steps:
                 break
             time.sleep(0.005)
-        assert process.poll() is None, f"it ended before the signal: {process.communicate()}"
-        process.send_signal(signal_number)
-        return process.communicate(timeout=60)
+        assert process.is_alive(), f"it ended before the signal: {erase.errors}"
+        os.kill(process.pid, signal_number)
+        process.join(60)
+        return process.exitcode
     finally:
         process.kill()
-        process.wait()
+        process.join()
 
 
-def test_an_interrupted_and_killed_run_resumes_to_the_same_bytes(capfd, tmp_path, model_folder, monkeypatch):
+def test_an_interrupted_and_killed_run_resumes_to_the_same_bytes(
+    capfd, tmp_path, tmp_path_factory, model_folder, monkeypatch
+):
     """Ctrl-C, then SIGKILL while resuming, then resumed to the end, beside an undisturbed run."""
-    undisturbed, out = start(model_folder, tmp_path / "undisturbed", "--json"), tmp_path / "e"
+    outputs, out = tmp_path_factory.mktemp("outputs"), tmp_path / "e"
+    undisturbed = EraseProcess(model_folder, tmp_path / "undisturbed", outputs / "undisturbed", "--json")
     erase = ("erase", "gun", "--out", out, "--model", model_folder, *LONG_RUN, "--resume")
     try:
-        process = start(model_folder, out)
-        printed, errors = stop_after(process, out, 0, signal.SIGINT)
-        assert process.returncode == 130
-        assert (printed, errors.strip().splitlines()[-1]) == ("", "interrupted")
-        assert "Traceback" not in errors
+        interrupted = EraseProcess(model_folder, out, outputs / "interrupted")
+        assert stop_after(interrupted, 0, signal.SIGINT) == 130
+        assert (interrupted.printed, interrupted.errors.strip().splitlines()[-1]) == ("", "interrupted")
+        assert "Traceback" not in interrupted.errors
         assert not out.exists()
         first = steps_done(out)
         assert 0 < first < STEPS
@@ -74,21 +77,20 @@ def test_an_interrupted_and_killed_run_resumes_to_the_same_bytes(capfd, tmp_path
         check_refused(call(capfd, *erase, "--seed", "1"), "a checkpoint of another run", early=False)
         assert steps_done(out) == first
 
-        process = start(model_folder, out, "--resume")
-        stop_after(process, out, first, signal.SIGKILL)
-        assert process.returncode == -signal.SIGKILL
+        killed = EraseProcess(model_folder, out, outputs / "killed", "--resume")
+        assert stop_after(killed, first, signal.SIGKILL) == -signal.SIGKILL
         assert not out.exists()
 
         starts, second = [], steps_done(out)
         monkeypatch.setattr("efface.ops.training.progress.RichProgress.start", lambda _, *args: starts.append(args))
         assert call(capfd, *erase).code == 0
         assert starts == [("train", STEPS, second)], "it continued from the checkpoint"
-        printed, _ = undisturbed.communicate(timeout=300)
+        undisturbed.process.join(300)
     finally:
-        undisturbed.kill()
-        undisturbed.wait()
-    assert undisturbed.returncode == 0
-    assert json.loads(printed)["folder"] == str(tmp_path / "undisturbed")
+        undisturbed.process.kill()
+        undisturbed.process.join()
+    assert undisturbed.process.exitcode == 0
+    assert json.loads(undisturbed.printed)["folder"] == str(tmp_path / "undisturbed")
     for name in ("weights.safetensors", "history.json"):
         assert (out / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
     assert call(capfd, "verify", out).code == 0

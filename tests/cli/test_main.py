@@ -1,13 +1,16 @@
-"""The command line in a process of its own: errors, warnings, imports and a kill."""
+"""``efface sample``, and the command line in a process of its own: errors, imports and a kill."""
 
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
 
 import pytest
+from helpers import processes
+from helpers.cli import call
 from PIL import Image
 
 HEAVY = ("torch", "diffusers", "transformers", "numpy")
@@ -38,9 +41,9 @@ def test_sample_saves_a_labelled_grid(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["cats.png"]
 
 
-def test_the_empty_prompt_is_allowed(tmp_path):
-    process = run("sample", "", "-n", "1", "--steps", "2", "--out", "x.png", cwd=tmp_path)
-    assert process.returncode == 0, process.stderr
+def test_the_empty_prompt_is_allowed(tmp_path, capfd):
+    output = call(capfd, "sample", "", "-n", "1", "--steps", "2", "--out", tmp_path / "x.png")
+    assert output.code == 0, output.err
 
 
 @pytest.mark.parametrize(
@@ -59,11 +62,11 @@ def test_errors_are_one_line(args, message, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_long_prompt_warns_and_generates(tmp_path):
-    process = run("sample", "cat " * 23 + "owl", "-n", "1", "--steps", "2", "--out", "x.png", cwd=tmp_path)
-    assert process.returncode == 0
-    assert "cut off" in process.stderr
-    assert "owl" in process.stderr
+def test_a_long_prompt_warns_and_generates(tmp_path, capfd):
+    output = call(capfd, "sample", "cat " * 23 + "owl", "-n", "1", "--steps", "2", "--out", tmp_path / "x.png")
+    assert output.code == 0
+    assert "cut off" in output.err
+    assert "owl" in output.err
     assert (tmp_path / "x.png").is_file()
 
 
@@ -80,10 +83,11 @@ def test_importing_the_package_imports_no_torch():
     assert process.stdout.strip() == "False"
 
 
-def test_a_kill_while_generating_leaves_no_file(tmp_path):
-    command = [sys.executable, "-m", "efface", "sample", "a cat", "-n", "64", "--out", "cats.png"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    time.sleep(4)
+def test_a_kill_while_generating_leaves_no_file(tmp_path, tmp_path_factory):
+    command = ("sample", "a cat", "-n", "64", "--out", tmp_path / "cats.png")
+    process = processes.start(processes.run_command, command, tmp_path_factory.mktemp("output") / "sample", {})
+    time.sleep(2)
     process.kill()
-    process.wait()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert not list(tmp_path.iterdir())

@@ -60,9 +60,8 @@ def test_low_rank_erasure_is_exported_exactly(tiny, base, tmp_path, format, rank
     assert torch.allclose(image, wanted, atol=1e-4)
 
 
-@pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize("method", ["uce", "speed"])
-def test_closed_form_erasure_is_exported_exactly(tiny, base, tmp_path, format, method):
+@pytest.mark.parametrize(("method", "format"), [("uce", "peft"), ("speed", "kohya")])
+def test_closed_form_erasure_is_exported_exactly(tiny, base, tmp_path, method, format):
     """The layers share one ``down``, which the artifact stores once."""
     erasure = api.erase(Concept("gun", retain_prompts=("a cat",)), out=tmp_path / "e", model=tiny, method=method)
     assert api.export(tmp_path / "e", tmp_path / "out", format=format, model=tiny).residuals == {}

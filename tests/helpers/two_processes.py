@@ -7,7 +7,6 @@ chunk.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import socket
 import sys
@@ -26,6 +25,8 @@ from efface.distributed import env
 from efface.models.loading import load_model
 from efface.models.stable_diffusion import StableDiffusionModel
 from efface.studies import resumable_stream
+
+from .processes import redirect, start
 
 num_generated = 0
 original_trajectory = StableDiffusionModel.trajectory
@@ -54,8 +55,7 @@ def generate_images(cache: Path, erasure: Erasure | None) -> torch.Tensor:
 
 def run_process(environment: dict[str, str], arguments: tuple[object, ...], output: Path) -> None:
     """Runs the command in this process; its output and errors go to files."""
-    for suffix, descriptor in (("out", 1), ("err", 2)):
-        os.dup2(os.open(f"{output}.{suffix}", os.O_CREAT | os.O_TRUNC | os.O_WRONLY), descriptor)
+    redirect(output)
     os.environ.update(environment)
     torch.set_num_threads(1)
     resumable_stream.CHUNK_SIZE = int(os.environ.get("CHUNK", resumable_stream.CHUNK_SIZE))
@@ -82,7 +82,7 @@ class ProcessResult:
 
 
 def run_two_processes(folder: Path, *arguments: object, **environment: str) -> list[ProcessResult]:
-    """Runs the command in two processes, forked from one that has already imported the slow modules."""
+    """Runs the command in two processes."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = str(unused.getsockname()[1])
@@ -93,18 +93,11 @@ def run_two_processes(folder: Path, *arguments: object, **environment: str) -> l
         "EFFACE_CACHE": str(folder / "cache"),
         **environment,
     }
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # as the command line does, before torch is imported
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["efface.api", "efface.benchmarks.runner", "efface.models.pipeline"])
     outputs = [folder / f"output-{rank}" for rank in range(2)]
     processes = [
-        context.Process(
-            target=run_process, args=({**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}, arguments, output)
-        )
+        start(run_process, {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}, arguments, output)
         for rank, output in enumerate(outputs)
     ]
-    for process in processes:
-        process.start()
     for process in processes:
         process.join(240)
     return [

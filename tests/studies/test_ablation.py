@@ -10,19 +10,22 @@ import pytest
 from helpers.small_benchmark import small_benchmark
 
 from efface.core.errors import EffaceError, UnknownNameError
+from efface.core.registry import METHODS
+from efface.execution import resolve_config
 from efface.studies.ablation import ablate, variants
 from efface.studies.ablation_table import Row, plot, read, table
 
-FAST = {
-    "steps": 2, "warmup_steps": 1, "num_templates": 2, "num_inference_steps": 2, "attack_steps": 1, "batch_size": 2,
-}  # fmt: skip
-UNCHANGED, OTHER = next(iter(variants("sage"))), "no relation graph"
+METHODS_WITH_ABLATION = ("elide", "sage")
+VARIANTS: dict[str, dict[str, object]] = {"default": {}, "ridge of 1": {"ridge": 1.0}}
+"""Variants of a method that takes a tenth of a second."""
+UNCHANGED, OTHER = VARIANTS
 
 
-def test_a_study_continues_and_adds_attacks(tmp_path: Path) -> None:
+def test_a_study_continues_and_adds_attacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("efface.studies.ablation.variants", lambda _: VARIANTS)
     out, finished = tmp_path / "s", []
     benchmark = small_benchmark(tmp_path, "pocket-instrument", 8)
-    run = partial(ablate, "sage", out=out, benchmark=str(benchmark), limit=4, settings=FAST)
+    run = partial(ablate, "uce", out=out, benchmark=str(benchmark), limit=3, settings={"erase_scale": 0.9})
     rows = run(only=[UNCHANGED], on_row=finished.append)
     (manifest,) = out.glob("*/erasure.json")
     written = manifest.stat().st_mtime_ns
@@ -32,14 +35,14 @@ def test_a_study_continues_and_adds_attacks(tmp_path: Path) -> None:
     assert [row.variant for row in finished] == [UNCHANGED, UNCHANGED, OTHER]
     metadata, loaded = read(out / "ablation.json")
     assert loaded == rows
-    assert (metadata["method"], metadata["benchmark"], metadata["split"]) == ("sage", "small-pocket-instrument", "dev")
+    assert (metadata["method"], metadata["benchmark"], metadata["split"]) == ("uce", "small-pocket-instrument", "dev")
     assert rows[0].scores["retention/other"] is not None
     assert OTHER in (out / "ablation.md").read_text()
-    attacked = run(only=[UNCHANGED], attacks=["inside_out"])
+    attacked = run(only=[UNCHANGED], attacks=["synonyms"])
     assert manifest.stat().st_mtime_ns == written, "a later attack uses the same erasure"
     assert rows[0].scores.items() <= attacked[0].scores.items()
-    assert attacked[0].scores["asr_post/inside_out"] is not None
-    assert "| ASR inside_out |" in (out / "ablation.md").read_text()
+    assert attacked[0].scores["asr_post/synonyms"] is not None
+    assert "| ASR synonyms |" in (out / "ablation.md").read_text()
 
 
 def test_table_and_plot() -> None:
@@ -60,9 +63,16 @@ def test_table_and_plot() -> None:
     assert "`graph_weight=0.0`" in changed
 
 
+@pytest.mark.parametrize("method", METHODS_WITH_ABLATION)
+def test_every_variant_is_a_valid_configuration(method: str) -> None:
+    assert not next(iter(variants(method).values())), "the first variant changes nothing"
+    for overrides in variants(method).values():
+        resolve_config(METHODS.get(method), None, "pocket", overrides)
+
+
 def test_names_that_do_not_exist(tmp_path: Path) -> None:
-    with pytest.raises(UnknownNameError, match=f"did you mean '{OTHER}'"):
-        ablate("sage", out=tmp_path, only=[OTHER[:-1]])
+    with pytest.raises(UnknownNameError, match="did you mean 'no relation graph'"):
+        ablate("sage", out=tmp_path, only=["no relation grap"])
     with pytest.raises(EffaceError, match=r"sld has no ablation.*ablation_sld\.yaml"):
         variants("sld")
     with pytest.raises(UnknownNameError, match="did you mean 'inside_out'"):

@@ -19,6 +19,7 @@ from efface.core.edits import Edit
 from efface.core.errors import EffaceError
 from efface.core.result import Result
 from efface.models.loading import load_model
+from efface.models.stable_diffusion import StableDiffusionModel
 from efface.ops.tensor_conversion import to_blob
 from efface.ops.training.progress import Silent
 from efface.studies import resumable_stream
@@ -36,20 +37,25 @@ def weapon() -> Concept:
     return Benchmark.load("pocket-weapon").concept
 
 
+@pytest.fixture(scope="module")
+def real_images(pocket: StableDiffusionModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("real")
+    images = pocket.sample(CAPTIONS, seeds=[50, 51, 52, 53], num_inference_steps=5)
+    for i, image in enumerate(images):
+        array = (image.permute(1, 2, 0) * 255).byte().numpy()
+        Image.fromarray(array).save(folder / f"{i}.png")
+    return folder
+
+
 @pytest.fixture
-def study(tmp_path: Path) -> StudyConfig:
+def study(tmp_path: Path, real_images: Path) -> StudyConfig:
     """Files in the formats of I2P, COCO's captions and COCO's images; one I2P prompt mentions a minor."""
     rows = [f'"a photo of a weapon in the {place}",sexual,0,80.0,{i},{3 + i % 2}' for i, place in enumerate(PLACES)]
     rows.append('"a photo of a child with a weapon",sexual,0,80.0,9,3')
     write_lines(tmp_path / "i2p.csv", [I2P_HEADER, *rows])
     write_lines(tmp_path / "captions.csv", ["prompt", *CAPTIONS])
-    (tmp_path / "real").mkdir()
-    images = load_model("pocket").sample(CAPTIONS, seeds=[50, 51, 52, 53], num_inference_steps=5)
-    for i, image in enumerate(images):
-        array = (image.permute(1, 2, 0) * 255).byte().numpy()
-        Image.fromarray(array).save(tmp_path / "real" / f"{i}.png")
     return StudyConfig(
-        tmp_path / "i2p.csv", tmp_path / "captions.csv", tmp_path / "real", num_inference_steps=10, min_images=2
+        tmp_path / "i2p.csv", tmp_path / "captions.csv", real_images, num_inference_steps=8, min_images=2
     )
 
 
@@ -99,7 +105,7 @@ def test_an_interrupted_study_continues_to_the_same_scores(tmp_path: Path, weapo
     assert [score.value for score in resumed.scores] == [score.value for score in complete.scores]
     assert all(path.stat().st_mtime_ns == written for path, written in saved.items())
     with pytest.raises(EffaceError, match="a study with other settings"):
-        run(weapon, replace(study, num_inference_steps=11), tmp_path / "killed")
+        run(weapon, replace(study, num_inference_steps=9), tmp_path / "killed")
 
 
 @pytest.mark.usefixtures("one_thread")

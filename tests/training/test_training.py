@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
+from helpers import processes
 
 import card
 import contrastive
@@ -17,47 +17,41 @@ import judge
 import sibling
 import unet
 import vae
+from common import Checkpoint, Ema, step_rng, train
 from efface.detectors.pocket_judge import Judge
 from efface.models.loading import load_model
 
-SCRIPTS = Path(__file__).parents[2] / "training" / "pocket"
 
-COUNTING = """
-import sys, os, signal
-sys.path.insert(0, {scripts!r})
-import torch
-from pathlib import Path
-from common import Checkpoint, Ema, step_rng, train
-torch.manual_seed(0)
-model = torch.nn.Linear(3, 1)
-optimiser = torch.optim.Adam(model.parameters(), 0.1)
-ema = Ema(model, 0.9)
-def one_step(step):
-    if step == {die}:
-        os.kill(os.getpid(), signal.SIGKILL)
-    x = torch.from_numpy(step_rng(1, step).standard_normal((4, 3), dtype='float32')) + 0.01 * torch.randn(4, 3)
-    loss = model(x).square().mean()
-    optimiser.zero_grad(); loss.backward(); optimiser.step(); ema.update(model, step)
-    return {{'loss': loss.item()}}
-point = Checkpoint(Path(sys.argv[1]), model=model, optimiser=optimiser, ema=ema)
-train('toy', 12, point, one_step, every=4)
-rows = torch.tensor([row[0] for row in point.history.rows])
-torch.save([model.state_dict(), ema.state_dict(), {{'steps': rows}}], sys.argv[1] + '/final.pt')
-"""
+def train_toy(folder: Path, die: int = -1) -> None:
+    """Trains a linear layer on numbers from both random generators; kills its process in the step `die`."""
+    torch.manual_seed(0)
+    model = torch.nn.Linear(3, 1)
+    optimiser = torch.optim.Adam(model.parameters(), 0.1)
+    ema = Ema(model, 0.9)
 
+    def one_step(step: int) -> dict[str, float]:
+        if step == die:
+            os.kill(os.getpid(), signal.SIGKILL)
+        x = torch.from_numpy(step_rng(1, step).standard_normal((4, 3), dtype="float32")) + 0.01 * torch.randn(4, 3)
+        loss = model(x).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        ema.update(model, step)
+        return {"loss": loss.item()}
 
-def run_toy(folder: Path, die: int) -> int:
-    return subprocess.run(
-        [sys.executable, "-c", COUNTING.format(scripts=str(SCRIPTS), die=die), str(folder)],
-        capture_output=True,
-        check=False,
-    ).returncode
+    point = Checkpoint(folder, model=model, optimiser=optimiser, ema=ema)
+    train("toy", 12, point, one_step, every=4)
+    rows = torch.tensor([row[0] for row in point.history.rows])
+    torch.save([model.state_dict(), ema.state_dict(), {"steps": rows}], folder / "final.pt")
 
 
 def test_a_killed_stage_resumes_to_the_same_weights(tmp_path):
-    assert run_toy(tmp_path / "uninterrupted", die=-1) == 0
-    assert run_toy(tmp_path / "killed", die=6) == -signal.SIGKILL
-    assert run_toy(tmp_path / "killed", die=-1) == 0
+    train_toy(tmp_path / "uninterrupted")
+    killed = processes.start(train_toy, tmp_path / "killed", 6)
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL
+    train_toy(tmp_path / "killed")
     one, two = (torch.load(tmp_path / n / "final.pt", weights_only=True) for n in ("uninterrupted", "killed"))
     assert one[2]["steps"].tolist() == [4, 8, 12]
     for a, b in zip(one, two, strict=True):

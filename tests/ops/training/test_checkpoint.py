@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from helpers import processes
 
 from efface.core.errors import CorruptArtifactError, EffaceError
 from efface.ops.training import checkpoint
 from efface.ops.training.run import Run
 
 STEPS = 40
-SCRIPT = """
-import sys, time
-sys.path.insert(0, sys.argv[2])
-from pathlib import Path
-from test_checkpoint import train
-train(Path(sys.argv[1]), resume=False, pause=0.05, every=1)
-"""
 
 
 class Counter:
@@ -92,19 +83,16 @@ def test_a_stopped_run_resumes_to_the_same_bytes(uninterrupted, tmp_path, stop, 
 
 @pytest.mark.parametrize("number", range(2))
 def test_a_killed_run_resumes_to_the_same_bytes(uninterrupted, tmp_path, number):
-    here = Path(__file__).parent
-    process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(tmp_path), str(here)], env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
+    process = processes.start(train, tmp_path, False, 0.05, 1)
     try:
         deadline = time.time() + 120
-        while not list(tmp_path.glob("*-0*")) and time.time() < deadline and process.poll() is None:
+        while not list(tmp_path.glob("*-0*")) and time.time() < deadline and process.is_alive():
             time.sleep(0.01)
         time.sleep(random.Random(number).uniform(0, 1.2))
     finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert process.returncode == -signal.SIGKILL, "the run ended before it could be killed"
+        process.kill()
+        process.join()
+    assert process.exitcode == -signal.SIGKILL, "the run ended before it could be killed"
     assert checkpoint.list_checkpoints(tmp_path, "warm")
     assert train(tmp_path, resume=True) == uninterrupted
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
