@@ -27,7 +27,8 @@ from efface.core.spec import RunSpec
 from efface.models.stable_diffusion import StableDiffusionModel
 from efface.ops.tensor_conversion import to_blob
 
-LIMIT = 12
+LIMIT = 30
+"""Images of a group from which a score decides a verdict."""
 
 
 def noise_erasure(model: StableDiffusionModel, amount: float) -> Erasure:
@@ -42,7 +43,7 @@ def noise_erasure(model: StableDiffusionModel, amount: float) -> Erasure:
 
 
 def test_the_base_model_against_itself_is_unchanged(pocket: StableDiffusionModel, tmp_path: Path) -> None:
-    benchmark = Benchmark.load(small_benchmark(tmp_path, num_inference_steps=8))
+    benchmark = Benchmark.load(small_benchmark(tmp_path, num_inference_steps=8, domain=False))
     evaluation = run_benchmark(benchmark, ImageGenerator(pocket, benchmark.sampler, ImageCache()), None, limit=LIMIT)
     rer, retention = evaluation.result.score("rer", "name"), evaluation.result.score("retention", "other")
     assert rer is not None
@@ -54,7 +55,7 @@ def test_the_base_model_against_itself_is_unchanged(pocket: StableDiffusionModel
 
 
 def test_a_destroyed_model_fails_the_verdict(pocket: StableDiffusionModel, tmp_path: Path) -> None:
-    benchmark = Benchmark.load(small_benchmark(tmp_path, num_inference_steps=8))
+    benchmark = Benchmark.load(small_benchmark(tmp_path, num_inference_steps=8, domain=False))
     evaluation = run_benchmark(
         benchmark, ImageGenerator(pocket, benchmark.sampler, ImageCache()), noise_erasure(pocket, 1.5), limit=LIMIT
     )
@@ -107,13 +108,12 @@ def artifact(pocket: StableDiffusionModel, tmp_path_factory: pytest.TempPathFact
     return out
 
 
-def test_attack_evaluate_report(pocket: StableDiffusionModel, artifact: Path, tmp_path: Path) -> None:
-    benchmark = small_benchmark(tmp_path, num_inference_steps=8)
-    attack_set = api.attack(artifact, "synonyms", benchmark, model=pocket, limit=LIMIT)
-    assert attack_set == AttackSet.load(artifact / "evidence" / "attacks" / f"synonyms-limit-{LIMIT}")
-    assert len(attack_set.prompts) == LIMIT
+def test_attack_evaluate_report(pocket: StableDiffusionModel, artifact: Path) -> None:
+    attack_set = api.attack(artifact, "synonyms", model=pocket, limit=4)
+    assert attack_set == AttackSet.load(artifact / "evidence" / "attacks" / "synonyms-limit-4")
+    assert len(attack_set.prompts) == 4
     assert all("weapon" in p.source_prompt and p.adversarial_prompt != p.source_prompt for p in attack_set.prompts)
-    result = api.evaluate(artifact, benchmark, model=pocket, limit=LIMIT)
+    result = api.evaluate(artifact, "pocket-weapon", model=pocket, limit=4)
     groups = {(s.metric, s.group) for s in result.scores}
     assert {
         ("rer", "name"),
@@ -123,8 +123,8 @@ def test_attack_evaluate_report(pocket: StableDiffusionModel, artifact: Path, tm
         ("retention", "context"),
     } <= groups
     assert {
-        ("asr_pre", f"synonyms-limit-{LIMIT}"),
-        ("asr_post", f"synonyms-limit-{LIMIT}"),
+        ("asr_pre", "synonyms-limit-4"),
+        ("asr_post", "synonyms-limit-4"),
         ("kid", "other"),
         ("clip_score", "other"),
         ("h_o", "all"),
@@ -140,10 +140,9 @@ def test_attack_evaluate_report(pocket: StableDiffusionModel, artifact: Path, tm
 
 
 def test_replay_on_another_erasure(pocket: StableDiffusionModel, artifact: Path, tmp_path: Path) -> None:
-    benchmark = small_benchmark(tmp_path)
-    found = api.attack(artifact, "synonyms", benchmark, model=pocket, limit=4)
+    found = api.attack(artifact, "synonyms", model=pocket, limit=4)
     api.erase(Concept("weapon"), out=tmp_path / "other", model=pocket, method="negative_prompt")
-    replayed = api.attack(tmp_path / "other", benchmark=benchmark, model=pocket, replay=found.folder)
+    replayed = api.attack(tmp_path / "other", model=pocket, replay=found.folder)
     assert replayed.prompts == found.prompts
     assert replayed.folder is not None
     assert replayed.folder.name == f"synonyms-found-on-{found.erasure_hash[:8]}-limit-4"
