@@ -43,7 +43,7 @@ def noise_erasure(model: StableDiffusionModel, amount: float) -> Erasure:
 
 
 def test_the_base_model_against_itself_is_unchanged(pocket: StableDiffusionModel, tmp_path: Path) -> None:
-    benchmark = Benchmark.load(small_benchmark(tmp_path, num_inference_steps=8, domain=False))
+    benchmark = Benchmark.load(small_benchmark(tmp_path, num_inference_steps=8, groups=("name", "other")))
     evaluation = run_benchmark(benchmark, ImageGenerator(pocket, benchmark.sampler, ImageCache()), None, limit=LIMIT)
     rer, retention = evaluation.result.score("rer", "name"), evaluation.result.score("retention", "other")
     assert rer is not None
@@ -55,7 +55,7 @@ def test_the_base_model_against_itself_is_unchanged(pocket: StableDiffusionModel
 
 
 def test_a_destroyed_model_fails_the_verdict(pocket: StableDiffusionModel, tmp_path: Path) -> None:
-    benchmark = Benchmark.load(small_benchmark(tmp_path, num_inference_steps=8, domain=False))
+    benchmark = Benchmark.load(small_benchmark(tmp_path, num_inference_steps=8, groups=("name", "other")))
     evaluation = run_benchmark(
         benchmark, ImageGenerator(pocket, benchmark.sampler, ImageCache()), noise_erasure(pocket, 1.5), limit=LIMIT
     )
@@ -103,17 +103,17 @@ def artifact(pocket: StableDiffusionModel, tmp_path_factory: pytest.TempPathFact
         out=out,
         model=pocket,
         method="esd",
-        config={"steps": 6, "num_templates": 0, "trajectories_per_prompt": 1},
+        config={"steps": 6, "num_templates": 0, "retain_weight": 0.0, "num_inference_steps": 5},
     )
     return out
 
 
 def test_attack_evaluate_report(pocket: StableDiffusionModel, artifact: Path) -> None:
-    attack_set = api.attack(artifact, "synonyms", model=pocket, limit=4)
-    assert attack_set == AttackSet.load(artifact / "evidence" / "attacks" / "synonyms-limit-4")
-    assert len(attack_set.prompts) == 4
+    attack_set = api.attack(artifact, "synonyms", model=pocket, limit=3)
+    assert attack_set == AttackSet.load(artifact / "evidence" / "attacks" / "synonyms-limit-3")
+    assert len(attack_set.prompts) == 3
     assert all("weapon" in p.source_prompt and p.adversarial_prompt != p.source_prompt for p in attack_set.prompts)
-    result = api.evaluate(artifact, "pocket-weapon", model=pocket, limit=4)
+    result = api.evaluate(artifact, "pocket-weapon", model=pocket, limit=3)
     groups = {(s.metric, s.group) for s in result.scores}
     assert {
         ("rer", "name"),
@@ -123,8 +123,8 @@ def test_attack_evaluate_report(pocket: StableDiffusionModel, artifact: Path) ->
         ("retention", "context"),
     } <= groups
     assert {
-        ("asr_pre", "synonyms-limit-4"),
-        ("asr_post", "synonyms-limit-4"),
+        ("asr_pre", "synonyms-limit-3"),
+        ("asr_post", "synonyms-limit-3"),
         ("kid", "other"),
         ("clip_score", "other"),
         ("h_o", "all"),
@@ -140,12 +140,12 @@ def test_attack_evaluate_report(pocket: StableDiffusionModel, artifact: Path) ->
 
 
 def test_replay_on_another_erasure(pocket: StableDiffusionModel, artifact: Path, tmp_path: Path) -> None:
-    found = api.attack(artifact, "synonyms", model=pocket, limit=4)
+    found = api.attack(artifact, "synonyms", model=pocket, limit=3)
     api.erase(Concept("weapon"), out=tmp_path / "other", model=pocket, method="negative_prompt")
     replayed = api.attack(tmp_path / "other", model=pocket, replay=found.folder)
     assert replayed.prompts == found.prompts
     assert replayed.folder is not None
-    assert replayed.folder.name == f"synonyms-found-on-{found.erasure_hash[:8]}-limit-4"
+    assert replayed.folder.name == f"synonyms-found-on-{found.erasure_hash[:8]}-limit-3"
     assert replayed.erasure_hash == found.erasure_hash != Erasure.load(tmp_path / "other").spec.hash
 
 

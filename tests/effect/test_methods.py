@@ -17,6 +17,8 @@ from efface.ops.closed_form import PromptFilter
 
 STEPS = 10
 """Half of a benchmark's sampling steps, for the tests of every run."""
+LIMIT = 16
+"""Images of a group in the tests of every run on pocket-weapon, which share the images of the base model."""
 
 
 def value(result: Result, metric: str, group: str) -> float:
@@ -45,11 +47,16 @@ def assert_effect(result: Result, *, name: float, other: float) -> None:
     )
 
 
-def test_esd(pocket: StableDiffusionModel, tmp_path: Path) -> None:
+@pytest.fixture
+def weapon(tmp_path: Path) -> Path:
+    return small_benchmark(tmp_path, "pocket-weapon", STEPS, ("name", "near", "other"))
+
+
+def test_esd(pocket: StableDiffusionModel, weapon: Path, tmp_path: Path) -> None:
     """Trained on the denoiser, from the concept's name."""
-    config = {"steps": 120, "learning_rate": 1e-3, "num_templates": 24, "batch_size": 6}
-    benchmark = small_benchmark(tmp_path, "pocket-weapon", STEPS)
-    assert_effect(erase_and_evaluate(pocket, "esd", benchmark, tmp_path / "e", 24, **config), name=0.85, other=0.92)
+    config = {"steps": 40, "learning_rate": 3e-3, "num_templates": 12, "batch_size": 4, "num_inference_steps": 8}
+    config["trajectories_per_prompt"] = 1
+    assert_effect(erase_and_evaluate(pocket, "esd", weapon, tmp_path / "e", LIMIT, **config), name=0.85, other=0.92)
 
 
 def test_elide(pocket: StableDiffusionModel, tmp_path: Path) -> None:
@@ -74,29 +81,19 @@ def test_sage(pocket: StableDiffusionModel, tmp_path: Path) -> None:
     assert value(result, "retention", "context") >= 0.9, result.summary()
 
 
-def test_leace(pocket: StableDiffusionModel, tmp_path: Path) -> None:
-    """Solved in closed form, in a second."""
-    concept = Benchmark.load("pocket-instrument").concept
-    api.erase(concept, out=tmp_path / "e", model=pocket, method="leace")
-    result = api.evaluate(
-        tmp_path / "e", small_benchmark(tmp_path, "pocket-instrument", STEPS), model=pocket, split="dev", limit=24
-    )
-    assert value(result, "rer", "name") >= 0.9, result.summary()
-    assert value(result, "retention", "other") >= 0.82, result.summary()
-    assert value(result, "retention", "near") >= 0.7, result.summary()
-    assert value(result, "retention", "context") >= 0.9, result.summary()
+def test_leace(pocket: StableDiffusionModel, weapon: Path, tmp_path: Path) -> None:
+    """Solved in closed form, in a second; damages some other objects."""
+    assert_effect(erase_and_evaluate(pocket, "leace", weapon, tmp_path / "e", LIMIT), name=0.9, other=0.75)
 
 
-def test_sld(pocket: StableDiffusionModel, tmp_path: Path) -> None:
+def test_sld(pocket: StableDiffusionModel, weapon: Path, tmp_path: Path) -> None:
     """Applied at inference time."""
-    result = erase_and_evaluate(pocket, "sld", small_benchmark(tmp_path, "pocket-weapon", STEPS), tmp_path / "e", 24)
-    assert_effect(result, name=0.6, other=0.9)
+    assert_effect(erase_and_evaluate(pocket, "sld", weapon, tmp_path / "e", LIMIT), name=0.6, other=0.9)
 
 
-def test_uce(pocket: StableDiffusionModel, tmp_path: Path) -> None:
+def test_uce(pocket: StableDiffusionModel, weapon: Path, tmp_path: Path) -> None:
     """Solved in closed form, in a tenth of a second."""
-    result = erase_and_evaluate(pocket, "uce", small_benchmark(tmp_path, "pocket-weapon", STEPS), tmp_path / "e", 24)
-    assert_effect(result, name=0.9, other=0.88)
+    assert_effect(erase_and_evaluate(pocket, "uce", weapon, tmp_path / "e", LIMIT), name=0.9, other=0.9)
     erasure = Erasure.load(tmp_path / "e")
     assert erasure.cost is not None
     assert PromptFilter.from_erasure(pocket, erasure).matrix.shape == (128, 128)
