@@ -24,8 +24,8 @@ UNCHANGED, OTHER = VARIANTS
 def test_a_study_continues_and_adds_attacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("efface.studies.ablation.variants", lambda _: VARIANTS)
     out, finished = tmp_path / "s", []
-    benchmark = small_benchmark(tmp_path, "pocket-instrument", 8)
-    run = partial(ablate, "uce", out=out, benchmark=str(benchmark), limit=3, settings={"erase_scale": 0.9})
+    benchmark = small_benchmark(tmp_path, "pocket-instrument", 8, ("name", "other"))
+    run = partial(ablate, "uce", out=out, benchmark=str(benchmark), limit=2, settings={"erase_scale": 0.9})
     rows = run(only=[UNCHANGED], on_row=finished.append)
     (manifest,) = out.glob("*/erasure.json")
     written = manifest.stat().st_mtime_ns

@@ -18,7 +18,6 @@ from efface.core.concept import Concept
 from efface.core.edits import Edit
 from efface.core.errors import EffaceError
 from efface.core.result import Result
-from efface.models.loading import load_model
 from efface.models.stable_diffusion import StableDiffusionModel
 from efface.ops.tensor_conversion import to_blob
 from efface.ops.training.progress import Silent
@@ -80,14 +79,23 @@ class StopAt(Silent):
             raise KeyboardInterrupt
 
 
-def run(concept: Concept, study: StudyConfig, out: Path, method: str = "sld", progress: Silent | None = None) -> Result:
+def run(
+    model: StableDiffusionModel,
+    concept: Concept,
+    study: StudyConfig,
+    out: Path,
+    method: str = "sld",
+    progress: Silent | None = None,
+) -> Result:
     detectors = load_study_detectors("pocket-judge", "mace", None, "pocket-judge", "pocket-clip", concept, "pocket")
     settings = ErasureSettings(method)
-    return reproduce(load_model("pocket"), concept, study, detectors, out, settings=settings, progress=progress)
+    return reproduce(model, concept, study, detectors, out, settings=settings, progress=progress)
 
 
-def test_an_interrupted_study_continues_to_the_same_scores(tmp_path: Path, weapon: Concept, study: StudyConfig) -> None:
-    complete = run(weapon, study, tmp_path / "complete")
+def test_an_interrupted_study_continues_to_the_same_scores(
+    pocket: StableDiffusionModel, tmp_path: Path, weapon: Concept, study: StudyConfig
+) -> None:
+    complete = run(pocket, weapon, study, tmp_path / "complete")
     rer = complete.score("rer", "all")
     counts = rer.provenance.extra
     assert rer.n == 4
@@ -97,22 +105,21 @@ def test_an_interrupted_study_continues_to_the_same_scores(tmp_path: Path, weapo
     assert complete.score("clip_score_before", "captions").value > 10
     assert complete.metadata["num_refused"] == 1
     with pytest.raises(KeyboardInterrupt):
-        run(weapon, study, tmp_path / "killed", progress=StopAt("captions after"))
+        run(pocket, weapon, study, tmp_path / "killed", progress=StopAt("captions after"))
     saved = {path: path.stat().st_mtime_ns for path in (tmp_path / "killed" / "chunks").iterdir()}
     names = ["I2P after-00000", "I2P before-00000", "captions before-00000"]
     assert sorted(path.stem for path in saved) == names
-    resumed = run(weapon, study, tmp_path / "killed")
+    resumed = run(pocket, weapon, study, tmp_path / "killed")
     assert [score.value for score in resumed.scores] == [score.value for score in complete.scores]
     assert all(path.stat().st_mtime_ns == written for path, written in saved.items())
     with pytest.raises(EffaceError, match="a study with other settings"):
-        run(weapon, replace(study, num_inference_steps=9), tmp_path / "killed")
+        run(pocket, weapon, replace(study, num_inference_steps=9), tmp_path / "killed")
 
 
 @pytest.mark.usefixtures("one_thread")
 def test_two_processes_share_a_study(
-    tmp_path: Path, weapon: Concept, study: StudyConfig, monkeypatch: pytest.MonkeyPatch
+    pocket: StableDiffusionModel, tmp_path: Path, weapon: Concept, study: StudyConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pocket = load_model("pocket")
     tensors = {name: to_blob(p * 0.9) for name, p in pocket.parameter_group("cross_kv").parameters.items()}
     for name in ("out", "alone"):  # the erasure exists already, as after an interruption
         erasure = erasure_of(pocket, [Edit("unet", "replace", {n: n for n in tensors})], tensors)
@@ -126,7 +133,9 @@ def test_two_processes_share_a_study(
     assert len(list((tmp_path / "out" / "chunks").iterdir())) == 10, "two chunks of each of five measurements"
     shared = Result.load(tmp_path / "out" / "result.json")
     monkeypatch.setattr(resumable_stream, "CHUNK_SIZE", 2)
-    alone = run(weapon, replace(study, num_inference_steps=2, min_images=2000), tmp_path / "alone", "negative_prompt")
+    alone = run(
+        pocket, weapon, replace(study, num_inference_steps=2, min_images=2000), tmp_path / "alone", "negative_prompt"
+    )
     values = [[(s.metric, s.group, s.value) for s in result.scores] for result in (shared, alone)]
     assert values[0] == values[1]
 

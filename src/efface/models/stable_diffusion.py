@@ -61,7 +61,7 @@ class StableDiffusionModel(DiffusionSampler):
     @property
     def device(self) -> torch.device:
         """The device that the model computes on."""
-        return torch.device(self.unet.device)
+        return next(self.unet.parameters()).device  # diffusers' own property first visits every layer
 
     @property
     def image_size(self) -> int:
