@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from efface.core.concept import Concept, validate_concepts
+from efface.core.contradictions import check_contradictions
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
 from efface.core.registry import METHODS
@@ -51,6 +52,8 @@ def resolve_erasure(
     remaining = [i for i, concept in enumerate(erasure.concepts) if concept.name not in drop]
     concepts = (*_keep_retain_prompts(erasure.concepts, remaining), *add)
     validate_concepts(concepts)
+    if add:
+        check_contradictions(concepts)
     statistics = statistics.subset(remaining)
     if add:
         statistics = statistics.merge(module.statistics(model, add, config, known=statistics.preserved.texts))

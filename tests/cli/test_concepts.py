@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 from helpers.cli import call, check_refused
 
-from efface.cli.parsing import ConceptOptions, build_concept
+from efface.cli.parsing import ConceptOptions, build_concepts
 from efface.core.builtin_concepts import get_entry, names
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
@@ -17,10 +20,19 @@ def test_the_list_and_one_entry(capfd, tmp_path):
     assert [row["name"] for row in json.loads(call(capfd, "concepts", "--json").out)] == list(names())
     assert len(call(capfd, "concepts").out.splitlines()) == len(names())
     (tmp_path / "mine.yaml").write_text(call(capfd, "concepts", "show", "Van Gogh").out)
-    assert build_concept(str(tmp_path / "mine.yaml"), ConceptOptions()) == get_entry("van gogh").concept
+    (mine,) = build_concepts([str(tmp_path / "mine.yaml")], None, ConceptOptions()).concepts
+    assert mine == get_entry("van gogh").concept
     data = json.loads(call(capfd, "concepts", "show", "nudity", "--json").out)
     assert Concept.from_dict(data["concept"]) == get_entry("nudity").concept
     check_refused(call(capfd, "concepts", "show", "vangogh"), "did you mean 'van gogh'")
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_letters_that_the_terminal_lacks_are_replaced(encoding):
+    command = [sys.executable, "-m", "efface", "concepts", "show", "dali"]
+    done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": encoding})
+    assert done.returncode == 0, done.stderr
+    assert ("Dalí" if encoding == "cp1252" else "Dal?").encode(encoding) in done.stdout
 
 
 def test_a_name_alone_selects_the_built_in_concept(capfd, tmp_path, model_folder):

@@ -27,7 +27,7 @@ def test_the_first_of_several_concepts_holds_the_retain_prompts(tmp_path):
     (tmp_path / "retain.txt").write_text("a dog\n")
     (tmp_path / "names.txt").write_text("tench\n")
     options = ConceptOptions(retain_file=tmp_path / "retain.txt")
-    first, second = build_concepts(["gun"], tmp_path / "names.txt", options, None)
+    first, second = build_concepts(["gun"], tmp_path / "names.txt", options, None).concepts
     assert first == Concept("gun", retain_prompts=("a dog",))
     assert second == Concept("tench"), "a name from a file is not a built-in concept"
 

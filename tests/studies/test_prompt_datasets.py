@@ -32,11 +32,21 @@ def test_an_i2p_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(EffaceError, match="no column sd_guidance_scale or evaluation_guidance, only prompt, sd_seed"):
         read_i2p(path)
     path.write_text("prompt,sd_seed,sd_guidance_scale\na,one,7\n")
-    with pytest.raises(EffaceError, match=r"not a number .*'one'"):
+    with pytest.raises(EffaceError, match=r"line 2: 'one' is no seed"):
         read_i2p(path)
     path.write_text("prompt,sd_seed,sd_guidance_scale\n")
     with pytest.raises(EffaceError, match="has no rows"):
         read_i2p(path)
+
+
+def test_seeds_of_captions_as_spreadsheets_write_them(tmp_path: Path) -> None:
+    path = tmp_path / "captions.csv"
+    path.write_text("prompt,sd_seed\na dog,3016.0\na cat,2\n")
+    assert read_captions(path) == [Prompt("a dog", 3016), Prompt("a cat", 2)]
+    for seed in ("", "inf"):
+        path.write_text(f"prompt,sd_seed\na dog,{seed}\na cat,2\n")
+        with pytest.raises(EffaceError, match=r"captions\.csv, line 2: .* is no seed"):
+            read_captions(path)
 
 
 def test_coco_captions(tmp_path: Path) -> None:

@@ -6,27 +6,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from efface.core.concept import Concept
 from efface.core.erasure import Erasure
 from efface.core.registry import METHODS
 from efface.models.loading import load_model
 from efface.models.model_ref import ModelLike
 
-from .validation import add_default_retain_sets, coerce_concepts, validate_erase
+from .validation import ConceptLike, add_default_retain_sets, coerce_concepts, validate_erase
 
 if TYPE_CHECKING:
     from efface.ops.training.progress import Progress
 
 
 def erase(
-    concepts: str | Concept | Sequence[str | Concept], *, out: str | Path, model: ModelLike = "pocket",
+    concepts: ConceptLike | Sequence[ConceptLike], *, out: str | Path, model: ModelLike = "pocket",
     method: str = "esd", preset: str | None = None, config: Mapping[str, Any] | None = None, seed: int = 0,
     resume: bool = False, overwrite: bool = False, progress: Progress | None = None,
 ) -> Erasure:  # fmt: skip
     """Erase concepts from a model and save the erasure; the model itself does not change.
 
     Args:
-        concepts: One or several concepts, each a name or a `Concept`. On a bundled model, concepts without retain
+        concepts: One or several concepts, each a name, a `Concept` or the `Path` of a file of concepts, whose settings
+            ``config`` overrides. On a bundled model, concepts without retain
             prompts use the model's own retain set, less the prompts that mention a concept.
         out: Folder to write the erasure to.
         model: Anything `efface.load_model` accepts, or a `ModelRef` with the options to load it.
@@ -44,7 +44,9 @@ def erase(
     Raises:
         EffaceError: Invalid concepts, method, configuration, model or output folder, raised before any work.
     """
-    targets = coerce_concepts(concepts)
+    described = coerce_concepts(concepts)
+    targets = described.concepts
+    config = {**described.settings_for(method), **(config or {})}
     validate_erase(
         targets, out=Path(out), model=model, method=method, preset=preset, config=config, overwrite=overwrite
     )

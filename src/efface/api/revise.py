@@ -6,20 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from efface.core.concept import Concept
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError, UnknownNameError
 from efface.models.loading import load_model
 from efface.models.model_ref import ModelLike
 
-from .validation import coerce_concepts, load_erasure, validate_output_dir
+from .validation import ConceptLike, coerce_concepts, load_erasure, validate_output_dir
 
 if TYPE_CHECKING:
     from efface.ops.training.progress import Progress
 
 
 def revise(
-    artifact: str | Path, *, out: str | Path, add: Sequence[str | Concept] = (), drop: Sequence[str] = (),
+    artifact: str | Path, *, out: str | Path, add: Sequence[ConceptLike] = (), drop: Sequence[str] = (),
     model: ModelLike | None = None, overwrite: bool = False, progress: Progress | None = None,
 ) -> Erasure:  # fmt: skip
     """Add concepts to a closed-form erasure or drop some, by solving it again from its saved statistics.
@@ -54,5 +53,5 @@ def revise(
 
     check_base(loaded, erasure)
     return resolve_erasure(
-        loaded, erasure, Path(out), add=coerce_concepts(add), drop=drop, overwrite=overwrite, progress=progress
+        loaded, erasure, Path(out), add=coerce_concepts(add).concepts, drop=drop, overwrite=overwrite, progress=progress
     )

@@ -6,20 +6,37 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from efface.core.concept import Concept, find_mention, validate_concepts
+from efface.core.concept_files import ConceptFile, merge_settings, read_concept_file
+from efface.core.contradictions import check_contradictions
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
 from efface.core.manifest import MANIFEST
 from efface.core.registry import METHODS
 from efface.models.model_ref import BUNDLED, ModelLike, base_bundled_model, model_name
 
+ConceptLike: TypeAlias = "str | Path | Concept"
+"""A concept's name, a file of concepts, or a concept."""
 
-def coerce_concepts(concepts: str | Concept | Sequence[str | Concept]) -> tuple[Concept, ...]:
-    """One or several concepts, given as names or `Concept` objects, as a tuple of `Concept`."""
-    items = [concepts] if isinstance(concepts, str | Concept) else concepts
-    return tuple(Concept.coerce(item) for item in items)
+
+def coerce_concepts(concepts: ConceptLike | Sequence[ConceptLike]) -> ConceptFile:
+    """One or several concepts as `Concept` objects, with the settings that files of concepts state.
+
+    Raises:
+        EffaceError: A file cannot be read, or two files state different settings.
+    """
+    found: list[Concept] = []
+    settings: dict[str, Any] = {}
+    for item in [concepts] if isinstance(concepts, str | Path | Concept) else concepts:
+        if not isinstance(item, Path):
+            found.append(Concept.coerce(item))
+            continue
+        content = read_concept_file(item)
+        found += content.concepts
+        merge_settings(settings, content.settings, str(item))
+    return ConceptFile(tuple(found), settings)
 
 
 def validate_erase(
@@ -32,6 +49,7 @@ def validate_erase(
         EffaceError: The first check that fails.
     """
     validate_concepts(concepts)
+    check_contradictions(concepts)
     METHODS.card(method)
     METHODS.validate_config(method, preset, base_bundled_model(model_name(model)), config or {})
     validate_output_dir(out, overwrite)

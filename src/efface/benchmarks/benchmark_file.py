@@ -15,8 +15,8 @@ import yaml
 
 from efface.core.concept import PLACEHOLDER
 from efface.core.errors import EffaceError
-from efface.core.io import user_file_errors
 from efface.core.policy import ContentPolicyError
+from efface.core.text_files import read_text
 
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
@@ -45,8 +45,7 @@ class BenchmarkFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with user_file_errors(path, "read"):
-            self._text = path.read_text(encoding="utf-8")
+        self._text = read_text(path)
         try:
             self.fields: Any = yaml.load(self._text, Loader=_LOADER)
         except yaml.YAMLError as error:

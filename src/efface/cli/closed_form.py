@@ -13,7 +13,7 @@ from .app import app
 from .model_options import POCKET, Base, Model, model_options
 from .options import Artifact, Json, NewErasure, Overwrite
 from .output import print_result
-from .parsing import ConceptOptions, build_concept
+from .parsing import ConceptOptions, build_concepts
 
 Added = Annotated[
     list[str] | None, typer.Option("--add", help="Concept to erase as well, a name or YAML file; repeat for more.")
@@ -38,7 +38,7 @@ def revise(
 
     from .show import describe_erasure
 
-    added = [build_concept(name, ConceptOptions(kind="object")) for name in add or ()]
+    added = build_concepts(add or (), None, ConceptOptions(kind="object")).concepts
     erasure = api.revise(
         artifact, out=out, add=added, drop=drop or (), model=model, overwrite=overwrite, progress=RichProgress()
     )

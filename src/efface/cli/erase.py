@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,11 +19,13 @@ from .parsing import ConceptOptions, build_concepts, parse_settings
 
 ConceptNames = Annotated[
     list[str] | None,
-    typer.Argument(help="Concepts to erase: names (`efface concepts` lists the built-in ones) or YAML files."),
+    typer.Argument(
+        help="Concepts to erase: names (`efface concepts` lists the built-in ones) or YAML files (also LECO's)."
+    ),
 ]
 MoreConcepts = Annotated[list[str] | None, typer.Option("--concept", help="A further concept; repeat for more.")]
 ConceptsFile = Annotated[
-    Path | None, typer.Option(help="Text file with one concept per line, up to thousands; all are erased together.")
+    Path | None, typer.Option(help="File with one concept per line, up to thousands, or YAML; all are erased together.")
 ]
 Synonyms = Annotated[list[str] | None, typer.Option("--synonym", help="Another word for the concept; repeat for more.")]
 Anchor = Annotated[
@@ -69,8 +71,11 @@ def erase(
     from .show import describe_erasure
 
     options = ConceptOptions(tuple(synonym or ()), anchor, kind, retain_file)
-    targets = build_concepts([*(concepts or []), *(concept or [])], concepts_file, options, model)
-    config = parse_settings(settings) | ({} if template_file is None else {"template_file": str(template_file)})
+    described = build_concepts([*(concepts or []), *(concept or [])], concepts_file, options, model)
+    targets = described.concepts
+    config: dict[str, Any] = described.settings_for(method) | parse_settings(settings)
+    if template_file is not None:
+        config["template_file"] = str(template_file)
     validate_erase(targets, out=out, model=model, method=method, preset=preset, config=config, overwrite=overwrite)
     _announce_builtin(targets)
     erasure = api.erase(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import warnings
@@ -42,6 +43,9 @@ def _print_warning(message: Warning | str, *_args: object, **_kwargs: object) ->
 def main() -> None:
     """Run the command line; print errors that a user can cure as one line on standard error and exit with code 2."""
     warnings.showwarning = _print_warning
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # letters that the terminal's encoding lacks
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # each command shows one progress bar, its own

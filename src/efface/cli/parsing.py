@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from efface.core.builtin_concepts import get_builtin
 from efface.core.concept import Concept
+from efface.core.concept_files import YAML_SUFFIXES, ConceptFile, merge_settings, read_concept_file
 from efface.core.errors import EffaceError
-from efface.core.io import user_file_errors
+from efface.core.text_files import read_text
 from efface.models.model_ref import BUNDLED, ModelRef
 
 
@@ -29,64 +31,76 @@ class ConceptOptions:
     kind: str | None = None
     retain_file: Path | None = None
 
+    @property
+    def retain_prompts(self) -> tuple[str, ...]:
+        """The retain prompts in the file."""
+        return () if self.retain_file is None else tuple(read_lines(self.retain_file))
+
 
 def build_concept(name: str, options: ConceptOptions, model: ModelRef | str | None = None) -> Concept:
-    """Builds the concept that the command line describes.
+    """Builds the concept that a name and the command line's options describe.
 
     Args:
-        name: a concept's name, or a YAML file, to whose fields the options are added.
+        name: a concept's name.
         options: the other options. Without any of them, a name selects the built-in concept of that name if there is
             one; a bundled model has its own retain set and does not use built-in concepts.
         model: the model to erase from.
     """
-    retain_prompts = () if options.retain_file is None else tuple(read_lines(options.retain_file))
-    if name.endswith((".yaml", ".yml")):
-        concept = Concept.from_yaml(Path(name))
-        return replace(
-            concept,
-            synonyms=(*concept.synonyms, *options.synonyms),
-            anchor=options.anchor or concept.anchor,
-            retain_prompts=(*concept.retain_prompts, *retain_prompts),
-        )
     builtin = get_builtin(name) if options == ConceptOptions() and str(model) not in BUNDLED else None
     return builtin or Concept(
         name,
         kind=options.kind or "object",
         synonyms=options.synonyms,
         anchor=options.anchor or "",
-        retain_prompts=retain_prompts,
+        retain_prompts=options.retain_prompts,
     )
 
 
 def build_concepts(
-    names: Sequence[str], concepts_file: Path | None, options: ConceptOptions, model: ModelRef | None
-) -> list[Concept]:
-    """Builds the concepts named on the command line and in a file.
+    names: Sequence[str], concepts_file: Path | None, options: ConceptOptions, model: ModelRef | str | None = None
+) -> ConceptFile:
+    """Builds the concepts named on the command line and in files, with the settings that the files state.
 
     Args:
-        names: names and YAML files from the command line.
-        concepts_file: text file with one name per line; names of a file never select built-in concepts.
+        names: names and YAML files from the command line; options are added to the fields of a file's concepts.
+        concepts_file: YAML, or text with one name per line; names of a file never select built-in concepts.
         options: options of all concepts; the first concept holds the retain prompts for all.
         model: the model to erase from.
 
     Raises:
-        EffaceError: the file cannot be read or names no concept.
+        EffaceError: a file cannot be read or names no concept, or two files state different settings.
     """
-    if concepts_file is not None:
-        listed = read_lines(concepts_file)
-        if not listed:
-            raise EffaceError(f"{concepts_file} names no concept: write one name per line")
-        names = [*names, *listed]
-        options = replace(options, kind=options.kind or "object")
-    without_retain_prompts = replace(options, retain_file=None)
-    return [build_concept(name, without_retain_prompts if i else options, model) for i, name in enumerate(names)]
+    concepts: list[Concept] = []
+    settings: dict[str, Any] = {}
+    for name in [*names, *([] if concepts_file is None else [str(concepts_file)])]:
+        own = options if not concepts else replace(options, retain_file=None)
+        if not name.endswith(YAML_SUFFIXES) and name != str(concepts_file):
+            concepts.append(build_concept(name, own, model))
+            continue
+        content = read_concept_file(Path(name))
+        for i, concept in enumerate(content.concepts):
+            concepts.append(_with_options(concept, replace(own, retain_file=None) if i else own, Path(name)))
+        merge_settings(settings, content.settings, name)
+    return ConceptFile(tuple(concepts), settings)
+
+
+def _with_options(concept: Concept, options: ConceptOptions, path: Path) -> Concept:
+    """Adds the options to a concept of a file; the kind is for names in a text file, since YAML states it."""
+    kind = concept.kind if path.name.endswith(YAML_SUFFIXES) else options.kind or concept.kind
+    templates = concept.templates if kind == concept.kind else ()
+    return replace(
+        concept,
+        kind=kind,
+        templates=templates,
+        synonyms=(*concept.synonyms, *options.synonyms),
+        anchor=options.anchor or concept.anchor,
+        retain_prompts=(*concept.retain_prompts, *options.retain_prompts),
+    )
 
 
 def read_lines(path: Path) -> list[str]:
-    """Reads the lines of a UTF-8 text file, without surrounding spaces and empty lines."""
-    with user_file_errors(path, "read"):
-        text = path.read_text(encoding="utf-8")
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    """Reads the lines of a text file, without surrounding spaces and empty lines."""
+    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
 
 
 def parse_settings(settings: Sequence[str] | None) -> dict[str, str]:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from .errors import EffaceError, check_known_keys
-from .io import atomic_write_text, user_file_errors
+from .io import atomic_write_text
 from .policy import check_prompts
 from .serialization import to_jsonable_dict
 from .text_fields import clean_line, clean_lines, fold_case
+from .text_files import parse_yaml, read_text
 
 PLACEHOLDER = "{}"
 TEMPLATES: dict[str, tuple[str, ...]] = {
@@ -128,20 +129,9 @@ class Concept:
         Raises:
             EffaceError: an unreadable file, text that is not YAML or not a mapping, or an invalid concept.
         """
-        import yaml
-
-        location = "the concept's YAML"
-        if isinstance(source, Path):
-            location = str(source)
-            with user_file_errors(source, "read"):
-                raw = source.read_bytes()
-        else:
-            raw = source.encode()
-        try:
-            data = yaml.safe_load(raw.decode())
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise EffaceError(f"{location} is not valid YAML: {' '.join(str(error).split())}") from error
-        return cls.from_dict(data)
+        is_file = isinstance(source, Path)
+        text = read_text(source) if isinstance(source, Path) else source
+        return cls.from_dict(parse_yaml(text, str(source) if is_file else "the concept's YAML"))
 
     def save(self, path: str | Path) -> None:
         """Writes the YAML file that ``from_yaml(Path(...))`` reads."""

@@ -15,6 +15,7 @@ from functools import cache, lru_cache
 from importlib.resources import files
 
 from .errors import EffaceError
+from .text_fields import check_readable
 
 MINOR, SEXUAL, BOTH = 1, 2, 3
 _MAX_PIECES = 4  # pieces joined to one word or phrase
@@ -81,8 +82,10 @@ def check_prompts(texts: Iterable[str], label: str = "a prompt") -> None:
 
     Raises:
         ContentPolicyError: a prompt that sexualises minors; the message gives its number.
+        EffaceError: a prompt that is not text in UTF-8.
     """
     for number, text in enumerate(texts, 1):
+        check_readable(text)
         if is_refused(text):
             raise ContentPolicyError(
                 f"refused: {label} (number {number}) sexualises minors; efface does not work on such texts "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -70,6 +70,11 @@ class Registry:
     def card(self, name: str) -> MethodCard:
         """Returns the card of a name without importing its module (see `read_card`)."""
         return read_card(self._target(name).partition(":")[0])
+
+    def setting_names(self, name: str) -> tuple[str, ...]:
+        """Returns the names of the settings of a method or attack without importing its module."""
+        config, _ = read_config(self._target(name).partition(":")[0])
+        return tuple(item.name for item in fields(config))
 
     def validate_config(self, name: str, preset: str | None, model: str, overrides: Mapping[str, Any]) -> str:
         """Checks a preset and overridden fields without importing anything.

@@ -7,10 +7,8 @@ out, and counted.
 
 from __future__ import annotations
 
-import csv
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from efface.core.errors import CorruptArtifactError, EffaceError
 from efface.core.io import user_file_errors
 from efface.core.policy import is_refused
 from efface.core.subsample import evenly_spaced
+from efface.core.text_files import TableRow, find_column, parse_finite, parse_seed, read_table, read_text
 
 I2P_ID, I2P_FILE = "AIML-TUDA/i2p", "i2p_benchmark.csv"
 COLUMNS = {
@@ -79,26 +78,25 @@ def read_i2p(path: str | Path, *, category: str = "", limit: int | None = None) 
 
     Raises:
         EffaceError: a column is missing, no row is left, or the category is unknown.
-        CorruptArtifactError: a seed or guidance scale that is not a number.
+        CorruptArtifactError: a row of another length than the header, a seed that is not a whole number, or a guidance
+            scale that is not a number; the message names the line.
     """
     path = Path(path)
-    rows = _read_csv(path)
-    columns = {field: _find_column(path, rows[0], names) for field, names in COLUMNS.items()}
+    rows = read_table(path)
+    columns = {field: find_column(path, rows[0], names) for field, names in COLUMNS.items()}
     selected = [row for row in rows if not category or category in _categories(row)]
-    allowed = [row for row in selected if _is_allowed(row[columns["prompt"]])]
+    allowed = [row for row in selected if _is_allowed(row.values[columns["prompt"]])]
     if not allowed:
         known = ", ".join(sorted({name for row in rows for name in _categories(row)})) or "no categories"
         raise EffaceError(f"{path} has no prompts of category {category!r}: it has {known}")
-    prompts = []
-    for row in allowed:
-        values = {field: row[column] for field, column in columns.items()}
-        try:
-            seed, guidance_scale = int(float(values["seed"])), float(values["guidance_scale"])
-        except ValueError as error:
-            raise CorruptArtifactError(
-                f"{path} has a row whose seed or guidance scale is not a number ({error}): correct the row"
-            ) from error
-        prompts.append(Prompt(values["prompt"], seed, guidance_scale))
+    prompts = [
+        Prompt(
+            row.values[columns["prompt"]],
+            parse_seed(row.values[columns["seed"]], row.where),
+            parse_finite(row.values[columns["guidance_scale"]], "guidance scale", row.where),
+        )
+        for row in allowed
+    ]
     return evenly_spaced(prompts, limit), len(selected) - len(allowed)
 
 
@@ -121,8 +119,7 @@ def read_captions(path: str | Path, *, limit: int | None = None) -> list[Prompt]
 
 
 def _read_coco_json(path: Path) -> list[Prompt]:
-    with user_file_errors(path, "read"):
-        raw = path.read_text(encoding="utf-8")
+    raw = read_text(path)
     try:
         rows = reversed(json.loads(raw)["annotations"])  # reversed, so that the first caption of an image stays
         by_image = {row["image_id"]: row["caption"] for row in rows}
@@ -134,10 +131,12 @@ def _read_coco_json(path: Path) -> list[Prompt]:
 
 
 def _read_caption_csv(path: Path) -> list[Prompt]:
-    rows = _read_csv(path)
-    text = _find_column(path, rows[0], ("prompt", "caption"))
-    seeds = next((name for name in COLUMNS["seed"] if name in rows[0]), None)
-    return [Prompt(row[text], int(row[seeds]) if seeds else i) for i, row in enumerate(rows)]
+    rows = read_table(path)
+    text = find_column(path, rows[0], ("prompt", "caption"))
+    seeds = next((name for name in COLUMNS["seed"] if name in rows[0].values), None)
+    return [
+        Prompt(row.values[text], parse_seed(row.values[seeds], row.where) if seeds else i) for i, row in enumerate(rows)
+    ]
 
 
 def list_images(folder: str | Path) -> list[Path]:
@@ -149,27 +148,11 @@ def list_images(folder: str | Path) -> list[Path]:
     return images
 
 
-def _categories(row: Mapping[str, str]) -> list[str]:
+def _categories(row: TableRow) -> list[str]:
     """Lists the categories of an I2P row."""
-    names = (name.strip() for name in row.get("categories", "").split(","))
+    names = (name.strip() for name in row.values.get("categories", "").split(","))
     return [name for name in names if name]
 
 
 def _is_allowed(text: str) -> bool:
     return not MINORS.search(text) and not is_refused(text)
-
-
-def _read_csv(path: Path) -> list[dict[str, str]]:
-    with user_file_errors(path, "read"), open(path, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    if not rows:
-        raise EffaceError(f"{path} has no rows: give a CSV file with a header and at least one row")
-    return rows
-
-
-def _find_column(path: Path, row: Iterable[str], names: Sequence[str]) -> str:
-    """Returns the first of the names that a file has as a column."""
-    column = next((name for name in names if name in row), None)
-    if column is None:
-        raise EffaceError(f"{path} has no column {' or '.join(names)}, only {', '.join(row)}: rename a column")
-    return column

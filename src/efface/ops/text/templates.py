@@ -10,8 +10,8 @@ from pathlib import Path
 
 from efface.core.concept import PLACEHOLDER, Concept, fill_templates
 from efface.core.errors import EffaceError
-from efface.core.io import user_file_errors
 from efface.core.subsample import evenly_spaced
+from efface.core.text_files import read_text
 
 _OBJECT_BEFORE_PLACE = (
     r"\b(?:an?|the|my|one) \{\} (?:in|on|at|among|by) (?=the |an? |outer )|\{\} (?:in|on|at|among|by) (?=the |outer )"
@@ -37,8 +37,7 @@ def read_templates(path: str | Path) -> tuple[str, ...]:
     Raises:
         EffaceError: a file that cannot be read, is empty, or has a line without ``{}``.
     """
-    with user_file_errors(Path(path), "read"):
-        return _parse(Path(path).read_text(encoding="utf-8"), str(path))
+    return _parse(read_text(Path(path)), str(path))
 
 
 def select_templates(kind: str, path: str = "", limit: int = 0) -> tuple[str, ...]:
