@@ -38,6 +38,7 @@ from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError, UnknownNameError
 from efface.core.method_card import MethodCard
 from efface.models.editable import EditableModel
+from efface.models.float32_weights import float32_group
 from efface.models.protocol import Params
 from efface.ops.attention.concept_masks import MASK_SOURCES
 from efface.ops.attention.maps import attention_maps
@@ -129,7 +130,7 @@ PRESETS: dict[str, dict[str, object]] = {
 def mace(model: EditableModel, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
     """Refines the weights, trains a LoRA for each concept, and fuses the LoRAs."""
     _check_config(config)
-    cache, layers = EmbeddingCache.for_model(model), model.parameter_group("cross_kv")
+    cache, layers = EmbeddingCache.for_model(model), float32_group(model, "cross_kv")
     prompt_pairs = [prompts_naming(concept, config.num_templates) for concept in concepts]
     retain_prompts = [prompt for concept in concepts for prompt in concept.retain_prompts]
     gram = mean_caption_gram(model, cache, retain_prompts, config.gram_folder)

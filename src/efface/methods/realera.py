@@ -34,6 +34,7 @@ from efface.core.concept import Concept
 from efface.core.erasure import Erasure
 from efface.core.method_card import MethodCard
 from efface.models.editable import EditableModel
+from efface.models.float32_weights import float32_group
 from efface.models.protocol import Conditioning
 from efface.ops.closed_form import (
     EmbeddingCache,
@@ -138,7 +139,7 @@ def realera(model: EditableModel, concepts: Sequence[Concept], config: Config, r
     beyond = Neighbourhood(config.beyond_min_cosine, config.beyond_max_cosine)
     gram = mean_caption_gram(model, cache, retain_prompts) if config.preserve_weight else None
     problem = _closed_form(pairs, near, beyond, gram, config, run.generator("neighbours"))
-    update = solve_and_record(problem, model.parameter_group("cross_kv").parameters, run)
+    update = solve_and_record(problem, float32_group(model, "cross_kv").parameters, run)
     edit, tensors = to_edit(model, update, "cross_kv")
     if not config.steps:
         return run.erasure([edit], tensors)

@@ -33,6 +33,7 @@ from efface.core.erasure import Erasure
 from efface.core.errors import UnknownNameError
 from efface.core.method_card import MethodCard
 from efface.models.editable import EditableModel
+from efface.models.float32_weights import float32_group
 from efface.ops.closed_form import (
     EmbeddingCache,
     LowRankUpdate,
@@ -141,7 +142,7 @@ def statistics(
 
 def solve(model: EditableModel, stats: Statistics, config: Config, run: Run) -> Erasure:
     """Computes the erasure from its `statistics`."""
-    weights = model.parameter_group("cross_kv").parameters
+    weights = float32_group(model, "cross_kv").parameters
     pairs = Pairs.cat(stats.pairs)
     uce_pairs, epoch_pairs = _select(pairs, pairs.weight > 0), _select(pairs, pairs.weight == 0)
     update = LowRankUpdate.zero(len(pairs.source))

@@ -32,6 +32,7 @@ from efface.core.concept import Concept
 from efface.core.erasure import Erasure
 from efface.core.method_card import MethodCard
 from efface.models.editable import EditableModel
+from efface.models.float32_weights import float32_group
 from efface.ops.closed_form import (
     EmbeddingCache,
     Invariants,
@@ -165,7 +166,7 @@ def solve(model: EditableModel, stats: Statistics, config: Config, run: Run) -> 
     bos, empty = stats.extra["empty"][:, :1], stats.extra["empty"][:, 1:]
     held = torch.cat([bos, k_means(empty, config.num_clusters, run.generator("clusters"))], dim=1)
     retained = empty if stats.preserved.states is None else stats.preserved.states
-    layers = model.parameter_group(config.target_modules)
+    layers = float32_group(model, config.target_modules)
     filters = config.filter_retain and (config.num_augmented > 0 or config.filter_without_augmentation)
     if not config.num_augmented and not filters:
         problem = null_space_problem(pairs, retained @ retained.T / retained.shape[1], held, config)

@@ -32,6 +32,7 @@ from efface.core.concept import Concept, fill_templates
 from efface.core.erasure import Erasure
 from efface.core.method_card import MethodCard
 from efface.models.editable import EditableModel
+from efface.models.float32_weights import float32_group
 from efface.models.protocol import Conditioning, Params
 from efface.ops.closed_form import (
     EmbeddingCache,
@@ -125,7 +126,7 @@ PRESETS: dict[str, dict[str, object]] = {
 
 def trce(model: EditableModel, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
     """Redirects EOS, then steers early steps; several concepts share the steps evenly."""
-    update = solve_and_record(_redirection(model, concepts, config), model.parameter_group("cross_kv").parameters, run)
+    update = solve_and_record(_redirection(model, concepts, config), float32_group(model, "cross_kv").parameters, run)
     edit, tensors = to_edit(model, update, "cross_kv")
     if not config.steps:
         return run.erasure([edit], tensors)

@@ -37,6 +37,7 @@ from efface.core.erasure import Erasure
 from efface.core.method_card import MethodCard
 from efface.detectors.zero_shot import Scorer, class_frequencies, load_scorer
 from efface.models.editable import EditableModel
+from efface.models.float32_weights import float32_group
 from efface.ops.closed_form import (
     EmbeddingCache,
     GramAccumulator,
@@ -143,7 +144,7 @@ def statistics(
 
 def solve(model: EditableModel, stats: Statistics, config: Config, run: Run) -> Erasure:
     """Computes the erasure from its `statistics`."""
-    layers = model.parameter_group(config.target_modules).parameters
+    layers = float32_group(model, config.target_modules).parameters
     update = solve_and_record(_build_problem(model, stats, config), layers, run)
     edit, tensors = to_edit(model, update, config.target_modules, config.edit_format)
     return run.erasure([edit], {**tensors, **stats.tensors()})

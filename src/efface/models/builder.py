@@ -10,6 +10,7 @@ import torch
 from efface.core.errors import EffaceError
 
 from .diffusers_folder import check_folder
+from .float32_weights import FolderSource
 from .folder_loading import load_pipeline
 from .hub import download_pipeline
 from .memory import oom_as_user_error
@@ -42,7 +43,7 @@ def build_model(source: ModelSource | None, pipe: Any, options: ModelRef) -> Sta
         device = device or default_device()
         dtype = dtype or (torch.float32 if source.name in BUNDLED else default_dtype(device))
         loaded = _load_source(source, dtype, options)
-        return StableDiffusionModel(loaded.pipe.to(device), source.name, loaded.unread_tensors)
+        return StableDiffusionModel(loaded.pipe.to(device), source.name, loaded.unread_tensors, loaded.weight_source)
 
 
 def _load_source(source: ModelSource, dtype: torch.dtype, options: ModelRef) -> LoadedCheckpoint:
@@ -50,12 +51,19 @@ def _load_source(source: ModelSource, dtype: torch.dtype, options: ModelRef) -> 
     if source.kind == "hub":
         folder = download_pipeline(source.name, options.revision)
         check_folder(folder)
-        return LoadedCheckpoint(load_pipeline(folder, dtype))
+        return _from_folder(folder, dtype)
     path = Path(str(source.path))
     if source.kind == "file":
         return load_single_file(path, dtype, options.config)
     unet_folder = bundled_folder(source.name) / "unet" if source.name in SHARED_ENCODER else None
-    return LoadedCheckpoint(load_pipeline(path, dtype, unet_folder))
+    return _from_folder(path, dtype, unet_folder)
+
+
+def _from_folder(folder: Path, dtype: torch.dtype, unet_folder: Path | None = None) -> LoadedCheckpoint:
+    """Loads the pipeline of a folder, with the denoiser of another one if it is given."""
+    components = ("text_encoder", "text_encoder_2", "unet", "vae")
+    folders = {name: folder / name for name in components} | ({"unet": unet_folder} if unet_folder else {})
+    return LoadedCheckpoint(load_pipeline(folder, dtype, unet_folder), weight_source=FolderSource(folders))
 
 
 def default_dtype(device: torch.device) -> torch.dtype:

@@ -56,11 +56,8 @@ def read_text_encoder(
         EffaceError: a tensor is missing or has another shape than the configuration says.
     """
     own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-    state: dict[str, Tensor] = {}
-    source: dict[str, str] = {}
-    for name, tensor in own.items():
-        for new_name, value in _renamed(name, tensor).items():
-            state[new_name], source[new_name] = value, prefix + name
+    state = canonical_tensors(own)
+    source = {new_name: prefix + name for name, tensor in own.items() for new_name in _renamed(name, tensor)}
     settings = CLIPTextConfig.from_pretrained(config)
     has_projection = "CLIPTextModelWithProjection" in (settings.architectures or ()) or config.name == "text_encoder_2"
     model_class: Any = CLIPTextModelWithProjection if has_projection else CLIPTextModel
@@ -74,6 +71,15 @@ def read_text_encoder(
     read = {canonical_name(name) for name in encoder.state_dict()}
     unread = {source[name]: tensors[source[name]] for name in state if name not in read}
     return encoder, {name: tensor for name, tensor in unread.items() if not name.endswith("position_ids")}
+
+
+def canonical_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns a text encoder's tensors by canonical name.
+
+    Args:
+        tensors: by their names in the file, without the encoder's prefix.
+    """
+    return {new_name: value for name, tensor in tensors.items() for new_name, value in _renamed(name, tensor).items()}
 
 
 def _renamed(name: str, tensor: Tensor) -> dict[str, Tensor]:

@@ -28,6 +28,7 @@ from .checkpoint_family import TEXT_ENCODER_PREFIXES, UNET, VAE, detect_family
 from .checkpoint_settings import CheckpointSettings, read_settings
 from .clip_tokenizer import EOS, clip_tokenizer
 from .diffusers_folder import check_folder_of_configs
+from .float32_weights import CheckpointSource, WeightSource
 from .original_layout import unet_tensors, vae_tensors
 from .original_text_encoder import read_text_encoder
 from .pipeline import PIPELINES, loading_errors, no_safety_checker
@@ -46,10 +47,12 @@ class LoadedCheckpoint:
         pipe: the pipeline.
         unread_tensors: text encoder tensors by their names in the file that no component has a place for, such as
             Stable Diffusion 2's last layer; an export to one file writes them again.
+        weight_source: the files that the weights came from.
     """
 
     pipe: Any
     unread_tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    weight_source: WeightSource | None = None
 
 
 def load_single_file(path: Path, dtype: torch.dtype, config: str | Path | None = None) -> LoadedCheckpoint:
@@ -103,7 +106,7 @@ def _build(path: Path, family: str, folder: Path, settings: CheckpointSettings, 
     if pipeline_class is StableDiffusionXLPipeline:
         known = {"force_zeros_for_empty_prompt": index.get("force_zeros_for_empty_prompt", True)}
         parts |= {**known, **settings.pipeline, "add_watermarker": False}
-    return LoadedCheckpoint(pipeline_class(**parts), unread)
+    return LoadedCheckpoint(pipeline_class(**parts), unread, CheckpointSource(path, family))
 
 
 def _read_component(

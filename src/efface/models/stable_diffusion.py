@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .fingerprint import fingerprint
+from .float32_weights import WeightSource
 from .guidance_hooks import GuidanceEdit
 from .module_checks import check_own_weights
 from .parameter_groups import TEXT_ENCODER_2, ParameterGroup, call_with_params, select_parameters
@@ -30,6 +31,7 @@ class StableDiffusionModel(DiffusionSampler):
     Args:
         pipe: the pipeline; its components are used in place, never copied.
         name: the model's name in results.
+        weight_source: the files that the weights came from; None for a pipeline in memory.
         unread_tensors: tensors of the checkpoint that no component has a place for, by their names in it; an export to
             one file writes them again.
 
@@ -37,8 +39,15 @@ class StableDiffusionModel(DiffusionSampler):
         EffaceError: the pipeline's class is not supported, a component is missing or precisions differ.
     """
 
-    def __init__(self, pipe: Any, name: str, unread_tensors: Mapping[str, Tensor] | None = None) -> None:
+    def __init__(
+        self,
+        pipe: Any,
+        name: str,
+        unread_tensors: Mapping[str, Tensor] | None = None,
+        weight_source: WeightSource | None = None,
+    ) -> None:
         self.name = name
+        self.weight_source = weight_source
         self.unread_tensors = dict(unread_tensors or {})
         self.pipe = validate_pipeline(pipe)
         self.family = pipeline_family(pipe)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 
-import pytest
 import torch
 from helpers.tiny import tiny_model
 
@@ -24,10 +23,12 @@ def test_a_text_is_encoded_once(model: StableDiffusionModel) -> None:
     assert len(cache) == 3
 
 
-def test_half_precision_gives_a_warning(model: StableDiffusionModel) -> None:
-    with pytest.warns(UserWarning, match="is bfloat16: .*--dtype float32"):
-        EmbeddingCache.for_model(tiny_model(dtype=torch.bfloat16))
+def test_a_model_in_half_precision_encodes_in_float32_without_a_warning(model: StableDiffusionModel) -> None:
+    half = StableDiffusionModel(tiny_model().pipe.to(torch.bfloat16), "half")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        EmbeddingCache.for_model(tiny_model())
-        EmbeddingCache.for_model(model)
+        states = EmbeddingCache.for_model(half).states("a cat")
+    exact = EmbeddingCache.for_model(tiny_model()).states("a cat")
+    rounded = half.encode(["a cat"]).states[0].double()
+    assert (states - exact).norm() < (rounded - exact).norm()
+    assert not torch.equal(states, states.bfloat16().double())

@@ -15,6 +15,7 @@ from efface.core.io import atomic_folder
 from efface.core.serialization import json_hash
 from efface.core.tensors import TensorFile, write_tensors
 from efface.models.editable import EditableModel
+from efface.models.float32_weights import float32_text_params
 from efface.ops.tensor_conversion import to_blob, to_torch
 from efface.ops.training.progress import Progress, Silent
 
@@ -68,13 +69,13 @@ class GramAccumulator:
             EffaceError: no captions.
         """
         progress = progress or Silent()
-        remaining = iter(captions)
+        remaining, params = iter(captions), float32_text_params(model)
         gram: GramAccumulator | None = None
         progress.start("captions", total, 0)
         try:
             while batch := list(islice(remaining, batch_size)):
                 with torch.no_grad():
-                    states = model.encode(batch).states
+                    states = model.encode(batch, params=params).states
                 gram = gram or cls.empty(states.shape[-1], encoder_hash(model))
                 gram.add(states.flatten(0, 1).T)
                 gram.num_captions += len(batch)

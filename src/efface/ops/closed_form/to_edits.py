@@ -11,6 +11,7 @@ from efface.core.edits import Edit
 from efface.core.errors import EffaceError, UnknownNameError
 from efface.core.tensors import TensorBlob
 from efface.models.editable import EditableModel
+from efface.models.float32_weights import float32_group
 from efface.models.parameter_groups import ParameterGroup
 from efface.ops.tensor_conversion import to_blob
 
@@ -123,7 +124,7 @@ def to_edit(
         UnknownNameError: an unknown format.
         EffaceError: a filter for a part of the layers that read the text.
     """
-    group, readers = model.parameter_group(role), model.parameter_group("reads_text")
+    group, readers = float32_group(model, role), model.parameter_group("reads_text")
     shared = set(group.parameters) == set(readers.parameters)
     if edit_format not in EDIT_FORMATS:
         raise UnknownNameError("edit format", edit_format, EDIT_FORMATS)
