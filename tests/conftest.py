@@ -39,7 +39,7 @@ def _few_steps(request: pytest.FixtureRequest) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         if "not effect" in request.config.option.markexpr:
             patch.setattr(
-                "efface.execution.erasure.change_check", partial(change_check, num_images=4, num_inference_steps=2)
+                "efface.execution.effect_check.change_check", partial(change_check, num_images=4, num_inference_steps=2)
             )
             patch.setattr("efface.benchmarks.quick_evaluation.find_benchmark", _quick_benchmark)
             patch.setattr("efface.benchmarks.quick_evaluation.NUM_IMAGES", 4)

@@ -1,4 +1,5 @@
 from .api.attack import attack as attack
+from .api.compare import compare as compare
 from .api.erase import erase as erase
 from .api.evaluate import evaluate as evaluate
 from .api.export import export as export

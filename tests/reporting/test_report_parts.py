@@ -19,9 +19,10 @@ from efface.core.spec import RunSpec
 from efface.reporting.charts import Axis, Tick, criteria_chart, interference_chart
 from efface.reporting.commands import erase_commands
 from efface.reporting.criteria import verdict_criteria
+from efface.reporting.data_uris import data_uri
 from efface.reporting.evidence import ImagePair
 from efface.reporting.formatting import format_duration, format_number, format_range, format_size, format_value, shorten
-from efface.reporting.image_pairs import concept_head, data_uri
+from efface.reporting.image_pairs import concept_head
 from efface.reporting.loss_curves import MAX_POINTS, loss_panels
 
 

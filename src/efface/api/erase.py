@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def erase(
     concepts: ConceptLike | Sequence[ConceptLike], *, out: str | Path, model: ModelLike = "pocket",
     method: str = "esd", preset: str | None = None, config: Mapping[str, Any] | None = None, seed: int = 0,
-    resume: bool = False, overwrite: bool = False, progress: Progress | None = None,
+    resume: bool = False, overwrite: bool = False, clip: str | None = None, progress: Progress | None = None,
 ) -> Erasure:  # fmt: skip
     """Erase concepts from a model and save the erasure; the model itself does not change.
 
@@ -36,6 +36,8 @@ def erase(
         seed: Root seed.
         resume: Continue an interrupted run from its checkpoints.
         overwrite: Replace an erasure in ``out``.
+        clip: CLIP model, a folder or a hub id, that judges the quick evaluation on models other than pocket; without
+            it, only pocket's erasures are evaluated.
         progress: Progress display; none by default.
 
     Returns:
@@ -48,7 +50,7 @@ def erase(
     targets = described.concepts
     config = {**described.settings_for(method), **(config or {})}
     validate_erase(
-        targets, out=Path(out), model=model, method=method, preset=preset, config=config, overwrite=overwrite
+        targets, out=Path(out), model=model, method=method, preset=preset, config=config, overwrite=overwrite, clip=clip
     )
     loaded = load_model(model)
     from efface.execution import run_method  # imports torch, so it follows the checks
@@ -56,4 +58,5 @@ def erase(
     return run_method(
         loaded, add_default_retain_sets(targets, loaded.name), Path(out), METHODS.get(method), preset=preset,
         overrides=dict(config or {}), seed=seed, resume=resume, overwrite=overwrite, progress=progress,
+        clip=clip,
     )  # fmt: skip

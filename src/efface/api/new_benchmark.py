@@ -13,7 +13,6 @@ from efface.models.model_ref import ModelLike, base_bundled_model, model_name
 
 if TYPE_CHECKING:
     from efface.benchmarks.benchmark import Benchmark
-    from efface.models.editable import EditableModel
     from efface.ops.training.progress import Progress
 
 COMMENT = """\
@@ -33,13 +32,11 @@ def new_benchmark(
         concept: The concept, with its retain prompts if it has some.
         out: YAML file to write.
         model: Anything `efface.load_model` accepts.
-        domain: Other phrases for the concept, which no method receives. Without any, they are the words of pocket's
-            world, or the words that `clip` sees in the model's images of the concept.
-        prompts: Whole prompts that show the concept, in place of its name in templates; those without its words are
-            the group domain.
+        domain: Other phrases for the concept. By default the words of pocket's world, else those that `clip` sees in
+            the model's images.
+        prompts: Whole prompts that show the concept; those without its words are the group domain.
         clip: CLIP model that judges images of models other than pocket: a folder or a hub id.
-        detector: ``nudenet:COUNTING`` to count exposed parts, with `prompts`; by default zero-shot CLIP or pocket's
-            judge.
+        detector: ``nudenet:COUNTING`` to count exposed parts, with `prompts`; else chosen by the model.
         overwrite: Replace a file.
         progress: Progress display; none by default.
 
@@ -51,33 +48,37 @@ def new_benchmark(
     """
     target, path = Concept.coerce(concept), Path(out)
     _check_file(path, overwrite)
-    is_pocket = base_bundled_model(model_name(model)) == "pocket"
-    if not (is_pocket or domain or prompts or clip):
-        raise EffaceError(
-            f"the group domain of {target.name!r} has no phrases: name some with --domain, or a CLIP model with "
-            "--clip, which reads them from the model's images"
-        )
+    _check_domain_source(target, model, bool(domain or prompts or clip))
     loaded = load_model(model)
-    from efface.benchmarks.benchmark_fields import benchmark_fields
-    from efface.benchmarks.benchmark_file import benchmark_yaml
+    from efface.benchmarks.domain_phrases import mine_domain_phrases
     from efface.benchmarks.new_benchmark import draft_benchmark
     from efface.benchmarks.photo_draft import DEFAULT_CLIP
-    from efface.core.io import atomic_write_text
 
     judge = clip or DEFAULT_CLIP
     draft = draft_benchmark(loaded, target, domain=domain, prompts=prompts, clip=judge, detector=detector)
     if not draft.attack_phrases:
-        mined = _mine(loaded, draft, progress)
+        mined = mine_domain_phrases(loaded, draft.concept, draft.concept.retain_prompts, draft.clip, progress)
         draft = draft_benchmark(loaded, target, domain=mined, clip=judge, detector=detector)
-    atomic_write_text(path, COMMENT + benchmark_yaml(benchmark_fields(draft)))
+    _write(draft, path)
     return draft
 
 
-def _mine(model: EditableModel, draft: Benchmark, progress: Progress | None) -> tuple[str, ...]:
-    """Reads the domain phrases from images, by the draft's CLIP model."""
-    from efface.benchmarks.domain_phrases import mine_domain_phrases
+def _write(benchmark: Benchmark, path: Path) -> None:
+    """Writes the YAML file atomically."""
+    from efface.benchmarks.benchmark_fields import benchmark_fields
+    from efface.benchmarks.benchmark_file import benchmark_yaml
+    from efface.core.io import atomic_write_text
 
-    return mine_domain_phrases(model, draft.concept, draft.concept.retain_prompts, draft.clip, progress)
+    atomic_write_text(path, COMMENT + benchmark_yaml(benchmark_fields(benchmark)))
+
+
+def _check_domain_source(concept: Concept, model: ModelLike, is_given: bool) -> None:
+    """Checks that phrases of the group domain are given or, as on pocket, can be found."""
+    if not is_given and base_bundled_model(model_name(model)) != "pocket":
+        raise EffaceError(
+            f"the group domain of {concept.name!r} has no phrases: name some with --domain, or a CLIP model with "
+            "--clip, which reads them from the model's images"
+        )
 
 
 def _check_file(path: Path, overwrite: bool) -> None:

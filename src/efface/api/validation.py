@@ -15,7 +15,7 @@ from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
 from efface.core.manifest import MANIFEST
 from efface.core.registry import METHODS
-from efface.models.model_ref import BUNDLED, ModelLike, base_bundled_model, model_name
+from efface.models.model_ref import BUNDLED, ModelLike, base_bundled_model, model_name, validate_pretrained_ref
 
 ConceptLike: TypeAlias = "str | Path | Concept"
 """A concept's name, a file of concepts, or a concept."""
@@ -41,9 +41,9 @@ def coerce_concepts(concepts: ConceptLike | Sequence[ConceptLike]) -> ConceptFil
 
 def validate_erase(
     concepts: Sequence[Concept], *, out: Path, model: ModelLike, method: str, preset: str | None = None,
-    config: Mapping[str, Any] | None = None, overwrite: bool = False,
+    config: Mapping[str, Any] | None = None, overwrite: bool = False, clip: str | None = None,
 ) -> None:  # fmt: skip
-    """Validates concepts, method, configuration, model name and output folder before a model is loaded.
+    """Validates concepts, method, configuration, names of models and output folder before a model is loaded.
 
     Raises:
         EffaceError: The first check that fails.
@@ -52,6 +52,8 @@ def validate_erase(
     check_contradictions(concepts)
     METHODS.card(method)
     METHODS.validate_config(method, preset, base_bundled_model(model_name(model)), config or {})
+    if clip is not None:
+        validate_pretrained_ref(clip)
     validate_output_dir(out, overwrite)
 
 

@@ -90,13 +90,22 @@ class RetainedSubjects:
     unscored: tuple[Subject, ...]
 
 
-def choose_retained(model: EditableModel, plan: DraftPlan, concept: Concept) -> RetainedSubjects:
+def choose_retained(
+    model: EditableModel, plan: DraftPlan, concept: Concept, unscored: Sequence[str] = ()
+) -> RetainedSubjects:
     """Chooses neighbours and other subjects by the cosine of their pooled text states to the concept's.
+
+    Args:
+        model: the model whose text encoder compares.
+        plan: the candidates.
+        concept: the concept.
+        unscored: words of subjects that are never chosen.
 
     Raises:
         EffaceError: too few candidates are left beside the concept and its retain prompts.
     """
-    free, others = (_without_mentions(items, plan, concept) for items in (plan.candidates, plan.others))
+    words = (*concept.words, *unscored)
+    free, others = (_without_mentions(items, plan, words) for items in (plan.candidates, plan.others))
     needed = NUM_NEAR if others else NUM_NEAR + NUM_OTHER
     if len(free) < needed:
         raise EffaceError(
@@ -111,15 +120,15 @@ def choose_retained(model: EditableModel, plan: DraftPlan, concept: Concept) -> 
     return RetainedSubjects(tuple(near), tuple(other), tuple(item for item in far if item not in other))
 
 
-def _without_mentions(subjects: Sequence[Subject], plan: DraftPlan, concept: Concept) -> list[Subject]:
-    """Leaves out subjects that a retain prompt names, or that name the concept or are named in it."""
-    retained = "\n".join(plan.retain_prompts)
+def _without_mentions(subjects: Sequence[Subject], plan: DraftPlan, words: Sequence[str]) -> list[Subject]:
+    """Leaves out subjects that a retain prompt names, or that name one of the words or are named in it."""
+    retained, erased = "\n".join(plan.retain_prompts), "\n".join(words)
     return [
         item
         for item in subjects
-        if find_mention(retained, item.words) is None
-        and find_mention(item.phrase, concept.words) is None
-        and find_mention(concept.name, item.words) is None
+        if find_mention("\n".join((item.phrase, *item.words)), words) is None
+        and find_mention(retained, item.words) is None
+        and find_mention(erased, item.words) is None
     ]
 
 

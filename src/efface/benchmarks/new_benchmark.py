@@ -37,26 +37,27 @@ def draft_benchmark(
     prompts: Sequence[str] = (),
     clip: str = DEFAULT_CLIP,
     detector: str = "",
+    unscored: Sequence[str] = (),
 ) -> Benchmark:
     """Draft a benchmark with four groups and two splits that differ in templates and seeds.
 
-    Near are the objects whose pooled text states are nearest to the concept's, other are dissimilar ones. A member of
-    the concept that nobody named, such as ``knife`` for ``weapon``, may be among the neighbours: read them.
+    Near are the objects whose pooled text states are nearest to the concept's, other are dissimilar ones. Members of
+    the concept that nobody named may be among the neighbours.
 
     Args:
         model: the model that the benchmark is for; only its text encoder is used.
         concept: the concept, with its retain prompts if it has some.
-        domain: other phrases for the concept, which no method receives. Without any, the group domain is empty unless
-            the model is pocket and its world has other words for the concept.
+        domain: other phrases for the concept; by default the words of pocket's world, elsewhere none.
         prompts: whole prompts that show the concept, in place of its name in templates.
         clip: CLIP model that judges images of models other than pocket: a folder or a hub id.
         detector: ``nudenet:COUNTING`` to count exposed parts, only with `prompts`; by default the one that fits.
+        unscored: words of subjects that are neither near nor other, such as concepts that are erased, too.
 
     Raises:
         EffaceError: too few candidates for neighbours, or a prompt that the content policy refuses.
     """
     plan = _plan(model, concept, domain, prompts, clip, detector)
-    retained = choose_retained(model, plan, concept)
+    retained = choose_retained(model, plan, concept, unscored)
     retain_prompts = plan.retain_prompts or _retain_prompts(retained)
     benchmark = Benchmark(
         name=benchmark_name(concept),

@@ -1,72 +1,144 @@
-"""A short evaluation at the end of an erasure: is the concept's name erased, are other objects retained?
+"""A short evaluation at the end of an erasure: is the concept erased, are its neighbours and other objects retained?
 
 It uses the dev split, so that no image reported later has been used, and few images. `efface evaluate` gives the
-verdict.
+verdict. A concept without a benchmark gets one in memory (`new_benchmark`): on pocket with its judge or its CLIP model,
+on other models with the CLIP model that the user names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
+from efface.core.concept import Concept
 from efface.core.erasure import Erasure
 from efface.core.score import Score
+from efface.core.serialization import to_jsonable_dict
 from efface.core.verdict import Thresholds
 from efface.models.editable import EditableModel
+from efface.models.model_ref import base_bundled_model
 from efface.ops.training.progress import Progress
 
-from .benchmark import find_benchmark
+from .benchmark import Benchmark, find_benchmark
+from .benchmark_mismatch import POCKET
+from .detector_loading import INPUT_SIZES
+from .detector_names import POCKET_JUDGE
 from .image_cache import ImageCache
 from .image_generation import ImageGenerator
+from .new_benchmark import draft_benchmark
 from .runner import run_benchmark
+from .substitutions import Substitution, find_substitutions
 
-NUM_IMAGES = 30
+NUM_IMAGES = 20
 """Images of each group."""
+GROUPS = ("name", "near", "other")
+_SCORES = {
+    "rer": ("rer", "name"),
+    "retention_near": ("retention", "near"),
+    "retention": ("retention", "other"),
+    "context": ("retention", "context"),
+    "abstention": ("abstention_rate", "name"),
+}
+"""Metric and group of each score."""
 
 QuickScore = dict[str, float | int | None]
 
 
-def quick_evaluate(model: EditableModel, erasure: Erasure, progress: Progress | None = None) -> dict[str, QuickScore]:
-    """RER of the first concept's name and retention of other objects, with the guards against destroyed images.
+@dataclass(frozen=True)
+class QuickEvaluation:
+    """The outcome of a quick evaluation.
+
+    Attributes:
+        benchmark: name of the benchmark.
+        detector: name of its detector.
+        scores: value, low, high and n of ``rer`` (of the name), ``retention_near``, ``retention`` (of the group other),
+            ``context`` (retention of the context) and ``abstention``.
+        substitutions: what the model generates instead of the concept and of retained objects.
+    """
+
+    benchmark: str
+    detector: str
+    scores: Mapping[str, QuickScore]
+    substitutions: Sequence[Substitution] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields as JSON values."""
+        return to_jsonable_dict(self)
+
+    def summary(self, thresholds: Thresholds | None = None) -> str:
+        """One line, such as ``quick check: erased by its name, neighbours retained, the rest retained (...)``."""
+        limits = thresholds or Thresholds()
+        rer, near, other = (
+            Score(*_SCORES[name], **self.scores[name])  # type: ignore[arg-type]
+            for name in ("rer", "retention_near", "retention")
+        )
+        levels = ((limits.erased, "erased by its name"), (limits.partly_erased, "partly erased by its name"))
+        erased = _level(rer.value, levels, "not erased")
+        if _is_destroyed(self.scores, limits):
+            erased = "the concept's images are destroyed"
+        neighbours = _level(near.value, ((limits.retention_near, "neighbours retained"),), "neighbours not retained")
+        rest = _level(other.value, ((limits.retention_other, "the rest retained"),), "the rest not retained")
+        scores = ", ".join(score.summary() for score in (rer, near, other))
+        drawn = "".join(f"; {substitution}" for substitution in self.substitutions)
+        return f"quick check: {erased}, {neighbours}, {rest} ({scores}){drawn}"
+
+
+def quick_evaluate(
+    model: EditableModel, erasure: Erasure, progress: Progress | None = None, clip: str | None = None
+) -> QuickEvaluation | None:
+    """Evaluates the erasure of the first concept on a few images of its name, its neighbours and other objects.
+
+    Args:
+        model: the base model.
+        erasure: the erasure.
+        progress: progress display.
+        clip: CLIP model that judges images of models other than pocket: a folder or a hub id.
 
     Returns:
-        For ``rer``, ``retention``, ``context`` (retention of the context) and ``abstention`` the score's value, low,
-        high and n; empty where no benchmark fits.
+        None on a model other than pocket without `clip`.
+
+    Raises:
+        EffaceError: the CLIP model does not load, or the retain prompts leave no neighbours to score.
     """
-    benchmark = find_benchmark(model.name, erasure.concepts[0].name)
+    benchmark = quick_benchmark(model, erasure.concepts, clip)
     if benchmark is None:
-        return {}
+        return None
     image_generator = ImageGenerator(model, benchmark.sampler, ImageCache())
-    groups = ("name", "other")
     evaluation = run_benchmark(
-        benchmark, image_generator, erasure, split="dev", limit=NUM_IMAGES, groups=groups, progress=progress
+        benchmark, image_generator, erasure, split="dev", limit=NUM_IMAGES, groups=GROUPS, progress=progress
     )
-    scores = {
-        "rer": evaluation.result.score("rer", "name"),
-        "retention": evaluation.result.score("retention", "other"),
-        "context": evaluation.result.score("retention", "context"),
-        "abstention": evaluation.result.score("abstention_rate", "name"),
-    }
-    return {
+    found = {name: evaluation.result.score(*key) for name, key in _SCORES.items()}
+    scores: dict[str, QuickScore] = {
         name: {"value": score.value, "low": score.low, "high": score.high, "n": score.n}
-        for name, score in scores.items()
+        for name, score in found.items()
         if score is not None
     }
+    assert evaluation.before is not None
+    drawn = find_substitutions(evaluation.before, evaluation.after, benchmark)
+    return QuickEvaluation(benchmark.name, benchmark.detector, scores, drawn)
 
 
-def summarize(quick_scores: Mapping[str, QuickScore], thresholds: Thresholds | None = None) -> str:
-    """One line with both scores, such as ``quick check: erased by its name, the rest retained (...)``."""
-    thresholds = thresholds or Thresholds()
-    rer = Score("rer", "name", **quick_scores["rer"])  # type: ignore[arg-type]
-    retention = Score("retention", "other", **quick_scores["retention"])  # type: ignore[arg-type]
-    erasure_levels = (
-        (thresholds.erased, "erased by its name"),
-        (thresholds.partly_erased, "partly erased by its name"),
-    )
-    erased = _level(rer.value, erasure_levels, "not erased")
-    if _is_destroyed(quick_scores, thresholds):
-        erased = "the concept's images are destroyed"
-    retained = _level(retention.value, ((thresholds.retention_other, "the rest retained"),), "the rest not retained")
-    return f"quick check: {erased}, {retained} ({rer.summary()}, {retention.summary()})"
+def quick_benchmark(model: EditableModel, concepts: Sequence[Concept], clip: str | None) -> Benchmark | None:
+    """Returns the shipped benchmark of the first concept, or a draft; None on models other than pocket without CLIP.
+
+    Args:
+        model: the base model.
+        concepts: the erased concepts; a draft scores none of the others.
+        clip: CLIP model that replaces a shipped benchmark's detector on models other than pocket.
+    """
+    is_pocket = base_bundled_model(model.name) == POCKET and model.image_size == INPUT_SIZES[POCKET_JUDGE]
+    if not is_pocket and clip is None:
+        return None
+    shipped = find_benchmark(model.name, concepts[0].name)
+    if shipped is None:
+        erased_too = [word for concept in concepts[1:] for word in concept.words]
+        retained = tuple(dict.fromkeys(prompt for concept in concepts for prompt in concept.retain_prompts))
+        concept = replace(concepts[0], retain_prompts=retained)
+        return draft_benchmark(model, concept, unscored=erased_too, **({} if clip is None else {"clip": clip}))
+    if is_pocket or clip is None:
+        return shipped
+    return replace(shipped, detector=f"zero-shot:{clip}", clip=clip)
 
 
 def _is_destroyed(quick_scores: Mapping[str, QuickScore], thresholds: Thresholds) -> bool:

@@ -39,6 +39,14 @@ RetainFile = Annotated[
 TemplateFile = Annotated[
     Path | None, typer.Option(help="Text file with one template per line, {} for the concept (sage only).")
 ]
+QuickClip = Annotated[
+    str | None,
+    typer.Option(
+        "--clip",
+        help="CLIP model that judges the quick check at the end, a folder or hub id; without it, a model other than "
+        "pocket gets no quick check.",
+    ),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run from its last checkpoint.")]
 
 
@@ -61,6 +69,7 @@ def erase(
     seed: Seed = 0,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    clip: QuickClip = None,
     as_json: Json = False,
 ) -> None:
     """Erase concepts from a model and save the erasure as a folder; the model itself does not change."""
@@ -76,11 +85,13 @@ def erase(
     config: dict[str, Any] = described.settings_for(method) | parse_settings(settings)
     if template_file is not None:
         config["template_file"] = str(template_file)
-    validate_erase(targets, out=out, model=model, method=method, preset=preset, config=config, overwrite=overwrite)
+    validate_erase(
+        targets, out=out, model=model, method=method, preset=preset, config=config, overwrite=overwrite, clip=clip
+    )
     _announce_builtin(targets)
     erasure = api.erase(
         targets, out=out, model=model, method=method, preset=preset, config=config, seed=seed, resume=resume,
-        overwrite=overwrite, progress=RichProgress(),
+        overwrite=overwrite, clip=clip, progress=RichProgress(),
     )  # fmt: skip
     print_result(describe_erasure(out, erasure), f"{method}: {dict(erasure.effect or {})['summary']}\n{out}", as_json)
 

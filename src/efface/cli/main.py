@@ -16,6 +16,7 @@ from . import sample
 from . import erase
 from . import attack
 from . import evaluate
+from . import compare
 from . import report
 from . import demo
 from . import transfer
@@ -31,8 +32,8 @@ from .app import app
 # isort: on
 
 __all__ = [
-    "app", "attack", "benchmarks", "closed_form", "concepts", "demo", "erase", "evaluate", "export", "listing", "main",
-    "report", "reproduce", "sample", "show", "studies", "transfer",
+    "app", "attack", "benchmarks", "closed_form", "compare", "concepts", "demo", "erase", "evaluate", "export",
+    "listing", "main", "report", "reproduce", "sample", "show", "studies", "transfer",
 ]  # fmt: skip
 
 

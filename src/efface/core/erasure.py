@@ -11,7 +11,7 @@ from .concept import Concept
 from .edits import Cost, Edit
 from .errors import BaseModelMismatchError, CorruptArtifactError, EffaceError
 from .io import atomic_folder, sha256_file
-from .manifest import MANIFEST, README, WEIGHTS, Problem, check_name, read_manifest, verify, write_manifest
+from .manifest import EVIDENCE, MANIFEST, README, WEIGHTS, Problem, check_name, read_manifest, verify, write_manifest
 from .serialization import json_hash, to_jsonable_dict
 from .spec import RunSpec, package_versions
 from .tensors import Tensor, TensorBlob, TensorFile, write_tensors
@@ -84,7 +84,8 @@ class Erasure:
         Args:
             folder: the folder to write; it may exist if it is empty.
             readme: text of README.md.
-            files: contents of further files by relative path, such as the log of losses.
+            files: contents of further files by relative path, such as the log of losses; the manifest does not list
+                those in the folder of the evidence.
             overwrite: whether to replace an existing erasure and its evidence; other folders are never replaced.
 
         Raises:
@@ -104,7 +105,8 @@ class Erasure:
                 (new / name).parent.mkdir(parents=True, exist_ok=True)
                 (new / name).write_bytes(data)
             written = {path.relative_to(new).as_posix(): path for path in new.rglob("*") if path.is_file()}
-            listed = {name: (path.stat().st_size, sha256_file(path)) for name, path in written.items()}
+            parts = {name: path for name, path in written.items() if not name.startswith(f"{EVIDENCE}/")}
+            listed = {name: (path.stat().st_size, sha256_file(path)) for name, path in parts.items()}
             write_manifest(new, content, listed)
         return replace(self, tensors=TensorFile(folder / WEIGHTS), folder=folder)
 

@@ -18,6 +18,8 @@ WEIGHTS = "weights.safetensors"
 README = "README.md"
 EVIDENCE = "evidence"
 """The only subfolder that is not part of the artifact: it holds later attacks, results and reports."""
+EFFECT_CHECK = "effect-check"
+"""Subfolder of the evidence that holds the images of the effect check."""
 
 _PICKLES = {".bin", ".ckpt", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth"}
 

@@ -15,24 +15,22 @@ from typing import Any
 
 import torch
 
-from efface.benchmarks.quick_evaluation import quick_evaluate, summarize
 from efface.core.concept import Concept
 from efface.core.erasure import Cost, Erasure
 from efface.core.errors import EffaceError
 from efface.core.io import atomic_write_json, read_json
-from efface.core.seeds import derive_seed
 from efface.core.spec import RunSpec
 from efface.core.word_notes import NOTES
 from efface.models.editable import EditableModel
 from efface.models.memory import oom_as_user_error
 from efface.ops.editing.apply import check_base
 from efface.ops.editing.apply_edits import SAMPLER
-from efface.ops.editing.change_check import change_check
 from efface.ops.text.concept_tokens import check_fits_context
 from efface.ops.training.progress import Progress, Silent
 from efface.ops.training.run import Run
 
 from .configuration import OUT_OF_MEMORY_HINT, check_family, resolve_config
+from .effect_check import check_effect
 from .readme import render_readme
 
 
@@ -48,6 +46,7 @@ def run_method(
     resume: bool,
     overwrite: bool,
     progress: Progress | None,
+    clip: str | None = None,
 ) -> Erasure:
     """Runs a method, checks its effect, and saves the erasure in ``out``.
 
@@ -62,6 +61,7 @@ def run_method(
         resume: Continue from the checkpoints of an interrupted run.
         overwrite: Replace an erasure in ``out``.
         progress: Progress display; None shows nothing.
+        clip: CLIP model of the quick evaluation on models other than pocket; None evaluates on pocket only.
     """
     check_family(function, model)
     check_fits_context(model, concepts)
@@ -72,7 +72,7 @@ def run_method(
         erasure: Erasure = function(model, concepts, config, run)
         return erasure
 
-    return run_and_save(model, spec, out, train, resume=resume, overwrite=overwrite, progress=progress)
+    return run_and_save(model, spec, out, train, resume=resume, overwrite=overwrite, progress=progress, clip=clip)
 
 
 def run_and_save(
@@ -84,6 +84,7 @@ def run_and_save(
     resume: bool,
     overwrite: bool,
     progress: Progress | None,
+    clip: str | None = None,
 ) -> Erasure:
     """Calls ``train`` with a `Run`, measures its cost, checks the effect and saves the erasure."""
     work_folder = out.parent / f".{out.name}.run"
@@ -99,9 +100,10 @@ def run_and_save(
         erasure = train(run)
     erasure = replace(erasure, cost=Cost(elapsed[0], measure_peak_memory()))
     notes = {NOTES: run.notes} if run.notes else {}
-    erasure, summary = with_change_check(model, erasure, progress, **notes)
-    files = {"history.json": json.dumps(run.history).encode()}
-    saved = erasure.save(out, readme=render_readme(erasure, summary), files=files, overwrite=overwrite)
+    checked = check_effect(model, erasure, progress, clip, **notes)
+    readme = render_readme(checked.erasure, checked.summary)
+    files = {"history.json": json.dumps(run.history).encode(), **checked.files}
+    saved = checked.erasure.save(out, readme=readme, files=files, overwrite=overwrite)
     shutil.rmtree(work_folder, ignore_errors=True)
     return saved
 
@@ -120,27 +122,6 @@ def _stopwatch(work_folder: Path, resume: bool) -> Iterator[list[float]]:
         if work_folder.is_dir():
             with suppress(EffaceError):  # the error that ends the run matters more than a full disk here
                 atomic_write_json(seconds_file, elapsed[0])
-
-
-def with_change_check(
-    model: EditableModel, erasure: Erasure, progress: Progress | None, **extra: Any
-) -> tuple[Erasure, str]:
-    """Runs the effect check and, where a benchmark fits, the quick evaluation.
-
-    Args:
-        model: Base model without the erasure.
-        erasure: Erasure to check.
-        progress: Progress display; None shows nothing.
-        extra: Further entries of the erasure's ``effect``.
-
-    Returns:
-        The erasure with ``effect`` filled in, and a one-line summary of the effect.
-    """
-    check = change_check(model, erasure, seed=derive_seed(erasure.spec.seed, "effect") % 2**31)
-    scores = quick_evaluate(model, erasure, progress)
-    summary = check.summary() + (f"; {summarize(scores)}" if scores else "")
-    effect = {**check.to_dict(), "quick_evaluation": scores, "summary": summary, **extra}
-    return replace(erasure, effect=effect), summary
 
 
 def transfer_erasure(
@@ -178,8 +159,9 @@ def transfer_erasure(
     }
     new_spec = replace(erasure.spec, model=model.name, base=base)
     moved = replace(erasure, spec=new_spec, cost=None, folder=None)
-    moved, summary = with_change_check(model, moved, progress, transfer=origin)
-    return moved.save(out, readme=render_readme(moved, summary), overwrite=overwrite)
+    checked = check_effect(model, moved, progress, transfer=origin)
+    readme = render_readme(checked.erasure, checked.summary)
+    return checked.erasure.save(out, readme=readme, files=checked.files, overwrite=overwrite)
 
 
 def measure_peak_memory() -> int | None:

@@ -95,6 +95,7 @@ class Evidence:
         history: Losses by phase, one row per step.
         evaluations: Those without a caveat first, then the newest.
         attacks: Sorted by label.
+        effect_pairs: Images of the effect check.
     """
 
     erasure: Erasure
@@ -102,3 +103,4 @@ class Evidence:
     history: Mapping[str, Sequence[Mapping[str, Any]]]
     evaluations: tuple[LoadedEvaluation, ...]
     attacks: tuple[LoadedAttack, ...]
+    effect_pairs: tuple[ImagePair, ...] = ()

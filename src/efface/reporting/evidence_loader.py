@@ -10,7 +10,7 @@ from efface.core.erasure import Erasure
 from efface.core.errors import CorruptArtifactError
 from efface.core.evaluation_evidence import ATTACKS, EvaluationEvidence, read_evaluations, read_result
 from efface.core.io import read_json
-from efface.core.manifest import EVIDENCE, read_manifest
+from efface.core.manifest import EFFECT_CHECK, EVIDENCE, read_manifest
 
 from .evidence import Evidence, ImagePair, LoadedAttack, LoadedEvaluation
 
@@ -29,13 +29,13 @@ def load_evidence(folder: Path) -> Evidence:
     evaluations = [_load_evaluation(evidence, item) for item in read_evaluations(folder, erasure.spec.hash)]
     attacks = tuple(_load_attack(path) for path in sorted((evidence / ATTACKS).glob("*/attack.json")))
     history = _load_history(folder / "history.json")
-    return Evidence(erasure, read_manifest(folder)["files"], history, tuple(evaluations), attacks)
+    effect_pairs = _load_pairs(evidence / EFFECT_CHECK)
+    return Evidence(erasure, read_manifest(folder)["files"], history, tuple(evaluations), attacks, effect_pairs)
 
 
 def _load_evaluation(evidence: Path, measured: EvaluationEvidence) -> LoadedEvaluation:
     folder = evidence / measured.name
-    images_file = folder / "images.json"
-    pairs = tuple(_image_pair(row, folder, images_file) for row in _read_rows(images_file))
+    pairs = _load_pairs(folder)
     rows = _read_rows(folder / "interference.json")
     for row in rows:
         if not isinstance(row.get("object"), str):
@@ -43,6 +43,12 @@ def _load_evaluation(evidence: Path, measured: EvaluationEvidence) -> LoadedEval
     return LoadedEvaluation(
         measured.name, measured.result, measured.verdict, measured.is_of_another_run, pairs, tuple(rows)
     )
+
+
+def _load_pairs(folder: Path) -> tuple[ImagePair, ...]:
+    """The images that ``images.json`` in a folder lists; empty if there is no such file."""
+    images_file = folder / "images.json"
+    return tuple(_image_pair(row, folder, images_file) for row in _read_rows(images_file))
 
 
 def _image_pair(row: Mapping[str, Any], folder: Path, path: Path) -> ImagePair:

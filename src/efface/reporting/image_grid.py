@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
 INK, FAINT, PAPER = (28, 28, 34), (120, 120, 130), (255, 255, 255)
 MARGIN, GAP, LABEL_HEIGHT = 16, 8, 18
-TITLE_SIZE, TEXT_SIZE = 18, 12
+TITLE_SIZE, ROW_TITLE_SIZE, TEXT_SIZE = 18, 14, 12
+ROW_TITLE_HEIGHT = 22
 
 
 def labelled_grid(
@@ -19,6 +21,7 @@ def labelled_grid(
     subtitle: str = "",
     columns: int = 4,
     side: int = 128,
+    row_titles: Sequence[str] = (),
 ) -> Image.Image:
     """Draws images in rows under a title, each with a label below.
 
@@ -29,20 +32,35 @@ def labelled_grid(
         subtitle: Second line, in grey.
         columns: Number of images per row.
         side: Side of an image in the grid, in pixels.
+        row_titles: A line above each row; an empty one takes no space.
     """
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
+    titles = [*row_titles, *[""] * (rows - len(row_titles))]
     label_height = LABEL_HEIGHT * max(label.count("\n") + 1 for label in labels)
     head_height = (26 if title else 0) + (18 if subtitle else 0) + (6 if title or subtitle else 0)
     width = 2 * MARGIN + columns * side + (columns - 1) * GAP
     height = 2 * MARGIN + head_height + rows * (side + label_height + GAP) - GAP
-    sheet = Image.new("RGB", (width, height), PAPER)
-    _draw_head(ImageDraw.Draw(sheet), title, subtitle, width - 2 * MARGIN)
-    for i, (image, label) in enumerate(zip(images, labels, strict=True)):
-        x = MARGIN + i % columns * (side + GAP)
-        y = MARGIN + head_height + i // columns * (side + label_height + GAP)
-        _draw_cell(sheet, image, label, x, y, side)
+    sheet = Image.new("RGB", (width, height + ROW_TITLE_HEIGHT * sum(map(bool, titles))), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    _draw_head(draw, title, subtitle, width - 2 * MARGIN)
+    y = MARGIN + head_height
+    for row, row_title in enumerate(titles):
+        if row_title:
+            font = ImageFont.load_default(ROW_TITLE_SIZE)
+            draw.text((MARGIN, y), _fit(draw, row_title, font, width - 2 * MARGIN), fill=INK, font=font)
+            y += ROW_TITLE_HEIGHT
+        for column, i in enumerate(range(row * columns, min((row + 1) * columns, len(images)))):
+            _draw_cell(sheet, images[i], labels[i], MARGIN + column * (side + GAP), y, side)
+        y += side + label_height + GAP
     return sheet
+
+
+def png_bytes(image: Image.Image) -> bytes:
+    """Encodes an image as a PNG file."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
 def _draw_head(draw: ImageDraw.ImageDraw, title: str, subtitle: str, width: int) -> None:

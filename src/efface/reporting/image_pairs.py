@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,18 +13,14 @@ from efface.core.result import Result
 from efface.core.score import Score
 from efface.core.verdict import TARGETS
 
+from .data_uris import data_uri
 from .evidence import ImagePair, LoadedEvaluation
-from .labels import GROUPS
+from .labels import EFFECT_GROUPS, GROUPS
 
-MAX_SIDE = 512
-"""Larger images are scaled down to this many pixels, so that the page is small enough to mail."""
-PIXELATED_SIDE = 256
-"""Images up to this many pixels are shown with sharp pixels."""
 CANNOT_TELL = "cannot tell"
 """Class that the detector reports when it recognises nothing."""
 SHOWN_METRICS = ("rer", "abstention_rate", "retention", "asr_pre", "asr_post")
 """Metrics printed beside a group's images."""
-_MIME = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 
 Outcome = Literal["good", "bad", "neutral", "unsure"]
 
@@ -95,6 +89,16 @@ def pair_grids(evaluation: LoadedEvaluation) -> list[PairGrid]:
     return [_grid(group, pairs, evaluation.result, head, classes) for group, pairs in by_group.items() if pairs]
 
 
+def effect_grids(pairs: Sequence[ImagePair]) -> list[PairGrid]:
+    """One grid each for the concept's and the retain prompts' images of the effect check, which no detector judged."""
+    grids = []
+    for group, (label, meaning) in EFFECT_GROUPS.items():
+        views = tuple(_pair_view(pair, None, None) for pair in pairs if pair.group == group)
+        if views:
+            grids.append(PairGrid(group, label, meaning, False, views, ()))
+    return grids
+
+
 def concept_head(pairs: Sequence[ImagePair]) -> tuple[str | None, frozenset[str]]:
     """Finds the detector head that recognises the concept, and the concept's classes.
 
@@ -110,29 +114,6 @@ def concept_head(pairs: Sequence[ImagePair]) -> tuple[str | None, frozenset[str]
         if len(expected) == 1 and not classes & retained:
             candidates.append((head, classes))
     return candidates[0] if len(candidates) == 1 else (None, frozenset())
-
-
-def data_uri(path: Path) -> tuple[str, bool]:
-    """Encodes an image file as a data URI; an image larger than `MAX_SIDE` is scaled down and encoded as WebP.
-
-    Returns:
-        The URI, and whether the image is at most `PIXELATED_SIDE` pixels wide and high.
-
-    Raises:
-        OSError: No file, or not an image. Pillow raises `ValueError` and `SyntaxError` for some damaged images.
-    """
-    raw = path.read_bytes()
-    with Image.open(io.BytesIO(raw)) as image:
-        image.load()
-        mime = _MIME.get(image.format or "")
-        if mime is None:
-            raise ValueError(f"{path} is a {image.format} image")
-        if max(image.size) > MAX_SIDE:
-            small, buffer = image.convert("RGB"), io.BytesIO()
-            small.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
-            small.save(buffer, "WEBP", quality=90)
-            raw, mime = buffer.getvalue(), "image/webp"
-        return f"data:{mime};base64,{base64.b64encode(raw).decode()}", max(image.size) <= PIXELATED_SIDE
 
 
 def _grid(

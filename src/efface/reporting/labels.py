@@ -64,6 +64,11 @@ GROUPS: dict[str, tuple[str, str]] = {
     "all": ("All", "All groups together."),
 }
 """Label and meaning of each group of images."""
+EFFECT_GROUPS = {
+    "concept": ("Concept", "Prompts with the concept, whose images must change."),
+    "retained": ("Retained", "Retain prompts, whose images must not change."),
+}
+"""Label and meaning of each group of images of the effect check."""
 _RETENTION_BY_HEAD = "retention_"
 
 

@@ -30,6 +30,7 @@ from .formatting import (
     format_value,
     shorten,
 )
+from .image_pairs import effect_grids
 from .labels import GROUPS, METRICS, describe_metric
 from .loss_curves import loss_panels
 from .view_models import ReportView
@@ -101,6 +102,7 @@ def _template_variables(evidence: Evidence, folder: str) -> dict[str, Any]:
         "concept_names": ", ".join(concept.name for concept in erasure.concepts),
         "lead": lead,
         "other_views": views[1:],
+        "effect_grids": effect_grids(evidence.effect_pairs),
         "loss_panels": loss_panels(evidence.history),
         "attacks": evidence.attacks,
         "max_prompts": MAX_PROMPTS,

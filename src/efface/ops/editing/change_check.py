@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,8 +16,29 @@ from efface.ops.unreadable_images import flat_images
 
 from .apply import applied
 
+CONCEPT, RETAINED = "concept", "retained"
+"""Groups of the compared images."""
 NOOP_THRESHOLD = 0.1
 """A smaller change of the concept's images counts as no change."""
+
+
+@dataclass(frozen=True)
+class ImagePair:
+    """Images of one prompt and seed, before and after the erasure.
+
+    Attributes:
+        group: ``concept`` or ``retained``.
+        prompt: the prompt.
+        seed: the seed of both images.
+        before: bytes ``(3, H, W)``.
+        after: bytes ``(3, H, W)``.
+    """
+
+    group: str
+    prompt: str
+    seed: int
+    before: Tensor
+    after: Tensor
 
 
 @dataclass(frozen=True)
@@ -31,12 +52,14 @@ class ChangeCheck:
         retained: change of the images of the retain prompts; None without retain prompts.
         num_images: number of images of each.
         num_flat: number of the concept's images that have one flat colour after the erasure, such as black ones.
+        pairs: the images.
     """
 
     concept: float
     retained: float | None
     num_images: int
     num_flat: int = 0
+    pairs: tuple[ImagePair, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def is_noop(self) -> bool:
@@ -44,8 +67,8 @@ class ChangeCheck:
         return self.concept < NOOP_THRESHOLD
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the fields as plain JSON."""
-        return asdict(self)
+        """Returns all fields but the images as plain JSON."""
+        return {name: getattr(self, name) for name in ("concept", "retained", "num_images", "num_flat")}
 
     def summary(self) -> str:
         """Describes the change in one line for the user."""
@@ -100,7 +123,16 @@ def change_check(
         after = generate()
     changes = [image_change(b, a) for b, a in zip(before, after, strict=True)]
     num_flat = sum(flat_images(after[0]))
-    return ChangeCheck(changes[0], changes[1] if retain_prompts else None, num_images, num_flat)
+    pairs = tuple(
+        ImagePair(name, prompt, image_seed, _to_bytes(old), _to_bytes(new))
+        for name, group, before_group, after_group in zip((CONCEPT, RETAINED), groups, before, after, strict=False)
+        for prompt, image_seed, old, new in zip(group, seeds, before_group, after_group, strict=True)
+    )
+    return ChangeCheck(changes[0], changes[1] if retain_prompts else None, num_images, num_flat, pairs)
+
+
+def _to_bytes(image: Tensor) -> Tensor:
+    return (image * 255 + 0.5).clamp(0, 255).to(torch.uint8).cpu()
 
 
 def _cycle(prompts: Sequence[str], count: int) -> list[str]:

@@ -1,0 +1,76 @@
+"""Images of prompts and seeds under a progress display, and checks of the files that hold them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from efface.core.errors import EffaceError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from efface.models.stable_diffusion import StableDiffusionModel
+    from efface.ops.training.progress import Progress
+
+
+def generate_images(
+    model: StableDiffusionModel, pairs: Sequence[tuple[str, int]], *, num_inference_steps: int, guidance_scale: float,
+    phase: str, progress: Progress | None = None,
+) -> Tensor:  # fmt: skip
+    """Generates one image for each prompt and seed.
+
+    Args:
+        model: The model, with or without an erasure.
+        pairs: N prompts with their seeds.
+        num_inference_steps: Number of DDIM steps.
+        guidance_scale: Classifier-free guidance scale.
+        phase: Name of these images in the progress display.
+        progress: Progress display; None shows nothing.
+
+    Returns:
+        Bytes ``(N, 3, H, W)``.
+    """
+    from efface.ops.training.progress import Silent
+
+    display, done = progress or Silent(), 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        display.update(done, {})
+
+    display.start(phase, len(pairs), 0)
+    try:
+        images = model.sample(
+            [prompt for prompt, _ in pairs],
+            seeds=[seed for _, seed in pairs],
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            progress=advance,
+        )
+    finally:
+        display.stop()
+    return (images * 255 + 0.5).clamp(0, 255).byte().cpu()
+
+
+def check_file_path(path: Path, suffix: str) -> None:
+    """Checks that a file can be written.
+
+    Args:
+        path: The file.
+        suffix: The suffix that it must have, such as ``.png``.
+
+    Raises:
+        EffaceError: Another suffix, or a folder that does not exist or cannot be written.
+    """
+    if path.suffix.lower() != suffix:
+        kind = suffix.lstrip(".").upper()
+        raise EffaceError(f"{path} does not end in {suffix}: name a {kind} file, such as --out {path.stem}{suffix}")
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise EffaceError(f"the folder {folder} does not exist: create it first, or choose another --out")
+    if not os.access(folder, os.W_OK):
+        raise EffaceError(f"no permission to write to the folder {folder}: choose another --out")

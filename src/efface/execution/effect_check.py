@@ -1,0 +1,80 @@
+"""The effect check at the end of every run: did images change, and is the concept gone? Its images are evidence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from efface.benchmarks.image_cache import encode_png
+from efface.benchmarks.quick_evaluation import QuickEvaluation, quick_evaluate
+from efface.core.erasure import Erasure
+from efface.core.errors import EffaceError
+from efface.core.manifest import EFFECT_CHECK, EVIDENCE
+from efface.core.seeds import derive_seed
+from efface.core.serialization import json_bytes
+from efface.models.editable import EditableModel
+from efface.ops.editing.change_check import ChangeCheck, change_check
+from efface.ops.training.progress import Progress
+
+IMAGES = "images.json"
+
+
+@dataclass(frozen=True)
+class CheckedErasure:
+    """An erasure after its effect check.
+
+    Attributes:
+        erasure: the erasure with ``effect`` filled in.
+        summary: the effect in one line.
+        files: contents of the check's images and their list, by relative path in the erasure's folder.
+    """
+
+    erasure: Erasure
+    summary: str
+    files: dict[str, bytes]
+
+
+def check_effect(
+    model: EditableModel, erasure: Erasure, progress: Progress | None, clip: str | None = None, **extra: Any
+) -> CheckedErasure:
+    """Compares images before and after, then evaluates quickly where a detector knows the model's images.
+
+    Args:
+        model: Base model without the erasure.
+        erasure: Erasure to check.
+        progress: Progress display; None shows nothing.
+        clip: CLIP model that judges images of models other than pocket; None evaluates on pocket only.
+        extra: Further entries of the erasure's ``effect``.
+    """
+    check = change_check(model, erasure, seed=derive_seed(erasure.spec.seed, "effect") % 2**31)
+    evaluation, problem = _evaluate(model, erasure, progress, clip)
+    summary = check.summary()
+    summary += f"; {evaluation.summary()}" if evaluation else ""
+    summary += f"; no quick check: {problem}" if problem else ""
+    quick = evaluation.to_dict() if evaluation else {}
+    effect = {**check.to_dict(), "quick_evaluation": quick, "summary": summary, **extra}
+    return CheckedErasure(replace(erasure, effect=effect), summary, _image_files(check))
+
+
+def _evaluate(
+    model: EditableModel, erasure: Erasure, progress: Progress | None, clip: str | None
+) -> tuple[QuickEvaluation | None, str]:
+    """The quick evaluation, or the reason why it was not possible: an error must not lose a finished erasure."""
+    try:
+        return quick_evaluate(model, erasure, progress, clip), ""
+    except EffaceError as error:
+        return None, str(error)
+
+
+def _image_files(check: ChangeCheck) -> dict[str, bytes]:
+    """The images as PNG files with ``images.json``, which lists prompt, seed and file names of every pair."""
+    files: dict[str, bytes] = {}
+    rows: list[dict[str, Any]] = []
+    for pair in check.pairs:
+        row: dict[str, Any] = {"group": pair.group, "prompt": pair.prompt, "text": pair.prompt, "seed": pair.seed}
+        for when, image in (("before", pair.before), ("after", pair.after)):
+            row[when] = f"{len(rows):03}-{when}.png"
+            files[f"{EVIDENCE}/{EFFECT_CHECK}/{row[when]}"] = encode_png(image)
+        rows.append(row)
+    files[f"{EVIDENCE}/{EFFECT_CHECK}/{IMAGES}"] = json_bytes(rows)
+    return files
