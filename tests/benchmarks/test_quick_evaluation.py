@@ -61,6 +61,9 @@ def test_substitutions_of_the_concept_and_of_the_worst_retained_class() -> None:
     cats_become_dogs = (*["dog"] * 3, "nothing", *["trumpet"] * 4, *["trumpet"] * 2, *["owl"] * 2, *["cannot tell"] * 4)
     found = find_substitutions(fake_detections(rows(*right)), fake_detections(rows(*cats_become_dogs)), benchmark)
     assert found == (Substitution("cat", "dog", 3, 4), Substitution("lion", "trumpet", 4, 4))
+    scattered = (*["nothing"] * 4, "owl", "car", "dog", "lion", *["owl"] * 4, *["car"] * 4)
+    found = find_substitutions(fake_detections(rows(*right)), fake_detections(rows(*scattered)), benchmark)
+    assert [str(item) for item in found] == ["lion is lost in 3 of 4 images"]
     unchanged = find_substitutions(fake_detections(rows(*right)), fake_detections(rows(*right)), benchmark)
     assert unchanged == ()
 
