@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 
 from efface.core.policy import check_prompts
 from efface.models.loading import load_model
-from efface.models.model_ref import ModelLike, model_name
+from efface.models.model_ref import ModelLike
 
-from .generated_images import check_file_path, generate_images
+from .generated_images import check_file_path, describe_settings, generate_images
 from .validation import load_erasure
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from efface.core.erasure import Erasure
     from efface.ops.training.progress import Progress
 
 
@@ -38,14 +41,14 @@ def compare(
     seed: int = 0, num_inference_steps: int = 20, guidance_scale: float = 3.0, model: ModelLike | None = None,
     allow_base_mismatch: bool = False, progress: Progress | None = None,
 ) -> Comparison:  # fmt: skip
-    """Generate images of prompts before and after an erasure, with the same seeds, and save them side by side.
+    """Generate images of prompts before and after an erasure with the same seeds, and save them side by side.
 
     Args:
         artifact: Folder of the erasure.
         prompts: Prompts; ``""`` is the empty one.
         out: HTML page to write; the PNG grid is written beside it.
         images_per_prompt: Number of pairs of images per prompt.
-        seed: Seed of the first pair of a prompt; the others count up from it.
+        seed: Seed of a prompt's first pair; the next ones count up.
         num_inference_steps: Number of DDIM steps.
         guidance_scale: Classifier-free guidance scale.
         model: Base model; by default the erasure's own.
@@ -56,29 +59,34 @@ def compare(
         EffaceError: A refused prompt, no erasure in the folder, another base model, or a file that cannot be written.
     """
     check_prompts(prompts)
-    page = Path(out)
-    check_file_path(page, ".html")
+    check_file_path(Path(out), ".html")
     erasure = load_erasure(artifact)
-    model_name(erasure.spec.model if model is None else model, default=erasure.spec.model)
     loaded = load_model(erasure.spec.model if model is None else model, default=erasure.spec.model)
+    from efface.ops.editing.apply import applied, check_base
+
+    check_base(loaded, erasure, allow_base_mismatch=allow_base_mismatch)
+    pairs = [(prompt, seed + i) for prompt in dict.fromkeys(prompts) for i in range(images_per_prompt)]
+    sampler = (num_inference_steps, guidance_scale)
+    before = generate_images(loaded, pairs, *sampler, phase="before", progress=progress)
+    with applied(loaded, erasure, allow_base_mismatch):
+        after = generate_images(loaded, pairs, *sampler, phase="after", progress=progress)
+    settings = describe_settings(loaded, *sampler)
+    return _write(erasure, pairs, before, after, settings, Path(out))
+
+
+def _write(
+    erasure: Erasure, pairs: Sequence[tuple[str, int]], before: Tensor, after: Tensor, settings: str, page: Path
+) -> Comparison:
+    """Writes the page, and the grid beside it."""
     from efface.benchmarks.image_cache import encode_png
     from efface.core.io import atomic_write_bytes, atomic_write_text
-    from efface.ops.editing.apply import applied, check_base
     from efface.reporting.comparison import ComparedImages, comparison_grid, render_comparison_page
     from efface.reporting.image_grid import png_bytes
 
-    check_base(loaded, erasure, allow_base_mismatch=allow_base_mismatch)
-    distinct = list(dict.fromkeys(prompts))
-    pairs = [(prompt, seed + i) for prompt in distinct for i in range(images_per_prompt)]
-    sampler = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale, "progress": progress}
-    before = generate_images(loaded, pairs, phase="before", **sampler)  # type: ignore[arg-type]
-    with applied(loaded, erasure, allow_base_mismatch):
-        after = generate_images(loaded, pairs, phase="after", **sampler)  # type: ignore[arg-type]
     images = [
         ComparedImages(*pair, encode_png(old), encode_png(new))
         for pair, old, new in zip(pairs, before, after, strict=True)
     ]
-    settings = f"{loaded.name} · {num_inference_steps} DDIM steps · guidance scale {guidance_scale:g}"
     grid = page.with_suffix(".png")
     atomic_write_text(page, render_comparison_page(erasure, images, settings))
     atomic_write_bytes(grid, png_bytes(comparison_grid(erasure, images, settings)))

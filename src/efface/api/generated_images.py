@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def generate_images(
-    model: StableDiffusionModel, pairs: Sequence[tuple[str, int]], *, num_inference_steps: int, guidance_scale: float,
+    model: StableDiffusionModel, pairs: Sequence[tuple[str, int]], num_inference_steps: int, guidance_scale: float, *,
     phase: str, progress: Progress | None = None,
 ) -> Tensor:  # fmt: skip
     """Generates one image for each prompt and seed.
@@ -54,6 +54,11 @@ def generate_images(
     finally:
         display.stop()
     return (images * 255 + 0.5).clamp(0, 255).byte().cpu()
+
+
+def describe_settings(model: StableDiffusionModel, num_inference_steps: int, guidance_scale: float) -> str:
+    """Describes model and sampler in one line, for headings."""
+    return f"{model.name} · {num_inference_steps} DDIM steps · guidance scale {guidance_scale:g}"
 
 
 def check_file_path(path: Path, suffix: str) -> None:

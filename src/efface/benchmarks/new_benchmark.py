@@ -58,23 +58,26 @@ def draft_benchmark(
     """
     plan = _plan(model, concept, domain, prompts, clip, detector)
     retained = choose_retained(model, plan, concept, unscored)
-    retain_prompts = plan.retain_prompts or _retain_prompts(retained)
-    benchmark = Benchmark(
+    benchmark = _assemble(plan, retained, concept, model.name)
+    validate_benchmark(benchmark)
+    return benchmark
+
+
+def _assemble(plan: DraftPlan, retained: RetainedSubjects, concept: Concept, model: str) -> Benchmark:
+    return Benchmark(
         name=benchmark_name(concept),
         version=1,
-        description=f"{concept.name}, drafted for {model.name}",
-        model=base_bundled_model(model.name),
+        description=f"{concept.name}, drafted for {model}",
+        model=base_bundled_model(model),
         detector=plan.detector,
         clip=plan.clip,
-        concept=replace(concept, retain_prompts=retain_prompts),
+        concept=replace(concept, retain_prompts=plan.retain_prompts or _retain_prompts(retained)),
         head=plan.head,
         classes=plan.classes,
         sampler=plan.sampler,
         attack_phrases=tuple(dict.fromkeys(phrase for split in SPLITS for phrase in plan.domain[split])),
         splits={split: _split(plan, retained, split) for split in SPLITS},
     )
-    validate_benchmark(benchmark)
-    return benchmark
 
 
 def benchmark_name(concept: Concept) -> str:

@@ -6,18 +6,23 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from efface.core.policy import check_prompts
 from efface.models.loading import load_model
-from efface.models.model_ref import ModelRef, model_name
+from efface.models.model_ref import ModelRef
 
 from .app import app
 from .model_options import as_model_ref, model_options
 from .options import AllowBaseMismatch, Json
 from .output import print_result
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from efface.core.erasure import Erasure
 
 Prompts = Annotated[list[str], typer.Argument(help='Prompts to generate images from; "" is the empty prompt.')]
 ImagesPerPrompt = Annotated[int, typer.Option("-n", min=1, help="Number of images per prompt.")]
@@ -69,61 +74,56 @@ def sample(
 
 
 def save_grid(
-    prompts: Sequence[str],
-    *,
-    seeds: Sequence[int],
-    out: Path,
-    model: ModelRef,
-    erasure: Path | None,
-    num_inference_steps: int,
-    guidance_scale: float,
-    allow_base_mismatch: bool,
-) -> dict[str, Any]:
+    prompts: Sequence[str], *, seeds: Sequence[int], out: Path, model: ModelRef, erasure: Path | None,
+    num_inference_steps: int, guidance_scale: float, allow_base_mismatch: bool,
+) -> dict[str, Any]:  # fmt: skip
     """Generates an image of every prompt with every seed and saves one labelled grid; returns its description.
 
     Raises:
         EffaceError: a refused prompt, an unknown model or erasure, or a file that cannot be written, before the model
             is loaded; or an erasure of another base model.
     """
-    from efface.api.generated_images import check_file_path, generate_images
+    from efface.api.generated_images import check_file_path, describe_settings, generate_images
     from efface.api.validation import load_erasure
 
     check_prompts(prompts)
     check_file_path(out, ".png")
-    loaded_erasure = None if erasure is None else load_erasure(erasure)
-    default = "pocket" if loaded_erasure is None else loaded_erasure.spec.model
-    model_name(model, default=default)
-    loaded = load_model(model, default=default)
-    from PIL import Image
-
-    from efface.core.io import atomic_write_bytes
+    applied_erasure = None if erasure is None else load_erasure(erasure)
+    loaded = load_model(model, default="pocket" if applied_erasure is None else applied_erasure.spec.model)
     from efface.ops.editing.apply import applied
     from efface.ops.training.progress import RichProgress
-    from efface.reporting.image_grid import labelled_grid, png_bytes
 
     start = time.perf_counter()
     pairs = [(prompt, seed) for prompt in prompts for seed in seeds]
-    with nullcontext() if loaded_erasure is None else applied(loaded, loaded_erasure, allow_base_mismatch):
+    with nullcontext() if applied_erasure is None else applied(loaded, applied_erasure, allow_base_mismatch):
         images = generate_images(
-            loaded, pairs, num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, phase="sample",
-            progress=RichProgress(),
-        )  # fmt: skip
+            loaded, pairs, num_inference_steps, guidance_scale, phase="sample", progress=RichProgress()
+        )
     seconds = time.perf_counter() - start
-    names = {prompt: prompt or "(no prompt)" for prompt in prompts}
-    single = len(prompts) == 1
+    settings = describe_settings(loaded, num_inference_steps, guidance_scale)
+    _write_grid(images, pairs, settings + _erased_by(applied_erasure), out)
+    folder = None if erasure is None else str(erasure)
+    result = {"out": str(out), "model": loaded.name, "erasure": folder, "prompts": list(prompts)}
+    return {**result, "images": len(images), "seconds": seconds}
+
+
+def _erased_by(erasure: Erasure | None) -> str:
+    """The erasure in words, for the heading; empty without one."""
+    if erasure is None:
+        return ""
+    return f" · {', '.join(concept.name for concept in erasure.concepts)} erased by {erasure.spec.method}"
+
+
+def _write_grid(images: Tensor, pairs: Sequence[tuple[str, int]], subtitle: str, out: Path) -> None:
+    """Writes the PNG file; one prompt is the title, several are labels."""
+    from PIL import Image
+
+    from efface.core.io import atomic_write_bytes
+    from efface.reporting.image_grid import labelled_grid, png_bytes
+
+    names = {prompt: prompt or "(no prompt)" for prompt, _ in pairs}
+    single = len(names) == 1
     labels = [f"seed {seed}" if single else f"{names[prompt]} · {seed}" for prompt, seed in pairs]
-    title = names[prompts[0]] if single else f"{len(prompts)} prompts"
-    subtitle = f"{loaded.name} · {num_inference_steps} DDIM steps · guidance scale {guidance_scale:g}"
-    if loaded_erasure is not None:
-        erased = ", ".join(concept.name for concept in loaded_erasure.concepts)
-        subtitle += f" · {erased} erased by {loaded_erasure.spec.method}"
+    title = names[pairs[0][0]] if single else f"{len(names)} prompts"
     cells = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images]
     atomic_write_bytes(out, png_bytes(labelled_grid(cells, labels, title=title, subtitle=subtitle)))
-    return {
-        "out": str(out),
-        "model": loaded.name,
-        "erasure": None if erasure is None else str(erasure),
-        "prompts": list(prompts),
-        "images": len(images),
-        "seconds": seconds,
-    }

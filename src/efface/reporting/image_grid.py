@@ -47,8 +47,7 @@ def labelled_grid(
     y = MARGIN + head_height
     for row, row_title in enumerate(titles):
         if row_title:
-            font = ImageFont.load_default(ROW_TITLE_SIZE)
-            draw.text((MARGIN, y), _fit(draw, row_title, font, width - 2 * MARGIN), fill=INK, font=font)
+            _draw_line(draw, row_title, y, ROW_TITLE_SIZE, INK, width - 2 * MARGIN)
             y += ROW_TITLE_HEIGHT
         for column, i in enumerate(range(row * columns, min((row + 1) * columns, len(images)))):
             _draw_cell(sheet, images[i], labels[i], MARGIN + column * (side + GAP), y, side)
@@ -65,12 +64,16 @@ def png_bytes(image: Image.Image) -> bytes:
 
 def _draw_head(draw: ImageDraw.ImageDraw, title: str, subtitle: str, width: int) -> None:
     if title:
-        font = ImageFont.load_default(TITLE_SIZE)
-        draw.text((MARGIN, MARGIN - 2), _fit(draw, title, font, width), fill=INK, font=font)
+        _draw_line(draw, title, MARGIN - 2, TITLE_SIZE, INK, width)
     if subtitle:
-        font = ImageFont.load_default(TEXT_SIZE)
-        y = MARGIN + (24 if title else 0)
-        draw.text((MARGIN, y), _fit(draw, subtitle, font, width), fill=FAINT, font=font)
+        _draw_line(draw, subtitle, MARGIN + (24 if title else 0), TEXT_SIZE, FAINT, width)
+
+
+def _draw_line(
+    draw: ImageDraw.ImageDraw, text: str, y: int, size: int, colour: tuple[int, int, int], width: int
+) -> None:
+    font = ImageFont.load_default(size)
+    draw.text((MARGIN, y), _fit(draw, text, font, width), fill=colour, font=font)
 
 
 def _draw_cell(sheet: Image.Image, image: Image.Image, label: str, x: int, y: int, side: int) -> None:

@@ -123,12 +123,18 @@ def change_check(
         after = generate()
     changes = [image_change(b, a) for b, a in zip(before, after, strict=True)]
     num_flat = sum(flat_images(after[0]))
-    pairs = tuple(
-        ImagePair(name, prompt, image_seed, _to_bytes(old), _to_bytes(new))
-        for name, group, before_group, after_group in zip((CONCEPT, RETAINED), groups, before, after, strict=False)
-        for prompt, image_seed, old, new in zip(group, seeds, before_group, after_group, strict=True)
-    )
+    pairs = _image_pairs(groups, seeds, before, after)
     return ChangeCheck(changes[0], changes[1] if retain_prompts else None, num_images, num_flat, pairs)
+
+
+def _image_pairs(
+    groups: Sequence[Sequence[str]], seeds: Sequence[int], before: Sequence[Tensor], after: Sequence[Tensor]
+) -> tuple[ImagePair, ...]:
+    return tuple(
+        ImagePair(name, prompt, seed, _to_bytes(old), _to_bytes(new))
+        for name, prompts, old_images, new_images in zip((CONCEPT, RETAINED), groups, before, after, strict=False)
+        for prompt, seed, old, new in zip(prompts, seeds, old_images, new_images, strict=True)
+    )
 
 
 def _to_bytes(image: Tensor) -> Tensor:
