@@ -12,12 +12,12 @@ from efface.core.errors import EffaceError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from efface.models.stable_diffusion import StableDiffusionModel
+    from efface.models.editable import EditableModel
     from efface.ops.training.progress import Progress
 
 
 def generate_images(
-    model: StableDiffusionModel, pairs: Sequence[tuple[str, int]], num_inference_steps: int, guidance_scale: float, *,
+    model: EditableModel, pairs: Sequence[tuple[str, int]], num_inference_steps: int, guidance_scale: float, *,
     phase: str, progress: Progress | None = None,
 ) -> Tensor:  # fmt: skip
     """Generates one image for each prompt and seed.
@@ -25,7 +25,7 @@ def generate_images(
     Args:
         model: The model, with or without an erasure.
         pairs: N prompts with their seeds.
-        num_inference_steps: Number of DDIM steps.
+        num_inference_steps: Number of denoising steps.
         guidance_scale: Classifier-free guidance scale.
         phase: Name of these images in the progress display.
         progress: Progress display; None shows nothing.
@@ -56,9 +56,9 @@ def generate_images(
     return (images * 255 + 0.5).clamp(0, 255).byte().cpu()
 
 
-def describe_settings(model: StableDiffusionModel, num_inference_steps: int, guidance_scale: float) -> str:
+def describe_settings(model: EditableModel, num_inference_steps: int, guidance_scale: float) -> str:
     """Describes model and sampler in one line, for headings."""
-    return f"{model.name} · {num_inference_steps} DDIM steps · guidance scale {guidance_scale:g}"
+    return f"{model.name} · {num_inference_steps} steps · guidance scale {guidance_scale:g}"
 
 
 def check_file_path(path: Path, suffix: str) -> None:

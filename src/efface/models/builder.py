@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import FluxPipeline, StableDiffusion3Pipeline
 
 from efface.core.errors import EffaceError
 
 from .diffusers_folder import check_folder
-from .float32_weights import FolderSource
+from .editable import EditableModel
+from .float32_weights import FolderSource, WeightSource
+from .flux import FluxModel
 from .folder_loading import load_pipeline
 from .hub import download_pipeline
 from .memory import oom_as_user_error
 from .model_ref import BUNDLED, DTYPES, SHARED_ENCODER, ModelRef, ModelSource, bundled_folder, model_name
 from .pipeline import default_device, silence_libraries
+from .sd3 import SD3Model
 from .single_file import LoadedCheckpoint, load_single_file
 from .stable_diffusion import StableDiffusionModel
 
 CURE = "choose a smaller dtype such as float16, or another device, or a smaller model"
 
 
-def build_model(source: ModelSource | None, pipe: Any, options: ModelRef) -> StableDiffusionModel:
+def build_model(source: ModelSource | None, pipe: Any, options: ModelRef) -> EditableModel:
     """Builds the model of a source, or of a pipeline in memory.
 
     Args:
@@ -39,11 +44,35 @@ def build_model(source: ModelSource | None, pipe: Any, options: ModelRef) -> Sta
             targets = [target for target in (device, dtype) if target is not None]
             if targets and hasattr(pipe, "to"):
                 pipe = pipe.to(*targets)
-            return StableDiffusionModel(pipe, model_name(pipe))
+            return wrap_pipeline(pipe, model_name(pipe))
         device = device or default_device()
         dtype = dtype or (torch.float32 if source.name in BUNDLED else default_dtype(device))
         loaded = _load_source(source, dtype, options)
-        return StableDiffusionModel(loaded.pipe.to(device), source.name, loaded.unread_tensors, loaded.weight_source)
+        return wrap_pipeline(loaded.pipe.to(device), source.name, loaded.unread_tensors, loaded.weight_source)
+
+
+def wrap_pipeline(
+    pipe: Any,
+    name: str,
+    unread_tensors: Mapping[str, torch.Tensor] | None = None,
+    weight_source: WeightSource | None = None,
+) -> EditableModel:
+    """Returns the adapter of a pipeline's class.
+
+    Args:
+        pipe: the pipeline.
+        name: the model's name in results.
+        unread_tensors: see `StableDiffusionModel`.
+        weight_source: the files that the weights came from; None for a pipeline in memory.
+
+    Raises:
+        EffaceError: no adapter supports the pipeline, or a component is missing.
+    """
+    if isinstance(pipe, FluxPipeline):
+        return FluxModel(pipe, name, weight_source)
+    if isinstance(pipe, StableDiffusion3Pipeline):
+        return SD3Model(pipe, name, weight_source)
+    return StableDiffusionModel(pipe, name, unread_tensors, weight_source)
 
 
 def _load_source(source: ModelSource, dtype: torch.dtype, options: ModelRef) -> LoadedCheckpoint:
@@ -61,7 +90,7 @@ def _load_source(source: ModelSource, dtype: torch.dtype, options: ModelRef) -> 
 
 def _from_folder(folder: Path, dtype: torch.dtype, unet_folder: Path | None = None) -> LoadedCheckpoint:
     """Loads the pipeline of a folder, with the denoiser of another one if it is given."""
-    components = ("text_encoder", "text_encoder_2", "unet", "vae")
+    components = ("text_encoder", "text_encoder_2", "text_encoder_3", "unet", "transformer", "vae")
     folders = {name: folder / name for name in components} | ({"unet": unet_folder} if unet_folder else {})
     return LoadedCheckpoint(load_pipeline(folder, dtype, unet_folder), weight_source=FolderSource(folders))
 

@@ -17,7 +17,7 @@ from efface.core.io import read_json
 
 from .weight_files import check_full_precision, check_no_adapter, read_header
 
-_STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
+_STEMS = dict.fromkeys(("unet", "transformer", "vae"), "diffusion_pytorch_model")
 _TEXT_ENCODER_STEM = "model"
 _PREFERRED = (None, "fp32", "fp16", "bf16")
 """Variants in the order in which one is chosen; others follow by name."""

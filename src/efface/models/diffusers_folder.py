@@ -12,12 +12,17 @@ from .component_weights import check_weights, find_weights
 from .model_kinds import LATENT_CHANNELS, check_unet_config
 
 _SINGLE_ENCODER = ("text_encoder", "tokenizer", "unet", "vae", "scheduler")
+_TRANSFORMER = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "transformer", "vae", "scheduler")
 REQUIRED_COMPONENTS = {
     "StableDiffusionPipeline": _SINGLE_ENCODER,
     "StableDiffusionXLPipeline": (*_SINGLE_ENCODER, "text_encoder_2", "tokenizer_2"),
+    "StableDiffusion3Pipeline": _TRANSFORMER,
+    "FluxPipeline": _TRANSFORMER,
 }
-"""Supported pipeline classes and the components that each must have."""
-SUPPORTED_PIPELINES = "StableDiffusionPipeline (1.x, 2.x) and StableDiffusionXLPipeline"
+"""Supported pipeline classes and the components that each must have; SD3 has T5 or not (``text_encoder_3``)."""
+SUPPORTED_PIPELINES = (
+    "StableDiffusionPipeline (1.x, 2.x), StableDiffusionXLPipeline, StableDiffusion3Pipeline and FluxPipeline"
+)
 PICKLE_SUFFIXES = frozenset({".ckpt", ".bin", ".pt", ".pth", ".pkl", ".pickle"})
 
 
@@ -52,7 +57,8 @@ def check_folder(folder: Path) -> None:
     check_pipeline_class(class_name, str(folder))
     listed = [name for name, entry in index.items() if isinstance(entry, list) and entry and entry[0] is not None]
     check_components((name for name in listed if (folder / name).is_dir()), class_name, str(folder))
-    for name in REQUIRED_COMPONENTS[class_name]:
+    optional = [name for name in ("text_encoder_3",) if name in listed and (folder / name).is_dir()]
+    for name in (*REQUIRED_COMPONENTS[class_name], *optional):
         if not name.startswith(("tokenizer", "scheduler")):
             _check_weights(folder, name)
     _check_unet(folder)

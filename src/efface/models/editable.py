@@ -16,6 +16,8 @@ class EditableModel(TextToImage, Protocol):
     """A text-to-image model with selectable parameters, a fingerprint and editable guidance."""
 
     guidance_edits: list[GuidanceEdit]
+    pipe: Any
+    """The diffusers pipeline that holds the components."""
 
     @property
     def image_size(self) -> int:

@@ -1,4 +1,4 @@
-"""Loads a Stable Diffusion pipeline from a folder in diffusers layout, with every tensor or not at all."""
+"""Loads a pipeline from a folder in diffusers layout, with every tensor or not at all."""
 
 from __future__ import annotations
 
@@ -6,20 +6,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPTextModel, CLIPTextModelWithProjection
+from diffusers import AutoencoderKL, FluxTransformer2DModel, SD3Transformer2DModel, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, T5EncoderModel
 
 from efface.core.errors import EffaceError
 from efface.core.io import read_json
 
 from .component_weights import find_weights
+from .flow_pipeline import FLOW_PIPELINES, unused_components
 from .pipeline import PIPELINES, loading_errors, no_safety_checker
 
 _CLASSES = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}
-_TEXT_ENCODER_CLASSES = {
+_NAMED_CLASSES = {
     "CLIPTextModel": CLIPTextModel,
     "CLIPTextModelWithProjection": CLIPTextModelWithProjection,
+    "T5EncoderModel": T5EncoderModel,
+    "FluxTransformer2DModel": FluxTransformer2DModel,
+    "SD3Transformer2DModel": SD3Transformer2DModel,
 }
+"""Classes of text encoders and transformers, as the pipeline's index names them."""
+_COMPONENTS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
 
 
 def load_pipeline(folder: Path, dtype: torch.dtype, unet_folder: Path | None = None) -> Any:
@@ -36,32 +42,33 @@ def load_pipeline(folder: Path, dtype: torch.dtype, unet_folder: Path | None = N
         EffaceError: the pipeline does not load, or a tensor is in no file.
     """
     index: Any = read_json(folder / "model_index.json")
-    pipeline_class = PIPELINES[str(index["_class_name"])]
-    folders = {name: folder / name for name in ("unet", "vae", "text_encoder", "text_encoder_2") if name in index}
+    class_name = str(index["_class_name"])
+    is_flow = class_name in FLOW_PIPELINES
+    pipeline_class = (FLOW_PIPELINES if is_flow else PIPELINES)[class_name]
+    unused = unused_components(index) if is_flow else no_safety_checker(pipeline_class)
+    folders = {name: folder / name for name in _COMPONENTS if (index.get(name) or [None])[0]}
     if unet_folder is not None:
         folders["unet"] = unet_folder
     with loading_errors(str(folder)):
         parts = {
             name: _load_component(path, _component_class(name, index, folder), dtype) for name, path in folders.items()
         }
-        return pipeline_class.from_pretrained(
-            folder, dtype=dtype, local_files_only=True, **parts, **no_safety_checker(pipeline_class)
-        )
+        return pipeline_class.from_pretrained(folder, dtype=dtype, local_files_only=True, **parts, **unused)
 
 
 def _component_class(name: str, index: Any, folder: Path) -> Any:
     """Returns the class of a component.
 
     Raises:
-        EffaceError: the pipeline has a text encoder of another kind.
+        EffaceError: the pipeline has a text encoder or transformer of another kind.
     """
     if name in _CLASSES:
         return _CLASSES[name]
     class_name = str(index[name][1])
-    if class_name not in _TEXT_ENCODER_CLASSES:
-        supported = " and ".join(_TEXT_ENCODER_CLASSES)
+    if class_name not in _NAMED_CLASSES:
+        supported = " and ".join(_NAMED_CLASSES)
         raise EffaceError(f"{folder} has a {class_name} as {name}, which is not supported: there are {supported}")
-    return _TEXT_ENCODER_CLASSES[class_name]
+    return _NAMED_CLASSES[class_name]
 
 
 def _load_component(folder: Path, component_class: Any, dtype: torch.dtype) -> Any:

@@ -25,7 +25,7 @@ class GuidedStep:
 
     index: int
     num_inference_steps: int
-    t: int
+    t: float
     guidance_scale: float
     conditional: Tensor
     unconditional: Tensor

@@ -13,7 +13,7 @@ from .model_ref import ModelRef, ModelSource, locate_model
 if TYPE_CHECKING:
     import torch
 
-    from .stable_diffusion import StableDiffusionModel
+    from .editable import EditableModel
 
 
 def load_model(
@@ -24,13 +24,13 @@ def load_model(
     revision: str | None = None,
     config: str | Path | None = None,
     default: str | Path = "pocket",
-) -> StableDiffusionModel:
-    """Loads a Stable Diffusion 1.x, 2.x or XL model in evaluation mode.
+) -> EditableModel:
+    """Loads a Stable Diffusion 1.x, 2.x, XL, 3 or FLUX model in evaluation mode.
 
     Args:
-        ref: ``"pocket"``, ``"pocket-sibling"``, a folder in diffusers layout, a hub id such as ``"org/name"``, a
-            ``.safetensors`` checkpoint in the original layout, a diffusers pipeline, a `ModelRef`, or a loaded model,
-            which is returned unchanged.
+        ref: ``"pocket"``, ``"pocket-sibling"``, ``"pocket-flow"``, a folder in diffusers layout, a hub id such as
+            ``"org/name"``, a ``.safetensors`` checkpoint in the original layout, a diffusers pipeline, a `ModelRef`,
+            or a loaded model, which is returned unchanged.
         device: device to compute on; CUDA, else MPS, else the CPU if None. A pipeline in memory stays on its device.
         dtype: precision to compute in. If None: float32 on the CPU, on MPS and for bundled models; bfloat16 on CUDA,
             where float16 gradients can underflow; float16 on CUDA without bfloat16. A pipeline in memory keeps its

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 ModelLike: TypeAlias = "str | Path | ModelRef | EditableModel"
 """Every form in which the verbs accept a model; they accept a diffusers pipeline, too."""
-BUNDLED = ("pocket", "pocket-sibling")
+BUNDLED = ("pocket", "pocket-sibling", "pocket-flow")
 """Names of the models that ship with efface."""
 SHARED_ENCODER = {"pocket-sibling": "pocket"}
 """Bundled models that share every component but the denoiser with another bundled model."""

@@ -13,21 +13,23 @@ from efface.core.errors import EffaceError
 
 from .parameter_roles import RolePart, parse_role_part, select_paths
 
-TEXT_ENCODER_2 = "text_encoder_2"
-"""The component whose parameters carry its name as a prefix; those of every other component carry none."""
+TEXT_ENCODER_2, TEXT_ENCODER_3 = "text_encoder_2", "text_encoder_3"
+_PREFIXED = (TEXT_ENCODER_2, TEXT_ENCODER_3)
+"""Components whose parameters carry their name as a prefix; those of every other component carry none."""
 
 
 def qualified_name(component: str, name: str) -> str:
     """Returns a parameter's name among those of all text encoders, as ``params`` of `encode` takes it."""
-    return f"{TEXT_ENCODER_2}.{name}" if component == TEXT_ENCODER_2 else name
+    return f"{component}.{name}" if component in _PREFIXED else name
 
 
 def component_params(params: Mapping[str, Tensor], component: str) -> dict[str, Tensor]:
     """Returns the tensors of one component, by the component's own parameter names."""
-    prefix = f"{TEXT_ENCODER_2}."
-    if component == TEXT_ENCODER_2:
+    if component in _PREFIXED:
+        prefix = f"{component}."
         return {name.removeprefix(prefix): tensor for name, tensor in params.items() if name.startswith(prefix)}
-    return {name: tensor for name, tensor in params.items() if not name.startswith(prefix)}
+    prefixes = tuple(f"{other}." for other in _PREFIXED)
+    return {name: tensor for name, tensor in params.items() if not name.startswith(prefixes)}
 
 
 def call_with_params(module: nn.Module, params: Mapping[str, Tensor], *args: Any, **options: Any) -> Any:

@@ -101,7 +101,7 @@ def loading_errors(name: str, cure: str = "") -> Iterator[None]:
             raise
         lines = str(error).strip().splitlines() or [type(error).__name__]
         first = lines[0].partition(". ")[0].rstrip(".")
-        raise EffaceError(f"{name} does not load as a Stable Diffusion pipeline: {first}{cure}") from error
+        raise EffaceError(f"{name} does not load as a pipeline: {first}{cure}") from error
 
 
 @contextmanager

@@ -33,11 +33,19 @@ def check_shapes_fit(pipe: Any) -> None:
                 f"the pipeline's unet reads a pooled state {pooled} wide, not text_encoder_2's {given}: {CURE}"
             )
     for name, encoder in encoders.items():
-        tokenizer = getattr(pipe, name.replace("text_encoder", "tokenizer"))
-        if len(tokenizer) > encoder.config.vocab_size:
-            raise EffaceError(
-                f"the pipeline's tokenizer has {len(tokenizer)} tokens, its {name} {encoder.config.vocab_size}: {CURE}"
-            )
+        check_vocabulary(name, encoder, getattr(pipe, name.replace("text_encoder", "tokenizer")))
+
+
+def check_vocabulary(name: str, encoder: Any, tokenizer: Any) -> None:
+    """Checks that a text encoder has an embedding for each of its tokenizer's tokens.
+
+    Raises:
+        EffaceError: it has fewer.
+    """
+    if len(tokenizer) > encoder.config.vocab_size:
+        raise EffaceError(
+            f"the pipeline's tokenizer has {len(tokenizer)} tokens, its {name} {encoder.config.vocab_size}: {CURE}"
+        )
 
 
 def _check_state_width(cross_attention_dim: Any, encoders: dict[str, Any]) -> None:

@@ -10,45 +10,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from efface.core.errors import EffaceError
 from efface.core.policy import check_prompts
 
-from .parameter_groups import call_with_params, component_params
 from .protocol import Conditioning, Params, Tokens
-from .soft_prompt import SoftTokens, inject_soft_tokens, token_embedding
+from .soft_prompt import SoftTokens
 from .subword_fragments import END, nonword_tokens
-
-
-@dataclass(frozen=True)
-class TextEncoder:
-    """One text encoder with its tokenizer.
-
-    Attributes:
-        component: the component's name, ``text_encoder`` or ``text_encoder_2``.
-        tokenizer: its tokenizer.
-        module: the encoder.
-    """
-
-    component: str
-    tokenizer: Any
-    module: nn.Module
-
-    @property
-    def width(self) -> int:
-        """Width of a token embedding."""
-        weight = token_embedding(self.module).weight
-        return int(weight.shape[1])  # type: ignore[index, union-attr]
-
-    def padded_ids(self, tokens: Tokens) -> Tensor:
-        """Returns the token ids ``(B, L)`` with this encoder's padding after the first end-of-text token."""
-        is_padding = torch.arange(tokens.ids.shape[1], device=tokens.ids.device)[None] > tokens.eos[:, None]
-        return torch.where(is_padding, self.tokenizer.pad_token_id, tokens.ids)
+from .text_encoder import TextEncoder, run_encoder
 
 
 class PromptEncoder:
@@ -66,11 +39,20 @@ class PromptEncoder:
         """The device that the model computes on."""
         raise NotImplementedError
 
+    @property
+    def main_encoder(self) -> TextEncoder:
+        """The text encoder whose tokens represent a prompt."""
+        return self.encoders[0]
+
+    @property
+    def context_length(self) -> int:
+        """Number of tokens of a prompt, with the special ones."""
+        return int(self.main_encoder.tokenizer.model_max_length)
+
     def truncated_text(self, prompts: Sequence[str]) -> dict[str, str]:
         """Returns, by prompt, the text beyond the context length; prompts that fit are absent."""
-        tokenizer = self.encoders[0].tokenizer
+        tokenizer, length = self.main_encoder.tokenizer, self.context_length
         rows = tokenizer(list(prompts), truncation=False, verbose=False).input_ids
-        length = tokenizer.model_max_length
         return {
             prompt: tokenizer.decode(row[length - 1 : -1])
             for prompt, row in zip(prompts, rows, strict=True)
@@ -84,14 +66,16 @@ class PromptEncoder:
             ContentPolicyError: the content policy refuses a prompt.
         """
         check_prompts(prompts)
-        tokenizer = self.encoders[0].tokenizer
-        length = tokenizer.model_max_length
+        tokenizer, length = self.main_encoder.tokenizer, self.context_length
         if truncated := self.truncated_text(prompts):
             prompt, lost = next(iter(truncated.items()))
             count = f" (one of {len(truncated)})" if len(truncated) > 1 else ""
-            warnings.warn(
-                f"the prompt {prompt!r} is longer than {length - 2} tokens{count}; cut off: {lost!r}", stacklevel=2
-            )
+            room = length - tokenizer.num_special_tokens_to_add()
+            warnings.warn(f"the prompt {prompt!r} is longer than {room} tokens{count}; cut off: {lost!r}", stacklevel=2)
+        return self._pad_to_length(tokenizer, prompts, length)
+
+    def _pad_to_length(self, tokenizer: Any, prompts: Sequence[str], length: int) -> Tokens:
+        """Tokenizes prompts with one tokenizer, padded or cut to a length."""
         batch = tokenizer(list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt")
         ids = batch.input_ids.to(self.device)
         eos = (ids == tokenizer.eos_token_id).int().argmax(-1)
@@ -110,7 +94,7 @@ class PromptEncoder:
 
     def detokenize(self, ids: Sequence[int]) -> str:
         """Converts token ids to text that a user could type."""
-        return str(self.encoders[0].tokenizer.decode(list(ids))).strip()
+        return str(self.main_encoder.tokenizer.decode(list(ids))).strip()
 
     def encode(
         self, prompts: Sequence[str] | Tokens, *, soft: Tensor | SoftTokens | None = None, params: Params | None = None
@@ -127,14 +111,13 @@ class PromptEncoder:
         """
         tokens = prompts if isinstance(prompts, Tokens) else self.tokenize(prompts)
         if len(self.encoders) == 1:
-            out = _run(self.encoders[0], tokens.ids, soft, params)
+            out = run_encoder(self.encoders[0], tokens.ids, soft, params)
             return Conditioning(out.last_hidden_state, out.pooler_output)
         states, start, out = [], 0, None
         for encoder in self.encoders:
             columns = slice(start, start + encoder.width)
-            out = _run(
-                encoder, encoder.padded_ids(tokens), _soft_columns(soft, columns), params, output_hidden_states=True
-            )
+            ids = encoder.padded_ids(tokens)
+            out = run_encoder(encoder, ids, soft, params, columns=columns, output_hidden_states=True)
             states.append(out.hidden_states[-2])
             start = columns.stop
         return Conditioning(torch.cat(states, dim=-1), out.text_embeds)
@@ -166,21 +149,3 @@ def set_end_of_text(encoders: Iterable[TextEncoder]) -> None:
             for owner in (module, getattr(module, "config", None)):
                 if hasattr(owner, "eos_token_id"):
                     owner.eos_token_id = encoder.tokenizer.eos_token_id  # type: ignore[union-attr]
-
-
-def _run(
-    encoder: TextEncoder, ids: Tensor, soft: Tensor | SoftTokens | None, params: Params | None, **options: bool
-) -> Any:
-    """Runs one text encoder with soft tokens and replaced parameters."""
-    own_params = component_params(params or {}, encoder.component)
-    with inject_soft_tokens(encoder.module, ids, soft) as input_ids:
-        return call_with_params(encoder.module, own_params, input_ids, **options)
-
-
-def _soft_columns(soft: Tensor | SoftTokens | None, columns: slice) -> Tensor | SoftTokens | None:
-    """Returns one encoder's columns of soft embeddings."""
-    if soft is None:
-        return None
-    if isinstance(soft, SoftTokens):
-        return SoftTokens(soft.embeddings[..., columns], soft.mask)
-    return soft[..., columns]

@@ -2,65 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from .conditioning import Conditioning, Tokens
 from .soft_prompt import SoftTokens
+
+__all__ = ["Conditioning", "Params", "Prediction", "TextToImage", "Tokens", "TrajectoryPoint"]
 
 Params = Mapping[str, Tensor]
 """Tensors by parameter name that replace a component's own for one pass."""
 
 
 @dataclass(frozen=True)
-class Tokens:
-    """Tokenized prompts; several text encoders share the ids and differ in their padding only.
-
-    Attributes:
-        ids: token ids, ``(B, L)``.
-        mask: 1 up to and including the first end-of-text token, ``(B, L)``.
-        eos: position of the first end-of-text token, ``(B,)``; the prompt's tokens are at ``1 .. eos - 1``.
-    """
-
-    ids: Tensor
-    mask: Tensor
-    eos: Tensor
-
-
-@dataclass(frozen=True)
-class Conditioning:
-    """The text encoder's output that conditions the denoiser.
-
-    Attributes:
-        states: hidden states, ``(B, L, D)``; with two text encoders (SDXL), both encoders' states concatenated along D.
-        pooled: pooled state, ``(B, D')``; with two text encoders, the projected one of the second.
-    """
-
-    states: Tensor
-    pooled: Tensor
-
-    def __getitem__(self, index: slice | Tensor) -> Conditioning:
-        return Conditioning(self.states[index], self.pooled[index])
-
-    @staticmethod
-    def cat(batches: Sequence[Conditioning]) -> Conditioning:
-        """Concatenates batches along the batch axis."""
-        return Conditioning(torch.cat([b.states for b in batches]), torch.cat([b.pooled for b in batches]))
-
-
-@dataclass(frozen=True)
 class Prediction:
-    """The denoiser's output at ``z_t = alpha x0 + sigma eps``, convertible between the three parameterizations.
+    """The denoiser's output at ``z_t = alpha x0 + sigma eps``, convertible between noise, clean latent and velocity.
 
     Attributes:
         value: output in the model's native parameterization, ``(B, C, H, W)``.
-        prediction_type: ``"epsilon"`` or ``"v_prediction"``.
+        prediction_type: ``"epsilon"``, ``"v_prediction"`` or ``"flow"``.
         z: noisy latent, ``(B, C, H, W)``.
         alpha: signal level, ``(B, 1, 1, 1)``.
-        sigma: noise level, ``(B, 1, 1, 1)``; alpha^2 + sigma^2 = 1.
+        sigma: noise level, ``(B, 1, 1, 1)``; alpha^2 + sigma^2 = 1, for flow matching alpha + sigma = 1.
     """
 
     value: Tensor
@@ -78,6 +45,8 @@ class Prediction:
         """The predicted noise."""
         if self.prediction_type == "epsilon":
             return self.value
+        if self.prediction_type == "flow":
+            return self.z + self.alpha * self.value
         return self.alpha * self.value + self.sigma * self.z
 
     @property
@@ -85,12 +54,18 @@ class Prediction:
         """The predicted clean latent."""
         if self.prediction_type == "epsilon":
             return (self.z - self.sigma * self.value) / self.alpha
+        if self.prediction_type == "flow":
+            return self.z - self.sigma * self.value
         return self.alpha * self.z - self.sigma * self.value
 
     @property
     def velocity(self) -> Tensor:
-        """The predicted velocity, alpha eps - sigma x0 (Salimans and Ho 2022, arXiv 2202.00512)."""
-        if self.prediction_type == "v_prediction":
+        """The predicted velocity along the path of noise levels.
+
+        It is alpha eps - sigma x0 (Salimans and Ho 2022, arXiv 2202.00512), for flow matching eps - x0 (Lipman et al.
+        2022, arXiv 2210.02747).
+        """
+        if self.prediction_type != "epsilon":
             return self.value
         return self.alpha * self.epsilon - self.sigma * self.x0
 
@@ -101,13 +76,13 @@ class TrajectoryPoint:
 
     Attributes:
         z: latent before the step, ``(B, C, H, W)``.
-        t: timestep; -1 for the clean latent after the last step.
+        t: timestep, whole for diffusion models; -1 for the clean latent after the last step.
         conditional: prediction for the prompt at ``z``.
         unconditional: prediction for the empty prompt at ``z``.
     """
 
     z: Tensor
-    t: int
+    t: float
     conditional: Prediction
     unconditional: Prediction
 
@@ -155,7 +130,8 @@ class TextToImage(Protocol):
 
         Args:
             prompts: B prompts or their tokens.
-            soft: embeddings to insert after BOS, ``(B or 1, k, D)``, or to write over the tokens in `SoftTokens.mask`.
+            soft: embeddings to insert before the prompt, ``(B or 1, k, D)``, or to write over the tokens in
+                `SoftTokens.mask`.
             params: tensors that replace the text encoder's own.
         """
         ...
@@ -164,7 +140,7 @@ class TextToImage(Protocol):
         """Returns ``count`` rows of the conditioning of unconditional predictions: the empty prompt's, or zeros."""
         ...
 
-    def predict(self, z: Tensor, t: Tensor | int, cond: Conditioning, *, params: Params | None = None) -> Prediction:
+    def predict(self, z: Tensor, t: Tensor | float, cond: Conditioning, *, params: Params | None = None) -> Prediction:
         """Runs the denoiser once on latents ``(B, C, H, W)`` at timesteps ``t``, ``(B,)`` or one for all."""
         ...
 
@@ -183,6 +159,7 @@ class TextToImage(Protocol):
         guidance_scale: float = 3.0,
         batch_size: int | None = None,
         soft: SoftTokens | None = None,
+        progress: Callable[[int], None] | None = None,
     ) -> Tensor:
         """Generates one image ``(3, H, W)`` in [0, 1] for each prompt and seed, ``batch_size`` images at a time."""
         ...

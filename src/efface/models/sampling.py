@@ -40,6 +40,11 @@ class DiffusionSampler(PromptEncoder):
     guidance_edits: list[GuidanceEdit]
 
     @property
+    def denoiser(self) -> Any:
+        """The module that predicts."""
+        return self.unet
+
+    @property
     def default_batch_size(self) -> int:
         """Number of images that `sample` generates at a time by default."""
         raise NotImplementedError
@@ -48,7 +53,7 @@ class DiffusionSampler(PromptEncoder):
         """Returns ``count`` rows of the conditioning of unconditional predictions."""
         raise NotImplementedError
 
-    def predict(self, z: Tensor, t: Tensor | int, cond: Conditioning, *, params: Params | None = None) -> Prediction:
+    def predict(self, z: Tensor, t: Tensor | float, cond: Conditioning, *, params: Params | None = None) -> Prediction:
         """Runs the denoiser once."""
         raise NotImplementedError
 
@@ -141,7 +146,7 @@ class DiffusionSampler(PromptEncoder):
             with oom_as_user_error(TOO_MANY.format(n=len(prompts[rows]))):
                 cond = self.encode(prompts[rows], soft=None if soft is None else soft[rows])
                 batch = self._sample_batch(cond, num_inference_steps, guidance_scale, seeds[rows])
-            images.append(check_generated(batch, prompts[rows], seeds[rows], self.unet.dtype))
+            images.append(check_generated(batch, prompts[rows], seeds[rows], self.denoiser.dtype))
             if progress:
                 progress(len(images[-1]))
         return torch.cat(images)

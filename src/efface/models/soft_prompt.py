@@ -28,20 +28,26 @@ class SoftTokens:
 
 
 def token_embedding(encoder: nn.Module) -> nn.Module:
-    """Finds the token embedding by the suffix of its name: library versions disagree on the path before it."""
-    return next(module for name, module in encoder.named_modules() if name.endswith("token_embedding"))
+    """Finds CLIP's or T5's token embedding by the suffix of its name: library versions disagree on the path before.
+
+    T5's is held under two names; where these are two modules with one weight, the encoder calls the later one.
+    """
+    endings = ("token_embedding", "shared", "embed_tokens")
+    return [module for name, module in encoder.named_modules() if name.endswith(endings)][-1]
 
 
 @contextmanager
-def inject_soft_tokens(encoder: nn.Module, ids: Tensor, soft: Tensor | SoftTokens | None) -> Iterator[Tensor]:
+def inject_soft_tokens(
+    encoder: nn.Module, ids: Tensor, soft: Tensor | SoftTokens | None, start: int = 1
+) -> Iterator[Tensor]:
     """Writes soft embeddings over the token embeddings while the context is open, and removes the hook after it.
 
     Args:
         encoder: the text encoder.
         ids: token ids, ``(B, L)``.
-        soft: `SoftTokens` are written at their mask. A tensor ``(B or 1, k, D)`` is written at positions 1 to k, and
-            the ids from position 1 on move k positions to the right, so that the last k leave the context. None
-            changes nothing.
+        soft: `SoftTokens` are written at their mask. A tensor ``(B or 1, k, D)`` is written from ``start`` on, and the
+            ids from there move k positions to the right, so that the last k leave the context. None changes nothing.
+        start: position of a prompt's first token.
 
     Yields:
         The token ids ``(B, L)`` to run the encoder on.
@@ -49,24 +55,24 @@ def inject_soft_tokens(encoder: nn.Module, ids: Tensor, soft: Tensor | SoftToken
     if soft is None:
         yield ids
         return
-    hook = _masked_hook(soft) if isinstance(soft, SoftTokens) else _insert_hook(soft)
+    hook = _masked_hook(soft) if isinstance(soft, SoftTokens) else _insert_hook(soft, start)
     handle = token_embedding(encoder).register_forward_hook(hook)
     try:
         if isinstance(soft, SoftTokens):
             yield ids
         else:
             k = soft.shape[1]
-            yield torch.cat([ids[:, :1], ids[:, :1].expand(-1, k), ids[:, 1 : ids.shape[1] - k]], dim=1)
+            yield torch.cat([ids[:, :start], ids[:, :1].expand(-1, k), ids[:, start : ids.shape[1] - k]], dim=1)
     finally:
         handle.remove()
 
 
-def _insert_hook(soft: Tensor) -> Any:
-    """Returns a hook that writes embeddings ``(B or 1, k, D)`` at positions 1 to k."""
+def _insert_hook(soft: Tensor, start: int) -> Any:
+    """Returns a hook that writes embeddings ``(B or 1, k, D)`` at the k positions from ``start`` on."""
 
     def write(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
         inserted = soft.expand(len(output), -1, -1).to(output.dtype)
-        return torch.cat([output[:, :1], inserted, output[:, 1 + soft.shape[1] :]], dim=1)
+        return torch.cat([output[:, :start], inserted, output[:, start + soft.shape[1] :]], dim=1)
 
     return write
 

@@ -19,10 +19,11 @@ from .guidance_hooks import GuidanceEdit
 from .module_checks import check_own_weights
 from .parameter_groups import TEXT_ENCODER_2, ParameterGroup, call_with_params, select_parameters
 from .pipeline import pipeline_family, validate_pipeline
-from .prompt_encoder import TextEncoder, check_same_vocabulary, set_end_of_text
+from .prompt_encoder import check_same_vocabulary, set_end_of_text
 from .protocol import Conditioning, Params, Prediction
 from .sampling import DiffusionSampler
 from .scheduler import to_ddim
+from .text_encoder import TextEncoder
 
 
 class StableDiffusionModel(DiffusionSampler):
@@ -102,7 +103,7 @@ class StableDiffusionModel(DiffusionSampler):
             return empty
         return Conditioning(torch.zeros_like(empty.states), torch.zeros_like(empty.pooled))
 
-    def predict(self, z: Tensor, t: Tensor | int, cond: Conditioning, *, params: Params | None = None) -> Prediction:
+    def predict(self, z: Tensor, t: Tensor | float, cond: Conditioning, *, params: Params | None = None) -> Prediction:
         """Runs the denoiser once.
 
         Args:
@@ -111,7 +112,7 @@ class StableDiffusionModel(DiffusionSampler):
             cond: conditioning of B prompts.
             params: tensors by parameter name that replace the denoiser's own.
         """
-        timesteps = torch.as_tensor(t, device=z.device).expand(len(z))
+        timesteps = torch.as_tensor(t, device=z.device).long().expand(len(z))
         added = {"added_cond_kwargs": self._sdxl_conditions(z, cond)} if self.family == "sdxl" else {}
         value = call_with_params(self.unet, params or {}, z, timesteps, cond.states, **added).sample
         alpha_squared = self.scheduler.alphas_cumprod.to(z.device)[timesteps][:, None, None, None]

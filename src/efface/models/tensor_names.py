@@ -41,8 +41,17 @@ def canonical_paths(module: nn.Module) -> dict[str, str]:
 
 
 def canonical_state(module: nn.Module) -> dict[str, Tensor]:
-    """Returns the floating-point tensors of a module's state by canonical name, sorted; the tensors are not copies."""
-    state = {canonical_name(name): tensor for name, tensor in module.state_dict().items() if tensor.is_floating_point()}
+    """Returns the floating-point tensors of a module's state by canonical name, sorted; the tensors are not copies.
+
+    A parameter that a module holds under two names, such as T5's token embedding, is there once.
+    """
+    every = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    repeated = every - {name for name, _ in module.named_parameters()}
+    state = {
+        canonical_name(name): tensor
+        for name, tensor in module.state_dict().items()
+        if tensor.is_floating_point() and name not in repeated
+    }
     return dict(sorted(state.items()))
 
 

@@ -62,7 +62,7 @@ class VocabularyRetention:
         drifts = []
         for chunk in rows.split(ENCODE_BATCH):
             prompts = [template.replace(PLACEHOLDER, self.words[i]) for i in chunk.tolist()]
-            drifts.append(self._drift(_without_padding(self.student.model.tokenize(prompts))))
+            drifts.append(self._drift(self.student.model.tokenize(prompts).without_padding()))
         self.sampler.update(torch.cat(drifts), rows)
 
     def loss(self, batch_size: int, generator: torch.Generator) -> Tensor:
@@ -113,9 +113,3 @@ def state_drift(similarity: Similarity, states: Tensor, original: Tensor) -> Ten
     scale = similarity.distance_from_empty(before)
     mean = scale.mean()
     return similarity.squared_distance(current, before) / torch.where(scale > 1e-3 * mean, scale, mean)
-
-
-def _without_padding(tokens: Tokens) -> Tokens:
-    """Cuts the tokens behind the longest prompt; a causal encoder's earlier states do not depend on them."""
-    length = int(tokens.eos.max()) + 1
-    return Tokens(tokens.ids[:, :length], tokens.mask[:, :length], tokens.eos)

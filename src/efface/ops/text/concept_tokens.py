@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -30,8 +30,7 @@ class ConceptTokens:
     context_mask: Tensor
 
     def __getitem__(self, index: slice | Tensor) -> ConceptTokens:
-        tokens = Tokens(self.tokens.ids[index], self.tokens.mask[index], self.tokens.eos[index])
-        return ConceptTokens(tokens, self.concept_positions[index], self.context_mask[index])
+        return ConceptTokens(self.tokens[index], self.concept_positions[index], self.context_mask[index])
 
     def __len__(self) -> int:
         return len(self.context_mask)
@@ -62,17 +61,16 @@ class ConceptTokens:
         kept_ids = self.tokens.ids.gather(1, kept_position[:, None])
         ids = torch.where(rows[:, None] & (positions == first), kept_ids, ids)
         eos = self.tokens.eos - num_removed
-        tokens = Tokens(ids, self.tokens.mask.gather(1, source) * in_context, eos)
+        tokens = replace(self.tokens, ids=ids, mask=self.tokens.mask.gather(1, source) * in_context, eos=eos)
 
         collapsed = torch.cat([first, eos[:, None].expand(-1, self.concept_positions.shape[1] - 1)], dim=1)
         concept_positions = torch.where(rows[:, None], collapsed, self.concept_positions)
         return ConceptTokens(tokens, concept_positions, self.context_mask.gather(1, source) & in_context)
 
     def truncated(self) -> ConceptTokens:
-        """Removes the padding behind the longest prompt; a causal encoder's states up to EOS do not depend on it."""
-        length = int(self.tokens.eos.max()) + 1
-        tokens = Tokens(self.tokens.ids[:, :length], self.tokens.mask[:, :length], self.tokens.eos)
-        return ConceptTokens(tokens, self.concept_positions, self.context_mask[:, :length])
+        """Removes the padding behind the longest prompt where no state up to EOS depends on it."""
+        tokens = self.tokens.without_padding()
+        return ConceptTokens(tokens, self.concept_positions, self.context_mask[:, : tokens.ids.shape[1]])
 
 
 def locate_concept(model: EditableModel, prompts: Sequence[str], phrases: Sequence[str]) -> ConceptTokens:
@@ -91,13 +89,13 @@ def locate_concept(model: EditableModel, prompts: Sequence[str], phrases: Sequen
     for prompt, phrase, ids, phrase_ids, phrase_end in zip(
         prompts, phrases, tokens.ids.tolist(), phrase_tokens.ids.tolist(), phrase_tokens.eos.tolist(), strict=True
     ):
-        rows.append(_find_phrase(prompt, phrase, ids, phrase_ids[1:phrase_end]))
+        rows.append(_find_phrase(prompt, phrase, ids, phrase_ids[tokens.start : phrase_end]))
     longest = max(len(row) for row in rows)
     padded = [row + [end] * (longest - len(row)) for row, end in zip(rows, tokens.eos.tolist(), strict=True)]
     positions = torch.tensor(padded, device=tokens.ids.device)
     concept_positions = torch.cat([positions, tokens.eos[:, None]], dim=1)
     context_mask = tokens.mask.bool() & ~_positions_to_mask(concept_positions, tokens.ids.shape[1])
-    context_mask[:, 0] = False
+    context_mask[:, : tokens.start] = False
     return ConceptTokens(tokens, concept_positions, context_mask)
 
 
@@ -113,8 +111,8 @@ def mention_mask(model: EditableModel, tokens: Tokens, phrases: Sequence[str]) -
     mask = torch.zeros_like(tokens.ids, dtype=torch.bool)
     rows = zip(tokens.ids.tolist(), phrase_tokens.ids.tolist(), phrase_tokens.eos.tolist(), strict=True)
     for row, (ids, phrase_ids, phrase_end) in enumerate(rows):
-        for start in _occurrences(ids, phrase_ids[1:phrase_end]):
-            mask[row, start : start + phrase_end - 1] = True
+        for start in _occurrences(ids, phrase_ids[tokens.start : phrase_end]):
+            mask[row, start : start + phrase_end - tokens.start] = True
     return mask
 
 
@@ -145,6 +143,6 @@ def _find_phrase(prompt: str, phrase: str, ids: Sequence[int], phrase_ids: Seque
 
 
 def _occurrences(ids: Sequence[int], phrase_ids: Sequence[int]) -> list[int]:
-    """Returns the positions at which a phrase begins behind BOS and ends before the last token."""
-    starts = range(1, len(ids) - len(phrase_ids))
+    """Returns the positions at which a phrase begins and ends before the last token; none contains BOS."""
+    starts = range(len(ids) - len(phrase_ids))
     return [start for start in starts if list(ids[start : start + len(phrase_ids)]) == list(phrase_ids)]

@@ -67,7 +67,7 @@ class LoraAdapter:
             replaced[path] = (self.base_params.get(path, original) + delta).to(original.dtype)
         return replaced
 
-    def predict(self, z: Tensor, t: Tensor | int, cond: Conditioning) -> Prediction:
+    def predict(self, z: Tensor, t: Tensor | float, cond: Conditioning) -> Prediction:
         """Runs the denoiser with the LoRA once."""
         return self.model.predict(z, t, cond, params=self.params())
 

@@ -68,7 +68,7 @@ class Student:
         params = {name: tensor.detach() for name, tensor in self.params().items()} if self.trains_text else None
         return partial(self.model.encode, params=params)
 
-    def predict(self, z: Tensor, t: Tensor | int, cond: Conditioning) -> Prediction:
+    def predict(self, z: Tensor, t: Tensor | float, cond: Conditioning) -> Prediction:
         """Runs the student's denoiser once; the original's if the denoiser is not trained."""
         return self.model.predict(z, t, cond, params=None if self.trains_text else self.params())
 
