@@ -13,6 +13,7 @@ from efface.models.model_ref import (
     ModelSource,
     base_bundled_model,
     bundled_folder,
+    image_world,
     locate_model,
     model_name,
     validate_pretrained_ref,
@@ -54,6 +55,8 @@ def test_names_in_results(tiny, folders):
     assert model_name(tiny) == "tiny"
     assert model_name(tiny.pipe) == "pipeline"
     assert [base_bundled_model(name) for name in ("pocket", "pocket-sibling", "other")] == ["pocket", "pocket", "other"]
+    assert base_bundled_model("pocket-flow") == "pocket-flow", "a FLUX model has settings of its own"
+    assert [image_world(name) for name in ("pocket-sibling", "pocket-flow", "other")] == ["pocket", "pocket", "other"]
 
 
 def test_pretrained_references_are_folders_or_hub_ids(tmp_path):

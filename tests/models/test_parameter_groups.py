@@ -87,7 +87,7 @@ def test_a_role_that_selects_nothing_is_refused(tiny):
         ("cross_kw", UnknownNameError, "did you mean 'cross_"),
         ("", UnknownNameError, "unknown role"),
         ("cross_kv:1", EffaceError, "takes no layers"),
-        ("cross_kv+text_mlp", EffaceError, "joins text encoder and UNet"),
+        ("cross_kv+text_mlp", EffaceError, "joins text encoder and denoiser"),
         ("text_mlp:one", EffaceError, "cannot be read"),
         ("text_mlp:1-0", EffaceError, "do not all exist"),
     ],

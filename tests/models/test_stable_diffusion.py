@@ -171,7 +171,7 @@ def test_a_text_role_selects_in_both_encoders():
         ("text_mlp:1", "layers 0 to 0"),
         ("text_encoder_3/text_mlp", "is in text_encoder and text_encoder_2, not in 'text_encoder_3'"),
         ("unet/text_mlp", "not in 'unet'"),
-        ("text_encoder_2/text_mlp+cross_kv", "joins text encoder and UNet"),
+        ("text_encoder_2/text_mlp+cross_kv", "joins text encoder and denoiser"),
     ):
         with pytest.raises(EffaceError, match=message):
             model.parameter_group(role)

@@ -21,9 +21,9 @@ from rich.progress import Progress
 from efface.core.intervals import wilson
 from efface.core.io import atomic_write_json
 from efface.detectors.pocket_judge import Judge
+from efface.models.editable import EditableModel
 from efface.models.loading import load_model
 from efface.models.model_ref import bundled_folder
-from efface.models.stable_diffusion import StableDiffusionModel
 from efface.pocket_world import Scene, caption, load_world
 from efface.pocket_world.captions import RARE_SHARE, assemble, noun_phrase
 
@@ -84,14 +84,14 @@ def prompt_groups(rounds: int) -> dict[str, list[Sample]]:
     return {"named": named_prompts(rng, rounds), "rare": rare_prompts(rng), "hypernym": hypernym_prompts(rng, 200)}
 
 
-def classify(model: StableDiffusionModel, judge: Judge, rows: list[Sample], advance: Callable[[int], None]) -> Any:
+def classify(model: EditableModel, judge: Judge, rows: list[Sample], advance: Callable[[int], None]) -> Any:
     """Generates an image of every prompt and returns the judge's classes."""
     prompts = [prompt for prompt, _ in rows]
     seeds = [SEED + i for i in range(len(rows))]
     return judge(model.sample(prompts, seeds=seeds, num_inference_steps=20, guidance_scale=3.0, progress=advance))
 
 
-def nearest_members(model: StableDiffusionModel) -> dict[str, str]:
+def nearest_members(model: EditableModel) -> dict[str, str]:
     """Counts, for each category, its members among the objects nearest to its hypernym.
 
     Nearness is the cosine of pooled text states; the number of nearest objects is that of the members.
@@ -112,7 +112,7 @@ def nearest_members(model: StableDiffusionModel) -> dict[str, str]:
     return table
 
 
-def speed(model: StableDiffusionModel) -> float:
+def speed(model: EditableModel) -> float:
     """Returns the seconds per image at batch 16 and 20 steps, from the second of two runs."""
     for _ in range(2):
         started = time.perf_counter()

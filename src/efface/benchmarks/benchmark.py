@@ -20,7 +20,7 @@ from efface.core.concept import Concept
 from efface.core.errors import UnknownNameError, check_known_keys
 from efface.core.serialization import json_hash, to_jsonable_dict
 from efface.core.subsample import evenly_spaced
-from efface.models.model_ref import BUNDLED, base_bundled_model
+from efface.models.model_ref import BUNDLED, image_world
 
 from .benchmark_file import BenchmarkFile
 from .benchmark_validation import validate_benchmark
@@ -79,7 +79,7 @@ class Benchmark:
 
     def is_for(self, model: str) -> bool:
         """Whether the benchmark serves a model of this name."""
-        base_model = base_bundled_model(model)
+        base_model = image_world(model)
         return self.model == base_model or (self.fits_every_model and base_model not in BUNDLED)
 
     @classmethod

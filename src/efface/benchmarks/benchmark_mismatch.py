@@ -9,7 +9,7 @@ from efface.core.erasure import Erasure
 from efface.core.score import Score
 from efface.core.text_fields import fold_case
 from efface.core.verdict import BENCHMARK_MISMATCH
-from efface.models.model_ref import base_bundled_model
+from efface.models.model_ref import image_world
 
 from .benchmark import Benchmark
 from .detector_names import POCKET_CLIP, POCKET_JUDGE
@@ -27,7 +27,7 @@ def describe_mismatch(benchmark: Benchmark, erasure: Erasure, model: str) -> str
     """
     erased = {fold_case(concept.name) for concept in erasure.concepts}
     unknown = [concept.name for concept in benchmark.concepts if fold_case(concept.name) not in erased]
-    base_model = base_bundled_model(model)
+    base_model = image_world(model)
     texts = []
     if unknown:
         names = ", ".join(concept.name for concept in erasure.concepts)

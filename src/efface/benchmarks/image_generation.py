@@ -30,7 +30,8 @@ Advance = Callable[[int], None]
 
 def model_key(model: EditableModel) -> str:
     """Hash of the weights, precision and kind of device of a model, and of the generating packages' versions."""
-    dtype = str(next(model.components["unet"].parameters()).dtype)
+    denoiser = model.components.get("unet") or model.components["transformer"]
+    dtype = str(next(denoiser.parameters()).dtype)
     packages = package_versions(["efface", "torch", "diffusers"])
     return json_hash({"base": model.fingerprint(), "dtype": dtype, "on": model.device.type, "by": packages})
 

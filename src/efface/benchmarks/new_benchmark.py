@@ -13,7 +13,7 @@ from efface.core.concept import Concept
 from efface.core.errors import EffaceError
 from efface.core.subsample import evenly_spaced
 from efface.models.editable import EditableModel
-from efface.models.model_ref import base_bundled_model
+from efface.models.model_ref import image_world
 
 from .benchmark import Benchmark
 from .benchmark_mismatch import POCKET
@@ -68,7 +68,7 @@ def _assemble(plan: DraftPlan, retained: RetainedSubjects, concept: Concept, mod
         name=benchmark_name(concept),
         version=1,
         description=f"{concept.name}, drafted for {model}",
-        model=base_bundled_model(model),
+        model=image_world(model),
         detector=plan.detector,
         clip=plan.clip,
         concept=replace(concept, retain_prompts=plan.retain_prompts or _retain_prompts(retained)),
@@ -88,7 +88,7 @@ def benchmark_name(concept: Concept) -> str:
 def _plan(
     model: EditableModel, concept: Concept, domain: Sequence[str], prompts: Sequence[str], clip: str, detector: str
 ) -> DraftPlan:
-    is_pocket = base_bundled_model(model.name) == POCKET
+    is_pocket = image_world(model.name) == POCKET
     if detector and not (prompts and detector.startswith("nudenet:")):
         raise EffaceError(
             f"a draft chooses its detector itself; {detector!r} is not nudenet:COUNTING with a file of prompts: leave "

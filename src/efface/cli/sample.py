@@ -29,7 +29,7 @@ ImagesPerPrompt = Annotated[int, typer.Option("-n", min=1, help="Number of image
 FirstSeed = Annotated[
     int, typer.Option("--seed", min=0, help="Seed of the first image of a prompt; the next images count up from it.")
 ]
-NumInferenceSteps = Annotated[int, typer.Option("--steps", min=1, max=1000, help="Number of DDIM steps.")]
+NumInferenceSteps = Annotated[int, typer.Option("--steps", min=1, max=1000, help="Number of sampling steps.")]
 AppliedErasure = Annotated[
     Path | None, typer.Option("--erasure", help="Folder of an erasure to apply while the images are generated.")
 ]

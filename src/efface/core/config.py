@@ -53,9 +53,9 @@ _FIELD_TYPES: dict[str, Any] = {
 }
 
 
-def resolve_preset(presets: Collection[str], preset: str | None, model: str) -> str:
-    """Returns the requested preset; by default the model's own preset if it exists, else ``paper``."""
-    return preset or (model if model in presets else "paper")
+def resolve_preset(presets: Collection[str], preset: str | None, model: str, family: str = "") -> str:
+    """Returns the requested preset; by default the model's own if it exists, else its family's, else ``paper``."""
+    return preset or next((name for name in (model, family) if name in presets), "paper")
 
 
 def build_config(

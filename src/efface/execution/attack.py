@@ -43,7 +43,7 @@ def run_attack(
         progress: Progress display; None shows nothing.
     """
     check_family(function, model)
-    config, _ = resolve_config(function, preset, model.name, overrides)
+    config, _ = resolve_config(function, preset, model.name, overrides, model.family)
     if phrases and getattr(config, "phrases", None) == ():
         config = replace(config, phrases=tuple(phrases))
     originals = snapshot_originals(model, erasure)

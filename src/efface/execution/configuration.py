@@ -19,14 +19,17 @@ OUT_OF_MEMORY_HINT = (
 """What a user can do when a run exceeds the device's memory."""
 
 
-def resolve_config(function: object, preset: str | None, model: str, overrides: Mapping[str, Any]) -> tuple[Any, str]:
+def resolve_config(
+    function: object, preset: str | None, model: str, overrides: Mapping[str, Any], family: str = ""
+) -> tuple[Any, str]:
     """Builds the configuration of a registered function from ``Config`` and ``PRESETS`` in its module.
 
     Args:
         function: A registered method or attack.
-        preset: Name of a preset; None selects the model's own, else ``paper``.
+        preset: Name of a preset; None selects the model's own, else its family's, else ``paper``.
         model: Name of the model.
         overrides: Values that replace the preset's, by field.
+        family: The model's family, such as ``flux``.
 
     Returns:
         The configuration and the name of the preset.
@@ -36,7 +39,7 @@ def resolve_config(function: object, preset: str | None, model: str, overrides: 
         EffaceError: A value of the wrong type.
     """
     module: Any = _module_of(function)
-    preset = resolve_preset(module.PRESETS, preset, base_bundled_model(model))
+    preset = resolve_preset(module.PRESETS, preset, base_bundled_model(model), family)
     return build_config(module.Config, module.PRESETS, preset, overrides), preset
 
 

@@ -65,7 +65,7 @@ def run_method(
     """
     check_family(function, model)
     check_fits_context(model, concepts)
-    config, preset = resolve_config(function, preset, model.name, overrides)
+    config, preset = resolve_config(function, preset, model.name, overrides, model.family)
     spec = RunSpec(model.name, model.fingerprint(), function.__name__, asdict(config), concepts, seed, preset)
 
     def train(run: Run) -> Erasure:

@@ -43,7 +43,7 @@ CARD = MethodCard(
     title="Concept Ablation",
     paper="Kumari, Zhang, Wang, Shechtman, Zhang, Zhu: Ablating Concepts in Text-to-Image Diffusion Models, ICCV 2023",
     arxiv="2303.13516",
-    families=("sd1", "sd2", "sdxl"),
+    families=("sd1", "sd2", "sdxl", "sd3", "flux"),
     trains="cross-attention keys and values",
     needs_gradient=True,
     needs_images=True,
@@ -93,6 +93,8 @@ class Config:
 
 PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
+    "sd3": {"target_modules": "text_stream_kv"},
+    "flux": {"target_modules": "text_stream_kv", "guidance_scale": 3.5},
     "nudity": {"target_modules": "attn_all", "steps": 400, "learning_rate": 3.2e-5, "prior_weight": 0.25},
     "pocket": {
         "target_modules": "attn_all",

@@ -48,7 +48,7 @@ CARD = MethodCard(
     title="ESD",
     paper="Gandikota, Materzynska, Fiotto-Kaufman, Bau: Erasing Concepts from Diffusion Models, ICCV 2023",
     arxiv="2303.07345",
-    families=("sd1", "sd2", "sdxl"),
+    families=("sd1", "sd2", "sdxl", "sd3", "flux"),
     trains="the cross-attention, the rest of the UNet, or the text encoder",
     needs_gradient=True,
     needs_images=False,
@@ -92,6 +92,8 @@ class Config:
 
 PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
+    "sd3": {"target_modules": "text_stream"},
+    "flux": {"target_modules": "text_stream", "guidance_scale": 3.5},
     "released": {"learning_rate": 5e-5, "steps": 200},
     "pocket": {
         "target_modules": "attn_all",

@@ -6,6 +6,9 @@ with the concept n, the user's prompt c and the guidance scale s: classifier-fre
 2207.12598) with another unconditional prompt. The idea came up in Stable Diffusion's user interfaces, and papers on
 erasure use it as a baseline.
 
+FLUX's denoiser is distilled, so that its prediction for one prompt is guided already. There s is 4, FLUX's
+``true_cfg_scale``, and not the sampler's guidance scale.
+
 Differences: each sampling step costs one more pass than plain guidance, because the empty prompt's prediction is still
 computed for other edits. Whoever runs the sampler can switch the erasure off.
 """
@@ -27,7 +30,7 @@ CARD = MethodCard(
     title="Negative prompt",
     paper="Ho, Salimans: Classifier-Free Diffusion Guidance, 2022 (the unconditional prompt replaced by the concept)",
     arxiv="2207.12598",
-    families=("sd1", "sd2", "sdxl"),
+    families=("sd1", "sd2", "sdxl", "sd3", "flux"),
     trains="",
     needs_gradient=False,
     needs_images=False,

@@ -54,7 +54,7 @@ CARD = MethodCard(
     paper="Gong, Chen, Wei, Chen, Jiang: Reliable and Efficient Concept Erasure of Text-to-Image Diffusion Models, "
     "ECCV 2024",
     arxiv="2407.12383",
-    families=("sd1", "sd2", "sdxl"),
+    families=("sd1", "sd2", "sdxl", "sd3", "flux"),
     trains="cross-attention keys and values",
     needs_gradient=False,
     needs_images=False,
@@ -142,7 +142,7 @@ def statistics(
 
 def solve(model: EditableModel, stats: Statistics, config: Config, run: Run) -> Erasure:
     """Computes the erasure from its `statistics`."""
-    weights = float32_group(model, "cross_kv").parameters
+    weights = float32_group(model, "reads_text").parameters
     pairs = Pairs.cat(stats.pairs)
     uce_pairs, epoch_pairs = _select(pairs, pairs.weight > 0), _select(pairs, pairs.weight == 0)
     update = LowRankUpdate.zero(len(pairs.source))
@@ -157,7 +157,7 @@ def solve(model: EditableModel, stats: Statistics, config: Config, run: Run) -> 
         derived = _derive(update.matrix(), response, epoch_pairs.source, config.derivation_ridge)
         problem = Problem(Pairs(derived, epoch_pairs.anchor, ones, epoch_pairs.texts), preserve, config.ridge)
         update = update.compose(solve_and_record(problem, weights, run)).compact()
-    edit, tensors = to_edit(model, update, "cross_kv", config.edit_format)
+    edit, tensors = to_edit(model, update, "reads_text", config.edit_format)
     return run.erasure([edit], {**tensors, **stats.tensors()})
 
 

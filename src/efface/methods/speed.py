@@ -58,7 +58,7 @@ CARD = MethodCard(
     paper="Li, Zhang, Lin, Wei, Liu, Wang, Yang: SPEED: Scalable, Precise, and Efficient Concept Erasure for Diffusion "
     "Models, ICLR 2026",
     arxiv="2503.07392",
-    families=("sd1", "sd2", "sdxl"),
+    families=("sd1", "sd2", "sdxl", "sd3", "flux"),
     trains="cross-attention values",
     needs_gradient=False,
     needs_images=False,
@@ -117,6 +117,8 @@ class Config:
 
 PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
+    "sd3": {"target_modules": "reads_text"},
+    "flux": {"target_modules": "reads_text"},
     "released": {"empty_as_bos": True, "allow_null_directions": False, "filter_without_augmentation": False},
     "celebrities": {"ridge": 0.05, "filter_retain": False},
     "nudity": {"ridge": 0.7, "invariant_weight": 0.5, "token_positions": "after_bos"},
@@ -154,7 +156,7 @@ def statistics(
     retain_prompts = [prompt for concept in concepts for prompt in concept.retain_prompts]
     preserved = PreservedStates.from_texts(cache, retain_prompts, False, known, config.empty_as_bos)
     if config.retain_token_positions == "all" and preserved.texts:
-        states = torch.cat([cache.states(text)[1:] for text in preserved.texts])
+        states = torch.cat([cache.states(text)[cache.positions(text).segments[0].start :] for text in preserved.texts])
         preserved = replace(preserved, states=states.T)
     return Statistics(pairs, preserved, {"empty": cache.states("").T})
 

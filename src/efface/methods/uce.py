@@ -59,7 +59,7 @@ CARD = MethodCard(
     title="UCE",
     paper="Gandikota, Orgad, Belinkov, Materzynska, Bau: Unified Concept Editing in Diffusion Models, WACV 2024",
     arxiv="2308.14761",
-    families=("sd1", "sd2", "sdxl"),
+    families=("sd1", "sd2", "sdxl", "sd3", "flux"),
     trains="cross-attention keys and values",
     needs_gradient=False,
     needs_images=False,
@@ -103,6 +103,8 @@ class Config:
 
 PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
+    "sd3": {"target_modules": "reads_text"},
+    "flux": {"target_modules": "reads_text"},
     "released": {
         "token_positions": "last",
         "preserve_positions": "last",

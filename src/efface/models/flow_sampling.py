@@ -93,6 +93,9 @@ class FlowSampler(DiffusionSampler):
 
     def schedule(self, num_inference_steps: int) -> Any:
         """Returns a scheduler of its own for one trajectory; it counts steps, so that trajectories cannot share one."""
+        trained = int(self.scheduler.config.num_train_timesteps)
+        if not 1 <= num_inference_steps <= trained:
+            raise EffaceError(f"{num_inference_steps} sampling steps are not possible: give 1 to {trained} (--steps)")
         scheduler = copy.deepcopy(self.scheduler)
         config = scheduler.config
         mu = None
@@ -153,7 +156,9 @@ class FlowSampler(DiffusionSampler):
             u, extra = (rest[0], rest[1:]) if unconditional else (c, rest)
             yield TrajectoryPoint(z, float(t), c, u)
             values = tuple(p.value for p in extra)
-            step = GuidedStep(index, num_inference_steps, float(t), pair_scale, c.value, u.value, values)
+            step = GuidedStep(
+                index, num_inference_steps, float(t), pair_scale, c.value, u.value, values, self.guided_by_pairs
+            )
             z = scheduler.step(guide(step), t, z).prev_sample
         yield TrajectoryPoint(z, -1, c, u)
 

@@ -65,6 +65,16 @@ class FluxModel(FluxPromptEncoder, FlowModel):
         """Whether the denoiser reads the guidance scale, as FLUX.1-dev's does and FLUX.1-schnell's does not."""
         return bool(self.transformer.config.guidance_embeds)
 
+    @property
+    def default_guidance_scale(self) -> float:
+        """Guidance scale of images that a check generates."""
+        return DEFAULT_GUIDANCE_SCALE if self.reads_guidance else 0.0
+
+    @property
+    def prediction_guidance_scale(self) -> float | None:
+        """Guidance scale that predictions outside of sampling read; 0 where the denoiser reads none."""
+        return self.default_guidance_scale
+
     def sampler_sigmas(self, num_inference_steps: int) -> Any:
         """Returns the noise levels before the shift: evenly spaced from 1 to 1 / steps."""
         return np.linspace(1.0, 1 / num_inference_steps, num_inference_steps)

@@ -21,6 +21,8 @@ class GuidedStep:
         conditional: prediction for the prompt.
         unconditional: prediction for the empty prompt.
         extra: predictions for the prompts of the rule's edit.
+        guided_by_pairs: whether the model is guided by the difference of both predictions; else (FLUX) the prediction
+            for the prompt is guided already, and ``guidance_scale`` is 1.
     """
 
     index: int
@@ -30,6 +32,7 @@ class GuidedStep:
     conditional: Tensor
     unconditional: Tensor
     extra: tuple[Tensor, ...]
+    guided_by_pairs: bool = True
 
 
 Rule = Callable[[Tensor, GuidedStep], Tensor]

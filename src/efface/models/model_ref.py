@@ -82,8 +82,13 @@ class ModelSource:
 
 
 def base_bundled_model(name: str) -> str:
-    """Returns the model whose presets and benchmarks a model uses: ``pocket`` for its sibling, else itself."""
+    """Returns the model whose presets a model uses: ``pocket`` for its sibling, else itself."""
     return SHARED_ENCODER.get(name, name)
+
+
+def image_world(name: str) -> str:
+    """Returns the model whose benchmarks and detectors fit a model's images: ``pocket`` for every bundled model."""
+    return "pocket" if name in BUNDLED else name
 
 
 def bundled_folder(name: str) -> Path:

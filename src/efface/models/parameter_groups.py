@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 from efface.core.errors import EffaceError
 
-from .parameter_roles import RolePart, parse_role_part, select_paths
+from .parameter_roles import TEXT_ENCODERS, RolePart, parse_role_part, select_paths
 
 TEXT_ENCODER_2, TEXT_ENCODER_3 = "text_encoder_2", "text_encoder_3"
 _PREFIXED = (TEXT_ENCODER_2, TEXT_ENCODER_3)
@@ -80,16 +80,16 @@ def select_parameters(
 
     Raises:
         UnknownNameError: there is no such role.
-        EffaceError: the role joins UNet and text encoder, names a component or layer that does not exist, or selects
-            nothing.
+        EffaceError: the role joins denoiser and text encoder, names a component or layer that does not exist, or
+            selects nothing.
     """
     parts_by_component: dict[str, list[RolePart]] = {}
     for text in role.split("+"):
         part = parse_role_part(text.strip(), components)
         for component in part.components:
             parts_by_component.setdefault(component, []).append(part)
-    if "unet" in parts_by_component and len(parts_by_component) > 1:
-        raise EffaceError(f"role {role!r} joins text encoder and UNet: train each as a student of its own")
+    if len(parts_by_component) > 1 and not parts_by_component.keys() <= set(TEXT_ENCODERS):
+        raise EffaceError(f"role {role!r} joins text encoder and denoiser: train each as a student of its own")
     parameters: dict[str, nn.Parameter] = {}
     paths: dict[str, str] = {}
     for component, parts in sorted(parts_by_component.items()):

@@ -9,16 +9,14 @@ Roles of the UNet:
 - ``non_cross``: Linear and convolution tensors outside cross-attention (esd-u).
 - ``unet_linear``: all Linear and convolution tensors (esd-all); ``unet_all``: every parameter, with the norms.
 
-Roles of a transformer (SD3, FLUX, PixArt): ``reads_text``, the one layer that reads the text encoder's states
-directly, and ``reads_pooled``, the one that reads the pooled state; all other layers read states that change with the
-image.
+Roles of a transformer (SD3, FLUX): `efface.models.transformer_roles`.
 
 Roles of the text encoder: ``text_mlp``, ``text_attn``, ``text_layers`` (whole layers), each also for some layers
 only, as in ``text_mlp:0-3,last``; ``text_all`` (everything but the embeddings); ``token_embedding``. The sign ``+``
-joins roles of one component, as in ``text_mlp+text_attn:last``. A model with two text encoders (SDXL) has a text role
-in both, trained together; ``text_encoder_2/text_mlp`` is the role in one of them. ESD (Gandikota et al. 2023, arXiv
-2303.07345) trains weights and biases of Linear and convolution layers only, so that norms are in no role but
-``unet_all``, ``text_layers`` and ``text_all``.
+joins roles of one component, as in ``text_mlp+text_attn:last``. A model with several text encoders (SDXL, SD3, FLUX)
+has a text role in all of them, trained together; ``text_encoder_2/text_mlp`` is the role in one of them. ESD
+(Gandikota et al. 2023, arXiv 2303.07345) trains weights and biases of Linear and convolution layers only, so that norms
+are in no role but ``unet_all``, ``text_layers`` and ``text_all``.
 
 No role holds a parameter that the model never reads. SDXL takes the states before the last layer of both encoders,
 and nothing else of the first encoder. The last layer of ``text_encoder`` and the norm after it would get no gradient,
@@ -27,76 +25,44 @@ so ``last`` means the layer before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 from torch import nn
 
 from efface.core.errors import EffaceError, UnknownNameError
 
+from .role_rules import NamedParameter, Rule, linear_below
 from .tensor_names import canonical_paths
+from .transformer_roles import TRANSFORMER
 
-TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
-
-
-@dataclass(frozen=True)
-class _Parameter:
-    """A parameter as rules read it: the levels of its name, and whether its layer is Linear or a convolution."""
-
-    levels: tuple[str, ...]
-    linear: bool
-
-    def below(self, *levels: str) -> bool:
-        return any(level in self.levels for level in levels)
-
-    @property
-    def layer(self) -> int:
-        return int(self.levels[self.levels.index("layers") + 1]) if "layers" in self.levels else -1
-
-
-Rule = Callable[[_Parameter], bool]
-"""Whether a role holds a parameter."""
-
-
-def _linear_below(attention: tuple[str, ...], projections: tuple[str, ...] = ()) -> Rule:
-    """Returns the rule of Linear tensors in an attention, in some of its projections only if any are given."""
-    return lambda p: p.linear and p.below(*attention) and (not projections or p.below(*projections))
-
-
-def _reads_text(p: _Parameter) -> bool:
-    """Whether a transformer's parameter is the weight that reads the text encoder's states."""
-    embeds_text = p.levels[0] == "context_embedder" or p.levels[:2] == ("caption_projection", "linear_1")
-    return p.levels[-1] == "weight" and embeds_text
+TEXT_ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
 
 
 _UNET: dict[str, Rule] = {
-    "cross_kv": _linear_below(("attn2",), ("to_k", "to_v")),
-    "cross_k": _linear_below(("attn2",), ("to_k",)),
-    "cross_v": _linear_below(("attn2",), ("to_v",)),
-    "reads_text": _linear_below(("attn2",), ("to_k", "to_v")),
-    "cross_q": _linear_below(("attn2",), ("to_q",)),
-    "cross_qk": _linear_below(("attn2",), ("to_q", "to_k")),
-    "cross_out": _linear_below(("attn2",), ("to_out",)),
-    "cross_all": _linear_below(("attn2",)),
-    "self_attn": _linear_below(("attn1",)),
-    "attn_all": _linear_below(("attn1", "attn2")),
+    "cross_kv": linear_below(("attn2",), ("to_k", "to_v")),
+    "cross_k": linear_below(("attn2",), ("to_k",)),
+    "cross_v": linear_below(("attn2",), ("to_v",)),
+    "reads_text": linear_below(("attn2",), ("to_k", "to_v")),
+    "cross_q": linear_below(("attn2",), ("to_q",)),
+    "cross_qk": linear_below(("attn2",), ("to_q", "to_k")),
+    "cross_out": linear_below(("attn2",), ("to_out",)),
+    "cross_all": linear_below(("attn2",)),
+    "self_attn": linear_below(("attn1",)),
+    "attn_all": linear_below(("attn1", "attn2")),
     "non_cross": lambda p: p.linear and not p.below("attn2"),
     "unet_linear": lambda p: p.linear,
     "unet_all": lambda _: True,
 }
 _LAYERED: dict[str, Rule] = {
-    "text_mlp": lambda p: p.layer >= 0 and p.below("mlp"),
-    "text_attn": lambda p: p.layer >= 0 and p.below("self_attn"),
+    "text_mlp": lambda p: p.layer >= 0 and p.below("mlp", "DenseReluDense"),
+    "text_attn": lambda p: p.layer >= 0 and p.below("self_attn", "SelfAttention"),
     "text_layers": lambda p: p.layer >= 0,
 }
 _TEXT: dict[str, Rule] = {
     **_LAYERED,
-    "text_all": lambda p: not p.below("embeddings"),
-    "token_embedding": lambda p: p.below("token_embedding"),
-}
-_TRANSFORMER: dict[str, Rule] = {
-    "reads_text": _reads_text,
-    "reads_pooled": lambda p: p.levels[-1] == "weight" and p.levels[-3:-1] == ("text_embedder", "linear_1"),
+    "text_all": lambda p: not p.below("embeddings", "shared"),
+    "token_embedding": lambda p: p.below("token_embedding", "shared"),
 }
 ROLES = (*_UNET, *_TEXT)
 
@@ -125,26 +91,23 @@ def parse_role_part(text: str, components: Mapping[str, nn.Module]) -> RolePart:
 
     Raises:
         UnknownNameError: there is no such role.
-        EffaceError: the role takes no layers, or is not in the named component or in a transformer.
+        EffaceError: the role takes no layers, or is not in the named component or in the denoiser.
     """
     component, slash, rest = text.rpartition("/")
     name, _, layers = rest.partition(":")
-    if name not in (*ROLES, *_TRANSFORMER):
-        raise UnknownNameError("role", name, ROLES)
+    if name not in (*ROLES, *TRANSFORMER):
+        raise UnknownNameError("role", name, dict.fromkeys((*ROLES, *TRANSFORMER)))
     if layers and name not in _LAYERED:
         raise EffaceError(f"role {name!r} takes no layers; {', '.join(_LAYERED)} do")
-    if "transformer" in components and name not in _TEXT:
-        if name not in _TRANSFORMER:
-            raise EffaceError(
-                f"role {name!r}: a transformer mixes text states and image states; only reads_text reads fixed states"
-            )
-        return RolePart(("transformer",), _TRANSFORMER[name], "")
-    present: tuple[str, ...] = ("unet",)
+    denoiser, rules = ("transformer", TRANSFORMER) if "transformer" in components else ("unet", _UNET)
+    if name not in (*rules, *_TEXT):
+        raise EffaceError(f"role {name!r} is not in a {denoiser}, which has {', '.join(rules)}")
+    present: tuple[str, ...] = (denoiser,)
     if name in _TEXT:
         present = tuple(encoder for encoder in TEXT_ENCODERS if encoder in components)
     if slash and component not in present:
         raise EffaceError(f"role {text!r}: {name} is in {' and '.join(present)}, not in {component!r}")
-    return RolePart((component,) if slash else present, (_TRANSFORMER | _UNET | _TEXT)[name], layers)
+    return RolePart((component,) if slash else present, (rules | _TEXT)[name], layers)
 
 
 def select_paths(module: nn.Module, parts: list[RolePart], skip_last_layer: bool) -> dict[str, str]:
@@ -164,7 +127,7 @@ def select_paths(module: nn.Module, parts: list[RolePart], skip_last_layer: bool
     paths = canonical_paths(module)
     linear = {name for name, layer in module.named_modules() if isinstance(layer, nn.Linear | nn.modules.conv._ConvNd)}
     parameters = {
-        name: _Parameter(tuple(name.split(".")), path.rpartition(".")[0] in linear) for name, path in paths.items()
+        name: NamedParameter(tuple(name.split(".")), path.rpartition(".")[0] in linear) for name, path in paths.items()
     }
     num_layers = 1 + max((p.layer for p in parameters.values()), default=-1) - skip_last_layer
     if skip_last_layer:

@@ -99,6 +99,16 @@ class TextToImage(Protocol):
         """The device that the model computes on."""
         ...
 
+    @property
+    def default_guidance_scale(self) -> float:
+        """Guidance scale of images that a check generates; 0 for a model without guidance."""
+        ...
+
+    @property
+    def prediction_guidance_scale(self) -> float | None:
+        """Guidance scale that predictions outside of sampling read; None where guidance needs two predictions."""
+        ...
+
     def tokenize(self, prompts: Sequence[str]) -> Tokens:
         """Tokenizes prompts; warns once, with the truncated text, when prompts exceed the context length.
 

@@ -45,6 +45,16 @@ class DiffusionSampler(PromptEncoder):
         return self.unet
 
     @property
+    def default_guidance_scale(self) -> float:
+        """Guidance scale of images that a check generates."""
+        return 3.0
+
+    @property
+    def prediction_guidance_scale(self) -> float | None:
+        """Guidance scale that predictions outside of sampling read; None where guidance needs two predictions."""
+        return None
+
+    @property
     def default_batch_size(self) -> int:
         """Number of images that `sample` generates at a time by default."""
         raise NotImplementedError

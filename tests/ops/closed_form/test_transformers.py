@@ -69,7 +69,7 @@ def test_roles_of_transformers() -> None:
     assert list(select_parameters(components, "reads_pooled").parameters) == [
         "time_text_embed.text_embedder.linear_1.weight"
     ]
-    with pytest.raises(EffaceError, match="'cross_kv': a transformer mixes text states and image states"):
+    with pytest.raises(EffaceError, match="'cross_kv' is not in a transformer, which has reads_text,"):
         select_parameters(components, "cross_kv")
     with pytest.raises(EffaceError, match="selects nothing in this model's transformer"):
         select_parameters({"transformer": pixart()}, "reads_pooled")

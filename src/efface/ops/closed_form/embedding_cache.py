@@ -12,7 +12,7 @@ from efface.core.errors import EffaceError
 from efface.models.editable import EditableModel
 from efface.models.float32_weights import float32_text_params
 
-from .token_positions import TokenPositions
+from .token_positions import TokenPositions, token_positions
 
 EncodeFn = Callable[[Sequence[str]], tuple[Tensor, list[TokenPositions]]]
 
@@ -46,9 +46,8 @@ class EmbeddingCache:
                     tokens = model.tokenize(texts)
                 except UserWarning as error:
                     raise EffaceError(f"{error}; use a shorter text") from error
-            positions = [TokenPositions(tokens.ids.shape[1], end) for end in tokens.eos.tolist()]
             with torch.no_grad():
-                return model.encode(tokens, params=params).states, positions
+                return model.encode(tokens, params=params).states, token_positions(tokens)
 
         return cls(encode, batch_size)
 
@@ -70,6 +69,11 @@ class EmbeddingCache:
         """Returns the token positions of one text."""
         self.add([text])
         return self._known[text][1]
+
+    def last_states(self, text: str, empty_as_bos: bool = False) -> Tensor:
+        """Returns the state of a text's last token, ``(1, d)``; one of CLIP's and one of T5's where both give states."""
+        states = self.states(text)
+        return states[[here.offset + here.last(empty_as_bos) for here in self.positions(text).segments]]
 
     def __len__(self) -> int:
         return len(self._known)

@@ -19,6 +19,8 @@ from efface.ops.tensor_conversion import to_torch
 
 from .to_edits import DOWN_TENSOR, LEFT_TENSOR
 
+DENOISERS = ("unet", "transformer")
+
 
 class PromptFilter:
     """Applies x -> (I + E) x to a prompt's states, which equals the edit of every layer.
@@ -32,7 +34,7 @@ class PromptFilter:
     """
 
     def __init__(self, model: EditableModel, matrix: Tensor) -> None:
-        self._unet: nn.Module = model.components["unet"]
+        self._denoiser: nn.Module = model.components[model.parameter_group("reads_text").component]
         self.matrix = matrix
         self.active = True
 
@@ -56,7 +58,7 @@ class PromptFilter:
         def change(states: Tensor) -> Tensor:
             return nn.functional.linear(states, self.matrix.to(states)) if self.active else states
 
-        handle: Any = states_hook(self._unet, change)
+        handle: Any = states_hook(self._denoiser, change)
         try:
             yield self
         finally:
@@ -70,7 +72,7 @@ def shared_matrix(erasure: Erasure) -> Tensor:
         EffaceError: the layers do not share one E.
     """
     edit = erasure.edits[0] if len(erasure.edits) == 1 else None
-    if edit is not None and edit.op == "state" and edit.component == "unet" and set(edit.tensors) == {"matrix"}:
+    if edit is not None and edit.op == "state" and edit.component in DENOISERS and set(edit.tensors) == {"matrix"}:
         return to_torch(erasure.tensors[edit.tensors["matrix"]])
     if edit is None or edit.op != "low_rank" or LEFT_TENSOR not in erasure.tensors:
         raise EffaceError(

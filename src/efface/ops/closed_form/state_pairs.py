@@ -14,6 +14,7 @@ from efface.ops.text.templates import names_context, remove_concept, template_li
 
 from .embedding_cache import EmbeddingCache
 from .problem import Pairs
+from .token_positions import TokenPositions
 
 POSITION_CHOICES = ("last", "tail", "eos", "all", "after_bos")
 """Token positions that are moved: the concept's last token; this and all after it; the first end of text; all; all but
@@ -100,16 +101,44 @@ def build_pairs(
 def _state_rows(cache: EmbeddingCache, pair: PromptPair, positions: str, empty_as_bos: bool) -> tuple[Tensor, Tensor]:
     """Returns the moved states of one prompt and their target states, both ``(m, d)``."""
     prompt, anchor_prompt, word = pair
-    states, anchor_states = cache.states(prompt), cache.states(anchor_prompt)
     if not cache.positions(word).content:
         raise EffaceError(f"{word!r} has no tokens: name the concept in words that the text encoder knows")
-    here, there = cache.positions(prompt), cache.positions(anchor_prompt)
+    texts = (prompt, anchor_prompt, text_after_mention(prompt, word) or "")
+    rows = []
+    for here, there, after in zip(*(cache.positions(text).segments for text in texts), strict=True):
+        states = cache.states(prompt)[here.offset : here.offset + here.length]
+        anchor_states = cache.states(anchor_prompt)[there.offset : there.offset + there.length]
+        num_after = len(after.content)
+        rows.append(_segment_rows(states, anchor_states, here, there, num_after, positions, empty_as_bos))
+    source, anchor = (torch.cat(parts) for parts in zip(*rows, strict=True))
+    return source, anchor
+
+
+def _segment_rows(
+    states: Tensor,
+    anchor_states: Tensor,
+    here: TokenPositions,
+    there: TokenPositions,
+    num_after: int,
+    positions: str,
+    empty_as_bos: bool,
+) -> tuple[Tensor, Tensor]:
+    """Returns the moved states of one encoder's tokens and their target states, both ``(m, d)``.
+
+    Args:
+        states: of the prompt, ``(L, d)``.
+        anchor_states: of the prompt about the anchor.
+        here: positions of the prompt's tokens.
+        there: positions of the tokens of the prompt about the anchor.
+        num_after: number of the prompt's tokens after the concept.
+        positions: one of `POSITION_CHOICES`.
+        empty_as_bos: see `build_pairs`.
+    """
     if positions in ("all", "after_bos"):
-        first = int(positions == "after_bos")
+        first = here.start if positions == "after_bos" else 0
         return states[first:], anchor_states[first:]
     if positions == "eos":
         return states[[here.eos]], anchor_states[[there.eos]]
-    num_after = len(cache.positions(text_after_mention(prompt, word) or "").content)
     start = here.last() - num_after
     match = there.last(empty_as_bos) - (num_after if there.content else 0)
     count = 1 if positions == "last" else here.length - max(start, match)

@@ -57,8 +57,7 @@ class PreservedStates:
             return cls()
         cache.add(new)
         if not all_tokens:
-            last = [cache.states(text)[cache.positions(text).last(empty_as_bos)] for text in new]
-            return cls(new, torch.stack(last, dim=1))
+            return cls(new, torch.cat([cache.last_states(text, empty_as_bos) for text in new]).T)
         gram = sum((s.T @ s for s in map(cache.states, new)), start=torch.zeros((), dtype=torch.float64))
         return cls(new, gram=gram)
 

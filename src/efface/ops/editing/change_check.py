@@ -94,7 +94,6 @@ def change_check(
     *,
     num_images: int = 8,
     num_inference_steps: int = 20,
-    guidance_scale: float = 3.0,
     seed: int = 0,
 ) -> ChangeCheck:
     """Compares images of the concepts' prompts and of the retain prompts with and without the erasure, same seeds.
@@ -104,7 +103,6 @@ def change_check(
         erasure: the erasure.
         num_images: images of the concepts and of the retain prompts each.
         num_inference_steps: steps of the sampler.
-        guidance_scale: classifier-free guidance scale.
         seed: seed of the first image; the others follow.
     """
     concept_prompts = [p for concept in erasure.concepts for p in (concept.prompts or concept.render_prompts())]
@@ -113,10 +111,8 @@ def change_check(
     seeds = range(seed, seed + num_images)
 
     def generate() -> list[Tensor]:
-        return [
-            model.sample(group, seeds=seeds, num_inference_steps=num_inference_steps, guidance_scale=guidance_scale)
-            for group in groups
-        ]
+        options = {"num_inference_steps": num_inference_steps, "guidance_scale": model.default_guidance_scale}
+        return [model.sample(group, seeds=seeds, **options) for group in groups]
 
     before = [check_base_images(images) for images in generate()]
     with applied(model, erasure), torch.no_grad():

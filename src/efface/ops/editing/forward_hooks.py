@@ -18,16 +18,20 @@ TEXT_INPUT = "encoder_hidden_states"
 
 @contextmanager
 def detached_first_token(model: EditableModel) -> Iterator[None]:
-    """Stops the gradient through keys and values of the first token (BOS) in every cross-attention layer.
+    """Stops the gradient through keys and values of the first token (BOS) in every layer that attends to the text.
 
     BOS has the same state in every prompt: training through it would change all prompts (Concept Ablation's released
-    code).
+    code). FLUX's text has no BOS, so that nothing is stopped.
     """
+    tokens = model.tokenize([""])
+    if not tokens.start and not tokens.state_offset:
+        yield
+        return
 
     def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
         return torch.cat([output[:, :1].detach(), output[:, 1:]], dim=1)
 
-    group = model.parameter_group("cross_kv")
+    group = model.parameter_group("text_stream_kv" if "transformer" in model.components else "cross_kv")
     layers = {path.rpartition(".")[0] for path in group.paths.values()}
     with ExitStack() as stack:
         for layer in sorted(layers):

@@ -27,10 +27,17 @@ def _prompts(value: object) -> tuple[str, ...]:
 class NegativePrompt:
     """The prompts' mean prediction e_n replaces the empty prompt's: e_n + s (e_c - e_n).
 
-    The rule adds (1 - s)(e_n - e_0) to the guided prediction so far, so that several rules can be combined.
+    The rule adds (1 - s)(e_n - e_0) to the guided prediction so far, so that several rules can be combined. FLUX's
+    prediction for a prompt is guided already; it is guided once more, e_n + w (e_c - e_n), as FLUX's pipeline does for
+    a negative prompt (``true_cfg_scale``).
+
+    Attributes:
+        prompts: the negative prompts.
+        true_guidance_scale: w.
     """
 
     prompts: tuple[str, ...]
+    true_guidance_scale: float = 4.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prompts", _prompts(self.prompts))
@@ -40,6 +47,8 @@ class NegativePrompt:
 
         def rule(guided: Tensor, step: GuidedStep) -> Tensor:
             negative = torch.stack(step.extra).mean(0)
+            if not step.guided_by_pairs:
+                return guided + (self.true_guidance_scale - 1) * (step.conditional - negative)
             return guided + (1 - step.guidance_scale) * (negative - step.unconditional)
 
         return rule

@@ -13,6 +13,7 @@ from efface.core.errors import EffaceError
 from efface.core.tensors import TensorBlob
 from efface.models.editable import EditableModel
 from efface.models.parameter_groups import component_params
+from efface.models.parameter_roles import TEXT_ENCODERS
 from efface.models.protocol import Conditioning, Prediction, Tokens
 from efface.models.soft_prompt import SoftTokens
 from efface.ops.tensor_conversion import to_blob
@@ -47,7 +48,7 @@ class Student:
     @property
     def trains_text(self) -> bool:
         """Whether text encoders are trained instead of the denoiser."""
-        return self.component != "unet"
+        return self.component in TEXT_ENCODERS
 
     def parameters(self) -> list[Tensor]:
         """Returns the trained tensors, for the optimiser."""

@@ -84,12 +84,18 @@ class TrajectoryPool:
             raise EffaceError(
                 "a trajectory pool needs at least one prompt, one trajectory a prompt, one step and a batch size of 1"
             )
+        read = model.prediction_guidance_scale
+        if read is not None and read != guidance_scale:
+            raise EffaceError(
+                f"{model.name} reads the guidance scale, {read:g} in training: set guidance_scale={read:g}, not "
+                f"{guidance_scale:g}"
+            )
         with torch.no_grad():
             self.cond = model.encode(self.prompts)
         self._num_generated = 0  # trajectories generated so far; a new one replaces the oldest
         # each trajectory is (3, S, C, H, W): z, e_c, e_0
         self._trajectories: list[Tensor] = [torch.empty(0)] * (trajectories_per_prompt * len(self.prompts))
-        self.timesteps = torch.empty(0, dtype=torch.long)
+        self.timesteps = torch.empty(0)
         self.refresh(len(self._trajectories))
 
     def __len__(self) -> int:
