@@ -13,9 +13,16 @@ from efface.benchmarks.samples import GROUPS
 from efface.cli.main import app
 from efface.core.builtin_concepts import get_entry
 from efface.core.builtin_concepts import names as concept_names
+from efface.core.method_card import MethodCard
 from efface.core.registry import ATTACKS, METHODS, Registry
 
-FAMILIES = {"sd1": "Stable Diffusion 1.x", "sd2": "Stable Diffusion 2.x", "sdxl": "SDXL"}
+FAMILIES = {
+    "sd1": "Stable Diffusion 1.x",
+    "sd2": "Stable Diffusion 2.x",
+    "sdxl": "SDXL",
+    "sd3": "Stable Diffusion 3, 3.5",
+    "flux": "FLUX.1",
+}
 
 
 def command_reference() -> str:
@@ -80,16 +87,18 @@ def model_matrix() -> str:
         head = [registry.kind, *FAMILIES.values()] + ["weapon on pocket"] * has_duration
         rows = []
         for card in map(registry.card, registry.names()):
-            cells = [_check(registry, card.name, family) if family in card.families else "no" for family in FAMILIES]
+            cells = [_check(registry, card, family) for family in FAMILIES]
             cells += [_duration(card.name)] if has_duration else []
             rows.append([f"[{card.title}]({registry.kind}s/{card.name}.md)", *cells])
         lines += ["", *table(head, rows)]
     return "\n".join(lines[1:])
 
 
-def _check(registry: Registry, name: str, family: str) -> str:
-    """How a method or attack was checked on a family: on pocket, or on small random models."""
-    measured = registry.kind == "attack" or bool(results_of(name))
+def _check(registry: Registry, card: MethodCard, family: str) -> str:
+    """How a method or attack was checked on a family: on pocket, on small random models, or not supported (a dash)."""
+    if family not in card.families:
+        return "\N{EN DASH}"
+    measured = registry.kind == "attack" or bool(results_of(card.name))
     return "pocket, tiny" if family == "sd1" and measured else "tiny"
 
 

@@ -19,7 +19,7 @@ _UNUSED_COMPONENTS = ("image_encoder", "feature_extractor")
 
 
 def unused_components(index: Mapping[str, Any]) -> dict[str, None]:
-    """Returns the arguments that leave out what the adapters do not use: an image encoder, and T5 where SD3 has none."""
+    """Returns the arguments that leave out unused components: an image encoder, and T5 where SD3 has none."""
     unused = [name for name in _UNUSED_COMPONENTS if name in index]
     if index["_class_name"] == "StableDiffusion3Pipeline" and not (index.get("text_encoder_3") or [None])[0]:
         unused += ["text_encoder_3", "tokenizer_3"]

@@ -71,7 +71,7 @@ class EmbeddingCache:
         return self._known[text][1]
 
     def last_states(self, text: str, empty_as_bos: bool = False) -> Tensor:
-        """Returns the state of a text's last token, ``(1, d)``; one of CLIP's and one of T5's where both give states."""
+        """Returns the state of a text's last token, ``(1, d)``; CLIP's and T5's where both give states, ``(2, d)``."""
         states = self.states(text)
         return states[[here.offset + here.last(empty_as_bos) for here in self.positions(text).segments]]
 

@@ -111,8 +111,11 @@ def change_check(
     seeds = range(seed, seed + num_images)
 
     def generate() -> list[Tensor]:
-        options = {"num_inference_steps": num_inference_steps, "guidance_scale": model.default_guidance_scale}
-        return [model.sample(group, seeds=seeds, **options) for group in groups]
+        scale = model.default_guidance_scale
+        return [
+            model.sample(group, seeds=seeds, num_inference_steps=num_inference_steps, guidance_scale=scale)
+            for group in groups
+        ]
 
     before = [check_base_images(images) for images in generate()]
     with applied(model, erasure), torch.no_grad():
