@@ -31,7 +31,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "num_augmented": 0, "filter_retain": False, "eigenvalue_threshold": 1e-3, "retain_token_positions": "all",
     },
     "concept_ablation": {
-        **FEW_IMAGES, "steps": 30, "learning_rate": 3e-3, "num_images": 4, "teacher": "original", "prior_weight": 20.0,
+        **FEW_IMAGES, "steps": 40, "learning_rate": 3e-3, "num_images": 4, "teacher": "original", "prior_weight": 20.0,
         "prior_source": "retain",
     },
 }  # fmt: skip
