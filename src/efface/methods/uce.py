@@ -1,7 +1,8 @@
 """UCE: Unified Concept Editing (Gandikota, Orgad, Belinkov, Materzynska, Bau, WACV 2024, arXiv 2308.14761).
 
-Only the cross-attention keys and values W read a prompt's states. UCE solves for new ones in closed form: they map the
-states k_i of the concept's tokens to what W gave for an anchor's states a_i, and preserve it for other states r_j,
+Only the cross-attention keys and values W read a prompt's states; in SD3 and FLUX the context embedder does, whose
+bias stays. UCE solves for new ones in closed form: they map the states k_i of the concept's tokens to what W gave for
+an anchor's states a_i, and preserve it for other states r_j,
 
     sum_i s_e |W' k_i - W a_i|^2 + sum_j s_p |W' r_j - W r_j|^2 + lambda |W' - W|_F^2 -> min,        W' = W (I + E)
 
@@ -11,10 +12,8 @@ Without an anchor, the rest of the prompt or the empty prompt is the anchor.
 The paired tokens differ between the authors' versions. Preset ``paper`` (2023) pairs all tokens from the concept's
 last one on, in order, as far as both sides have tokens, and preserves all tokens of the empty prompt and of the retain
 prompts with s_p = max(0.1, 1/n). Preset ``released`` (2025) pairs the last tokens alone, with s_p = 1. The authors use
-0 or 5 templates besides the words alone.
-
-Difference: in both codes the last token of an empty anchor or retain prompt is BOS, which all prompts share. Here it is
-the end of text; presets ``released`` and ``released_2023`` take BOS.
+0 or 5 templates besides the words alone. Difference: in both codes the last token of an empty anchor or retain prompt
+is BOS, which all prompts share. Here it is the end of text; presets ``released`` and ``released_2023`` take BOS.
 
 With ``attributes``, UCE balances a concept's attributes instead ("a doctor" between "a woman" and "a man"). The targets
 start at the concept's own states and move in every round towards the attributes that are too rare in the edited model's
