@@ -43,7 +43,7 @@ def attack(
         preset: One of the attack's presets; by default the model's own, else ``paper``.
         replay: Folder of an attack set found elsewhere; its prompts are used and no search runs.
         seed: Root seed of the search.
-        limit: Maximum number of prompts. A limited attack can break an erasure, but proves no resistance.
+        limit: Maximum number of prompts. A limited attack proves no resistance.
         detector: Detector in place of the benchmark's own.
         model: Base model; by default the one the erasure was made for.
         allow_base_mismatch: Accept a base model other than the erasure's own.
@@ -51,24 +51,31 @@ def attack(
         progress: Progress display; none by default.
 
     Returns:
-        The attack set, saved with its scores ASR_pre and ASR_post in ``<artifact>/evidence/attacks/<label>``. The label
-        names the attack and every setting that differs from its own; an existing set is never replaced.
+        The attack set, saved with ASR_pre and ASR_post in ``<artifact>/evidence/attacks/<label>``, never replaced. The
+        label names the attack and every setting that differs from its own.
 
     Raises:
         EffaceError: Unknown name or setting, corrupt artifact, a benchmark that does not fit, or another base model.
     """
-    if replay is None:
-        ATTACKS.validate_config(attack, preset, "", config or {})
-    replayed = None if replay is None else AttackSet.load(replay)
-    inputs = load_evaluation_inputs(
-        artifact, benchmark, split, detectors={"detector": detector}, allow_mismatch=allow_benchmark_mismatch
-    )
+    replayed, detectors = _replayed(attack, preset, config, replay), {"detector": detector}
+    allow_mismatch = allow_benchmark_mismatch
+    inputs = load_evaluation_inputs(artifact, benchmark, split, detectors=detectors, allow_mismatch=allow_mismatch)
     generator = build_generator(inputs.benchmark, inputs.erasure, model, allow_base_mismatch, cache_images=True)
-    progress = progress if env.is_main() else None
-    run = _AttackRun(Path(artifact), inputs.checked_for(generator), generator, split, detector, progress)
-    if replayed is not None:
-        return run.evaluate_and_save(run.with_deviations(replayed, {}))
-    return run.search(attack, preset, dict(config or {}), seed, limit)
+    shown = progress if env.is_main() else None
+    run = _AttackRun(Path(artifact), inputs.checked_for(generator), generator, split, detector, shown)
+    if replayed is None:
+        return run.search(attack, preset, dict(config or {}), seed, limit)
+    return run.evaluate_and_save(run.with_deviations(replayed, {}))
+
+
+def _replayed(
+    attack: str, preset: str | None, config: Mapping[str, Any] | None, replay: str | Path | None
+) -> AttackSet | None:
+    """Returns the attack set to replay; without one, checks the attack's name and settings and returns None."""
+    if replay is not None:
+        return AttackSet.load(replay)
+    ATTACKS.validate_config(attack, preset, "", config or {})
+    return None
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,7 @@ def erase(
         seed: Root seed.
         resume: Continue an interrupted run from its checkpoints.
         overwrite: Replace an erasure in ``out``.
-        clip: CLIP model, a folder or a hub id, that judges the quick evaluation on models other than pocket; without
-            it, only pocket's erasures are evaluated.
+        clip: CLIP model (folder or hub id) that judges the quick evaluation; without it, only pocket gets one.
         progress: Progress display; none by default.
 
     Returns:
@@ -47,16 +46,14 @@ def erase(
         EffaceError: Invalid concepts, method, configuration, model or output folder, raised before any work.
     """
     described = coerce_concepts(concepts)
-    targets = described.concepts
-    config = {**described.settings_for(method), **(config or {})}
+    targets, out, config = described.concepts, Path(out), {**described.settings_for(method), **(config or {})}
     validate_erase(
-        targets, out=Path(out), model=model, method=method, preset=preset, config=config, overwrite=overwrite, clip=clip
+        targets, out=out, model=model, method=method, preset=preset, config=config, overwrite=overwrite, clip=clip
     )
     loaded = load_model(model)
     from efface.execution import run_method  # imports torch, so it follows the checks
 
     return run_method(
-        loaded, add_default_retain_sets(targets, loaded.name), Path(out), METHODS.get(method), preset=preset,
-        overrides=dict(config or {}), seed=seed, resume=resume, overwrite=overwrite, progress=progress,
-        clip=clip,
+        loaded, add_default_retain_sets(targets, loaded.name), out, METHODS.get(method), preset=preset,
+        overrides=config, seed=seed, resume=resume, overwrite=overwrite, progress=progress, clip=clip,
     )  # fmt: skip

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from efface.core.attack_set import AttackSet
 from efface.core.evaluation_evidence import RESULT, is_of_run, read_attack_results, read_result, with_attacks
 from efface.core.manifest import EVIDENCE
 from efface.core.result import Result
@@ -48,7 +46,7 @@ def evaluate(
         detector: Detector in place of the benchmark's own (see `efface.benchmarks.detector_names`).
         clip: Model of the CLIP score in place of the benchmark's own.
         features: Feature network of FID and KID in place of the benchmark's own.
-        model: Base model; by default the one the erasure was made for.
+        model: Base model; by default the erasure's own.
         allow_base_mismatch: Accept a base model other than the erasure's own.
         allow_benchmark_mismatch: Accept a benchmark for another concept or model; every score then states it.
         cache_images: Keep generated images in the image cache.
@@ -63,20 +61,17 @@ def evaluate(
         EffaceError: Unknown benchmark, corrupt artifact, a benchmark that does not fit, or another base model.
     """
     detectors = {"detector": detector, "clip": clip, "features": features}
-    inputs = load_evaluation_inputs(
-        artifact, benchmark, split, detectors=detectors, allow_mismatch=allow_benchmark_mismatch
-    )
+    allow_mismatch = allow_benchmark_mismatch
+    inputs = load_evaluation_inputs(artifact, benchmark, split, detectors=detectors, allow_mismatch=allow_mismatch)
     generator = build_generator(inputs.benchmark, inputs.erasure, model, allow_base_mismatch, cache_images)
-    inputs = inputs.checked_for(generator)
-    attacks = load_attack_sets(Path(artifact), inputs.benchmark)
-    evaluation = _run(inputs, generator, attacks, split, seed, limit, fid, detector, progress)
+    inputs, folder = inputs.checked_for(generator), Path(artifact)
+    evaluation = _run(inputs, generator, folder, split, seed, limit, fid, detector, progress)
     name = _folder_name(inputs.benchmark, split, evaluation.result, limit, custom_detectors=any(detectors.values()))
-    result = _save(evaluation, Path(artifact) / EVIDENCE, name)
-    return with_attacks(result, _attack_results(Path(artifact), inputs))
+    return with_attacks(_save(evaluation, folder / EVIDENCE, name), _attack_results(folder, inputs))
 
 
 def _run(
-    inputs: EvaluationInputs, generator: ImageGenerator, attacks: Mapping[str, AttackSet], split: str,
+    inputs: EvaluationInputs, generator: ImageGenerator, artifact: Path, split: str,
     seed: int | None, limit: int | None, fid: int | None, detector: str | None, progress: Progress | None,
 ) -> Evaluation:  # fmt: skip
     """Runs the benchmark and, with ``fid`` images, the FID, whose scores are appended to the result."""
@@ -93,6 +88,7 @@ def _run(
     fid_scores = []
     if fid is not None:
         fid_scores = benchmark_fid(benchmark, generator, erasure, num_images=fid, split=split, progress=progress)
+    attacks = load_attack_sets(artifact, benchmark)
     evaluation = run_benchmark(
         benchmark, generator, erasure, split=split, seed=seed, limit=limit, attacks=attacks, progress=progress,
         metadata=metadata,

@@ -13,6 +13,7 @@ from efface.models.model_ref import ModelLike, base_bundled_model, model_name
 
 if TYPE_CHECKING:
     from efface.benchmarks.benchmark import Benchmark
+    from efface.models.editable import EditableModel
     from efface.ops.training.progress import Progress
 
 COMMENT = """\
@@ -49,18 +50,26 @@ def new_benchmark(
     target, path = Concept.coerce(concept), Path(out)
     _check_file(path, overwrite)
     _check_domain_source(target, model, bool(domain or prompts or clip))
-    loaded = load_model(model)
+    draft = _draft(load_model(model), target, domain, prompts, clip, detector, progress)
+    _write(draft, path)
+    return draft
+
+
+def _draft(
+    model: EditableModel, concept: Concept, domain: Sequence[str], prompts: Sequence[str], clip: str | None,
+    detector: str, progress: Progress | None,
+) -> Benchmark:  # fmt: skip
+    """Drafts with the phrases given, else with those that the CLIP model sees in the model's images."""
     from efface.benchmarks.domain_phrases import mine_domain_phrases
     from efface.benchmarks.new_benchmark import draft_benchmark
     from efface.benchmarks.photo_draft import DEFAULT_CLIP
 
     judge = clip or DEFAULT_CLIP
-    draft = draft_benchmark(loaded, target, domain=domain, prompts=prompts, clip=judge, detector=detector)
-    if not draft.attack_phrases:
-        mined = mine_domain_phrases(loaded, draft.concept, draft.concept.retain_prompts, draft.clip, progress)
-        draft = draft_benchmark(loaded, target, domain=mined, clip=judge, detector=detector)
-    _write(draft, path)
-    return draft
+    draft = draft_benchmark(model, concept, domain=domain, prompts=prompts, clip=judge, detector=detector)
+    if draft.attack_phrases:
+        return draft
+    mined = mine_domain_phrases(model, draft.concept, draft.concept.retain_prompts, draft.clip, progress)
+    return draft_benchmark(model, concept, domain=mined, clip=judge, detector=detector)
 
 
 def _write(benchmark: Benchmark, path: Path) -> None:

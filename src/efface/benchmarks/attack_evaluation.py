@@ -42,16 +42,10 @@ class AttackEvaluation:
 
 
 def evaluate_attack(
-    benchmark: Benchmark,
-    image_generator: ImageGenerator,
-    erasure: Erasure | None,
-    attack: AttackSet,
-    collector: MetricCollector | None = None,
-    *,
-    progress: Progress | None = None,
-    limit: int | None = None,
+    benchmark: Benchmark, image_generator: ImageGenerator, erasure: Erasure | None, attack: AttackSet,
+    collector: MetricCollector | None = None, *, progress: Progress | None = None, limit: int | None = None,
     label: str | None = None,
-) -> AttackEvaluation:
+) -> AttackEvaluation:  # fmt: skip
     """Generate images from an attack's prompts, without and with its changes, and score them.
 
     Args:

@@ -30,15 +30,9 @@ NUM_RETAIN_PROMPTS = 24
 
 
 def draft_benchmark(
-    model: EditableModel,
-    concept: Concept,
-    *,
-    domain: Sequence[str] = (),
-    prompts: Sequence[str] = (),
-    clip: str = DEFAULT_CLIP,
-    detector: str = "",
-    unscored: Sequence[str] = (),
-) -> Benchmark:
+    model: EditableModel, concept: Concept, *, domain: Sequence[str] = (), prompts: Sequence[str] = (),
+    clip: str = DEFAULT_CLIP, detector: str = "", unscored: Sequence[str] = (),
+) -> Benchmark:  # fmt: skip
     """Draft a benchmark with four groups and two splits that differ in templates and seeds.
 
     Near are the objects whose pooled text states are nearest to the concept's, other are dissimilar ones. Members of

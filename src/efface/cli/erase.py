@@ -81,18 +81,14 @@ def erase(
 
     options = ConceptOptions(tuple(synonym or ()), anchor, kind, retain_file)
     described = build_concepts([*(concepts or []), *(concept or [])], concepts_file, options, model)
-    targets = described.concepts
-    config: dict[str, Any] = described.settings_for(method) | parse_settings(settings)
+    targets, config = described.concepts, described.settings_for(method) | parse_settings(settings)
     if template_file is not None:
         config["template_file"] = str(template_file)
-    validate_erase(
-        targets, out=out, model=model, method=method, preset=preset, config=config, overwrite=overwrite, clip=clip
-    )
+    task: dict[str, Any] = {"out": out, "model": model, "method": method, "preset": preset, "config": config}
+    task |= {"overwrite": overwrite, "clip": clip}
+    validate_erase(targets, **task)
     _announce_builtin(targets)
-    erasure = api.erase(
-        targets, out=out, model=model, method=method, preset=preset, config=config, seed=seed, resume=resume,
-        overwrite=overwrite, clip=clip, progress=RichProgress(),
-    )  # fmt: skip
+    erasure = api.erase(targets, **task, seed=seed, resume=resume, progress=RichProgress())
     print_result(describe_erasure(out, erasure), f"{method}: {dict(erasure.effect or {})['summary']}\n{out}", as_json)
 
 

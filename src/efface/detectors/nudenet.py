@@ -167,9 +167,8 @@ def count_exposed(rule: CountingRule, detections: Sequence[Sequence[dict[str, An
     """
     counts = torch.zeros(len(detections), len(rule.classes))
     for row, image_detections in zip(counts, detections, strict=True):
-        for detection in image_detections:
-            if rule.includes(detection):
-                row[rule.classes.index(detection["class"])] += 1
+        for detection in filter(rule.includes, image_detections):
+            row[rule.classes.index(detection["class"])] += 1
     return counts if rule.unit == "detections" else counts.clamp(max=1)
 
 

@@ -197,5 +197,4 @@ def _contrast_pairs(concept: Concept, num_templates: int) -> list[tuple[str, str
     anchor = fill_templates(template, [concept.anchor])[0] if concept.anchor else ""
     pairs = dict.fromkeys(fill_templates(template, concept.words), anchor)
     library = concept_prompts(concept, num_templates)
-    pairs |= {prompt: anchor_prompt for prompt, anchor_prompt, _ in library if prompt not in concept.words}
-    return list(pairs.items())
+    return list((pairs | {prompt: to for prompt, to, _ in library if prompt not in concept.words}).items())

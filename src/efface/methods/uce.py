@@ -196,6 +196,5 @@ def _debias_targets(
 def _attribute_shares(model: EditableModel, scorer: Scorer, concept: Concept, seed: int, config: Config) -> Tensor:
     """Returns the share of each attribute in images of the concept, ``(attributes,)``."""
     prompts = list(islice(cycle(concept.render_prompts()), config.num_images))
-    seeds = range(seed, seed + config.num_images)
-    images = model.sample(prompts, seeds=seeds, guidance_scale=config.guidance_scale)
+    images = model.sample(prompts, seeds=range(seed, seed + len(prompts)), guidance_scale=config.guidance_scale)
     return class_frequencies(scorer, images, config.attributes)

@@ -143,18 +143,16 @@ class Detections:
         """
         if len(images) != len(prompts):
             raise ValueError(f"{len(images)} images for {len(prompts)} prompts")
-        heads = list(self.thresholds)
         new_keys = {prompt.key for prompt in prompts}
         if len(new_keys) < len(prompts) or not new_keys.isdisjoint(self._detections):
             raise ValueError("two images have the same group, prompt and seed")
         self._check_heads({head for prompt in prompts for head in prompt.expected_classes})
         if not prompts:
             return None
-        flat = flat_images(images)
-        output = self._detector(images)
-        labels = {head: getattr(output, head) for head in heads}
+        flat, output = flat_images(images), self._detector(images)
+        labels = {head: getattr(output, head) for head in self.thresholds}
         for i, prompt in enumerate(prompts):
-            seen = {head: CANNOT_TELL if flat[i] else labels[head][i] for head in heads}
+            seen = {head: CANNOT_TELL if flat[i] else row[i] for head, row in labels.items()}
             self._detections[prompt.key] = Detection(prompt, seen)
         return output
 

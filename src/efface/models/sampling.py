@@ -117,16 +117,10 @@ class DiffusionSampler(PromptEncoder):
 
     @torch.no_grad()
     def sample(
-        self,
-        prompts: Sequence[str],
-        *,
-        seeds: Sequence[int],
-        num_inference_steps: int = 20,
-        guidance_scale: float = 3.0,
-        batch_size: int | None = None,
-        soft: SoftTokens | None = None,
+        self, prompts: Sequence[str], *, seeds: Sequence[int], num_inference_steps: int = 20,
+        guidance_scale: float = 3.0, batch_size: int | None = None, soft: SoftTokens | None = None,
         progress: Progress | None = None,
-    ) -> Tensor:
+    ) -> Tensor:  # fmt: skip
         """Generates one image for each prompt and seed.
 
         Args:

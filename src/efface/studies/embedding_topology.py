@@ -1,12 +1,11 @@
 """Positions of prompts in the text encoder's space: the concept, its domain, its neighbours and attack prompts.
 
 A prompt is represented by its pooled state (at EOS) under the original and under the erased text encoder. Two numbers
-describe a group of prompts, both computed in that space and not in the plot:
+describe a group of prompts, both computed in that space and not in the plot, a t-SNE (van der Maaten and Hinton 2008)
+of both spaces:
 
 - *purity*, the share of concept prompts (groups name and domain) among the nearest benchmark prompts;
 - *distance*, the cosine distance from the concept's centroid, in units of the mean distance of the concept's prompts.
-
-The plot is a t-SNE (van der Maaten and Hinton 2008) of both spaces.
 """
 
 from __future__ import annotations
@@ -106,15 +105,21 @@ def topology(
     rng = np.random.default_rng(derive_seed(seed, "topology"))
     positions = [row for name, space in spaces.items() for row in measure_positions(name, space, groups, rng)]
     metadata = {"benchmark": loaded.name, "split": split, "limit": limit, "seed": seed, "neighbours": NUM_NEIGHBOURS}
-    metadata |= {"erasure_hash": erasure.spec.hash}
-    metadata |= {"benchmark_mismatch": inputs.mismatch} if inputs.mismatch else {}
-    folder = Path(artifact) / EVIDENCE / "topology"
-    folder.mkdir(parents=True, exist_ok=True)
-    atomic_write_json(folder / "topology.json", {**metadata, "places": [asdict(row) for row in positions]})
+    metadata |= {"erasure_hash": erasure.spec.hash} | (
+        {"benchmark_mismatch": inputs.mismatch} if inputs.mismatch else {}
+    )
     title = f"{loaded.concept.name}: {erasure.spec.method}, the text encoder's space"
     plot = scatter_plot(title, {name: project_groups(space, seed) for name, space in spaces.items()})
+    content = {**metadata, "places": [asdict(row) for row in positions]}
+    return positions, _write(Path(artifact) / EVIDENCE / "topology", content, plot)
+
+
+def _write(folder: Path, content: dict[str, object], plot: str) -> Path:
+    """Writes positions and plot; returns the plot's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    atomic_write_json(folder / "topology.json", content)
     atomic_write_text(folder / "topology.svg", plot)
-    return positions, folder / "topology.svg"
+    return folder / "topology.svg"
 
 
 def gather_prompts(artifact: Path, benchmark: Benchmark, split: str, limit: int) -> dict[str, PromptGroup]:
@@ -127,11 +132,8 @@ def gather_prompts(artifact: Path, benchmark: Benchmark, split: str, limit: int)
         groups[group] = PromptGroup(texts, [None] * len(unique), clusters)
     for label, attack_set in load_attack_sets(artifact, benchmark).items():
         prompts = attack_set.prompts[:limit]
-        groups[label] = PromptGroup(
-            [prompt.adversarial_prompt for prompt in prompts],
-            [prompt.soft for prompt in prompts],
-            [prompt.source_prompt for prompt in prompts],
-        )
+        texts, sources = [p.adversarial_prompt for p in prompts], [p.source_prompt for p in prompts]
+        groups[label] = PromptGroup(texts, [p.soft for p in prompts], sources)
     return groups
 
 

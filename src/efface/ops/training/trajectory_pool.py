@@ -146,11 +146,7 @@ class TrajectoryPool:
         return torch.stack(steps, dim=2)
 
     def sample(
-        self,
-        batch_size: int,
-        generator: torch.Generator,
-        *,
-        timestep_range: tuple[int, int] | None = None,
+        self, batch_size: int, generator: torch.Generator, *, timestep_range: tuple[int, int] | None = None
     ) -> TrajectoryBatch:
         """Samples tuples uniformly with replacement.
 
