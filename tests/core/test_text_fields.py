@@ -21,7 +21,7 @@ def test_two_unicode_spellings_are_one_concept():
 @pytest.mark.parametrize("letter", ["\0", "\x07", "\u200b", "\u200d", "\ufeff", "\u202e", "\ue000"])
 def test_invisible_characters_are_refused(letter):
     for fields in ({"name": f"c{letter}at"}, {"name": "cat", "retain_prompts": (f"a {letter}dog",)}):
-        with pytest.raises(EffaceError, match=rf"invisible character \(U\+{ord(letter):04X}\): type the text anew"):
+        with pytest.raises(EffaceError, match=rf"invisible character \(U\+{ord(letter):04X}\): type the text again"):
             Concept(**fields)
 
 

@@ -40,7 +40,7 @@ def clean_line(value: object, field: str) -> str:
     text = unicodedata.normalize("NFC", " ".join(value.split()))
     if letter := next((letter for letter in text if unicodedata.category(letter) in _INVISIBLE), None):
         raise EffaceError(
-            f"the concept's {field} {text!r} holds an invisible character (U+{ord(letter):04X}): type the text anew"
+            f"the concept's {field} {text!r} holds an invisible character (U+{ord(letter):04X}): type the text again"
         )
     if text and not any(unicodedata.category(letter)[0] in "LNS" for letter in text.replace("{}", "x")):
         raise EffaceError(f"the concept's {field} {text!r} is punctuation only: leave it out")

@@ -105,9 +105,8 @@ def topology(
     rng = np.random.default_rng(derive_seed(seed, "topology"))
     positions = [row for name, space in spaces.items() for row in measure_positions(name, space, groups, rng)]
     metadata = {"benchmark": loaded.name, "split": split, "limit": limit, "seed": seed, "neighbours": NUM_NEIGHBOURS}
-    metadata |= {"erasure_hash": erasure.spec.hash} | (
-        {"benchmark_mismatch": inputs.mismatch} if inputs.mismatch else {}
-    )
+    metadata["erasure_hash"] = erasure.spec.hash
+    metadata |= {"benchmark_mismatch": inputs.mismatch} if inputs.mismatch else {}
     title = f"{loaded.concept.name}: {erasure.spec.method}, the text encoder's space"
     plot = scatter_plot(title, {name: project_groups(space, seed) for name, space in spaces.items()})
     content = {**metadata, "places": [asdict(row) for row in positions]}
