@@ -74,7 +74,7 @@ class Measurement:
             if not artifact.is_dir():
                 api.erase(
                     concepts, out=artifact, model=self.model, method=method, seed=keys[0].seed, config=self.settings,
-                    progress=RichProgress(),
+                    quick_evaluation=False, progress=RichProgress(),
                 )  # fmt: skip
             erasure = load_erasure(artifact)
             self._check_settings(erasure, method)

@@ -50,7 +50,7 @@ def test_mypy_sees_the_types_of_the_installed_package(tmp_path: Path) -> None:
     assert reported[:4] == [
         'snippet.py:4: note: Revealed type is "efface.core.erasure.Erasure"',
         'snippet.py:5: note: Revealed type is "efface.core.result.Result"',
-        'snippet.py:6: note: Revealed type is "efface.models.stable_diffusion.StableDiffusionModel"',
+        'snippet.py:6: note: Revealed type is "efface.models.editable.EditableModel"',
         'snippet.py:7: error: Unexpected keyword argument "form" for "export"; did you mean "format"?  [call-arg]',
     ], done.stdout + done.stderr
     assert sum("error:" in line for line in reported) == 1

@@ -135,7 +135,7 @@ def test_a_stopped_debias_run_resumes_to_the_same_bytes(
         "max_difference": 0.0,
     }
     concept = Concept("plant", kind="domain", retain_prompts=("a photo of a dog",))
-    options = {"model": pocket, "method": "uce", "preset": "paper", "config": config}
+    options = {"model": pocket, "method": "uce", "preset": "paper", "config": config, "quick_evaluation": False}
     uninterrupted = api.erase(concept, out=tmp_path / "uninterrupted", **options)
     rounds: list[int] = []
 

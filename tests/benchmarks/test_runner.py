@@ -103,6 +103,7 @@ def artifact(pocket: StableDiffusionModel, tmp_path_factory: pytest.TempPathFact
         out=out,
         model=pocket,
         method="esd",
+        quick_evaluation=False,
         config={"steps": 6, "num_templates": 0, "retain_weight": 0.0, "num_inference_steps": 5},
     )
     return out
@@ -141,7 +142,7 @@ def test_attack_evaluate_report(pocket: StableDiffusionModel, artifact: Path) ->
 
 def test_replay_on_another_erasure(pocket: StableDiffusionModel, artifact: Path, tmp_path: Path) -> None:
     found = api.attack(artifact, "synonyms", model=pocket, limit=3)
-    api.erase(Concept("weapon"), out=tmp_path / "other", model=pocket, method="negative_prompt")
+    api.erase(Concept("weapon"), out=tmp_path / "other", model=pocket, method="negative_prompt", quick_evaluation=False)
     replayed = api.attack(tmp_path / "other", model=pocket, replay=found.folder)
     assert replayed.prompts == found.prompts
     assert replayed.folder is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 from helpers.classifiers import saved_clip
@@ -25,7 +26,7 @@ def test_a_written_benchmark_is_explained_and_evaluates_an_erasure(capfd, tmp_pa
     assert text.splitlines()[0] in output.out
     check_refused(call(capfd, "benchmarks", "new", "gun", *options), "exists already", "--overwrite")
     options = ("--benchmark", out, "--model", model_folder, "--limit", "2", "--no-cache-images", "--json")
-    evaluated = call(capfd, "evaluate", erasure_folder, *options)
+    evaluated = call(capfd, "evaluate", shutil.copytree(erasure_folder, tmp_path / "e"), *options)
     assert evaluated.code == 0, evaluated
     assert json.loads(evaluated.out)["metadata"]["benchmark"]["name"] == "gun"
 

@@ -66,8 +66,8 @@ def test_several_concepts_and_overwriting(capfd, tmp_path, model_folder):
         (("--set", "steps=-5"), ("-5 steps", "1 or more")),
         (("--method", "sage"), ("4 retain prompts, not 0", "--retain-file")),
         (
-            ("--method", "sage", "--concept", "gun " * 90),
-            ("exceeds the context length, which cuts off 'gun gun", "use a shorter name"),
+            ("--method", "sage", "--concept", "cup " * 90),
+            ("exceeds the context length, which cuts off", "use a shorter name"),
         ),
     ],
 )

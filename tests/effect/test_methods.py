@@ -32,7 +32,7 @@ def erase_and_evaluate(
     model: StableDiffusionModel, method: str, benchmark: str | Path, folder: Path, limit: int | None, **config: Any
 ) -> Result:
     concept = Benchmark.load(benchmark).concept
-    api.erase(concept, out=folder, model=model, method=method, config=config)
+    api.erase(concept, out=folder, model=model, method=method, config=config, quick_evaluation=False)
     api.attack(folder, "synonyms", benchmark, model=model, limit=limit)
     return api.evaluate(folder, benchmark, model=model, limit=limit)
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from efface.core.output_files import check_file_path
 from efface.core.policy import check_prompts
 from efface.models.loading import load_model
 from efface.models.model_ref import ModelLike
 
-from .generated_images import check_file_path, describe_settings, generate_images
+from .generated_images import describe_settings, generate_images
 from .validation import load_erasure
 
 if TYPE_CHECKING:

@@ -20,23 +20,24 @@ if TYPE_CHECKING:
 def erase(
     concepts: ConceptLike | Sequence[ConceptLike], *, out: str | Path, model: ModelLike = "pocket",
     method: str = "esd", preset: str | None = None, config: Mapping[str, Any] | None = None, seed: int = 0,
-    resume: bool = False, overwrite: bool = False, clip: str | None = None, progress: Progress | None = None,
+    resume: bool = False, overwrite: bool = False, clip: str | None = None, quick_evaluation: bool = True,
+    progress: Progress | None = None,
 ) -> Erasure:  # fmt: skip
     """Erase concepts from a model and save the erasure; the model itself does not change.
 
     Args:
-        concepts: One or several concepts, each a name, a `Concept` or the `Path` of a file of concepts, whose settings
-            ``config`` overrides. On a bundled model, concepts without retain
-            prompts use the model's own retain set, less the prompts that mention a concept.
+        concepts: Concepts, each a name, a `Concept` or the `Path` of a file with settings, which ``config`` overrides.
+            On a bundled model, its retain set is the default.
         out: Folder to write the erasure to.
         model: Anything `efface.load_model` accepts, or a `ModelRef` with the options to load it.
-        method: Name of a registered method.
-        preset: One of the method's presets; by default the model's own, else ``paper``.
+        method: Name of a method.
+        preset: One of its presets; by default the model's own, else ``paper``.
         config: Values for fields of the method's configuration.
         seed: Root seed.
         resume: Continue an interrupted run from its checkpoints.
         overwrite: Replace an erasure in ``out``.
         clip: CLIP model (folder or hub id) that judges the quick evaluation; without it, only pocket gets one.
+        quick_evaluation: Evaluate the erasure on a few images at the end.
         progress: Progress display; none by default.
 
     Returns:
@@ -47,13 +48,12 @@ def erase(
     """
     described = coerce_concepts(concepts)
     targets, out, config = described.concepts, Path(out), {**described.settings_for(method), **(config or {})}
-    validate_erase(
-        targets, out=out, model=model, method=method, preset=preset, config=config, overwrite=overwrite, clip=clip
-    )
+    task: dict[str, Any] = {"preset": preset, "overwrite": overwrite, "clip": clip}
+    validate_erase(targets, out=out, model=model, method=method, config=config, **task)
     loaded = load_model(model)
     from efface.execution import run_method  # imports torch, so it follows the checks
 
     return run_method(
-        loaded, add_default_retain_sets(targets, loaded.name), out, METHODS.get(method), preset=preset,
-        overrides=config, seed=seed, resume=resume, overwrite=overwrite, progress=progress, clip=clip,
+        loaded, add_default_retain_sets(targets, loaded.name), out, METHODS.get(method), overrides=config, seed=seed,
+        resume=resume, progress=progress, quick_evaluation=quick_evaluation, **task,
     )  # fmt: skip

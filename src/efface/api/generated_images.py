@@ -1,13 +1,9 @@
-"""Images of prompts and seeds under a progress display, and checks of the files that hold them."""
+"""Images of prompts and seeds under a progress display."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-from efface.core.errors import EffaceError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,23 +55,3 @@ def generate_images(
 def describe_settings(model: EditableModel, num_inference_steps: int, guidance_scale: float) -> str:
     """Describes model and sampler in one line, for headings."""
     return f"{model.name} · {num_inference_steps} steps · guidance scale {guidance_scale:g}"
-
-
-def check_file_path(path: Path, suffix: str) -> None:
-    """Checks that a file can be written.
-
-    Args:
-        path: The file.
-        suffix: The suffix that it must have, such as ``.png``.
-
-    Raises:
-        EffaceError: Another suffix, or a folder that does not exist or cannot be written.
-    """
-    if path.suffix.lower() != suffix:
-        kind = suffix.lstrip(".").upper()
-        raise EffaceError(f"{path} does not end in {suffix}: name a {kind} file, such as --out {path.stem}{suffix}")
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        raise EffaceError(f"the folder {folder} does not exist: create it first, or choose another --out")
-    if not os.access(folder, os.W_OK):
-        raise EffaceError(f"no permission to write to the folder {folder}: choose another --out")

@@ -47,6 +47,7 @@ QuickClip = Annotated[
         "pocket gets no quick check.",
     ),
 ]
+QuickEvaluation = Annotated[bool, typer.Option(help="Evaluate the erasure on a few images at the end.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run from its last checkpoint.")]
 
 
@@ -70,6 +71,7 @@ def erase(
     resume: Resume = False,
     overwrite: Overwrite = False,
     clip: QuickClip = None,
+    quick_evaluation: QuickEvaluation = True,
     as_json: Json = False,
 ) -> None:
     """Erase concepts from a model and save the erasure as a folder; the model itself does not change."""
@@ -88,7 +90,8 @@ def erase(
     task |= {"overwrite": overwrite, "clip": clip}
     validate_erase(targets, **task)
     _announce_builtin(targets)
-    erasure = api.erase(targets, **task, seed=seed, resume=resume, progress=RichProgress())
+    task |= {"seed": seed, "resume": resume, "quick_evaluation": quick_evaluation}
+    erasure = api.erase(targets, **task, progress=RichProgress())
     print_result(describe_erasure(out, erasure), f"{method}: {dict(erasure.effect or {})['summary']}\n{out}", as_json)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from efface.core.output_files import check_file_path
 from efface.core.policy import check_prompts
 from efface.models.loading import load_model
 from efface.models.model_ref import ModelRef
@@ -83,13 +84,11 @@ def save_grid(
         EffaceError: a refused prompt, an unknown model or erasure, or a file that cannot be written, before the model
             is loaded; or an erasure of another base model.
     """
-    from efface.api.generated_images import check_file_path, describe_settings, generate_images
-    from efface.api.validation import load_erasure
-
     check_prompts(prompts)
     check_file_path(out, ".png")
-    applied_erasure = None if erasure is None else load_erasure(erasure)
+    applied_erasure = None if erasure is None else _load_erasure(erasure)
     loaded = load_model(model, default="pocket" if applied_erasure is None else applied_erasure.spec.model)
+    from efface.api.generated_images import describe_settings, generate_images
     from efface.ops.editing.apply import applied
     from efface.ops.training.progress import RichProgress
 
@@ -105,6 +104,12 @@ def save_grid(
     folder = None if erasure is None else str(erasure)
     result = {"out": str(out), "model": loaded.name, "erasure": folder, "prompts": list(prompts)}
     return {**result, "images": len(images), "seconds": seconds}
+
+
+def _load_erasure(folder: Path) -> Erasure:
+    from efface.api.validation import load_erasure  # imports numpy
+
+    return load_erasure(folder)
 
 
 def _erased_by(erasure: Erasure | None) -> str:

@@ -35,8 +35,9 @@ class CheckedErasure:
 
 
 def check_effect(
-    model: EditableModel, erasure: Erasure, progress: Progress | None, clip: str | None = None, **extra: Any
-) -> CheckedErasure:
+    model: EditableModel, erasure: Erasure, progress: Progress | None, clip: str | None = None,
+    quick_evaluation: bool = True, **extra: Any,
+) -> CheckedErasure:  # fmt: skip
     """Compares images before and after, then evaluates quickly where a detector knows the model's images.
 
     Args:
@@ -44,10 +45,11 @@ def check_effect(
         erasure: Erasure to check.
         progress: Progress display; None shows nothing.
         clip: CLIP model that judges images of models other than pocket; None evaluates on pocket only.
+        quick_evaluation: Evaluate quickly at all.
         extra: Further entries of the erasure's ``effect``.
     """
     check = change_check(model, erasure, seed=derive_seed(erasure.spec.seed, "effect") % 2**31)
-    evaluation, problem = _evaluate(model, erasure, progress, clip)
+    evaluation, problem = _evaluate(model, erasure, progress, clip) if quick_evaluation else (None, "")
     summary = check.summary()
     summary += f"; {evaluation.summary()}" if evaluation else ""
     summary += f"; no quick check: {problem}" if problem else ""

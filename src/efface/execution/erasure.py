@@ -35,19 +35,10 @@ from .readme import render_readme
 
 
 def run_method(
-    model: EditableModel,
-    concepts: tuple[Concept, ...],
-    out: Path,
-    function: Any,
-    *,
-    preset: str | None,
-    overrides: Mapping[str, Any],
-    seed: int,
-    resume: bool,
-    overwrite: bool,
-    progress: Progress | None,
-    clip: str | None = None,
-) -> Erasure:
+    model: EditableModel, concepts: tuple[Concept, ...], out: Path, function: Any, *, preset: str | None,
+    overrides: Mapping[str, Any], seed: int, resume: bool, overwrite: bool, progress: Progress | None,
+    clip: str | None = None, quick_evaluation: bool = True,
+) -> Erasure:  # fmt: skip
     """Runs a method, checks its effect, and saves the erasure in ``out``.
 
     Args:
@@ -62,6 +53,7 @@ def run_method(
         overwrite: Replace an erasure in ``out``.
         progress: Progress display; None shows nothing.
         clip: CLIP model of the quick evaluation on models other than pocket; None evaluates on pocket only.
+        quick_evaluation: evaluate on a few images at the end.
     """
     check_family(function, model)
     check_fits_context(model, concepts)
@@ -72,7 +64,10 @@ def run_method(
         erasure: Erasure = function(model, concepts, config, run)
         return erasure
 
-    return run_and_save(model, spec, out, train, resume=resume, overwrite=overwrite, progress=progress, clip=clip)
+    return run_and_save(
+        model, spec, out, train, resume=resume, overwrite=overwrite, progress=progress, clip=clip,
+        quick_evaluation=quick_evaluation,
+    )  # fmt: skip
 
 
 def run_and_save(
@@ -85,6 +80,7 @@ def run_and_save(
     overwrite: bool,
     progress: Progress | None,
     clip: str | None = None,
+    quick_evaluation: bool = True,
 ) -> Erasure:
     """Calls ``train`` with a `Run`, measures its cost, checks the effect and saves the erasure."""
     work_folder = out.parent / f".{out.name}.run"
@@ -100,7 +96,7 @@ def run_and_save(
         erasure = train(run)
     erasure = replace(erasure, cost=Cost(elapsed[0], measure_peak_memory()))
     notes = {NOTES: run.notes} if run.notes else {}
-    checked = check_effect(model, erasure, progress, clip, **notes)
+    checked = check_effect(model, erasure, progress, clip, quick_evaluation, **notes)
     readme = render_readme(checked.erasure, checked.summary)
     files = {"history.json": json.dumps(run.history).encode(), **checked.files}
     saved = checked.erasure.save(out, readme=readme, files=files, overwrite=overwrite)

@@ -75,9 +75,13 @@ class PromptEncoder:
         return self._pad_to_length(tokenizer, prompts, length)
 
     def _pad_to_length(self, tokenizer: Any, prompts: Sequence[str], length: int) -> Tokens:
-        """Tokenizes prompts with one tokenizer, padded or cut to a length."""
-        batch = tokenizer(list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-        ids = batch.input_ids.to(self.device)
+        """Tokenizes prompts with one tokenizer, padded on the right or cut to a length; the last token stays."""
+        rows = tokenizer(list(prompts), truncation=False, verbose=False).input_ids
+        rows = [row if len(row) <= length else [*row[: length - 1], row[-1]] for row in rows]
+        lengths = torch.tensor([len(row) for row in rows], dtype=torch.long)
+        ids = torch.full((len(rows), length), tokenizer.pad_token_id, dtype=torch.long)
+        ids[torch.arange(length)[None] < lengths[:, None]] = torch.tensor([i for row in rows for i in row]).long()
+        ids = ids.to(self.device)
         eos = (ids == tokenizer.eos_token_id).int().argmax(-1)
         mask = (torch.arange(length, device=ids.device)[None] <= eos[:, None]).long()
         return Tokens(ids, mask, eos)
