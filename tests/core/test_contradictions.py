@@ -11,7 +11,7 @@ from efface.core.contradictions import check_contradictions
 from efface.core.errors import EffaceError
 
 
-@pytest.mark.parametrize("anchor", ["dog", "a Dog in the snow", "hound"])
+@pytest.mark.parametrize("anchor", ["dog", "a Dog in the snow", "hound", "dogs", "two hounds"])
 def test_an_anchor_that_is_erased_too_is_refused(anchor):
     dog = Concept("dog", synonyms=("hound",), anchor="cat" if anchor == "dog" else "")
     with pytest.raises(EffaceError, match=r"the anchor of 'cat', names 'dog', which is to be erased too: choose"):
@@ -24,6 +24,8 @@ def test_a_name_inside_another_name_is_refused_with_other_anchors_and_warned_of_
     inner, outer = Concept("ball", anchor="cube"), Concept("golf ball", anchor="machine")
     with pytest.raises(EffaceError, match=r"'ball' \(anchor 'cube'\) is part of 'golf ball'.*the same anchor"):
         check_contradictions([inner, outer])
+    with pytest.raises(EffaceError, match=r"'sphere'.*is part of 'golf balls'"):
+        check_contradictions([Concept("sphere", synonyms=("ball",), anchor="dog"), Concept("golf balls", anchor="box")])
     with pytest.warns(UserWarning, match="the concept 'ball' is part of the concept 'golf ball'"):
         check_contradictions([Concept("golf ball"), Concept("ball")])
 

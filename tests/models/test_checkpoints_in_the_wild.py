@@ -128,6 +128,51 @@ def test_quantized_weights_are_refused(how, checkpoints, folders, tmp_path):
     refused(tensors, tmp_path / "q.safetensors", folders["sd1"], "holds quantized weights.*give the model in float32")
 
 
+@pytest.mark.parametrize(
+    ("dtype", "extra", "metadata"),
+    [
+        (torch.float8_e4m3fn, "block.wscales", None),
+        (torch.float8_e4m3fn, "block.weight_descale_inv", None),
+        (torch.float8_e4m3fn, None, {"_quantization_metadata": "{}"}),
+        (torch.float8_e8m0fnu, None, None),
+        (torch.int32, None, None),
+        (torch.int64, None, None),
+        (torch.bool, None, None),
+    ],
+)
+def test_weights_that_mean_nothing_by_themselves_are_refused(dtype, extra, metadata, checkpoints, folders, tmp_path):
+    tensors = load_file(checkpoints["sd1"])
+    name = UNET + "time_embed.0.weight"
+    tensors |= {name: tensors[name].to(dtype), **({UNET + extra: torch.ones(1)} if extra else {})}
+    save_file(tensors, tmp_path / "q.safetensors", metadata)
+    with pytest.raises(EffaceError, match="holds quantized weights"):
+        load_model(tmp_path / "q.safetensors", config=folders["sd1"])
+
+
+@pytest.mark.parametrize(
+    "end", ["attn2.to_k.weight", "decoder.conv_in.weight", "text_model.final_layer_norm.weight", "1.1.proj_in.weight"]
+)
+def test_a_tensor_of_another_shape_is_named(end, checkpoints, folders, tmp_path):
+    tensors = load_file(checkpoints["sd1"])
+    name = next(name for name in tensors if name.endswith(end))
+    tensors[name] = tensors[name].flatten()[:4].clone()
+    refused(tensors, tmp_path / "a.safetensors", folders["sd1"], rf"{end.split('.')[-2]}.*--model-config")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.gguf", b"GGUF", "quantized weights .GGUF"),
+        ("a.safetensors", b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
+        ("a.safetensors", b"<!DOCTYPE html><html>", "web page"),
+    ],
+)
+def test_files_that_only_look_like_checkpoints_are_named(name, content, message, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(EffaceError, match=message):
+        load_model(tmp_path / name)
+
+
 def test_plain_eight_bit_floats_are_read(checkpoints, folders, tmp_path):
     tensors = load_file(checkpoints["sd1"])
     save_file({name: tensor.to(torch.float8_e5m2) for name, tensor in tensors.items()}, tmp_path / "e.safetensors")

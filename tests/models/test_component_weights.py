@@ -136,3 +136,11 @@ def test_quantized_damaged_and_adapted_weights_are_refused(halves, tmp_path):
     shutil.copytree(halves / "plain", tmp_path / "m")
     (unet / "config.json").write_text(json.dumps({**config, "in_channels": 9}))
     refused("is an inpainting model")
+
+
+def test_tensors_that_the_configuration_has_no_place_for_are_reported(halves, tmp_path):
+    shutil.copytree(halves / "plain", tmp_path / "m")
+    config = tmp_path / "m" / "text_encoder" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "num_hidden_layers": 1}))
+    with pytest.warns(UserWarning, match="text_encoder holds 16 tensors that its config.json has no place for"):
+        load_model(tmp_path / "m")

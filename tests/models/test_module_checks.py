@@ -56,6 +56,29 @@ def test_adapter_layers_are_refused_in_memory_and_in_a_folder(component, layer, 
         load_model(tmp_path / "m")
 
 
+def test_fused_attention_is_refused(tiny):
+    erasure = replacing_erasure(tiny)
+    tiny.pipe.fuse_qkv_projections()
+    with pytest.raises(EffaceError, match=r"unet has fused copies.*load it again, without pipe\.fuse_qkv_projections"):
+        applied(tiny, erasure).__enter__()
+
+
+class PackedLinear(torch.nn.Linear):
+    """A layer that hands out its weight by a method, as torch's quantized layers do."""
+
+    def weight(self):
+        return None
+
+
+def test_quantized_modules_are_refused():
+    integers, packed = tiny_pipe(), tiny_pipe()
+    integers.unet.conv_in.weight = torch.nn.Parameter(integers.unet.conv_in.weight.to(torch.int8), requires_grad=False)
+    packed.text_encoder.final_layer_norm.__class__ = PackedLinear
+    for pipe in (integers, packed):
+        with pytest.raises(EffaceError, match=r"is quantized|mixes precisions"):
+            load_model(pipe).fingerprint()
+
+
 def test_a_pipeline_moved_to_another_precision_keeps_it_when_an_erasure_is_removed(tiny):
     with applied(tiny, replacing_erasure(tiny)):
         tiny.pipe.to(torch.float16)

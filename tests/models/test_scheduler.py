@@ -70,7 +70,8 @@ def test_steps_equal_those_of_diffusers_where_the_timesteps_are_evenly_spaced(pr
 
 
 def test_one_step_without_spacing_at_the_end_starts_at_the_noisiest_level():
-    assert inference_timesteps(DDIMScheduler(timestep_spacing="linspace"), 1) == [999]
+    for spacing in ("leading", "linspace", "trailing"):
+        assert inference_timesteps(DDIMScheduler(timestep_spacing=spacing), 1) == [999]
     assert all(0 <= t < 1000 for n in (1, 7, 93, 999, 1000) for t in inference_timesteps(CONFIGURATIONS[3], n))
 
 

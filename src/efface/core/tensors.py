@@ -138,6 +138,12 @@ class TensorFile(Mapping[str, TensorBlob]):
         return len(self._entries)
 
 
+_NOT_A_HEADER = {
+    b"version ": "it is a Git LFS pointer: fetch the file itself with `git lfs pull`",
+    b"<!DOCTYP": "it is a web page: download the file itself",
+    b"<!doctyp": "it is a web page: download the file itself",
+}
+"""What a file is, by its first eight bytes."""
 _Entry = tuple[str, tuple[int, ...], int, int]
 
 
@@ -147,9 +153,10 @@ def _corrupt(path: Path, reason: str) -> CorruptArtifactError:
 
 def read_header(file: BinaryIO, path: Path) -> tuple[int, dict[str, Any]]:
     """Returns the position of the data and the header."""
-    length = int.from_bytes(file.read(8), "little")
+    start = file.read(8)
+    length = int.from_bytes(start, "little")
     if length > _LONGEST_HEADER:
-        raise _corrupt(path, "it does not start with a header (efface does not read pickles)")
+        raise _corrupt(path, _NOT_A_HEADER.get(start[:8], "it does not start with a header (efface reads no pickles)"))
     text = file.read(length)
     if len(text) < length or not length:
         raise _corrupt(path, "it was cut short")

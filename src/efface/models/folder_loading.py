@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, FluxTransformer2DModel, SD3Transformer2DModel, UNet2DConditionModel
+from diffusers import AutoencoderKL, FluxTransformer2DModel, ModelMixin, SD3Transformer2DModel, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, T5EncoderModel
 
 from efface.core.errors import EffaceError
@@ -25,6 +27,8 @@ _NAMED_CLASSES = {
     "SD3Transformer2DModel": SD3Transformer2DModel,
 }
 """Classes of text encoders and transformers, as the pipeline's index names them."""
+_OFTEN_UNREAD = ("position_ids", "text_projection.weight", "logit_scale", "embed_tokens.weight")
+"""Ends of tensors that many published files hold beside those of the component."""
 _COMPONENTS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
 
 
@@ -80,6 +84,8 @@ def _load_component(folder: Path, component_class: Any, dtype: torch.dtype) -> A
         EffaceError: a tensor is in no file, or has another shape than the configuration says.
     """
     weights = find_weights(folder)
+    # transformers then lists tensors of other shapes; diffusers raises an error for them that names the tensor
+    listing = {} if issubclass(component_class, ModelMixin) else {"ignore_mismatched_sizes": True}
     component, info = component_class.from_pretrained(
         folder,
         dtype=dtype,
@@ -87,6 +93,7 @@ def _load_component(folder: Path, component_class: Any, dtype: torch.dtype) -> A
         local_files_only=True,
         variant=weights.variant if weights else None,
         output_loading_info=True,
+        **listing,
     )
     on_meta = [name for name, tensor in component.state_dict().items() if tensor.is_meta]
     lost = sorted({*info["missing_keys"], *on_meta, *(key[0] for key in info["mismatched_keys"])})
@@ -94,4 +101,16 @@ def _load_component(folder: Path, component_class: Any, dtype: torch.dtype) -> A
         raise EffaceError(
             f"{folder} lacks {len(lost)} of its tensors, such as {lost[0]}: save the whole pipeline again"
         )
+    _report_unread(folder, info["unexpected_keys"])
     return component
+
+
+def _report_unread(folder: Path, names: Iterable[str]) -> None:
+    """Warns of tensors that a component's configuration has no place for, such as layers that it leaves out."""
+    unread = sorted(name for name in names if not name.endswith(_OFTEN_UNREAD))
+    if unread:
+        warnings.warn(
+            f"{folder} holds {len(unread)} tensors that its config.json has no place for, such as {unread[0]}: they "
+            "are not read",
+            stacklevel=2,
+        )

@@ -110,6 +110,8 @@ def locate_model(ref: str | Path) -> ModelSource:
         check_folder(path)
         return ModelSource("folder", path, path.resolve().name if path.name in ("", "..") else path.name)
     refuse_pickles(path)
+    if path.suffix.lower() == ".gguf":
+        raise EffaceError(f"{path} holds quantized weights (GGUF), which are not supported: give a .safetensors file")
     if path.suffix.lower() == ".safetensors":
         if not path.is_file():
             raise EffaceError(f"there is no checkpoint {path}")

@@ -34,17 +34,33 @@ def check_own_weights(modules: Mapping[str, nn.Module]) -> None:
     """Checks that every module computes with its own weights only, so that editing and identifying them makes sense.
 
     Raises:
-        EffaceError: weights are offloaded, hooks replace passes, or there are adapter layers.
+        EffaceError: weights are offloaded or quantized, hooks replace passes, there are adapter layers, or fused
+            copies of attention weights.
     """
     check_not_offloaded(modules)
     for name, module in modules.items():
         check_no_adapter((path for path, _ in module.named_parameters()), f"the pipeline's {name}")
+        if any(getattr(part, "fused_projections", False) for part in module.modules()):
+            raise EffaceError(
+                f"the pipeline's {name} has fused copies of its attention weights, which no erasure edits: "
+                "load it again, without pipe.fuse_qkv_projections()"
+            )
+        if any(map(_is_quantized, module.modules())):
+            raise EffaceError(
+                f"the pipeline's {name} is quantized, which is not supported: load it in float32, bfloat16 or float16"
+            )
 
 
 def _is_hooked(module: nn.Module) -> bool:
     """Returns whether accelerate or diffusers runs the module's passes through hooks of its own."""
     registry = getattr(module, "_diffusers_hook", None)
     return hasattr(module, "_hf_hook") or bool(getattr(registry, "hooks", None))
+
+
+def _is_quantized(module: nn.Module) -> bool:
+    """Returns whether a module holds a weight as integers, or keeps it packed behind a method, as quantizers do."""
+    packed = callable(getattr(module, "weight", None)) and not isinstance(module.weight, nn.Module)
+    return packed or any(not p.is_floating_point() for p in module.parameters(recurse=False))
 
 
 def check_one_precision(modules: Mapping[str, nn.Module]) -> None:

@@ -62,7 +62,12 @@ def read_text_encoder(
     has_projection = "CLIPTextModelWithProjection" in (settings.architectures or ()) or config.name == "text_encoder_2"
     model_class: Any = CLIPTextModelWithProjection if has_projection else CLIPTextModel
     encoder, info = model_class.from_pretrained(
-        None, config=settings, state_dict=dict(state), dtype=dtype, output_loading_info=True
+        None,
+        config=settings,
+        state_dict=dict(state),
+        dtype=dtype,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # reports them, below
     )
     if lost := sorted({*info["missing_keys"], *(key[0] for key in info["mismatched_keys"])}):
         cure = "give a whole checkpoint, or the config that fits it (--model-config)"

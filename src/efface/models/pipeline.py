@@ -100,7 +100,7 @@ def loading_errors(name: str, cure: str = "") -> Iterator[None]:
         if is_memory_error(error):
             raise
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        first = lines[0].partition(". ")[0].rstrip(".")
+        first = " ".join(lines[0].partition(". ")[0].rstrip(".").split())
         raise EffaceError(f"{name} does not load as a pipeline: {first}{cure}") from error
 
 

@@ -98,8 +98,10 @@ def inference_timesteps(scheduler: Any, num_inference_steps: int) -> list[int]:
     trained = int(scheduler.config.num_train_timesteps)
     if not 1 <= num_inference_steps <= trained:
         raise EffaceError(f"{num_inference_steps} sampling steps are not possible: give 1 to {trained} (--steps)")
-    if num_inference_steps == 1 and scheduler.config.timestep_spacing == "linspace":
-        return [trained - 1]  # diffusers' only timestep would be 0, where a model leaves noise as it is
+    if num_inference_steps == 1:
+        return [
+            trained - 1
+        ]  # "leading" and "linspace" would take a timestep near 0, where a model leaves noise as it is
     scheduler.set_timesteps(num_inference_steps)
     # An offset can lead beyond the last level, and rounding below the first.
     return [min(t, trained - 1) for t in scheduler.timesteps.tolist() if t >= 0]

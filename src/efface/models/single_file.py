@@ -123,9 +123,19 @@ def _read_component(
     expected = unet_tensors(empty) if prefix == UNET else vae_tensors(empty)
     if lost := sorted(expected.keys() - own.keys()):
         raise EffaceError(f"{path} lacks {len(lost)} of the tensors of its {config.name}, such as {lost[0]}: {_CURE}")
+    for name, tensor in expected.items():
+        if _shape(own[name], prefix) != _shape(tensor, prefix):
+            shapes = f"{name} as {tuple(own[name].shape)}, where the config has {tuple(tensor.shape)}"
+            raise EffaceError(f"{path} has {shapes}: {_CURE}")
     return component_class.from_single_file(
         own, config=str(config.parent), subfolder=config.name, local_files_only=True, dtype=dtype
     )
+
+
+def _shape(tensor: Tensor, prefix: str) -> tuple[int, ...]:
+    """Returns a tensor's shape; an autoencoder's attention matrices come as matrices or as 1 x 1 convolutions."""
+    shape = tuple(tensor.shape)
+    return shape[:2] if prefix == VAE and shape[2:] == (1, 1) else shape
 
 
 def _config_folder(config: str | Path) -> Path:

@@ -12,11 +12,15 @@ from efface.core.io import user_file_errors
 
 _QUANTIZED = re.compile(
     r"(^|\.)(scaled_fp8|comfy_quant|quant_map|quant_state|nested_absmax|absmax|SCB|weight_format|qweight|qzeros|g_idx|"
-    r"scale_weight|scale_input|weight_scale|input_scale|weight_scale_2|weight_zero_point|scales|zeros|zero_point)($|\.)"
+    r"scale_weight|scale_input|weight_scale|input_scale|weight_scale_2|weight_zero_point|w?scales|zeros|zero_point)($|\.)"
 )
 """Parts of the names of the tensors that hold a quantized weight's scales and codes."""
-_INTEGERS = frozenset({"I8", "U8", "I16", "U16", "F4", "F6_E2M3", "F6_E3M2"})
+_INTEGERS = frozenset(
+    {"BOOL", "I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64", "F4", "F6_E2M3", "F6_E3M2", "F8_E8M0"}
+)
 """Types that no checkpoint uses for a weight that is not quantized."""
+_SCALE = re.compile(r"(?<!logit_)scales?\b|scale[_.]")
+"""A scale under any name; beside weights in 8-bit floats, the weights mean nothing without it."""
 _ADAPTER = re.compile(r"(^|\.)(lora_[A-Za-z_]+|base_layer|hada_w\w+|lokr_w\w+|oft_R|oft_blocks)($|\.)|^lora_|\.lora\.")
 
 
@@ -73,10 +77,19 @@ def check_full_precision(header: WeightHeader) -> None:
     Raises:
         EffaceError: the file holds scales, codes or weights in integers.
     """
-    names = (name for name in header.dtypes if _QUANTIZED.search(name) or _is_integer_weight(name, header))
-    if name := next(names, None):
+    has_short_floats = any(dtype.startswith("F8_") for dtype in header.dtypes.values())
+    found = next(
+        (
+            f"{name}, {dtype}"
+            for name, dtype in header.dtypes.items()
+            if _QUANTIZED.search(name) or _is_integer_weight(name, header) or (has_short_floats and _SCALE.search(name))
+        ),
+        None,
+    )
+    found = found or next((f"{key} in its metadata" for key in header.metadata if "quantiz" in key.lower()), None)
+    if found:
         raise EffaceError(
-            f"{header.path} holds quantized weights (such as {name}, {header.dtypes[name]}), which are not supported: "
+            f"{header.path} holds quantized weights (such as {found}), which are not supported: "
             "give the model in float32, bfloat16 or float16"
         )
 
