@@ -61,7 +61,10 @@ def run_demo(out: Path, announce: Callable[[str | Text], None]) -> tuple[Result,
     announce(
         f"1. Erase {concept.name!r} from pocket, the bundled text-to-image model, with ELIDE, given this one word only."
     )
-    api.erase(concept, out=out, model=model, method="elide", config=SETTINGS, overwrite=True, progress=RichProgress())
+    api.erase(
+        concept, out=out, model=model, method="elide", config=SETTINGS, quick_evaluation=False, overwrite=True,
+        progress=RichProgress(),
+    )  # fmt: skip
     announce(f"2. Attack the erasure: prompt for a {concept.name} with synonyms, and with an embedding attack.")
     for attack in ATTACKS:
         api.attack(out, attack, BENCHMARK, model=model, limit=IMAGES_PER_GROUP, progress=RichProgress())

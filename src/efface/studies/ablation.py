@@ -125,7 +125,7 @@ class _Study:
         if not (folder / MANIFEST).is_file():
             api.erase(
                 self.benchmark.concept, out=folder, model=self.model, method=self.method, config=config, seed=seed,
-                resume=True, progress=self.progress,
+                resume=True, quick_evaluation=False, progress=self.progress,
             )  # fmt: skip
         cost = load_erasure(folder).cost
         name = f"{self.benchmark.name}-{self.split}-{self.benchmark.first_seed(self.split)}"
