@@ -168,15 +168,8 @@ def _erase(
     with sync_errors():
         if env.is_main() and not (folder / MANIFEST).is_file():
             with env.single_process():
-                api.erase(
-                    concept,
-                    out=folder,
-                    model=model,
-                    resume=True,
-                    quick_evaluation=False,
-                    progress=progress,
-                    **vars(settings),
-                )
+                task = {"quick_evaluation": False, "progress": progress, **vars(settings)}
+                api.erase(concept, out=folder, model=model, resume=True, **task)
     return load_erasure(folder)
 
 
