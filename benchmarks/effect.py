@@ -2,9 +2,9 @@
 
 Each method, with its preset for pocket, erases the concept of each benchmark. Attacks are run (synonyms by default)
 and the test split is evaluated. ``--variant esd-text --set target_modules=text_all`` measures a variant of the
-configuration under its own name. Results are stored in ``docs/results/<method>.json``
-(`efface.benchmarks.result_store`), from which `docs/generate.py` writes the tables. For pocket-weapon, an image is
-written to ``docs/methods/<method>.webp``. Stored results are not measured again: remove them first.
+configuration under its own name, ``--model pocket-flow`` measures on another model. Results are stored in
+``docs/results/<method>.json`` (`efface.benchmarks.result_store`), from which `docs/generate.py` writes the tables. For
+pocket-weapon, an image is written to ``docs/methods``. Stored results are not measured again: remove them first.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from efface.core.registry import METHODS
 from efface.core.result import Result
 from efface.core.serialization import to_jsonable_dict
 from efface.execution import resolve_config
+from efface.models.editable import EditableModel
 from efface.models.loading import load_model
-from efface.models.stable_diffusion import StableDiffusionModel
 from efface.ops.training.progress import RichProgress
 from efface.reporting.image_grid import labelled_grid
 
@@ -57,7 +57,7 @@ class Measurement:
         artifacts: a folder for the erasures; None deletes them after the evaluation.
     """
 
-    model: StableDiffusionModel
+    model: EditableModel
     attacks: list[str]
     attack_limit: int
     settings: dict[str, str]
@@ -83,8 +83,8 @@ class Measurement:
                 if key in store.results:
                     continue
                 store.add(key, self._evaluate(artifact, key, metadata))
-                if key == ResultKey(IMAGE_BENCHMARK, 0):
-                    save_image(next((artifact / "evidence").glob(f"{IMAGE_BENCHMARK}-test-*")), method)
+                if key == ResultKey(IMAGE_BENCHMARK, 0, model=key.model):
+                    save_image(next((artifact / "evidence").glob(f"{IMAGE_BENCHMARK}-test-*")), method, key.model)
                 if self.transfer_to:
                     store.add(replace(key, transferred_to=self.transfer_to), self._transfer(artifact, key))
                 store.save()
@@ -92,7 +92,7 @@ class Measurement:
 
     def _check_settings(self, erasure: Erasure, method: str) -> None:
         """Raises `EffaceError` where an existing erasure has another configuration than the one to measure."""
-        config, _ = resolve_config(METHODS.get(method), None, erasure.spec.model, self.settings)
+        config, _ = resolve_config(METHODS.get(method), None, erasure.spec.model, self.settings, self.model.family)
         if erasure.spec.config != to_jsonable_dict(asdict(config)):
             raise EffaceError(f"{erasure.folder} has another configuration: give --artifacts another folder")
 
@@ -141,8 +141,8 @@ def without_mutual_retention(concepts: list[Concept]) -> list[Concept]:
     ]
 
 
-def save_image(evidence: Path, method: str) -> None:
-    """Write three pairs of images of each group, before above after, as WebP."""
+def save_image(evidence: Path, method: str, model: str) -> None:
+    """Write three pairs of images of each group, before above after, as WebP; ``model`` is empty for pocket."""
     rows = json.loads((evidence / "images.json").read_text())
     picks = [row for group in IMAGE_GROUPS for row in [r for r in rows if r["group"] == group][:3]]
     images: list[Image.Image] = []
@@ -153,11 +153,12 @@ def save_image(evidence: Path, method: str) -> None:
                 images.append(Image.open(evidence / row[when]).convert("RGB"))
                 prompt_lines = textwrap.wrap(row["prompt"], 27)[:2]
                 labels.append("\n".join([*prompt_lines, f"{when}: {row[f'detected_{when}']['object']}"]))
-    title = f"{method}: weapon erased from pocket"
+    title = f"{method}: weapon erased from {model or 'pocket'}"
     grid = labelled_grid(
         images, labels, title=title, subtitle="same prompts and seeds before and after", columns=6, side=160
     )
-    grid.save(DOCS / "methods" / f"{method}.webp", quality=64, method=6)
+    name = f"{method}-{model}" if model else method
+    grid.save(DOCS / "methods" / f"{name}.webp", quality=64, method=6)
 
 
 def main(
@@ -166,6 +167,7 @@ def main(
     seeds: Annotated[int, typer.Option(help="Number of seeds for each erasure.")] = 1,
     attack: Annotated[list[str] | None, typer.Option(help="Attacks to run, or none; synonyms by default.")] = None,
     attack_limit: Annotated[int, typer.Option(help="Maximum number of prompts of every attack but synonyms.")] = 48,
+    model: Annotated[str, typer.Option(help="Bundled model to erase from.")] = "pocket",
     variant: Annotated[str, typer.Option(help="Name under which to store a variant of the configuration.")] = "",
     transfer_to: Annotated[str, typer.Option(help="Model to transfer each erasure to, such as pocket-sibling.")] = "",
     joint: Annotated[bool, typer.Option(help="Erase the concepts of all benchmarks at once.")] = False,
@@ -179,14 +181,15 @@ def main(
     """Measure methods on pocket."""
     names = list(benchmark or DEFAULT_BENCHMARKS)
     attacks = [] if attack == ["none"] else attack or ["synonyms"]
+    other_model = "" if model == "pocket" else model
     measurement = Measurement(
-        load_model("pocket"), attacks, attack_limit, parse_settings(settings or []), transfer_to, artifacts
+        load_model(model), attacks, attack_limit, parse_settings(settings or []), transfer_to, artifacts
     )
     for seed in range(seeds):
         for group in [names] if joint else [[name] for name in names]:
             for method in methods or METHODS.names():
                 store = ResultStore(DOCS / "results" / f"{method}.json")
-                keys = [ResultKey(name, seed, variant, joint) for name in group]
+                keys = [ResultKey(name, seed, variant, joint, model=other_model) for name in group]
                 if not all(key in store.results for key in keys):
                     measurement.measure(method, keys, store)
 

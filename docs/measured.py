@@ -39,7 +39,6 @@ def measured(method: str) -> list[str]:
     """All tables of a method's results, and an image of what it does."""
     sections: list[Callable[[str], list[str]]] = [
         main_results,
-        attack_results,
         over_seeds,
         baseline_comparison,
         joint_erasure,
@@ -54,21 +53,31 @@ def measured(method: str) -> list[str]:
 
 
 def main_results(method: str) -> list[str]:
-    """RER, retention and verdict on every benchmark, with seed 0."""
-    results = single_results(method)
+    """RER, retention and verdict on every benchmark, with seed 0, on pocket and on pocket-flow."""
+    return [*_results_on(method, ""), *_results_on(method, "pocket-flow")]
+
+
+def _results_on(method: str, model: str) -> list[str]:
+    """The tables of one model, of pocket if the name is empty."""
+    results = single_results(method, model=model)
     if not results:
         return []
+    options = f" --model {model} --benchmark ..." if model else ""
     caption = (
-        "Test split, seed 0, preset `pocket` where the method has one. 95 % intervals in small print. "
-        f"{_duration(results)} {sample_sizes(results.values())}. Command: `python benchmarks/effect.py {method}`. "
+        f"Test split, seed 0, preset `{model or 'pocket'}` where the method has one. 95 % intervals in small print. "
+        f"{_duration(results)} {sample_sizes(results.values())}. "
+        f"Command: `python benchmarks/effect.py {method}{options}`. "
         f"All scores: [docs/results/{method}.json](../results/{method}.json)."
     )
-    lines = ["", "## Results on pocket", "", caption, "", *rates_table("benchmark", results), ""]
+    lines = ["", f"## Results on {model or 'pocket'}", "", caption, "", *rates_table("benchmark", results), ""]
     rows = [
         [benchmark, result.verdict.erasure, result.verdict.retention, result.verdict.attack]
         for benchmark, result in results.items()
     ]
-    return lines + table(["benchmark", "erasure", "retention", "attacks"], rows)
+    lines += table(["benchmark", "erasure", "retention", "attacks"], rows)
+    if model and (DOCS / "methods" / f"{method}-{model}.webp").is_file():
+        lines += ["", f"![Images before and after {method} erased weapon from {model}]({method}-{model}.webp)"]
+    return lines + attack_results(results)
 
 
 def _duration(results: Mapping[str, Result]) -> str:
@@ -82,9 +91,8 @@ def _duration(results: Mapping[str, Result]) -> str:
     return f"An erasure took {duration} s on {cores}."
 
 
-def attack_results(method: str) -> list[str]:
-    """Attack success rates on every benchmark, with seed 0."""
-    results = single_results(method)
+def attack_results(results: Mapping[str, Result]) -> list[str]:
+    """Attack success rates on every benchmark."""
     if not any(attack_scores(result) for result in results.values()):
         return []
     caption = (
@@ -98,7 +106,7 @@ def over_seeds(method: str) -> list[str]:
     """Mean, lowest and highest score over seeds, for benchmarks measured with several."""
     runs: dict[str, list[Result]] = {}
     for key, result in sorted(results_of(method).items()):
-        if not (key.variant or key.joint or key.transferred_to):
+        if not (key.variant or key.joint or key.transferred_to or key.model):
             runs.setdefault(key.benchmark, []).append(result)
     several = {benchmark: results for benchmark, results in runs.items() if len(results) > 1}
     if not several:

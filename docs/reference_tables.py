@@ -95,9 +95,11 @@ def model_matrix() -> str:
 
 
 def _check(registry: Registry, card: MethodCard, family: str) -> str:
-    """How a method or attack was checked on a family: on pocket, on small random models, or not supported (a dash)."""
+    """How a method or attack was checked on a family: on an embedded or on small random models, or a dash."""
     if family not in card.families:
         return "\N{EN DASH}"
+    if family == "flux" and single_results(card.name, model="pocket-flow"):
+        return "pocket-flow, tiny"
     measured = registry.kind == "attack" or bool(results_of(card.name))
     return "pocket, tiny" if family == "sd1" and measured else "tiny"
 

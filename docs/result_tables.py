@@ -29,10 +29,12 @@ def results_of(method: str) -> dict[ResultKey, Result]:
     return ResultStore(RESULTS / f"{method}.json").results
 
 
-def single_results(method: str, seed: int = 0, variant: str = "") -> dict[str, Result]:
-    """Results of erasing one concept with one seed, by benchmark."""
+def single_results(method: str, seed: int = 0, variant: str = "", model: str = "") -> dict[str, Result]:
+    """Results of erasing one concept with one seed, by benchmark; an empty model is the benchmark's own."""
     results = results_of(method)
-    keys = {key.benchmark: key for key in sorted(results) if key == ResultKey(key.benchmark, seed, variant)}
+    keys = {
+        key.benchmark: key for key in sorted(results) if key == ResultKey(key.benchmark, seed, variant, model=model)
+    }
     return {benchmark: results[key] for benchmark, key in keys.items()}
 
 

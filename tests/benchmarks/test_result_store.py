@@ -21,6 +21,7 @@ KEYS = [
     ResultKey("pocket-weapon", 2, variant="esd-text"),
     ResultKey("pocket-weapon", 1, joint=True),
     ResultKey("pocket-weapon", 0, transferred_to="pocket-sibling"),
+    ResultKey("pocket-weapon", 0, variant="esd-text", model="pocket-flow"),
 ]
 
 

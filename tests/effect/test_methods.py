@@ -12,6 +12,8 @@ from efface import api
 from efface.benchmarks.benchmark import Benchmark
 from efface.core.erasure import Erasure
 from efface.core.result import Result
+from efface.models.editable import EditableModel
+from efface.models.loading import load_model
 from efface.models.stable_diffusion import StableDiffusionModel
 from efface.ops.closed_form import PromptFilter
 
@@ -29,7 +31,7 @@ def value(result: Result, metric: str, group: str) -> float:
 
 
 def erase_and_evaluate(
-    model: StableDiffusionModel, method: str, benchmark: str | Path, folder: Path, limit: int | None, **config: Any
+    model: EditableModel, method: str, benchmark: str | Path, folder: Path, limit: int | None, **config: Any
 ) -> Result:
     concept = Benchmark.load(benchmark).concept
     api.erase(concept, out=folder, model=model, method=method, config=config, quick_evaluation=False)
@@ -132,6 +134,24 @@ FLOORS = {
     ("rlace", "pocket-style"): (0.95, 0.95),
 }
 """Lower bounds of RER of the name and retention of other objects: measured values (docs/methods) less a margin."""
+
+
+FLOW_FLOORS = {
+    ("erase_anything", "pocket-weapon"): (0.9, 0.9),
+    ("esd", "pocket-weapon"): (0.9, 0.9),
+}
+"""The same bounds on pocket-flow."""
+
+
+@pytest.mark.effect
+@pytest.mark.parametrize(("method", "benchmark"), FLOW_FLOORS)
+def test_trained_methods_on_pocket_flow(tmp_path: Path, method: str, benchmark: str) -> None:
+    result, (name, other) = (
+        erase_and_evaluate(load_model("pocket-flow"), method, benchmark, tmp_path / "e", None),
+        FLOW_FLOORS[method, benchmark],
+    )
+    assert value(result, "rer", "name") >= name, result.summary()
+    assert value(result, "retention", "other") >= other, result.summary()
 
 
 @pytest.mark.effect

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.tiny import PIPES, state_bytes, tiny_model, tiny_of
+from helpers.tiny_flow import tiny_flow_of
 from torch import Tensor
 
 from efface.core.concept import Concept
@@ -20,6 +21,7 @@ from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
 from efface.core.registry import METHODS
 from efface.execution import resolve_config, run_method
+from efface.models.loading import load_model
 from efface.models.stable_diffusion import StableDiffusionModel
 from efface.ops.editing.apply import applied
 from efface.ops.tensor_conversion import to_torch
@@ -83,7 +85,7 @@ def run(
     **settings: Any,
 ) -> Erasure:
     return run_method(
-        model or tiny_model(),
+        model or model_for(name),
         concepts,
         out,
         METHODS.get(name),
@@ -96,6 +98,11 @@ def run(
     )
 
 
+def model_for(name: str) -> Any:
+    """A tiny Stable Diffusion 1, or a tiny FLUX for methods of flow models alone."""
+    return tiny_model() if "sd1" in METHODS.card(name).families else tiny_flow_of("flux")
+
+
 DefaultRun = Callable[[str], tuple[StableDiffusionModel, Erasure]]
 
 
@@ -105,14 +112,15 @@ def default_run(tmp_path_factory: pytest.TempPathFactory) -> DefaultRun:
 
     @cache
     def run_once(name: str) -> tuple[StableDiffusionModel, Erasure]:
-        model = tiny_model()
+        model = model_for(name)
         return model, run(name, tmp_path_factory.mktemp("default-run") / name, model)
 
     return run_once
 
 
-def sample(model: StableDiffusionModel) -> Tensor:
-    return model.sample(["a gun"], seeds=[1], num_inference_steps=2)
+def sample(model: Any) -> Tensor:
+    scale = model.default_guidance_scale
+    return model.sample(["a gun"], seeds=[1], num_inference_steps=2, guidance_scale=scale)
 
 
 def assert_changes_images(model: StableDiffusionModel, erasure: Erasure) -> None:
@@ -135,7 +143,7 @@ def assert_edits_every_encoder(model: StableDiffusionModel, erasure: Erasure) ->
 @all_methods
 def test_a_saved_erasure_changes_images_and_can_be_removed(name: str, default_run: DefaultRun) -> None:
     model, erasure = default_run(name)
-    assert state_bytes(model) == state_bytes(tiny_model()), "training must not change the base model"
+    assert state_bytes(model) == state_bytes(model_for(name)), "training must not change the base model"
     assert_edits_every_encoder(model, erasure)
     assert erasure.folder is not None
     assert_changes_images(model, Erasure.load(erasure.folder))
@@ -143,7 +151,7 @@ def test_a_saved_erasure_changes_images_and_can_be_removed(name: str, default_ru
 
 @all_methods
 def test_it_runs_in_bfloat16(name: str, tmp_path: Path) -> None:
-    model = tiny_model(dtype=torch.bfloat16)
+    model = load_model(model_for(name).pipe, dtype="bfloat16")
     erasure = run(name, tmp_path / "e", model, steps=3)
     for key, tensor in erasure.tensors.items():
         assert to_torch(tensor).double().isfinite().all(), key

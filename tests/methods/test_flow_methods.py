@@ -16,8 +16,10 @@ from efface.core.errors import EffaceError
 from efface.core.registry import METHODS
 from efface.execution import resolve_config, run_method
 from efface.models.builder import wrap_pipeline
+from efface.ops.attention.joint_attention import attention_norm, joint_attention
 from efface.ops.closed_form import PromptFilter
 from efface.ops.editing.apply import applied
+from efface.ops.text.phrase_states import PhraseStates
 from efface.ops.training.trajectory_pool import TrajectoryPool
 
 CONCEPT = Concept("gun", anchor="dog", retain_prompts=("a cat", "the photo"))
@@ -33,6 +35,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "concept_ablation": {
         **FEW_IMAGES, "steps": 40, "learning_rate": 3e-3, "num_images": 4, "teacher": "original", "prior_weight": 20.0,
         "prior_source": "retain",
+    },
+    "erase_anything": {
+        **FEW_IMAGES, "steps": 40, "learning_rate": 3e-3, "num_images": 4, "target_modules": "attn_all",
+        "preserve_source": "retain", "preserve_target": "original", "preserve_weight": 20.0, "negative_guidance": 0.0,
+        "attention_weight": 1e-6, "contrast_weight": 1e-4, "num_irrelevant": 1,
     },
 }  # fmt: skip
 
@@ -78,6 +85,23 @@ def test_the_concept_moves_more_than_retained_prompts(name: str, family: str, tm
         before, after = ((pred["a gun"] - original["a dog"]).norm() for pred in (original, edited))
         assert after < before, "the anchor's prediction is the target"
     assert state_bytes(model) == state
+
+
+@pytest.mark.parametrize("family", FLOW_PIPES)
+def test_erase_anything_suppresses_the_attention_to_the_concept(family: str, tmp_path: Path) -> None:
+    model = tiny_flow_of(family)
+    settings = {"steps": 20, "learning_rate": 1e-2, "attention_weight": 1.0}
+    erasure = erase("erase_anything", model, tmp_path / "e", **settings)
+    prompts, z = PhraseStates.encode(model, ["a photo of a gun"], ["gun"]), model.initial_noise([1])
+
+    def attention() -> float:
+        with torch.no_grad(), joint_attention(model) as layer:
+            model.predict(z, 500, prompts.cond)
+            return float(attention_norm(layer.columns(prompts.mask)))
+
+    unedited = attention()
+    with applied(model, erasure):
+        assert attention() < 0.8 * unedited
 
 
 @pytest.mark.parametrize("family", FLOW_PIPES)

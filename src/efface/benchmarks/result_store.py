@@ -20,6 +20,7 @@ from efface.core.serialization import to_jsonable_dict
 from efface.core.verdict_rules import LIMIT
 
 SCHEMA = 2
+_KEY_PARTS = {"seed": "seed", "variant": "variant", "model": "model", "joint": "joint", "on": "transferred_to"}
 
 
 @dataclass(frozen=True, order=True)
@@ -32,6 +33,7 @@ class ResultKey:
         variant: name of a variant of the method's configuration; empty for the method itself.
         joint: whether the concepts of several benchmarks were erased at once.
         transferred_to: the model that the erasure was transferred to; empty for its own.
+        model: the model that the concept was erased from; empty for the benchmark's own.
     """
 
     benchmark: str
@@ -39,10 +41,12 @@ class ResultKey:
     variant: str = ""
     joint: bool = False
     transferred_to: str = ""
+    model: str = ""
 
     def __str__(self) -> str:
         parts = [self.benchmark, f"seed-{self.seed}"]
         parts += [f"variant-{self.variant}"] if self.variant else []
+        parts += [f"model-{self.model}"] if self.model else []
         parts += ["joint"] if self.joint else []
         parts += [f"on-{self.transferred_to}"] if self.transferred_to else []
         return "/".join(parts)
@@ -54,7 +58,7 @@ class ResultKey:
         given: dict[str, Any] = {}
         for part in parts:
             kind, _, value = part.partition("-")
-            name = {"seed": "seed", "variant": "variant", "joint": "joint", "on": "transferred_to"}.get(kind)
+            name = _KEY_PARTS.get(kind)
             if name is None:
                 raise EffaceError(f"{text!r} is not the name of a result: {part!r} is unknown")
             given[name] = True if name == "joint" else value

@@ -88,7 +88,7 @@ class Config:
         },
     )
     guidance_scale: float = field(default=3.0, metadata={"help": "Classifier-free guidance scale of the sampler."})
-    num_inference_steps: int = field(default=50, metadata={"help": "Number of DDIM steps of the sampler."})
+    num_inference_steps: int = field(default=50, metadata={"help": "Number of steps of the sampler."})
     trajectories_per_prompt: int = field(default=4, metadata={"help": "Number of pooled trajectories per prompt."})
 
 

@@ -25,14 +25,14 @@ from dataclasses import dataclass, field
 
 import torch
 
-from efface.core.concept import Concept, fill_templates
+from efface.core.concept import Concept
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError, UnknownNameError
 from efface.core.method_card import MethodCard
-from efface.core.subsample import evenly_spaced, spread
+from efface.core.subsample import spread
 from efface.models.editable import EditableModel
 from efface.ops.editing.forward_hooks import detached_first_token
-from efface.ops.text.templates import names_context, remove_concept, template_library, templates_for_kind
+from efface.ops.text.anchor_prompts import anchor_pairs
 from efface.ops.training.latents import Latents, generate_latents
 from efface.ops.training.run import Run
 from efface.ops.training.shared_images import SharedImages
@@ -72,7 +72,7 @@ class Config:
     num_images: int = field(
         default=1000, metadata={"help": "Number of images that the original model generates.", "range": "32 to 1000"}
     )
-    num_inference_steps: int = field(default=50, metadata={"help": "Number of DDIM steps of the sampler."})
+    num_inference_steps: int = field(default=50, metadata={"help": "Number of steps of the sampler."})
     guidance_scale: float = field(default=6.0, metadata={"help": "Classifier-free guidance scale of the sampler."})
     objective: str = field(
         default="model", metadata={"help": "Target for the concept: model (the anchor's prediction) or noise."}
@@ -115,7 +115,7 @@ PRESETS: dict[str, dict[str, object]] = {
 def concept_ablation(model: EditableModel, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
     """Maps each concept to its anchor; several concepts share the steps evenly."""
     _check_config(config, concepts)
-    pairs = [_anchor_pairs(concept, config.num_templates) for concept in concepts]
+    pairs = [anchor_pairs(concept, config.num_templates) for concept in concepts]
     prompts = [prompt for rows in pairs for prompt in rows]
     images = SharedImages.assign([tuple(rows.values()) for rows in pairs], config.num_images)
     latents = prior_latents = _generate_images(model, images.image_prompts, config, run)
@@ -179,14 +179,3 @@ def _retain_prompts(concepts: Sequence[Concept], num_images: int) -> tuple[str, 
     if len(prompts) <= num_images:
         return prompts
     return tuple(spread([concept.retain_prompts for concept in concepts], num_images))
-
-
-def _anchor_pairs(concept: Concept, num_templates: int) -> dict[str, str]:
-    """Pairs every prompt that names the concept with its anchor prompt, or with the prompt without the concept."""
-    pairs: dict[str, str] = {}
-    library = templates_for_kind(template_library(concept.kind), concept.kind)
-    usable = [template for template in library if concept.anchor or names_context(template)]
-    for template in (*concept.templates, *evenly_spaced(usable, num_templates)):
-        anchor = fill_templates([template], [concept.anchor])[0] if concept.anchor else remove_concept(template)
-        pairs |= dict.fromkeys(fill_templates([template], concept.words), anchor)
-    return pairs | dict.fromkeys(concept.prompts, concept.anchor)

@@ -78,7 +78,7 @@ class Config:
         default=1.0, metadata={"help": "Strength eta of the negative guidance.", "range": "0.5 to 3"}
     )
     guidance_scale: float = field(default=3.0, metadata={"help": "Classifier-free guidance scale of the sampler."})
-    num_inference_steps: int = field(default=50, metadata={"help": "Number of DDIM steps of the sampler."})
+    num_inference_steps: int = field(default=50, metadata={"help": "Number of steps of the sampler."})
     trajectories_per_prompt: int = field(default=8, metadata={"help": "Number of pooled trajectories per prompt."})
     refresh_every: int = field(
         default=0, metadata={"help": "Steps after which the student resamples one trajectory; 0 disables it."}
@@ -95,6 +95,20 @@ PRESETS: dict[str, dict[str, object]] = {
     "sd3": {"target_modules": "text_stream"},
     "flux": {"target_modules": "text_stream", "guidance_scale": 3.5},
     "released": {"learning_rate": 5e-5, "steps": 200},
+    "pocket-flow": {
+        "target_modules": "attn_all",
+        "learning_rate": 4e-4,
+        "schedule": "cosine",
+        "steps": 150,
+        "batch_size": 8,
+        "num_inference_steps": 20,
+        "trajectories_per_prompt": 1,
+        "guidance_scale": 3.5,
+        "negative_guidance": 3.0,
+        "erase_from": True,
+        "num_templates": 30,
+        "retain_weight": 20.0,
+    },
     "pocket": {
         "target_modules": "attn_all",
         "learning_rate": 4e-4,

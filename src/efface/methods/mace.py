@@ -96,7 +96,7 @@ class Config:
     concept_timesteps: bool = field(default=True, metadata={"help": "Prefer timesteps at which a concept takes shape."})
     timestep_slope: float = field(default=0.05, metadata={"help": "Steepness g of that preference."})
     num_images: int = field(default=8, metadata={"help": "Number of images that the original model generates."})
-    num_inference_steps: int = field(default=30, metadata={"help": "Number of DDIM steps of the sampler."})
+    num_inference_steps: int = field(default=30, metadata={"help": "Number of steps of the sampler."})
     guidance_scale: float = field(default=7.5, metadata={"help": "Classifier-free guidance scale of the sampler."})
     mask: str = field(default="attention", metadata={"help": "Source of the masks: none, attention or folder."})
     mask_folder: str = field(default="", metadata={"help": "Folder with one PNG per image, white at the concept."})

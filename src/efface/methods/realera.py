@@ -104,7 +104,7 @@ class Config:
     batch_size: int = field(default=4, metadata={"help": "Number of training samples per step."})
     beyond_loss_weight: float = field(default=1.0, metadata={"help": "Weight beta of the states beyond in the loss."})
     trajectories_per_prompt: int = field(default=4, metadata={"help": "Number of pooled trajectories per prompt."})
-    num_inference_steps: int = field(default=50, metadata={"help": "Number of DDIM steps of the sampler."})
+    num_inference_steps: int = field(default=50, metadata={"help": "Number of steps of the sampler."})
     guidance_scale: float = field(default=3.0, metadata={"help": "Classifier-free guidance scale of the sampler."})
 
 

@@ -78,7 +78,7 @@ class Config:
     top_k: int = field(default=4, metadata={"help": "Number K of drifting retain prompts per step.", "origin": "given"})
     template_file: str = field(default="", metadata={"help": "File of templates, one per line.", "origin": "reconstructed"})  # noqa: E501
     num_templates: int = field(default=0, metadata={"help": "Number of templates from the library.", "origin": "reconstructed", "range": "0 (all) to 66"})  # noqa: E501
-    num_inference_steps: int = field(default=50, metadata={"help": "Number of DDIM steps of the sampler.", "origin": "reconstructed"})  # noqa: E501
+    num_inference_steps: int = field(default=50, metadata={"help": "Number of steps of the sampler.", "origin": "reconstructed"})  # noqa: E501
 
 
 PRESETS: dict[str, dict[str, object]] = {

@@ -99,7 +99,7 @@ class Config:
     num_trajectory_prompts: int = field(default=0, metadata={"help": "Number of further templates for trajectories."})
     trajectories_per_prompt: int = field(default=5, metadata={"help": "Number of pooled trajectories per prompt."})
     retain_trajectories: int = field(default=64, metadata={"help": "Number of unconditional trajectories."})
-    num_inference_steps: int = field(default=50, metadata={"help": "Number of DDIM steps of the sampler."})
+    num_inference_steps: int = field(default=50, metadata={"help": "Number of steps of the sampler."})
     guidance_scale: float = field(default=3.0, metadata={"help": "Classifier-free guidance scale of the sampler."})
     accumulate_gradients: bool = field(default=False, metadata={"help": "Sum the gradients of all steps so far."})
 

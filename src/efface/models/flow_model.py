@@ -29,7 +29,12 @@ class FlowModel(FlowSampler):
 
     Raises:
         EffaceError: the pipeline's class is not supported, a component is missing or precisions differ.
+
+    Attributes:
+        text_tokens_first: whether the text tokens come before the image tokens in joint attention.
     """
+
+    text_tokens_first: bool
 
     def __init__(self, pipe: Any, name: str, weight_source: WeightSource | None = None) -> None:
         self.name = name

@@ -42,6 +42,7 @@ class FluxModel(FluxPromptEncoder, FlowModel):
 
     family = "flux"
     guided_by_pairs = False
+    text_tokens_first = True
 
     def __init__(self, pipe: Any, name: str, weight_source: WeightSource | None = None) -> None:
         super().__init__(pipe, name, weight_source)

@@ -31,6 +31,7 @@ class SD3Model(SD3PromptEncoder, FlowModel):
 
     family = "sd3"
     guided_by_pairs = True
+    text_tokens_first = False
 
     def __init__(self, pipe: Any, name: str, weight_source: WeightSource | None = None) -> None:
         super().__init__(pipe, name, weight_source)

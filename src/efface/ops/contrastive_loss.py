@@ -1,7 +1,8 @@
-"""Contrastive loss of predictions: nearer to a preferred prediction than to a rejected one (TRCE, arXiv 2503.07389)."""
+"""Contrastive losses: of predictions (TRCE, arXiv 2503.07389) and of attention (EraseAnything, arXiv 2412.20413)."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -17,3 +18,18 @@ def contrastive_hinge(prediction: Tensor, preferred: Tensor, rejected: Tensor, s
     """
     distances = [(prediction - other).square().flatten(1).mean(1) for other in (preferred, rejected)]
     return (slope * (distances[0] - distances[1] + margin)).clamp(min=0).mean()
+
+
+def reverse_contrast(concept: Tensor, synonym: Tensor, irrelevant: Tensor, temperature: float) -> Tensor:
+    """Computes the log probability that a synonym's vector belongs to the concept's and not to irrelevant ones; mean.
+
+    Minimising it moves the concept away from its synonym, towards the irrelevant vectors: the reverse of InfoNCE.
+
+    Args:
+        concept: vectors u of norm 1, ``(B, D)``.
+        synonym: vectors s of norm 1, ``(B, D)``.
+        irrelevant: vectors of norm 1, ``(B, K, D)``.
+        temperature: divides the cosines.
+    """
+    candidates = torch.cat([concept[:, None], irrelevant], dim=1)
+    return ((candidates @ synonym[..., None])[..., 0] / temperature).log_softmax(1)[:, 0].mean()

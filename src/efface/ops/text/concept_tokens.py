@@ -107,7 +107,30 @@ def mention_mask(model: EditableModel, tokens: Tokens, phrases: Sequence[str]) -
         tokens: tokens of B prompts.
         phrases: the concept phrase of each prompt.
     """
+    return _mentions(tokens, model.tokenize(phrases))
+
+
+def mentioned_states(model: EditableModel, tokens: Tokens, phrases: Sequence[str], num_states: int) -> Tensor:
+    """Returns a bool mask ``(B, num_states)`` of the hidden states of all mentions; SD3's are T5's and CLIP's.
+
+    Args:
+        model: provides the tokenizers.
+        tokens: tokens of B prompts.
+        phrases: the concept phrase of each prompt.
+        num_states: number of hidden states of a prompt.
+    """
     phrase_tokens = model.tokenize(phrases)
+    mask = torch.zeros(len(tokens), num_states, dtype=torch.bool, device=tokens.ids.device)
+    parts = [(tokens.state_offset, tokens, phrase_tokens)]
+    if tokens.state_offset and tokens.clip is not None and phrase_tokens.clip is not None:
+        parts.append((0, tokens.clip, phrase_tokens.clip))
+    for start, part, phrase_part in parts:
+        mask[:, start : start + part.ids.shape[1]] = _mentions(part, phrase_part)
+    return mask
+
+
+def _mentions(tokens: Tokens, phrase_tokens: Tokens) -> Tensor:
+    """Returns a bool mask ``(B, L)`` of all mentions of each prompt's phrase."""
     mask = torch.zeros_like(tokens.ids, dtype=torch.bool)
     rows = zip(tokens.ids.tolist(), phrase_tokens.ids.tolist(), phrase_tokens.eos.tolist(), strict=True)
     for row, (ids, phrase_ids, phrase_end) in enumerate(rows):

@@ -45,6 +45,18 @@ class Latents:
         Raises:
             EffaceError: a batch size below 1.
         """
+        clean, t, noise, index = self._draw(batch_size, generator, density)
+        return self.model.add_noise(clean, noise, t), t, noise, index
+
+    def flow_batch(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """`noised_batch` for flow matching, with the velocity noise - x0 ``(B, C, H, W)`` in place of the noise."""
+        clean, t, noise, index = self._draw(batch_size, generator, None)
+        return self.model.add_noise(clean, noise, t), t, noise - clean, index
+
+    def _draw(
+        self, batch_size: int, generator: torch.Generator, density: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Samples clean latents, timesteps, noise and prompt indices."""
         if batch_size < 1:
             raise EffaceError(f"a batch of {batch_size} images trains nothing: set the batch size to 1 or more")
         device = self.model.device
@@ -54,7 +66,7 @@ class Latents:
         else:
             t = torch.multinomial(density, batch_size, replacement=True, generator=generator).to(device)
         noise = torch.randn(batch_size, *self.x0.shape[1:], generator=generator).to(device, self.x0.dtype)
-        return self.model.add_noise(self.x0[rows.to(device)], noise, t), t, noise, self.prompt_index[rows].to(device)
+        return self.x0[rows.to(device)], t, noise, self.prompt_index[rows].to(device)
 
 
 @torch.no_grad()
