@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
 from efface.models.tensor_names import canonical_paths, resolve_tensor_name
+from efface.ops.closed_form.prompt_filter import DENOISERS
 from efface.ops.tensor_conversion import to_torch
 
 from .formats import WEIGHTS_HINT
@@ -107,10 +108,10 @@ def _edited_weights(model: PipelineModel, erasure: Erasure) -> dict[tuple[str, s
 
 
 def _check_lora_layer(module: nn.Module, component: str, name: str, paths: Mapping[str, str]) -> None:
-    """Raises unless LoRA loaders support the layer: linear and convolution layers of a UNet, linear layers of CLIP."""
+    """Raises unless LoRA loaders support the layer: linear and convolution layers of denoisers, linear ones of CLIP."""
     layer = module.get_submodule(paths[name].removesuffix(".weight")) if name.endswith(".weight") else None
     is_text_layer = component.startswith("text_encoder") and name.split(".")[-2] in _TEXT_LAYERS
-    if not isinstance(layer, nn.Linear | nn.Conv2d) or not (component == "unet" or is_text_layer):
+    if not isinstance(layer, nn.Linear | nn.Conv2d) or not (component in DENOISERS or is_text_layer):
         raise EffaceError(
             f"the erasure edits {name} of {component}, a layer that LoRA loaders do not support: {WEIGHTS_HINT}"
         )

@@ -21,6 +21,13 @@ _LOADING_CODE = {
         'pipe = {pipeline}.from_single_file("{file}", config="path/to/the/base/model")  # a diffusers folder\n'
     ),
 }
+_TRANSFORMER_CODE = """\
+from diffusers import {pipeline}, {transformer}
+
+base = "path/to/the/base/model"  # a diffusers folder
+transformer = {transformer}.from_single_file("{file}", config=base, subfolder="transformer")
+pipe = {pipeline}.from_pretrained(base, transformer=transformer)
+"""
 _CARD = """\
 ---
 base_model: {base_model}
@@ -83,7 +90,7 @@ def render_model_card(
         provenance="\n".join(_provenance(exported, erasure)),
         scores="\n".join(scores) or "Nothing: the erasure was not evaluated.",
         code=_loading_code(exported, pipeline, components).rstrip(),
-        interface=_interface_hint(exported),
+        interface=_interface_hint(exported, holds_transformer=components[0][0] == "transformer"),
     )
 
 
@@ -129,6 +136,9 @@ def _provenance(exported: Exported, erasure: Erasure) -> list[str]:
 
 
 def _loading_code(exported: Exported, pipeline: str, components: tuple[tuple[str, str, str], ...]) -> str:
+    if exported.format == "single-file" and components[0][0] == "transformer":
+        file = next(name for name in exported.files if name.endswith(".safetensors"))
+        return _TRANSFORMER_CODE.format(file=file, pipeline=pipeline, transformer=components[0][2])
     if exported.format != "component":
         file = next((name for name in exported.files if name.endswith(".safetensors")), "")
         return _LOADING_CODE[exported.format].format(file=file, pipeline=pipeline)
@@ -139,8 +149,10 @@ def _loading_code(exported: Exported, pipeline: str, components: tuple[tuple[str
     return "\n".join([f"from diffusers import {pipeline}", *imports, "", *loads, build])
 
 
-def _interface_hint(exported: Exported) -> str:
+def _interface_hint(exported: Exported, *, holds_transformer: bool) -> str:
     """A paragraph on graphical programs, with a blank line before and after; empty for folders."""
+    if exported.format == "single-file" and holds_transformer:
+        return "\nIn ComfyUI, put the `.safetensors` file into the folder of diffusion models.\n"
     if exported.format == "single-file":
         return "\nIn ComfyUI and AUTOMATIC1111, put the `.safetensors` file into the folder of checkpoints.\n"
     if exported.format == "kohya":

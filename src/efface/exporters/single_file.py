@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
 from efface.models.checkpoint_settings import settings_markers
+from efface.models.flow_layout import transformer_tensors
 from efface.models.original_layout import (
     CLIP,
     CLIP_XL,
@@ -20,17 +22,30 @@ from efface.models.original_layout import (
 )
 from efface.models.tensor_names import canonical_state
 
-from .weight_fusion import PipelineModel
+from .weight_fusion import PipelineModel, edited_components
+
+
+def check_single_file(model: PipelineModel, erasure: Erasure) -> None:
+    """Raises `EffaceError` if an erasure edits a component that the model's single file does not hold."""
+    edited = [name for name in edited_components(model, erasure) if name != "transformer"]
+    if "transformer" in model.components and edited:
+        raise EffaceError(
+            f"the single file of a flow model holds the transformer; the erasure edits {edited[0]}: export it as "
+            "diffusers or component"
+        )
 
 
 def checkpoint_tensors(model: PipelineModel) -> dict[str, Tensor]:
     """Returns everything that a model's checkpoint holds: its tensors by original name, and empty marker tensors.
 
-    Tensors that the model's own checkpoint had and that no component has a place for are written again.
+    Tensors that the model's own checkpoint had and that no component has a place for are written again. The checkpoint
+    of a flow model holds the transformer alone.
 
     Raises:
         EffaceError: The architecture has no original layout.
     """
+    if "transformer" in model.components:
+        return transformer_tensors(model.components["transformer"])
     dtype = model.pipe.text_encoder.dtype
     unread = {name: tensor.to(dtype) for name, tensor in getattr(model, "unread_tensors", {}).items()}
     markers = {name: torch.zeros(0) for name in settings_markers(model.pipe)}

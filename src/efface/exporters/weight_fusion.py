@@ -14,6 +14,7 @@ from efface.core.edits import Edit
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
 from efface.models.editable import EditableModel
+from efface.ops.closed_form.prompt_filter import DENOISERS
 from efface.ops.editing.apply import active_erasures, applied, check_base
 from efface.ops.tensor_conversion import to_torch
 
@@ -37,9 +38,15 @@ class BaseComparison:
     base_mismatch: bool
 
 
-def edited_components(erasure: Erasure) -> tuple[str, ...]:
-    """Components whose weights change; a state edit changes the UNet, which reads the text states."""
-    return tuple(dict.fromkeys("unet" if edit.op == "state" else edit.component for edit in erasure.edits))
+def edited_components(model: PipelineModel, erasure: Erasure) -> tuple[str, ...]:
+    """Components whose weights change; a state edit changes the denoiser, which reads the text states."""
+    denoiser = denoiser_name(model)
+    return tuple(dict.fromkeys(denoiser if edit.op == "state" else edit.component for edit in erasure.edits))
+
+
+def denoiser_name(model: PipelineModel) -> str:
+    """Returns the name of the denoiser's component."""
+    return next(name for name in DENOISERS if name in model.components)
 
 
 @contextmanager
@@ -71,15 +78,19 @@ def _product(model: PipelineModel, erasure: Erasure, states: list[Edit]) -> Tens
     """Product M_n ... M_1 of the state edits' matrices, float64 ``(D, D)``; None without state edits."""
     if not states:
         return None
-    config: Any = model.components["unet"].config
+    denoiser = denoiser_name(model)
+    config: Any = model.components[denoiser].config
     conditioning = [
         key for key in ("encoder_hid_dim_type", "addition_embed_type", "class_embed_type") if getattr(config, key, None)
     ]
-    if conditioning or any(edit.component != "text_encoder" for edit in states):
+    is_unet = denoiser == "unet"
+    readers = ("unet", "text_encoder") if is_unet else (denoiser,)
+    if conditioning or any(edit.component not in readers for edit in states):
         raise EffaceError(
             "a state edit fits into weights only if cross-attention alone reads a single text encoder, as in SD 1 and 2"
         )
-    product = torch.eye(int(config.cross_attention_dim), dtype=torch.float64)
+    width = config.cross_attention_dim if is_unet else config.joint_attention_dim
+    product = torch.eye(int(width), dtype=torch.float64)
     for edit in states:
         if "matrix" not in edit.tensors:
             continue
@@ -94,11 +105,11 @@ def _product(model: PipelineModel, erasure: Erasure, states: list[Edit]) -> Tens
 
 @contextmanager
 def _fused(model: PipelineModel, matrix: Tensor | None) -> Iterator[None]:
-    """Multiplies the key and value projections by M: W (M h) = (W M) h, so W M replaces W."""
+    """Multiplies the layers that read the states by M: W (M h) = (W M) h, so W M replaces W."""
     if matrix is None:
         yield
         return
-    projections = list(model.parameter_group("cross_kv").parameters.values())
+    projections = list(model.parameter_group("reads_text").parameters.values())
     before = [weight.detach().clone() for weight in projections]
     try:
         for weight in projections:

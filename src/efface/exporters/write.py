@@ -22,9 +22,9 @@ from efface.ops.training.progress import Progress, Silent
 
 from .formats import EXPORT_MANIFEST, LORA_FORMATS, Exported, check_format
 from .lora import lora_factors
-from .lora_formats import kohya_tensors, peft_tensors
+from .lora_formats import kohya_tensors, original_factors, peft_tensors
 from .model_card import render_model_card
-from .single_file import checkpoint_tensors
+from .single_file import check_single_file, checkpoint_tensors
 from .weight_fusion import BaseComparison, PipelineModel, edited_components, fused_weights
 
 SCHEMA = 1
@@ -93,8 +93,10 @@ def _write_lora(
         file, tensors, metadata = PEFT_FILE, peft_tensors(factors), {}
     else:
         file = f"{erasure.spec.folder_name}.safetensors"
-        tensors = kohya_tensors(factors, "text_encoder_2" in model.components)
-        metadata = _kohya_metadata(erasure, max(len(factor.down) for factor in factors))
+        transformer = model.components.get("transformer")
+        named = factors if transformer is None else original_factors(factors, transformer)
+        tensors = kohya_tensors(named, "text_encoder_2" in model.components)
+        metadata = _kohya_metadata(erasure, max(len(factor.down) for factor in named))
     write_tensors(folder / file, {key: to_blob(tensor) for key, tensor in tensors.items()}, metadata)
     return base, {f"{f.component}.{f.layer}": f.residual for f in factors if f.residual is not None}
 
@@ -109,24 +111,26 @@ def _write_weights(
 ) -> BaseComparison:
     """Writes the edited weights as a pipeline, as components or as a single file."""
     advance(0, 1)
+    if format == "single-file":
+        check_single_file(model, erasure)
     with fused_weights(model, erasure, allow_base_mismatch) as base, silence_libraries():
         if format == "diffusers":
             model.pipe.save_pretrained(folder)
         elif format == "component":
-            for name in edited_components(erasure):
+            for name in edited_components(model, erasure):
                 component: Any = model.components[name]
                 component.save_pretrained(folder / name)
         else:
             tensors = {key: to_blob(tensor, copy=False) for key, tensor in checkpoint_tensors(model).items()}
             file = folder / f"{erasure.spec.folder_name}.safetensors"
-            write_tensors(file, tensors, settings_metadata(model.pipe))
+            write_tensors(file, tensors, {} if "transformer" in model.components else settings_metadata(model.pipe))
     advance(1, 1)
     return base
 
 
 def _write_documents(model: PipelineModel, erasure: Erasure, exported: Exported, folder: Path) -> dict[str, int]:
     """Writes the model card and the manifest; returns their sizes in bytes."""
-    classes = [(name, type(model.components[name])) for name in edited_components(erasure)]
+    classes = [(name, type(model.components[name])) for name in edited_components(model, erasure)]
     components = tuple((name, cls.__module__.partition(".")[0], cls.__name__) for name, cls in classes)
     hashes = {name: sha256_file(folder / name) for name in exported.files}
     card = render_model_card(exported, erasure, erasure.folder, type(model.pipe).__name__, components)
