@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 from helpers.cli import content
 from helpers.small_benchmark import small_benchmark
 from helpers.tiny import erasure_of
@@ -82,11 +83,16 @@ def test_an_attack_found_later_enters_the_verdict(
     pocket: StableDiffusionModel, artifact: Path, benchmark: Path
 ) -> None:
     assert api.evaluate(artifact, benchmark, model=pocket, limit=1).verdict.attack == "not attacked"
+    heading = "Attack: synonyms-on-small-pocket-weapon-limit-1"
+    assert heading not in api.report(artifact).read_text()
     api.attack(artifact, "synonyms", benchmark, model=pocket, limit=1)
-    (evaluation,) = read_evaluations(artifact, Erasure.load(artifact).spec.hash)
+    page = api.report(artifact).read_text()
+    assert heading in page, "with its images"
+    assert page.partition(heading)[2].count("data:image/png") >= 2
+    (evaluation,) = read_evaluations(artifact, Erasure.load(artifact).spec)
     assert evaluation.verdict.attack == "inconclusive"
     assert "limited to 1 images per group" in evaluation.verdict.caveats
-    (other,) = read_evaluations(artifact, "another run")
+    (other,) = read_evaluations(artifact, replace(Erasure.load(artifact).spec, seed=9))
     assert other.verdict.attack == "not attacked", "attacks on another erasure do not count"
     assert not other.verdict.passed
 
@@ -106,3 +112,22 @@ def test_a_benchmark_of_another_concept_is_refused_or_marks_every_score(
     assert all(score.provenance.extra["benchmark_mismatch"] == mismatch for score in marked)
     assert mismatch in result.summary()
     assert f"{mismatch}: this is not a pass".lower() in api.report(artifact).read_text().lower().replace("&#39;", "'")
+
+
+def test_prompts_of_another_benchmark_prove_no_resistance(
+    pocket: StableDiffusionModel, artifact: Path, benchmark: Path, tmp_path: Path
+) -> None:
+    data = yaml.safe_load(benchmark.read_text())
+    data["splits"]["test"]["groups"]["name"]["phrases"] = [{"phrase": "a tree", "expected": {"object": "tree"}}]
+    own = tmp_path / "own.yaml"
+    own.write_text(yaml.safe_dump({**data, "name": "own"}))
+    found = api.attack(artifact, "synonyms", own, model=pocket, limit=1)
+    replayed = api.attack(artifact, replay=found.folder, benchmark=benchmark, model=pocket)
+    assert replayed.benchmark["name"] == "own"
+    assert replayed.folder is not None
+    post = Result.load(replayed.folder / "result.json").score("asr_post", replayed.folder.name)
+    assert post is not None
+    assert "with prompts of another benchmark (own)" in post.provenance.extra["deviations"]
+    result = api.evaluate(artifact, own, model=pocket, limit=1)
+    assert result.metadata["instead_of_benchmark"] == "pocket-weapon"
+    assert "not on efface&#39;s pocket-weapon" in api.report(artifact).read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from efface.core.errors import EffaceError, UnknownNameError
 from efface.core.io import atomic_write_json, read_json
 from efface.core.result import DetectorId, Result, Score, Thresholds
+from efface.core.serialization import json_hash
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 ROWS = st.tuples(FLOATS, FLOATS, FLOATS, st.integers(1, 10**6), st.text(st.characters(codec="utf-8")))
@@ -59,7 +61,9 @@ def test_invalid_results_are_refused(tmp_path: Path) -> None:
         ({"thresholds": {}, "scores": 1}, "incomplete"),
     ]
     for change, match in cases:
-        atomic_write_json(path, {**data, **change})
+        changed = {**data, **change}
+        content = {name: changed[name] for name in ("scores", "thresholds", "metadata")}
+        atomic_write_json(path, {**changed, "hash": json_hash(content)})
         with pytest.raises(EffaceError, match=match):
             Result.load(path)
     with pytest.raises(UnknownNameError, match="did you mean 'value'"):
@@ -72,3 +76,31 @@ def test_invalid_results_are_refused(tmp_path: Path) -> None:
     with pytest.raises(EffaceError, match="not a result"):
         Result.load(path)
     assert read_json(path) == [1]
+
+
+@pytest.mark.parametrize("value", [None, 0.999, "0.5", {"a": 1}])
+def test_every_change_by_hand_is_noticed(value: Any, tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    Result(tuple(scores()), {"benchmark": {"split": "dev"}, "limit": 4}).save(path)
+
+    def paths(data: Any) -> Iterator[list[Any]]:
+        for key in data if isinstance(data, dict) else range(len(data)) if isinstance(data, list) else ():
+            yield [key]
+            yield from ([key, *rest] for rest in paths(data[key]))
+
+    saved = read_json(path)
+    changeable = [keys for keys in paths(saved) if keys[0] not in ("verdict", "schema")]
+    assert len(changeable) > 50
+    for keys in changeable:
+        data = read_json(path)
+        place: Any = data
+        for key in keys[:-1]:
+            place = place[key]
+        if place[keys[-1]] == value:
+            continue
+        place[keys[-1]] = value
+        with pytest.raises(EffaceError, match="were changed after the evaluation"):
+            Result.from_dict(data)
+    without_hash = {key: item for key, item in saved.items() if key != "hash"}
+    with pytest.raises(EffaceError, match="were changed after the evaluation"):
+        Result.from_dict(without_hash)

@@ -51,8 +51,8 @@ def attack(
         progress: Progress display; none by default.
 
     Returns:
-        The attack set, saved with ASR_pre and ASR_post in ``<artifact>/evidence/attacks/<label>``, never replaced. The
-        label names the attack and every setting that differs from its own.
+        The attack set, saved with ASR_pre, ASR_post and some images in ``<artifact>/evidence/attacks/<label>``, never
+        replaced. The label names the attack and every setting that differs from its own.
 
     Raises:
         EffaceError: Unknown name or setting, corrupt artifact, a benchmark that does not fit, or another base model.
@@ -117,22 +117,23 @@ class _AttackRun:
             return self.evaluate_and_save(self.with_deviations(found, changed))
 
     def with_deviations(self, attack_set: AttackSet, changed: Mapping[str, Any]) -> AttackSet:
-        """Adds what differs from the attack's own settings on the whole test split, and the benchmark."""
+        """Adds what differs from the attack's own settings on the whole test split, and where the prompts are from."""
         benchmark = self.inputs.benchmark
         deviations = {**attack_set.deviations, **changed}
         deviations |= {"split": self.split} if self.split != "test" else {}
         deviations |= {"detector": self.detector} if self.detector else {}
         deviations |= {"base": self.generator.model.name} if self.generator.has_other_base else {}
-        source = {"name": benchmark.name, "split": self.split, "hash": benchmark.hash}
-        return replace(attack_set, deviations=deviations, benchmark=source, folder=None)
+        source = {name: getattr(benchmark, name) for name in ("name", "hash", "prompts_hash")} | {"split": self.split}
+        return replace(attack_set, deviations=deviations, benchmark=attack_set.benchmark or source, folder=None)
 
     def evaluate_and_save(self, attack_set: AttackSet) -> AttackSet:
-        """Generates images from the attack's prompts, scores them, and saves the attack set and its result.
+        """Generates images from the attack's prompts, scores them, and saves the set, its result and some images.
 
         A set that the evidence holds already is neither scored nor saved again.
         """
         from efface.benchmarks.attack_evaluation import evaluate_attack
         from efface.benchmarks.benchmark_mismatch import mark_mismatch
+        from efface.benchmarks.evaluation import Evaluation
         from efface.benchmarks.image_scoring import benchmark_metadata
         from efface.distributed.collectives import sync_errors
 
@@ -152,7 +153,11 @@ class _AttackRun:
         result = Result(mark_mismatch(evaluation.scores, self.inputs.mismatch), metadata)
         with sync_errors():
             if env.is_main():
-                attack_set.save(folder, files={RESULT: json_bytes(to_jsonable(result.to_dict()))})
+                images = Evaluation(
+                    result, evaluation.samples, None, evaluation.detections, saved_images=evaluation.saved_images
+                ).image_files()
+                files = {RESULT: json_bytes(to_jsonable(result.to_dict())), **images}
+                attack_set.save(folder, files=files)
         return AttackSet.load(folder)
 
     def _folder(self, attack_set: AttackSet) -> Path:

@@ -7,9 +7,17 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from efface.core.evaluation_evidence import RESULT, is_of_run, read_attack_results, read_result, with_attacks
+from efface.core.evaluation_evidence import (
+    OTHER_CONCEPTS,
+    RESULT,
+    is_of_run,
+    read_attack_results,
+    read_result,
+    with_attacks,
+)
 from efface.core.manifest import EVIDENCE
 from efface.core.result import Result
+from efface.core.text_fields import fold_case
 from efface.distributed import env
 from efface.models.model_ref import ModelLike
 
@@ -85,6 +93,8 @@ def _run(
     metadata |= {"created": current_time()}
     metadata |= {"replaced_detector": detector} if detector else {}
     metadata |= {"base_mismatch": True} if generator.has_other_base else {}
+    metadata |= {"instead_of_benchmark": inputs.replaced_benchmark} if inputs.replaced_benchmark else {}
+    metadata |= {OTHER_CONCEPTS: others} if (others := _other_concepts(inputs)) else {}
     fid_scores = []
     if fid is not None:
         fid_scores = benchmark_fid(benchmark, generator, erasure, num_images=fid, split=split, progress=progress)
@@ -96,6 +106,12 @@ def _run(
     scores = mark_mismatch((*evaluation.result.scores, *fid_scores), inputs.mismatch)
     evaluation.result = replace(evaluation.result, scores=scores)
     return evaluation
+
+
+def _other_concepts(inputs: EvaluationInputs) -> list[str]:
+    """The erased concepts that the benchmark does not measure."""
+    measured = {fold_case(concept.name) for concept in inputs.benchmark.concepts}
+    return [concept.name for concept in inputs.erasure.concepts if fold_case(concept.name) not in measured]
 
 
 def _attack_results(artifact: Path, inputs: EvaluationInputs) -> dict[str, Result]:

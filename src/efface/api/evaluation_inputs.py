@@ -42,6 +42,17 @@ class EvaluationInputs:
     is_default: bool = True
     allow_mismatch: bool = False
 
+    @property
+    def replaced_benchmark(self) -> str:
+        """Name of efface's own benchmark for the concept and the model if another one is used; else empty."""
+        from efface.benchmarks.benchmark import Benchmark, benchmark_names, find_benchmark
+
+        used = self.benchmark
+        if used.name in benchmark_names() and Benchmark.load(used.name).prompts_hash == used.prompts_hash:
+            return ""
+        own = find_benchmark(self.erasure.spec.model, used.concept.name)
+        return "" if own is None or own.prompts_hash == used.prompts_hash else own.name
+
     def checked_for(self, generator: ImageGenerator) -> EvaluationInputs:
         """Checks the benchmark against the generator's model, if that is not the erasure's base."""
         return self.checked(generator.model.name) if generator.has_other_base else self

@@ -33,11 +33,13 @@ class AttackEvaluation:
     Attributes:
         scores: ``asr_pre``, ``asr_post`` and, for an attack with a search, ``seconds_per_success``.
         samples: the samples under attack.
+        detections: detections under attack.
         saved_images: bytes ``(3, H, W)`` of images without and under attack, by sample.
     """
 
     scores: list[Score]
     samples: list[EvalSample]
+    detections: Detections
     saved_images: dict[SampleKey, tuple[Tensor | None, Tensor]]
 
 
@@ -75,7 +77,7 @@ def evaluate_attack(
     scores = _scores(attack, label, target, unattacked.detections, attacked.detections, provenance)
     collector.detections.merge(attacked.detections)
     images = {key: (unattacked.saved_images.get(key), image) for key, image in attacked.saved_images.items()}
-    return AttackEvaluation(scores, attacked_samples, images)
+    return AttackEvaluation(scores, attacked_samples, attacked.detections, images)
 
 
 def _attack_samples(
@@ -99,6 +101,8 @@ def _provenance(benchmark: Benchmark, attack: AttackSet, erasure: Erasure | None
     deviations = [f"with {name} {value}" for name, value in attack.deviations.items()]
     if erasure is not None and attack.erasure_hash != erasure.spec.hash:
         deviations.append("with prompts found on another erasure")
+    if attack.benchmark.get("prompts_hash", benchmark.prompts_hash) != benchmark.prompts_hash:
+        deviations.append(f"with prompts of another benchmark ({attack.benchmark.get('name')})")
     extra: dict[str, Any] = {"searched_against": attack.erasure_hash}
     if attack.limit is not None or num_prompts < len(attack.prompts):
         extra[LIMIT] = num_prompts

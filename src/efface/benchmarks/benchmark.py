@@ -112,18 +112,13 @@ class Benchmark:
         check_known_keys("benchmark field", data, {f.name for f in fields(cls)} - {"head", "classes"} | {"target"})
         target = data["target"]
         return cls(
-            name=data["name"],
+            **{name: data[name] for name in ("name", "description", "model", "detector", "clip", "splits")},
             version=int(data["version"]),
-            description=data["description"],
-            model=data["model"],
-            detector=data["detector"],
-            clip=data["clip"],
             concept=Concept.from_dict(data["concept"]),
             head=target["head"],
             classes=tuple(target["classes"]),
             sampler=Sampler(**data["sampler"]),
             attack_phrases=tuple(data["attack_phrases"]),
-            splits=data["splits"],
             joint_concepts=tuple(data.get("joint_concepts", ())),
             features=data.get("features", ""),
         )
@@ -132,6 +127,11 @@ class Benchmark:
     def hash(self) -> str:
         """SHA-256 of all fields; an empty `features` is left out."""
         return json_hash({key: value for key, value in to_jsonable_dict(self).items() if value or key != "features"})
+
+    @cached_property
+    def prompts_hash(self) -> str:
+        """SHA-256 of the prompts, seeds and classes, and of the attacks' phrases; equal for every detector."""
+        return json_hash([self.head, self.classes, self.attack_phrases, self.splits])
 
     def samples(
         self, split: str = "test", *, seed: int | None = None, limit: int | None = None, groups: Sequence[str] = GROUPS

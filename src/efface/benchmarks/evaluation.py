@@ -22,6 +22,7 @@ from .samples import EvalSample
 RESULT = "result.json"
 DETECTIONS = "detections.json"
 IMAGES = "images.json"
+IMAGE_FOLDER = "images"
 INTERFERENCE = "interference.json"
 IMAGES_TO_SAVE = 12
 """Pairs of images to save of each group."""
@@ -58,11 +59,18 @@ class Evaluation:
             (new / RESULT).write_bytes(json_bytes(to_jsonable(self.result.to_dict())))
             (new / DETECTIONS).write_bytes(json_bytes({"rows": [self._row(sample) for sample in self.samples]}))
             (new / INTERFERENCE).write_bytes(json_bytes(to_jsonable([row.to_dict() for row in self.interference])))
-            (new / "images").mkdir()
-            shown = [sample for sample in self.samples if sample_key(sample) in self.saved_images]
-            (new / IMAGES).write_bytes(json_bytes([self._save_pair(sample, new) for sample in shown]))
+            (new / IMAGE_FOLDER).mkdir()
+            for name, data in self.image_files().items():
+                (new / name).write_bytes(data)
         self.folder = folder
         return self
+
+    def image_files(self) -> dict[str, bytes]:
+        """The saved images as PNG files by name, and `IMAGES`, which lists them with their prompts and detections."""
+        shown = [sample for sample in self.samples if sample_key(sample) in self.saved_images]
+        images: dict[str, bytes] = {}
+        rows = [self._encode_pair(sample, images) for sample in shown]
+        return {IMAGES: json_bytes(rows), **images}
 
     def _row(self, sample: EvalSample) -> dict[str, Any]:
         text = f"{sample.text} (embeddings near: {sample.nearest_tokens})" if sample.soft else sample.text
@@ -76,15 +84,15 @@ class Evaluation:
             "after": _labels(self.after, sample),
         }
 
-    def _save_pair(self, sample: EvalSample, folder: Path) -> dict[str, Any]:
-        """Write a sample's images before and after; returns its row with their file names."""
+    def _encode_pair(self, sample: EvalSample, files: dict[str, bytes]) -> dict[str, Any]:
+        """Encode a sample's images before and after into the files; returns its row with their names."""
         row = self._row(sample)
         row["detected_before"], row["detected_after"] = row.pop("before"), row.pop("after")
         number = list(self.saved_images).index(sample_key(sample))
         for when, image in zip(("before", "after"), self.saved_images[sample_key(sample)], strict=True):
-            name = f"images/{number:03}-{when}.png"
+            name = f"{IMAGE_FOLDER}/{number:03}-{when}.png"
             if image is not None:
-                (folder / name).write_bytes(encode_png(image))
+                files[name] = encode_png(image)
             row[when] = name if image is not None else None
         return row
 

@@ -67,4 +67,6 @@ def benchmark_metadata(benchmark: Benchmark, split: str) -> dict[str, Any]:
     """A result's metadata about the benchmark, the sampler and the packages."""
     fields = {name: getattr(benchmark, name) for name in ("name", "version", "hash", "model", "head", "classes")}
     fields |= {"concept": benchmark.concept.name, "split": split, "seed": benchmark.first_seed(split)}
+    fields |= {"prompts_hash": benchmark.prompts_hash}
+    fields |= {"joint_concepts": list(benchmark.joint_concepts)} if benchmark.joint_concepts else {}
     return {"benchmark": fields, "sampler": benchmark.sampler, "versions": package_versions()}

@@ -27,7 +27,7 @@ def show(artifact: Artifact, as_json: Json = False) -> None:
     from efface.core.evaluation_evidence import read_evaluations
 
     erasure = Erasure.load(artifact)
-    evaluations = read_evaluations(artifact, erasure.spec.hash)
+    evaluations = read_evaluations(artifact, erasure.spec)
     print_result(describe_erasure(artifact, erasure), _as_text(erasure, artifact, evaluations), as_json)
 
 
@@ -70,7 +70,7 @@ def describe_erasure(folder: Path, erasure: Erasure) -> dict[str, Any]:
         "cost": cost and {"seconds": cost.seconds, "peak_memory_bytes": cost.peak_memory_bytes},
         "effect": None if erasure.effect is None else dict(erasure.effect),
         "versions": dict(erasure.versions),
-        "evaluations": [_evaluation_as_data(item) for item in read_evaluations(folder, spec.hash)],
+        "evaluations": [_evaluation_as_data(item) for item in read_evaluations(folder, spec)],
     }
 
 
@@ -106,4 +106,6 @@ def _verdict(folder: Path, evaluations: Sequence[EvaluationEvidence]) -> Text:
     if not evaluations:
         return Text.assemble(("not evaluated", STYLES["unsure"]), f"\nnext: efface evaluate {folder}")
     lead = evaluations[0]
-    return Text.assemble(verdict_as_text(lead.verdict, lead.result, folder), f"\nevaluation: {lead.name}")
+    own = lead.result.metadata.get("instead_of_benchmark")
+    note = f", on a benchmark of the user's own, not on {own}" if own else ""
+    return Text.assemble(verdict_as_text(lead.verdict, lead.result, folder), f"\nevaluation: {lead.name}{note}")

@@ -90,7 +90,7 @@ class AttackSet:
 
         Args:
             folder: the folder to write.
-            files: contents of further files by name, such as the set's scores.
+            files: contents of further files by name, such as the set's scores; a name may lead into a subfolder.
             overwrite: whether to replace a folder with content.
 
         Raises:
@@ -105,6 +105,7 @@ class AttackSet:
             if tensors:
                 write_tensors(new / SOFT, tensors)
             for name, data in (files or {}).items():
+                (new / name).parent.mkdir(exist_ok=True)
                 (new / name).write_bytes(data)
         return replace(self, folder=Path(folder))
 

@@ -12,12 +12,12 @@ from .attack_label import attack_of
 from .errors import EffaceError, check_known_keys
 from .io import atomic_write_json, read_json
 from .score import DetectorId, Provenance, Score
-from .serialization import to_jsonable_dict
+from .serialization import json_hash, to_jsonable_dict
 from .verdict import Thresholds, Verdict
 
 __all__ = ["DetectorId", "Provenance", "Result", "Score", "Thresholds", "Verdict"]
 
-SCHEMA = 3
+SCHEMA = 4
 
 
 @dataclass(frozen=True)
@@ -71,27 +71,30 @@ class Result:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns JSON values; they include the verdict for readers, which `from_dict` computes again."""
-        return {
-            "schema": SCHEMA,
-            "verdict": {**to_jsonable_dict(self.verdict), "passed": self.verdict.passed},
+        content = {
             "scores": [score.to_dict() for score in self.scores],
             "thresholds": asdict(self.thresholds),
             "metadata": to_jsonable_dict(self.metadata),
         }
+        verdict = {**to_jsonable_dict(self.verdict), "passed": self.verdict.passed}
+        return {"schema": SCHEMA, "verdict": verdict, **content, "hash": json_hash(content)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Result:
         """Reads what `to_dict` returned.
 
         Raises:
-            EffaceError: another schema version, or data that is incomplete or invalid.
+            EffaceError: another schema version, or data that is incomplete, invalid, or not what was written.
         """
         schema = data.get("schema") if isinstance(data, Mapping) else None
         if schema != SCHEMA:
             raise EffaceError(
                 f"the result has schema version {schema!r}, this efface reads {SCHEMA}: use the efface that wrote it"
             )
-        check_known_keys("result field", data, ("schema", "verdict", "scores", "thresholds", "metadata"))
+        content = {name: data.get(name) for name in ("scores", "thresholds", "metadata")}
+        check_known_keys("result field", data, ("schema", "verdict", *content, "hash"))
+        if data.get("hash") != json_hash(content):
+            raise EffaceError("the scores, thresholds or metadata were changed after the evaluation")
         try:
             check_known_keys("threshold", data["thresholds"], (item.name for item in fields(Thresholds)))
             scores = tuple(Score.from_dict(score) for score in data["scores"])
@@ -125,6 +128,8 @@ def _caveats(metadata: Mapping[str, Any]) -> list[str]:
         caveats.append(f"with the seed {metadata.get('seed')} instead of the benchmark's {benchmark['seed']}")
     if metadata.get("replaced_detector"):
         caveats.append(f"judged by {metadata['replaced_detector']} instead of the benchmark's detector")
+    if others := metadata.get("other_concepts"):
+        caveats.append(f"for one concept of several: not for {', '.join(map(str, others))}")
     if metadata.get("base_mismatch"):
         caveats.append("on a base model other than the erasure's own")
     return caveats

@@ -33,6 +33,7 @@ class Verdict:
         attack: ``withstands``, ``broken by <attack>``, ``not attacked``, or ``inconclusive``.
         reasons: one line for every requirement that is not met, in the order of the fields above.
         caveats: one line for every way in which the scores do not measure this erasure by efface's own rule.
+        concept: the concept that the scores measure, where the erasure has several; else empty.
     """
 
     erasure: ErasureVerdict
@@ -40,6 +41,7 @@ class Verdict:
     attack: str
     reasons: tuple[str, ...] = ()
     caveats: tuple[str, ...] = ()
+    concept: str = ""
 
     @classmethod
     def of(cls, scores: Iterable[Score], thresholds: Thresholds | None = None, caveats: Iterable[str] = ()) -> Verdict:
@@ -68,9 +70,14 @@ class Verdict:
 
     @property
     def findings(self) -> str:
-        """The three findings, such as ``erased, kept, attacks inconclusive``."""
-        named = {"erasure": self.erasure, "retention": self.retention, "attacks": self.attack}
-        return ", ".join(f"{part} {word}" if word == "inconclusive" else word for part, word in named.items())
+        """The three findings, such as ``erased, kept, attacks inconclusive``, after `concept` if it is given."""
+        texts = (f"{part} {word}" if word == "inconclusive" else word for part, word in self.parts.items())
+        return (f"{self.concept}: " if self.concept else "") + ", ".join(texts)
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """The three findings by name."""
+        return {"erasure": self.erasure, "retention": self.retention, "attacks": self.attack}
 
     @property
     def headline(self) -> str:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from efface.core.erasure import Erasure
-from efface.models.parameter_groups import TEXT_ENCODER_2
 
 LOAD_WITH_DIFFUSERS = """\
 import json
-from diffusers import {pipeline}
+from diffusers import DiffusionPipeline
 from safetensors.torch import load_file
 
-pipe = {pipeline}.from_pretrained("path/to/the/base/model")
+pipe = DiffusionPipeline.from_pretrained("path/to/the/base/model")
 edited = load_file("weights.safetensors")
 for edit in json.load(open("erasure.json"))["edits"]:
     component = getattr(pipe, edit["component"])
-    weights = {{name.removeprefix("text_model."): tensor for name, tensor in component.state_dict().items()}}
+    weights = {name.removeprefix("text_model."): tensor for name, tensor in component.state_dict().items()}
     for name, key in edit["tensors"].items():
         weights[name.removeprefix("text_model.")].copy_(edited[key])
 """
@@ -31,7 +30,7 @@ def render_readme(erasure: Erasure, effect_summary: str) -> str:
     spec = erasure.spec
     names = ", ".join(concept.name for concept in erasure.concepts)
     paragraphs = [
-        f"# {names}: erased from {spec.model} by {spec.method}",
+        f"# Erasure of {names} from {spec.model} by {spec.method}",
         f"Preset {spec.preset}, seed {spec.seed}. Effect check: {effect_summary}.",
         _usage(erasure),
         "`efface verify` compares every file with its recorded SHA-256 hash. `efface show` summarises erasure.json.",
@@ -43,9 +42,7 @@ def _usage(erasure: Erasure) -> str:
     """One paragraph on how to use the erasure, by the kinds of its edits."""
     ops = {edit.op for edit in erasure.edits}
     if ops == {"replace"}:
-        pipeline = "StableDiffusionXLPipeline" if TEXT_ENCODER_2 in erasure.spec.base else "StableDiffusionPipeline"
-        code = LOAD_WITH_DIFFUSERS.format(pipeline=pipeline)
-        return f"This code loads the erasure with diffusers alone:\n\n```python\n{code}```"
+        return f"This code loads the erasure with diffusers alone:\n\n```python\n{LOAD_WITH_DIFFUSERS}```"
     if ops == {"guidance"} and all(edit.params.get("rule") == "negative_prompt" for edit in erasure.edits):
         prompts = ", ".join(str(prompt) for edit in erasure.edits for prompt in edit.params["prompts"])
         return f"The nearest equivalent in diffusers alone is `pipe(prompt, negative_prompt={prompts!r})`."

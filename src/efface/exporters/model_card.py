@@ -7,6 +7,7 @@ from pathlib import Path
 
 from efface.core.erasure import Erasure
 from efface.core.evaluation_evidence import is_of_run, read_attack_results, read_evaluations
+from efface.core.spec import RunSpec
 
 from .formats import FORMATS, LORA_FORMATS, Exported
 
@@ -35,7 +36,7 @@ library_name: diffusers
 tags: [concept-erasure, efface]
 ---
 
-# {model} without {names}
+# Erasure of {names} from {model}
 
 {format}, exported by efface.
 
@@ -80,7 +81,7 @@ def render_model_card(
         pipeline: Class name of the base model's pipeline.
         components: Name, module and class of each edited component.
     """
-    scores = measured_section(evidence, erasure.spec.hash) if evidence else []
+    scores = measured_section(evidence, erasure.spec) if evidence else []
     description = FORMATS[exported.format]
     return _CARD.format(
         base_model=json.dumps(erasure.spec.model, ensure_ascii=False),
@@ -94,24 +95,24 @@ def render_model_card(
     )
 
 
-def measured_section(folder: Path, run_hash: str) -> list[str]:
+def measured_section(folder: Path, spec: RunSpec) -> list[str]:
     """One line for each evaluation and attack in an erasure's evidence; each line states its caveats.
 
     Args:
         folder: Folder of the erasure.
-        run_hash: Hash of the erasure's run.
+        spec: The erasure's run.
 
     Raises:
         EffaceError: A result that cannot be read.
     """
     lines = []
-    for evaluation in read_evaluations(folder, run_hash):
-        concept = f" ({evaluation.concept})" if evaluation.concept else ""
+    for evaluation in read_evaluations(folder, spec):
+        concept = f" ({evaluation.concept})" if evaluation.concept and not evaluation.verdict.concept else ""
         lines.append(f"- {evaluation.name}{concept}: {evaluation.verdict.summary()}")
     for label, result in read_attack_results(folder).items():
         scores = "; ".join(score.summary() for score in result.scores)
         marks = "".join(f"; {caveat}" for caveat in result.verdict.caveats)
-        other = "" if is_of_run(result, run_hash) else "; measured on another run than this erasure"
+        other = "" if is_of_run(result, spec.hash) else "; measured on another run than this erasure"
         lines.append(f"- attack {label}: {scores}{marks}{other}")
     return lines
 

@@ -26,7 +26,7 @@ def load_evidence(folder: Path) -> Evidence:
     """
     erasure = Erasure.load(folder)
     evidence = folder / EVIDENCE
-    evaluations = [_load_evaluation(evidence, item) for item in read_evaluations(folder, erasure.spec.hash)]
+    evaluations = [_load_evaluation(evidence, item) for item in read_evaluations(folder, erasure.spec)]
     attacks = tuple(_load_attack(path) for path in sorted((evidence / ATTACKS).glob("*/attack.json")))
     history = _load_history(folder / "history.json")
     effect_pairs = _load_pairs(evidence / EFFECT_CHECK)
@@ -36,6 +36,10 @@ def load_evidence(folder: Path) -> Evidence:
 def _load_evaluation(evidence: Path, measured: EvaluationEvidence) -> LoadedEvaluation:
     folder = evidence / measured.name
     pairs = _load_pairs(folder)
+    shown = {pair.group for pair in pairs}
+    attacks = [score.group for score in measured.result.scores if score.metric == "asr_post"]
+    for label in attacks:  # those found after the evaluation
+        pairs += _load_pairs(evidence / ATTACKS / label) if label not in shown else ()
     rows = _read_rows(folder / "interference.json")
     for row in rows:
         if not isinstance(row.get("object"), str):

@@ -6,6 +6,7 @@ import shlex
 from typing import NamedTuple
 
 from efface.core.attack_label import attack_of
+from efface.core.evaluation_evidence import NOT_EVALUATED
 from efface.core.result import Result
 from efface.core.verdict import Verdict
 from efface.core.verdict_rules import DEVIATIONS, LIMIT
@@ -38,6 +39,8 @@ def next_step(verdict: Verdict, result: Result, folder: str) -> NextStep:
         return NextStep("give more retain prompts (--retain-file FILE), or try another method", "efface methods")
     if verdict.attack.startswith("broken"):
         return NextStep("try a method that trains against attacks", RETRAIN)
+    if other := next((caveat for caveat in verdict.caveats if caveat.endswith(NOT_EVALUATED)), ""):
+        return _evaluate_concept(other.removesuffix(NOT_EVALUATED), result, path)
     if verdict.caveats:
         return NextStep("evaluate the whole test split of the erasure's own benchmark", f"efface evaluate {path}")
     if "inconclusive" in (verdict.erasure, verdict.retention):
@@ -48,6 +51,17 @@ def next_step(verdict: Verdict, result: Result, folder: str) -> NextStep:
     if verdict.attack == "inconclusive":
         return _complete_an_attack(result, path)
     return NextStep("write the report", f"efface report {path} --open")
+
+
+def _evaluate_concept(concept: str, result: Result, path: str) -> NextStep:
+    """The command that evaluates another concept of the erasure, or that writes a benchmark for it."""
+    from efface.benchmarks.benchmark import find_benchmark
+
+    model = str(result.metadata.get("model", ""))
+    if benchmark := find_benchmark(model, concept):
+        return NextStep(f"evaluate {concept}, too", f"efface evaluate {path} --benchmark {benchmark.name}")
+    names = f"{shlex.quote(concept)} --model {shlex.quote(model)}"
+    return NextStep(f"write a benchmark for {concept}", f"efface benchmarks new {names} --out benchmark.yaml")
 
 
 def _complete_an_attack(result: Result, path: str) -> NextStep:

@@ -22,10 +22,8 @@ def notes(evaluation: LoadedEvaluation, spec: RunSpec) -> tuple[str, ...]:
     texts += [f"{text[:1].upper()}{text[1:]}: this is not a pass." for text in evaluation.verdict.caveats]
     if excluded := metadata.get("num_excluded"):
         texts.append(f"{excluded} images are left out: their prompts name another erased concept.")
+    if own_benchmark := metadata.get("instead_of_benchmark"):
+        texts.append(f"Measured on a benchmark of the user's own, not on efface's {own_benchmark}.")
     if metadata.get("model") not in (None, spec.model):
         texts.append(f"Measured on {metadata['model']}; the erasure was made for {spec.model}.")
-    measured = concept_of(evaluation.result)
-    others = [concept.name for concept in spec.concepts if measured and concept.name != measured]
-    if others:
-        texts.append(f"Measured for {measured} only, not for {', '.join(others)}.")
     return tuple(texts)
