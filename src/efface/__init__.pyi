@@ -9,9 +9,9 @@ from .api.revise import revise as revise
 from .api.transfer import transfer as transfer
 from .benchmarks.benchmark import Benchmark as Benchmark
 from .core.attack_set import AttackSet as AttackSet
+from .core.composition import compose as compose
 from .core.concept import Concept as Concept
 from .core.erasure import Erasure as Erasure
-from .core.erasure import compose as compose
 from .core.erasure import verify as verify
 from .core.errors import EffaceError as EffaceError
 from .core.result import Result as Result

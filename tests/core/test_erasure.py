@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from helpers.example_erasure import BF16, SPEC, make_erasure
 
+from efface.core.composition import compose
 from efface.core.concept import Concept
-from efface.core.erasure import Edit, Erasure, compose, verify
+from efface.core.erasure import Edit, Erasure, verify
 from efface.core.errors import BaseModelMismatchError, CorruptArtifactError, EffaceError, UnknownNameError
 from efface.core.spec import RunSpec
 from efface.core.tensors import TensorBlob

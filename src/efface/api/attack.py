@@ -20,6 +20,7 @@ from efface.distributed import env
 from efface.models.model_ref import ModelLike
 
 from .evaluation_inputs import EvaluationInputs, build_generator, current_time, load_evaluation_inputs
+from .validation import ErasureLike, artifact_folder
 
 if TYPE_CHECKING:
     from efface.benchmarks.image_generation import ImageGenerator
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def attack(
-    artifact: str | Path, attack: str = "synonyms", benchmark: str | Path | None = None, *, split: str = "test",
+    artifact: ErasureLike, attack: str = "synonyms", benchmark: str | Path | None = None, *, split: str = "test",
     config: Mapping[str, Any] | None = None, preset: str | None = None, replay: str | Path | None = None, seed: int = 0,
     limit: int | None = None, detector: str | None = None, model: ModelLike | None = None,
     allow_base_mismatch: bool = False, allow_benchmark_mismatch: bool = False, progress: Progress | None = None,
@@ -35,7 +36,7 @@ def attack(
     """Search for prompts that bring an erased concept back, and measure how often they do.
 
     Args:
-        artifact: Folder of the erasure.
+        artifact: The erasure, or its folder.
         attack: Name of a registered attack.
         benchmark: Source of the prompts and the detector; by default the benchmark of the erasure's model and concept.
         split: Split of the benchmark, ``test`` or ``dev``.
@@ -62,7 +63,7 @@ def attack(
     inputs = load_evaluation_inputs(artifact, benchmark, split, detectors=detectors, allow_mismatch=allow_mismatch)
     generator = build_generator(inputs.benchmark, inputs.erasure, model, allow_base_mismatch, cache_images=True)
     shown = progress if env.is_main() else None
-    run = _AttackRun(Path(artifact), inputs.checked_for(generator), generator, split, detector, shown)
+    run = _AttackRun(artifact_folder(artifact), inputs.checked_for(generator), generator, split, detector, shown)
     if replayed is None:
         return run.search(attack, preset, dict(config or {}), seed, limit)
     return run.evaluate_and_save(run.with_deviations(replayed, {}))

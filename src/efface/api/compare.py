@@ -13,7 +13,7 @@ from efface.models.loading import load_model
 from efface.models.model_ref import ModelLike
 
 from .generated_images import describe_settings, generate_images
-from .validation import load_erasure
+from .validation import ErasureLike, load_erasure
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,14 +38,14 @@ class Comparison:
 
 
 def compare(
-    artifact: str | Path, prompts: Sequence[str], *, out: str | Path = "compare.html", images_per_prompt: int = 4,
+    artifact: ErasureLike, prompts: Sequence[str], *, out: str | Path = "compare.html", images_per_prompt: int = 4,
     seed: int = 0, num_inference_steps: int = 20, guidance_scale: float = 3.0, model: ModelLike | None = None,
     allow_base_mismatch: bool = False, progress: Progress | None = None,
 ) -> Comparison:  # fmt: skip
     """Generate images of prompts before and after an erasure with the same seeds, and save them side by side.
 
     Args:
-        artifact: Folder of the erasure.
+        artifact: The erasure, or its folder.
         prompts: Prompts; ``""`` is the empty one.
         out: HTML page to write; the PNG grid is written beside it.
         images_per_prompt: Number of pairs of images per prompt.
@@ -63,7 +63,8 @@ def compare(
     check_file_path(Path(out), ".html")
     erasure = load_erasure(artifact)
     loaded = load_model(erasure.spec.model if model is None else model, default=erasure.spec.model)
-    from efface.ops.editing.apply import applied, check_base
+    from efface.ops.editing.apply import applied
+    from efface.ops.editing.base_check import check_base
 
     check_base(loaded, erasure, allow_base_mismatch=allow_base_mismatch)
     pairs = [(prompt, seed + i) for prompt in dict.fromkeys(prompts) for i in range(images_per_prompt)]

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from efface.core.concept import Concept
 from efface.core.erasure import Erasure
 from efface.core.registry import METHODS
+from efface.core.unsaved import new_folder, remove_with, removed_on_error
 from efface.models.loading import load_model
 from efface.models.model_ref import ModelLike
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def erase(
-    concepts: ConceptLike | Sequence[ConceptLike], *, out: str | Path, model: ModelLike = "pocket",
+    concepts: ConceptLike | Sequence[ConceptLike], *, out: str | Path | None = None, model: ModelLike = "pocket",
     method: str = "esd", preset: str | None = None, config: Mapping[str, Any] | None = None, seed: int = 0,
     resume: bool = False, overwrite: bool = False, clip: str | None = None, quick_evaluation: bool = True,
     progress: Progress | None = None,
@@ -28,7 +30,7 @@ def erase(
     Args:
         concepts: Concepts, each a name, a `Concept` or the `Path` of a file with settings, which ``config`` overrides.
             On a bundled model, its retain set is the default.
-        out: Folder to write the erasure to.
+        out: Folder to write the erasure to. Without one, ``erasure.save(folder)`` keeps it and its evidence later.
         model: Anything `efface.load_model` accepts, or a `ModelRef` with the options to load it.
         method: Name of a method.
         preset: One of its presets; by default the model's own, else ``paper``.
@@ -41,19 +43,31 @@ def erase(
         progress: Progress display; none by default.
 
     Returns:
-        The erasure as saved in ``out``; ``effect`` holds the effect check.
+        The erasure; ``effect`` holds the effect check.
 
     Raises:
         EffaceError: Invalid concepts, method, configuration, model or output folder, raised before any work.
     """
     described = coerce_concepts(concepts)
-    targets, out, config = described.concepts, Path(out), {**described.settings_for(method), **(config or {})}
-    task: dict[str, Any] = {"preset": preset, "overwrite": overwrite, "clip": clip}
-    validate_erase(targets, out=out, model=model, method=method, config=config, **task)
-    loaded = load_model(model)
+    settings = {**described.settings_for(method), **(config or {})}
+    task = {"model": model, "method": method, "preset": preset, "config": settings, "clip": clip}
+    options = {"seed": seed, "resume": resume, "quick_evaluation": quick_evaluation, "progress": progress}
+    if out is not None:
+        return _erase(described.concepts, Path(out), task, {**options, "overwrite": overwrite})
+    folder = new_folder()
+    with removed_on_error(folder):
+        erasure = _erase(described.concepts, folder, task, {**options, "overwrite": False})
+    remove_with(erasure, folder)
+    return erasure
+
+
+def _erase(concepts: Sequence[Concept], out: Path, task: Mapping[str, Any], options: Mapping[str, Any]) -> Erasure:
+    """Checks the task, loads the model and runs the method."""
+    validate_erase(concepts, out=out, overwrite=options["overwrite"], **task)
+    loaded = load_model(task["model"])
     from efface.execution import run_method  # imports torch, so it follows the checks
 
     return run_method(
-        loaded, add_default_retain_sets(targets, loaded.name), out, METHODS.get(method), overrides=config, seed=seed,
-        resume=resume, progress=progress, quick_evaluation=quick_evaluation, **task,
+        loaded, add_default_retain_sets(concepts, loaded.name), out, METHODS.get(task["method"]),
+        preset=task["preset"], overrides=task["config"], clip=task["clip"], **options,
     )  # fmt: skip

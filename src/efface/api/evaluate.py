@@ -28,6 +28,7 @@ from .evaluation_inputs import (
     load_attack_sets,
     load_evaluation_inputs,
 )
+from .validation import ErasureLike, artifact_folder
 
 if TYPE_CHECKING:
     from efface.benchmarks.benchmark import Benchmark
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    artifact: str | Path, benchmark: str | Path | None = None, *, split: str = "test", seed: int | None = None,
+    artifact: ErasureLike, benchmark: str | Path | None = None, *, split: str = "test", seed: int | None = None,
     limit: int | None = None, fid: int | None = None, detector: str | None = None, clip: str | None = None,
     features: str | None = None, model: ModelLike | None = None, allow_base_mismatch: bool = False,
     allow_benchmark_mismatch: bool = False, cache_images: bool = True, progress: Progress | None = None,
@@ -45,7 +46,7 @@ def evaluate(
     """Evaluate an erasure and its saved attacks on a benchmark, and save the result in the erasure's evidence.
 
     Args:
-        artifact: Folder of the erasure.
+        artifact: The erasure, or its folder.
         benchmark: Name or YAML file of a benchmark; by default the one of the erasure's model and concept.
         split: ``test``, or ``dev`` to choose hyper-parameters.
         seed: Seed of the first image; by default the split's own.
@@ -72,7 +73,7 @@ def evaluate(
     allow_mismatch = allow_benchmark_mismatch
     inputs = load_evaluation_inputs(artifact, benchmark, split, detectors=detectors, allow_mismatch=allow_mismatch)
     generator = build_generator(inputs.benchmark, inputs.erasure, model, allow_base_mismatch, cache_images)
-    inputs, folder = inputs.checked_for(generator), Path(artifact)
+    inputs, folder = inputs.checked_for(generator), artifact_folder(artifact)
     evaluation = _run(inputs, generator, folder, split, seed, limit, fid, detector, progress)
     name = _folder_name(inputs.benchmark, split, evaluation.result, limit, custom_detectors=any(detectors.values()))
     return with_attacks(_save(evaluation, folder / EVIDENCE, name), _attack_results(folder, inputs))

@@ -17,7 +17,7 @@ from efface.distributed import env
 from efface.models.loading import load_model
 from efface.models.model_ref import ModelLike
 
-from .validation import load_erasure
+from .validation import ErasureLike, load_erasure
 
 if TYPE_CHECKING:
     from efface.benchmarks.benchmark import Benchmark
@@ -75,13 +75,13 @@ class EvaluationInputs:
 
 
 def load_evaluation_inputs(
-    artifact: str | Path, benchmark: str | Path | None, split: str = "test", *,
+    artifact: ErasureLike, benchmark: str | Path | None, split: str = "test", *,
     detectors: Mapping[str, str | None] | None = None, allow_mismatch: bool = False,
 ) -> EvaluationInputs:  # fmt: skip
     """Loads an erasure and a benchmark for it.
 
     Args:
-        artifact: Folder of the erasure.
+        artifact: The erasure, or its folder.
         benchmark: Name or YAML file; None selects the benchmark of the erasure's model and first concept.
         split: Split that the benchmark must have.
         detectors: Replacements for the benchmark's ``detector``, ``clip`` and ``features``; None keeps its own.
@@ -135,7 +135,7 @@ def build_generator(
     loaded = load_model(erasure.spec.model if model is None else model, default=erasure.spec.model)
     from efface.benchmarks.image_cache import ImageCache
     from efface.benchmarks.image_generation import ImageGenerator
-    from efface.ops.editing.apply import check_base
+    from efface.ops.editing.base_check import check_base
 
     _, mismatched = check_base(loaded, erasure, allow_base_mismatch=allow_base_mismatch)
     cache = ImageCache() if cache_images and env.is_main() else None

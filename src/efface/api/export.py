@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from efface.models.loading import load_model
 from efface.models.model_ref import ModelLike
 
-from .validation import load_erasure, validate_output_dir
+from .validation import ErasureLike, load_erasure, validate_output_dir
 
 if TYPE_CHECKING:
     from efface.exporters.formats import Exported
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def export(
-    artifact: str | Path, out: str | Path, *, format: str = "diffusers", rank: int | None = None,
+    artifact: ErasureLike, out: str | Path, *, format: str = "diffusers", rank: int | None = None,
     model: ModelLike | None = None, allow_base_mismatch: bool = False, overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Exported:  # fmt: skip
     """Export an erasure as files that other programs load, with a model card and the erasure's manifest.
 
     Args:
-        artifact: Folder of the erasure.
+        artifact: The erasure, or its folder.
         out: Folder to write.
         format: ``diffusers`` (the whole edited pipeline), ``component`` (the edited components), ``peft`` or ``kohya``
             (a LoRA), or ``single-file`` (the original checkpoint layout, for ComfyUI and AUTOMATIC1111).

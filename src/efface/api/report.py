@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .validation import ErasureLike, artifact_folder
 
-def report(artifact: str | Path, out: str | Path | None = None) -> Path:
+
+def report(artifact: ErasureLike, out: str | Path | None = None) -> Path:
     """Write an HTML report of an erasure and all its evidence.
 
     Args:
-        artifact: Folder of the erasure.
+        artifact: The erasure, or its folder.
         out: HTML file; ``<artifact>/evidence/report.html`` by default.
 
     Returns:
@@ -20,4 +22,4 @@ def report(artifact: str | Path, out: str | Path | None = None) -> Path:
     """
     from efface.reporting.page import write_report
 
-    return write_report(Path(artifact), None if out is None else Path(out))
+    return write_report(artifact_folder(artifact), None if out is None else Path(out))

@@ -11,14 +11,14 @@ from efface.core.errors import EffaceError, UnknownNameError
 from efface.models.loading import load_model
 from efface.models.model_ref import ModelLike
 
-from .validation import ConceptLike, coerce_concepts, load_erasure, validate_output_dir
+from .validation import ConceptLike, ErasureLike, coerce_concepts, load_erasure, validate_output_dir
 
 if TYPE_CHECKING:
     from efface.ops.training.progress import Progress
 
 
 def revise(
-    artifact: str | Path, *, out: str | Path, add: Sequence[ConceptLike] = (), drop: Sequence[str] = (),
+    artifact: ErasureLike, *, out: str | Path, add: Sequence[ConceptLike] = (), drop: Sequence[str] = (),
     model: ModelLike | None = None, overwrite: bool = False, progress: Progress | None = None,
 ) -> Erasure:  # fmt: skip
     """Add concepts to a closed-form erasure or drop some, by solving it again from its saved statistics.
@@ -26,7 +26,7 @@ def revise(
     The result equals an erasure of the new list of concepts at once.
 
     Args:
-        artifact: Folder of the erasure.
+        artifact: The erasure, or its folder.
         out: Folder to write the new erasure to.
         add: Concepts to erase as well; their retain prompts are added to those of the erasure.
         drop: Names of concepts to restore.
@@ -48,7 +48,7 @@ def revise(
     if not add and not drop:
         raise EffaceError("nothing to revise: name concepts to add or to drop")
     loaded = load_model(erasure.spec.model if model is None else model, default=erasure.spec.model)
-    from efface.ops.editing.apply import check_base
+    from efface.ops.editing.base_check import check_base
     from efface.revision import resolve_erasure
 
     check_base(loaded, erasure)

@@ -9,20 +9,20 @@ from efface.core.erasure import Erasure
 from efface.models.loading import load_model
 from efface.models.model_ref import ModelLike
 
-from .validation import load_erasure, validate_output_dir
+from .validation import ErasureLike, load_erasure, validate_output_dir
 
 if TYPE_CHECKING:
     from efface.ops.training.progress import Progress
 
 
 def transfer(
-    artifact: str | Path, to: ModelLike, *, out: str | Path, allow_base_mismatch: bool = False,
+    artifact: ErasureLike, to: ModelLike, *, out: str | Path, allow_base_mismatch: bool = False,
     overwrite: bool = False, progress: Progress | None = None,
 ) -> Erasure:  # fmt: skip
     """Transfer an erasure, without training, to another model that shares the edited components.
 
     Args:
-        artifact: Folder of the erasure.
+        artifact: The erasure, or its folder.
         to: The other model: anything `efface.load_model` accepts, or a `ModelRef`.
         out: Folder to write the new erasure to.
         allow_base_mismatch: Accept edited components that differ from the erasure's base; the distance is recorded.

@@ -15,10 +15,13 @@ from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
 from efface.core.manifest import MANIFEST
 from efface.core.registry import METHODS
+from efface.core.unsaved import folder_of
 from efface.models.model_ref import BUNDLED, ModelLike, base_bundled_model, model_name, validate_pretrained_ref
 
 ConceptLike: TypeAlias = "str | Path | Concept"
 """A concept's name, a file of concepts, or a concept."""
+ErasureLike: TypeAlias = "str | Path | Erasure"
+"""An erasure, or its folder."""
 
 
 def coerce_concepts(concepts: ConceptLike | Sequence[ConceptLike]) -> ConceptFile:
@@ -98,13 +101,18 @@ def add_default_retain_sets(concepts: Sequence[Concept], model: str) -> tuple[Co
     return (replace(concepts[0], retain_prompts=prompts), *concepts[1:])
 
 
-def load_erasure(artifact: str | Path) -> Erasure:
-    """Loads the erasure in a folder.
+def artifact_folder(artifact: ErasureLike) -> Path:
+    """Returns the folder of an erasure (see `efface.core.unsaved.folder_of`)."""
+    return folder_of(artifact) if isinstance(artifact, Erasure) else Path(artifact)
+
+
+def load_erasure(artifact: ErasureLike) -> Erasure:
+    """Loads the erasure in a folder; an erasure in memory is returned unchanged.
 
     Raises:
         EffaceError: The folder holds no erasure.
     """
-    folder = Path(artifact)
+    folder = artifact_folder(artifact)
     if not (folder / MANIFEST).is_file():
         raise EffaceError(f"{folder} is not an erasure: it has no {MANIFEST} (make one with `efface erase`)")
     return Erasure.load(folder)

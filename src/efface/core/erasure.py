@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from .concept import Concept
 from .edits import Cost, Edit
-from .errors import BaseModelMismatchError, CorruptArtifactError, EffaceError
-from .io import atomic_folder, sha256_file
+from .erasure_verbs import ErasureVerbs
+from .errors import CorruptArtifactError, EffaceError
+from .io import atomic_folder, copy_folder, sha256_file
 from .manifest import EVIDENCE, MANIFEST, README, WEIGHTS, Problem, check_name, read_manifest, verify, write_manifest
-from .serialization import json_hash, to_jsonable_dict
+from .serialization import to_jsonable_dict
 from .spec import RunSpec, package_versions
-from .tensors import Tensor, TensorBlob, TensorFile, write_tensors
+from .tensors import Tensor, TensorFile, write_tensors
+from .unsaved import is_unsaved
 
-__all__ = ["Cost", "Edit", "Erasure", "Problem", "compose", "verify"]
+__all__ = ["Cost", "Edit", "Erasure", "Problem", "verify"]
 
 
-@dataclass(frozen=True)
-class Erasure:
+@dataclass(frozen=True, repr=False)
+class Erasure(ErasureVerbs):
     """The result of a method; it can be saved, loaded and applied to a model.
 
     Attributes:
@@ -60,6 +62,14 @@ class Erasure:
                         f"the {edit.op} edit of {edit.component} needs the tensor {name!r}, which is missing"
                     )
 
+    def __repr__(self) -> str:
+        names = ", ".join(concept.name for concept in self.concepts)
+        preset = f" ({self.spec.preset})" if self.spec.preset else ""
+        place = "not saved" if is_unsaved(self.folder) else str(self.folder)
+        return (
+            f"<Erasure of {names} from {self.spec.model} by {self.spec.method}{preset}, seed {self.spec.seed}: {place}>"
+        )
+
     @property
     def concepts(self) -> tuple[Concept, ...]:
         """The erased concepts."""
@@ -81,6 +91,8 @@ class Erasure:
     ) -> Erasure:
         """Writes the artifact folder atomically; returns the erasure with its `folder` and lazily read tensors.
 
+        An erasure that has a folder is copied from it with its evidence, unless ``readme`` or ``files`` is given.
+
         Args:
             folder: the folder to write; it may exist if it is empty.
             readme: text of README.md.
@@ -94,6 +106,11 @@ class Erasure:
         folder = Path(folder)
         if overwrite and folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
             raise EffaceError(f"{folder} is not an erasure and is not replaced: choose another folder")
+        if self.folder is not None and self.folder.resolve() == folder.resolve():
+            return self
+        if self.folder is not None and not readme and files is None:
+            copy_folder(self.folder, folder, replace=overwrite)
+            return replace(self, tensors=TensorFile(folder / WEIGHTS), folder=folder)
         for name in files or {}:
             check_name(name, folder / MANIFEST)
             if name in (MANIFEST, WEIGHTS):
@@ -148,52 +165,3 @@ class Erasure:
             "effect": self.effect,
             "versions": self.versions,
         }
-
-
-def compose(erasures: Sequence[Erasure], same_base: Callable[[Any, Any], bool] = lambda a, b: bool(a == b)) -> Erasure:
-    """Returns one erasure with the edits of several, in their order.
-
-    Args:
-        erasures: at least one, all for the same base model.
-        same_base: tells whether two fingerprints of one component mean the same base; equality by default.
-
-    Raises:
-        BaseModelMismatchError: erasures of different base models.
-        EffaceError: no erasures, or a later one that replaces a tensor an earlier one writes and so would undo it.
-    """
-    if not erasures:
-        raise EffaceError("nothing to compose: give at least one erasure")
-    base: dict[str, Any] = {}
-    written: dict[tuple[str, str], int] = {}
-    edits: list[Edit] = []
-    tensors: dict[str, Tensor] = {}
-    for i, part in enumerate(erasures):
-        for component, fingerprint in part.spec.base.items():
-            if not same_base(base.setdefault(component, fingerprint), fingerprint):
-                raise BaseModelMismatchError(
-                    f"erasure {i + 1} was made for another {component}: compose erasures of one base model"
-                )
-        for edit in part.edits:
-            for target in sorted(edit.targets):
-                if written.setdefault((edit.component, target), i) != i and edit.op == "replace":
-                    both = f"{written[edit.component, target] + 1} and {i + 1}"
-                    raise EffaceError(
-                        f"erasures {both} both write {target!r} of {edit.component}: erase the concepts in one run"
-                    )
-            names = {role: _adopt_tensor(name, part, i, tensors) for role, name in edit.tensors.items()}
-            edits.append(replace(edit, tensors=names))
-    concepts = tuple({json_hash(concept): concept for part in erasures for concept in part.concepts}.values())
-    config = {"parts": [part.spec.to_dict() for part in erasures]}
-    first_spec = erasures[0].spec
-    return Erasure(RunSpec(first_spec.model, base, "compose", config, concepts, first_spec.seed), tuple(edits), tensors)
-
-
-def _adopt_tensor(name: str, part: Erasure, i: int, tensors: dict[str, Tensor]) -> str:
-    """Adds a part's tensor to `tensors`, under a new name if another tensor has its name; returns the name used."""
-    tensor = part.tensors[name]
-    candidate = name
-    while True:
-        existing = tensors.setdefault(candidate, tensor)
-        if existing is tensor or TensorBlob.of(existing) == TensorBlob.of(tensor):
-            return candidate
-        candidate, i = f"part{i}.{name}", i + 1

@@ -23,8 +23,8 @@ from efface.core.spec import RunSpec
 from efface.core.word_notes import NOTES
 from efface.models.editable import EditableModel
 from efface.models.memory import oom_as_user_error
-from efface.ops.editing.apply import check_base
 from efface.ops.editing.apply_edits import SAMPLER
+from efface.ops.editing.base_check import check_base
 from efface.ops.text.concept_tokens import check_fits_context
 from efface.ops.training.progress import Progress, Silent
 from efface.ops.training.run import Run

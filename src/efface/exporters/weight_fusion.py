@@ -15,7 +15,8 @@ from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
 from efface.models.editable import EditableModel
 from efface.ops.closed_form.prompt_filter import DENOISERS
-from efface.ops.editing.apply import active_erasures, applied, check_base
+from efface.ops.editing.apply import active_erasures, applied
+from efface.ops.editing.base_check import check_base
 from efface.ops.tensor_conversion import to_torch
 
 

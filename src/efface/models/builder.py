@@ -24,6 +24,8 @@ from .sd3 import SD3Model
 from .single_file import LoadedCheckpoint, load_single_file
 from .stable_diffusion import StableDiffusionModel
 
+ADAPTER = "_efface_model"
+"""Attribute of a pipeline in memory that holds its adapter."""
 CURE = "choose a smaller dtype such as float16, or another device, or a smaller model"
 
 
@@ -44,11 +46,26 @@ def build_model(source: ModelSource | None, pipe: Any, options: ModelRef) -> Edi
             targets = [target for target in (device, dtype) if target is not None]
             if targets and hasattr(pipe, "to"):
                 pipe = pipe.to(*targets)
-            return wrap_pipeline(pipe, model_name(pipe))
+            return _wrap_once(pipe)
         device = device or default_device()
         dtype = dtype or (torch.float32 if source.name in BUNDLED else default_dtype(device))
         loaded = _load_source(source, dtype, options)
         return wrap_pipeline(loaded.pipe.to(device), source.name, loaded.unread_tensors, loaded.weight_source)
+
+
+def _wrap_once(pipe: Any) -> EditableModel:
+    """Returns the adapter of a pipeline in memory, the same one as long as the pipeline keeps its components.
+
+    An erasure that is applied to a pipeline belongs to its adapter, which a later call must find again.
+    """
+    known: EditableModel | None = getattr(pipe, "__dict__", {}).get(ADAPTER)
+    if known is not None and known.pipe is pipe:
+        current = ((name, getattr(pipe, name, None)) for name in known.components)
+        if all(known.components[name] is module for name, module in current):
+            return known
+    model = wrap_pipeline(pipe, model_name(pipe))
+    object.__setattr__(pipe, ADAPTER, model)
+    return model
 
 
 def wrap_pipeline(

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from efface.core.erasure import Erasure, verify
-from efface.core.errors import BaseModelMismatchError, CorruptArtifactError, EffaceError
-from efface.core.tensors import TensorBlob
+from efface.core.errors import CorruptArtifactError, EffaceError
 from efface.models.editable import EditableModel
-from efface.models.fingerprint import distance, matches
-from efface.models.tensor_names import canonical_name
+from efface.models.loading import load_model
 
 from .apply_edits import SAMPLER, apply_edit
+from .base_check import check_base
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,27 +44,30 @@ def active_erasures(model: EditableModel) -> tuple[Applied, ...]:
     return tuple(_ACTIVE.get(model, ()))
 
 
-def apply(model: EditableModel, erasure: Erasure, allow_base_mismatch: bool = False) -> Applied:
+def apply(model: Any, erasure: Erasure, allow_base_mismatch: bool = False) -> Applied:
     """Applies every edit of an erasure to a model in place, all or none.
 
     Several erasures can be applied on top of each other; each is compared with the model before the first. Memory: a
     copy of the tensors that are written, for `remove`.
 
     Args:
-        model: the model to edit.
+        model: the model to edit, or a diffusers pipeline.
         erasure: an erasure from a method or from a folder, whose files are hashed again first.
         allow_base_mismatch: transfer to another base; the distance is recorded instead of refused.
 
     Raises:
         BaseModelMismatchError: the model is not the base that the erasure was made for.
         CorruptArtifactError: a file of the erasure was changed.
-        EffaceError: an edit does not fit; the model is then unchanged.
+        EffaceError: it is applied already, or an edit does not fit; the model is then unchanged.
     """
+    model = loaded_model(model, erasure)
     if erasure.folder is not None:
         damage = [problem for problem in verify(erasure.folder) if problem.kind != "extra"]
         if damage:
             raise CorruptArtifactError(f"{erasure.folder} was changed after it was written: {damage[0]}")
     active = _ACTIVE.setdefault(model, [])
+    if any(_is_same(record.erasure, erasure) for record in active):
+        raise EffaceError(f"{erasure.spec.folder_name} is applied to {model.name} already: remove it first")
     base = active[0].base if active else model.fingerprint()
     distances, mismatched = check_base(model, erasure, base, allow_base_mismatch)
     with ExitStack() as undo:
@@ -75,16 +77,52 @@ def apply(model: EditableModel, erasure: Erasure, allow_base_mismatch: bool = Fa
     return active[-1]
 
 
-def remove(model: EditableModel, applied: Applied | None = None) -> None:
+def loaded_model(model: Any, erasure: Erasure | None = None) -> EditableModel:
+    """Returns the model of a diffusers pipeline; a loaded model is returned unchanged.
+
+    Raises:
+        EffaceError: a name or path, or an erasure that changes efface's sampler, for a pipeline.
+    """
+    if hasattr(model, "predict"):
+        return model  # type: ignore[no-any-return]
+    if isinstance(model, str | Path):
+        raise EffaceError(f"{str(model)!r} is no loaded model: pass efface.load_model({str(model)!r}), or a pipeline")
+    if erasure is not None and any(edit.component == SAMPLER for edit in erasure.edits):
+        raise EffaceError(
+            f"{erasure.spec.method} changes efface's sampler and no weights, so that a pipeline would generate "
+            "unchanged images: apply it to model = efface.load_model(pipe), and call model.sample"
+        )
+    return load_model(model)
+
+
+def _is_same(one: Erasure, other: Erasure) -> bool:
+    return one.spec.hash == other.spec.hash and one.edits == other.edits
+
+
+def remove_erasure(model: Any, erasure: Erasure) -> None:
+    """Removes this erasure and restores every byte of the model.
+
+    Raises:
+        EffaceError: the erasure is not applied to the model, or another was applied later.
+    """
+    loaded = loaded_model(model)
+    records = [record for record in active_erasures(loaded) if _is_same(record.erasure, erasure)]
+    if not records:
+        raise EffaceError(f"{erasure.spec.folder_name} is not applied to {loaded.name}")
+    remove(loaded, records[0])
+
+
+def remove(model: Any, applied: Applied | None = None) -> None:
     """Removes the last erasure and restores every byte of the model.
 
     Args:
-        model: the model.
+        model: the model, or a diffusers pipeline.
         applied: the erasure to remove, which must be the last; the last by default.
 
     Raises:
         EffaceError: the model has no erasure, or another was applied later.
     """
+    model = loaded_model(model)
     active = _ACTIVE.get(model, [])
     if not active:
         raise EffaceError(f"{model.name} has no active erasure")
@@ -96,86 +134,12 @@ def remove(model: EditableModel, applied: Applied | None = None) -> None:
 
 
 @contextmanager
-def applied(model: EditableModel, erasure: Erasure, allow_base_mismatch: bool = False) -> Iterator[Applied]:
+def applied(model: Any, erasure: Erasure, allow_base_mismatch: bool = False) -> Iterator[Applied]:
     """Applies an erasure for the body of a ``with`` and removes it afterwards, also after an error."""
-    record = apply(model, erasure, allow_base_mismatch)
+    loaded = loaded_model(model, erasure)
+    record = apply(loaded, erasure, allow_base_mismatch)
     try:
         yield record
     finally:
-        while record in active_erasures(model):
-            remove(model)
-
-
-def check_base(
-    model: EditableModel, erasure: Erasure, base: dict[str, Any] | None = None, allow_base_mismatch: bool = False
-) -> tuple[dict[str, float | None], list[str]]:
-    """Compares the erasure with the model's fingerprint and returns what `compare_bases` returns.
-
-    Args:
-        model: the model to edit.
-        erasure: the erasure.
-        base: the model's fingerprint; computed by default.
-        allow_base_mismatch: do not raise if a component differs.
-
-    Raises:
-        BaseModelMismatchError: the model is not the base that the erasure was made for.
-    """
-    distances, mismatched = compare_bases(erasure, model.fingerprint() if base is None else base)
-    if mismatched and not allow_base_mismatch:
-        raise BaseModelMismatchError(_mismatch_message(model, erasure, distances, mismatched))
-    return distances, mismatched
-
-
-def compare_bases(erasure: Erasure, base: dict[str, Any]) -> tuple[dict[str, float | None], list[str]]:
-    """Returns the distance of a base's components from the erasure's, and the components that differ.
-
-    A component that an edit writes counts as different if the erasure holds no fingerprint of it.
-    """
-    distances: dict[str, float | None] = {}
-    mismatched = sorted({edit.component for edit in erasure.edits} - set(erasure.spec.base) - {SAMPLER})
-    for component, expected in erasure.spec.base.items():
-        distances[component] = None
-        if component not in base or not isinstance(expected, dict):
-            mismatched.append(component)
-            continue
-        value = distance(base[component], expected)
-        if math.isfinite(value):
-            distances[component] = value
-        if not matches(base[component], expected):
-            mismatched.append(component)
-    return distances, mismatched
-
-
-def _shape_mismatch(model: EditableModel, erasure: Erasure, component: str) -> str:
-    """Describes the first tensor of a replace edit that has another shape in the model; empty if there is none."""
-    shapes = {canonical_name(n): tuple(tensor.shape) for n, tensor in model.components[component].named_parameters()}
-    for edit in (edit for edit in erasure.edits if edit.component == component and edit.op == "replace"):
-        for name, stored_name in edit.tensors.items():
-            stored = TensorBlob.of(erasure.tensors[stored_name]).shape
-            own = shapes.get(canonical_name(name))
-            if own is not None and own != stored:
-                return f"its {component} has another size ({name} is {list(own)} here, {list(stored)} in the erasure)"
-    return ""
-
-
-def _mismatch_message(
-    model: EditableModel, erasure: Erasure, distances: dict[str, float | None], mismatched: list[str]
-) -> str:
-    first = mismatched[0]
-    written = {edit.component for edit in erasure.edits} - {SAMPLER}
-    missing = sorted((written | set(distances)) - set(model.components) - {SAMPLER})
-    if set(missing) & written:
-        return f"{model.name} has no {missing[0]}, which the erasure edits: the erasure cannot be transferred"
-    if first in written and distances.get(first, 0.0) is None and (shapes := _shape_mismatch(model, erasure, first)):
-        return f"{model.name} cannot take this erasure: {shapes}"
-    if first not in distances:
-        reason = f"the erasure does not record which {first} it was made for"
-    elif distances[first] is None:
-        reason = f"its {first} has another architecture than the one the erasure was made for"
-    else:
-        reason = f"its {first} is {distances[first]:.1%} from the one the erasure was made for"
-    hint = ", although the components that the erasure edits match" if written and not written & set(mismatched) else ""
-    return (
-        f"{model.name} is not the base of this erasure: {reason}{hint}; "
-        "pass --allow-base-mismatch (allow_base_mismatch=True) to transfer it nevertheless"
-    )
+        while record in active_erasures(loaded):
+            remove(loaded)

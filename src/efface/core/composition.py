@@ -1,0 +1,63 @@
+"""One erasure with the edits of several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from .edits import Edit
+from .erasure import Erasure
+from .errors import BaseModelMismatchError, EffaceError
+from .serialization import json_hash
+from .spec import RunSpec
+from .tensors import Tensor, TensorBlob
+
+
+def compose(erasures: Sequence[Erasure], same_base: Callable[[Any, Any], bool] = lambda a, b: bool(a == b)) -> Erasure:
+    """Returns one erasure with the edits of several, in their order.
+
+    Args:
+        erasures: at least one, all for the same base model.
+        same_base: tells whether two fingerprints of one component mean the same base; equality by default.
+
+    Raises:
+        BaseModelMismatchError: erasures of different base models.
+        EffaceError: no erasures, or a later one that replaces a tensor an earlier one writes and so would undo it.
+    """
+    if not erasures:
+        raise EffaceError("nothing to compose: give at least one erasure")
+    base: dict[str, Any] = {}
+    written: dict[tuple[str, str], int] = {}
+    edits: list[Edit] = []
+    tensors: dict[str, Tensor] = {}
+    for i, part in enumerate(erasures):
+        for component, fingerprint in part.spec.base.items():
+            if not same_base(base.setdefault(component, fingerprint), fingerprint):
+                raise BaseModelMismatchError(
+                    f"erasure {i + 1} was made for another {component}: compose erasures of one base model"
+                )
+        for edit in part.edits:
+            for target in sorted(edit.targets):
+                if written.setdefault((edit.component, target), i) != i and edit.op == "replace":
+                    both = f"{written[edit.component, target] + 1} and {i + 1}"
+                    raise EffaceError(
+                        f"erasures {both} both write {target!r} of {edit.component}: erase the concepts in one run"
+                    )
+            names = {role: _adopt_tensor(name, part, i, tensors) for role, name in edit.tensors.items()}
+            edits.append(replace(edit, tensors=names))
+    concepts = tuple({json_hash(concept): concept for part in erasures for concept in part.concepts}.values())
+    config = {"parts": [part.spec.to_dict() for part in erasures]}
+    first_spec = erasures[0].spec
+    return Erasure(RunSpec(first_spec.model, base, "compose", config, concepts, first_spec.seed), tuple(edits), tensors)
+
+
+def _adopt_tensor(name: str, part: Erasure, i: int, tensors: dict[str, Tensor]) -> str:
+    """Adds a part's tensor to `tensors`, under a new name if another tensor has its name; returns the name used."""
+    tensor = part.tensors[name]
+    candidate = name
+    while True:
+        existing = tensors.setdefault(candidate, tensor)
+        if existing is tensor or TensorBlob.of(existing) == TensorBlob.of(tensor):
+            return candidate
+        candidate, i = f"part{i}.{name}", i + 1
