@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
 import pytest
 import torch
 from helpers.tiny import tiny_model
+from helpers.tiny_flow import tiny_flow_of
 
 from efface.attacks.ring_a_bell import Config, concept_vector, evolve, ring_a_bell
 from efface.core.attack_set import AttackTask
 from efface.core.concept import Concept
 from efface.core.errors import EffaceError
+from efface.models.editable import EditableModel
 from efface.ops.adversarial.attack_context import AttackContext
 from efface.ops.text.soft_prompts import single_token_ids
 
 
 @torch.no_grad()
-def test_the_search_finds_words_near_the_target() -> None:
-    model = tiny_model()
+@pytest.mark.parametrize("make_model", [tiny_model, partial(tiny_flow_of, "flux"), partial(tiny_flow_of, "sd3")])
+def test_the_search_finds_words_near_the_target(make_model: Callable[[], EditableModel]) -> None:
+    model = make_model()
     vocabulary, empty = single_token_ids(model), model.tokenize([""])
-    target = model.encode(["cat gun"]).states[0]
+    target = model.encode(replace(model.tokenize(["cat gun"]), clip=empty.clip)).states[0]
     distances = []
-    for generations in (1, 40):
-        config = Config(num_tokens=2, population=40, generations=generations)
+    for population, generations in ((4, 1), (40, 40)):
+        config = Config(num_tokens=2, population=population, generations=generations)
         generator = torch.Generator().manual_seed(0)
         words, distance = evolve(model.encode, empty, vocabulary, target, config, generator)
         assert set(words.tolist()) <= set(vocabulary.tolist())

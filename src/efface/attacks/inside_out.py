@@ -3,7 +3,7 @@
 The attack starts from a prompt that names the concept. It optimises the token embeddings of the context until the
 attacked text encoder encodes the concept again (`efface.ops.adversarial.embedding_attack`), without running the
 denoiser. If the erasure did not change the text encoder, the terms stay_unchanged and diverge are constant: the attack
-can then only find a context that requests the concept more strongly.
+can then only find a context that requests the concept more strongly. On SD3 and FLUX, it searches T5's embeddings.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CARD = MethodCard(
     title="Inside-out search",
     paper="Zhu et al.: SAGE: Exploring the Boundaries of Unsafe Concept Domain with Semantic-Augment Erasing, 2025",
     arxiv="2506.09363",
-    families=("sd1", "sd2", "sdxl"),
+    families=("sd1", "sd2", "sdxl", "sd3", "flux"),
     trains="",
     needs_gradient=True,
     needs_images=False,

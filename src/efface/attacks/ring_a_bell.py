@@ -9,13 +9,14 @@ crossover with another survivor, with probability ``crossover``; random individu
 but the best changes one word with probability ``mutation``.
 
 Differences from the paper: the vocabulary has only words of one token, so that the tokenizer splits the text into the
-same tokens again, and the best individual is never mutated.
+same tokens again, and the best individual is never mutated. On SD3 and FLUX, E* is T5 during the search, and CLIP
+reads the words as text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 
 import torch
@@ -37,7 +38,7 @@ CARD = MethodCard(
     paper="Tsai, Hsu, Xie, Lin, Chen, Li, Chen, Yu, Huang: Ring-A-Bell! How Reliable are Concept Removal Methods?, "
     "ICLR 2024",
     arxiv="2310.10012",
-    families=("sd1", "sd2", "sdxl"),
+    families=("sd1", "sd2", "sdxl", "sd3", "flux"),
     trains="",
     needs_gradient=False,
     needs_images=False,
@@ -73,9 +74,9 @@ def ring_a_bell(
     model: EditableModel, concept: Concept, tasks: Sequence[AttackTask], config: Config, run: AttackContext
 ) -> AttackSet:
     """Runs one search for every task's prompt."""
-    _check_config(config, context_length=model.tokenize([""]).ids.shape[1])
-    encode = partial(model.encode, params=run.original_text_params)
     vocabulary, empty_tokens = single_token_ids(model), model.tokenize([""])
+    _check_config(config, max_words=empty_tokens.ids.shape[1] - empty_tokens.start - 1)
+    encode = partial(model.encode, params=run.original_text_params)
     rows = list[AttackPrompt]()
     run.progress.start("ring-a-bell: genetic search", len(tasks), 0)
     try:
@@ -154,18 +155,19 @@ def _crossover(survivors: Tensor, probability: float, generator: torch.Generator
 
 def _word_tokens(empty: Tokens, word_ids: Tensor) -> Tokens:
     """Returns the tokens of prompts of K words, from word ids ``(B, K)``."""
-    rows, num_words = word_ids.shape
-    ids = empty.ids.repeat(rows, 1)
-    ids[:, 1 : 1 + num_words] = word_ids
-    ids[:, 1 + num_words] = empty.ids[0, 1]  # EOS, which not every tokenizer uses as padding
-    eos = torch.full((rows,), 1 + num_words, device=ids.device)
-    mask = (torch.arange(ids.shape[1], device=ids.device) <= 1 + num_words).long().expand(rows, -1)
-    return Tokens(ids, mask, eos)
+    rows, end = len(word_ids), empty.start + word_ids.shape[1]
+    tokens = empty[torch.zeros(rows, dtype=torch.long)]
+    ids = tokens.ids.clone()
+    ids[:, empty.start : end] = word_ids
+    ids[:, end] = empty.ids[0, empty.start]  # EOS, which not every tokenizer uses as padding
+    eos = torch.full((rows,), end, device=ids.device)
+    mask = (torch.arange(ids.shape[1], device=ids.device) <= end).long().expand(rows, -1)
+    return replace(tokens, ids=ids, mask=mask, eos=eos)
 
 
-def _check_config(config: Config, context_length: int) -> None:
-    if not 1 <= config.num_tokens <= context_length - 2:
-        raise EffaceError(f"num_tokens must be 1 to {context_length - 2}, not {config.num_tokens}")
+def _check_config(config: Config, max_words: int) -> None:
+    if not 1 <= config.num_tokens <= max_words:
+        raise EffaceError(f"num_tokens must be 1 to {max_words}, not {config.num_tokens}")
     if config.population < 4 or config.generations < 1:
         raise EffaceError(
             f"population must be at least 4 and generations at least 1, not {config.population} and "

@@ -47,7 +47,8 @@ def check_own_weights(modules: Mapping[str, nn.Module]) -> None:
             )
         if any(map(_is_quantized, module.modules())):
             raise EffaceError(
-                f"the pipeline's {name} is quantized, which is not supported: load it in float32, bfloat16 or float16"
+                f"the pipeline's {name} is quantized, so that its weights cannot be trained or edited: load it in "
+                "float32, bfloat16 or float16"
             )
 
 
@@ -66,10 +67,14 @@ def _is_quantized(module: nn.Module) -> bool:
 def check_one_precision(modules: Mapping[str, nn.Module]) -> None:
     """Checks that all components share one precision; the autoencoder may be float32 with any other.
 
+    Integers, which quantized weights are, do not count: such a pipeline generates images.
+
     Raises:
         EffaceError: they do not; the message lists each component's precision.
     """
-    precisions = {name: {p.dtype for p in module.parameters()} for name, module in modules.items()}
+    precisions = {
+        name: {p.dtype for p in module.parameters() if p.is_floating_point()} for name, module in modules.items()
+    }
     if precisions.get("vae") == {torch.float32}:
         precisions.pop("vae")  # often kept so: SDXL's overflows in float16
     if len(set().union(*precisions.values())) > 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from helpers.tiny import tiny_model
+from helpers.tiny_flow import FLOW_PIPES, tiny_flow_of
 
 from efface.core.errors import UnknownNameError
 from efface.models.stable_diffusion import StableDiffusionModel
@@ -74,3 +75,16 @@ def test_compared_positions(kind: str) -> None:
 def test_unknown_kind_is_an_error() -> None:
     with pytest.raises(UnknownNameError, match="unknown similarity 'token_cosin': did you mean 'token_cosine'"):
         Similarity(tiny_model(), "token_cosin")
+
+
+@pytest.mark.parametrize("family", FLOW_PIPES)
+def test_flow_models_compare_the_states_that_t5_gives(family: str) -> None:
+    model = tiny_flow_of(family)
+    located = locate_concept(model, ["a gun"], ["gun"])
+    states = model.encode(located.tokens).states
+    t5_states = states[:, located.tokens.state_offset :]
+    cosine, distance = Similarity(model, "token_cosine"), Similarity(model, "kv_distance")
+    assert torch.equal(cosine.compared_states(states, located), t5_states[:, [1, 2]])
+    assert distance.compared_states(states).shape[1] == states.shape[1] - (family == "sd3"), "without CLIP's BOS"
+    empty = distance.compared_states(model.encode([""]).states)
+    torch.testing.assert_close(distance(empty, distance.compared_states(states)), torch.zeros(1))

@@ -24,8 +24,9 @@ class Similarity:
 
     - ``token_cosine``: the concept's tokens and EOS.
     - ``eos_cosine``: EOS only.
-    - ``kv_cosine``: the concept's tokens and EOS, in the metric of the denoiser's cross-attention,
-      ``<x, y> = x^T M y`` with ``M = sum_l W_l^T W_l`` over its key and value matrices W_l.
+    - ``kv_cosine``: the concept's tokens and EOS, in the metric of the denoiser's layers that read the states: ``<x, y>
+      = x^T M y`` with ``M = sum_l W_l^T W_l`` over the cross-attention's key and value matrices W_l, or over the
+      context embedder of SD3 and FLUX.
 
     ``kv_distance`` compares all positions in that metric, and compares a prompt with an earlier version of itself. h_0
     are the states of the empty prompt:
@@ -51,7 +52,9 @@ class Similarity:
         self._root = _metric_root(model) if kind in ("kv_cosine", "kv_distance") else None
         if self.uses_all_positions:
             with torch.no_grad():
-                self._empty = model.encode([""]).states[:, 1:].float()
+                empty = model.tokenize([""])
+                self._first = 0 if not empty.start and not empty.state_offset else 1
+                self._empty = model.encode(empty).states[:, self._first :].float()
 
     @property
     def uses_all_positions(self) -> bool:
@@ -70,7 +73,7 @@ class Similarity:
         return self.compared_states(encode(reference.tokens).states, reference)
 
     def compared_states(self, states: Tensor, prompt_tokens: ConceptTokens | None = None) -> Tensor:
-        """Selects the states at the compared positions, never BOS, which all prompts share.
+        """Selects the states at the compared positions, never CLIP's BOS, which all prompts share.
 
         Args:
             states: ``(B, L, D)``.
@@ -80,9 +83,10 @@ class Similarity:
             ``(B, n, D)`` in float32.
         """
         if self.uses_all_positions:
-            return states[:, 1:].float()
+            return states[:, self._first :].float()
         assert prompt_tokens is not None
-        return gather_positions(states, prompt_tokens.concept_positions).float()
+        positions = prompt_tokens.concept_positions + prompt_tokens.tokens.state_offset
+        return gather_positions(states, positions).float()
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """Computes s(a, b) of states ``(B, n, D)`` and ``(B or 1, n, D)`` from `compared_states`: ``(B,)``."""
@@ -111,8 +115,8 @@ def gather_positions(states: Tensor, positions: Tensor) -> Tensor:
 
 
 def _metric_root(model: EditableModel) -> Tensor:
-    """Computes R ``(D, D)`` with ``R R^T = sum_l W_l^T W_l`` over the cross-attention's key and value matrices."""
-    matrices = [w.detach().double() for w in model.parameter_group("cross_kv").parameters.values()]
+    """Computes R ``(D, D)`` with ``R R^T = sum_l W_l^T W_l`` over the denoiser's matrices that read the states."""
+    matrices = [w.detach().double() for w in model.parameter_group("reads_text").parameters.values()]
     values, vectors = torch.linalg.eigh(torch.stack([w.T @ w for w in matrices]).sum(0))
     root: Tensor = vectors * values.clamp(min=0).sqrt()
     return root.to(matrices[0].device, torch.float32)

@@ -17,9 +17,12 @@ from efface.ops.tensor_conversion import to_blob, to_torch
 
 
 def embedding_table(model: EditableModel) -> Tensor:
-    """Returns the text encoder's token embeddings, ``(V, D)``; those of two encoders are concatenated along D."""
+    """Returns the text encoder's token embeddings, ``(V, D)``; those of two CLIP encoders are concatenated along D.
+
+    Where T5 reads the prompts (SD3, FLUX), the embeddings are T5's alone.
+    """
     tables = [table.detach() for table in model.parameter_group("token_embedding").parameters.values()]
-    return tables[0] if len(tables) == 1 else torch.cat(tables, dim=1)
+    return tables[-1] if model.tokenize([""]).clip is not None else torch.cat(tables, dim=1)
 
 
 def special_token_ids(model: EditableModel) -> Tensor:
@@ -33,7 +36,7 @@ def single_token_ids(model: EditableModel) -> Tensor:
     The tokenizer splits a text of such words into the same tokens again.
     """
     tokens = model.tokenize([word for word in model.vocabulary_words() if not is_refused(word)])
-    return tokens.ids[tokens.eos == 2, 1].unique()
+    return tokens.ids[tokens.eos == tokens.start + 1, tokens.start].unique()
 
 
 def to_soft_prompts(soft: SoftTokens) -> list[SoftPrompt]:
