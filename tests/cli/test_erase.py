@@ -63,7 +63,7 @@ def test_several_concepts_and_overwriting(capfd, tmp_path, model_folder):
         (("--set", "erase_from=maybe"), ("true or false", "'maybe'")),
         (("--set", "target_modules=cross_al"), ("'cross_al'", "did you mean 'cross_all'")),
         (("--set", "steps=0"), ("0 steps", "1 or more")),
-        (("--set", "steps=-5"), ("-5 steps", "1 or more")),
+        (("--set", "steps=-5"), ("'steps' is -5, which is below 0", "its range is 200 to 1000")),
         (("--method", "sage"), ("4 retain prompts, not 0", "--retain-file")),
         (
             ("--method", "sage", "--concept", "cup " * 90),

@@ -30,7 +30,6 @@ app = typer.Typer(
     cls=CommandGroup,
     help="Erase a concept from a generative model and prove that it is gone.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -1,37 +1,88 @@
-"""``efface methods``, ``attacks`` and ``models``: the names that other commands accept."""
+"""``efface methods``, ``attacks`` and ``models``: the names that other commands accept, and ``show`` for each."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
+from typing import Annotated, Any
 
-from efface.core.registry import Registry
+import typer
+
+from efface.core.method_card import MethodCard
+from efface.core.registry import ATTACKS, METHODS, Registry
 
 from .app import app
 from .options import Json
 from .output import print_result
 
-
-def print_cards(registry: Registry, as_json: bool) -> None:
-    """Prints name and summary of all registered objects, or their complete cards as JSON."""
-    cards = [registry.card(name) for name in registry.names()]
-    text = "\n".join(f"{card.name:18} {card.summary}" for card in cards)
-    print_result([asdict(card) for card in cards], text, as_json)
-
-
-@app.command()
-def methods(as_json: Json = False) -> None:
-    """List the methods."""
-    from efface.core.registry import METHODS
-
-    print_cards(METHODS, as_json)
+methods = typer.Typer(help="List the methods; `efface methods show NAME` prints a method's settings and presets.")
+attacks = typer.Typer(help="List the attacks; `efface attacks show NAME` prints an attack's settings and presets.")
+app.add_typer(methods, name="methods")
+app.add_typer(attacks, name="attacks")
+Name = Annotated[str, typer.Argument(help="Name in the list.", metavar="NAME")]
 
 
-@app.command()
-def attacks(as_json: Json = False) -> None:
-    """List the attacks."""
-    from efface.core.registry import ATTACKS
+def _add_commands(group: typer.Typer, registry: Registry, row: Callable[[MethodCard], str]) -> None:
+    """Adds the list and ``show`` to a group."""
 
-    print_cards(ATTACKS, as_json)
+    @group.callback(invoke_without_command=True)
+    def _list(context: typer.Context, as_json: Json = False) -> None:
+        if context.invoked_subcommand is None:
+            cards = [registry.card(name) for name in registry.names()]
+            print_result([asdict(card) for card in cards], "\n".join(row(card) for card in cards), as_json)
+
+    @group.command("show")
+    def _show(name: Name, as_json: Json = False) -> None:
+        """Print what it changes, the models it takes, its settings with their defaults, and its presets."""
+        card = registry.card(name)
+        data = {
+            **asdict(card),
+            "settings": [asdict(setting) for setting in registry.settings(name)],
+            "presets": registry.presets(name),
+        }
+        print_result(data, describe(card, registry), as_json)
+
+
+def method_row(card: MethodCard) -> str:
+    """Returns a method's two lines in the list."""
+    kind = "training" if card.needs_gradient else "no training"
+    facts = f"{card.trains or 'no weight, at sampling time'}; {kind}; {', '.join(card.families)}"
+    return f"{card.name:18} {card.summary}\n{'':18} changes {facts}"
+
+
+def attack_row(card: MethodCard) -> str:
+    """Returns an attack's line in the list."""
+    return f"{card.name:18} {card.summary}"
+
+
+def describe(card: MethodCard, registry: Registry) -> str:
+    """Returns the text of ``show``: the card, every setting with its default, and what each preset changes."""
+    source = f"{card.paper}{f' (arXiv {card.arxiv})' if card.arxiv else ''}"
+    lines = [f"{card.title}: {card.summary}", source]
+    lines += [f"changes: {card.trains}"] if card.trains else []
+    lines += [f"models: {', '.join(card.families)}", "", "settings (--set NAME=VALUE):"]
+    for setting in registry.settings(card.name):
+        values = f" ({setting.range})" if setting.range else ""
+        lines.append(f"  {setting.name} = {_text(setting.default)}")
+        lines.append(f"      {setting.help}{values}")
+    lines += ["", "presets (--preset NAME):"]
+    for name, changes in registry.presets(card.name).items():
+        changed = ", ".join(f"{key}={_text(value)}" for key, value in changes.items())
+        lines.append(f"  {name}: {changed or 'the defaults above'}")
+    return "\n".join(lines)
+
+
+def _text(value: Any) -> str:
+    """Returns a value as ``--set`` accepts it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple | list):
+        return ",".join(map(str, value)) or '""'
+    return '""' if value == "" else str(value)
+
+
+_add_commands(methods, METHODS, method_row)
+_add_commands(attacks, ATTACKS, attack_row)
 
 
 @app.command()

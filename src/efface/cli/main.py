@@ -11,7 +11,6 @@ from efface.core.errors import EffaceError
 from efface.distributed import env
 
 # isort: off
-# --help lists the commands in the order of these imports
 from . import sample
 from . import erase
 from . import attack
@@ -29,7 +28,10 @@ from . import listing
 from . import benchmarks
 from . import concepts
 from .app import app
+from .help_texts import add_help_texts
 # isort: on
+
+add_help_texts(app)
 
 __all__ = [
     "app", "attack", "benchmarks", "closed_form", "compare", "concepts", "demo", "erase", "evaluate", "export",

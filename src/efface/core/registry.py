@@ -13,6 +13,7 @@ from typing import Any
 from .config import build_config, read_config, resolve_preset
 from .errors import EffaceError, UnknownNameError
 from .method_card import MethodCard, read_card
+from .settings import Setting, check_settings, read_settings
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,14 @@ class Registry:
         config, _ = read_config(self._target(name).partition(":")[0])
         return tuple(item.name for item in fields(config))
 
+    def settings(self, name: str) -> list[Setting]:
+        """Returns the settings of a method or attack without importing its module."""
+        return read_settings(self._target(name).partition(":")[0])
+
+    def presets(self, name: str) -> dict[str, dict[str, Any]]:
+        """Returns the presets of a method or attack, each with the settings that it changes."""
+        return read_config(self._target(name).partition(":")[0])[1]
+
     def validate_config(self, name: str, preset: str | None, model: str, overrides: Mapping[str, Any]) -> str:
         """Checks a preset and overridden fields without importing anything.
 
@@ -92,8 +101,10 @@ class Registry:
             UnknownNameError: no such preset or field.
             EffaceError: a value of another type than the field's.
         """
-        config, presets = read_config(self._target(name).partition(":")[0])
+        module = self._target(name).partition(":")[0]
+        config, presets = read_config(module)
         chosen = resolve_preset(presets, preset, model)
+        check_settings(read_settings(module), overrides, name)
         build_config(config, presets, chosen, overrides)
         return chosen
 
