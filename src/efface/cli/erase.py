@@ -37,7 +37,10 @@ RetainFile = Annotated[
     Path | None, typer.Option(help="Text file with one retain prompt per line; their images must not change.")
 ]
 TemplateFile = Annotated[
-    Path | None, typer.Option(help="Text file with one template per line, {} for the concept (methods with the setting template_file).")
+    Path | None,
+    typer.Option(
+        help="Text file with one template per line, {} for the concept (methods with the setting template_file)."
+    ),
 ]
 QuickClip = Annotated[
     str | None,

@@ -72,7 +72,8 @@ def check_settings(settings: Iterable[Setting], overrides: Mapping[str, Any], ow
             raise _unknown(name, known, owner)
         low, number = known[name].lower_bound, _number(value)
         if low is not None and number is not None and number < 0 <= low:
-            raise EffaceError(f"config field {name!r} is {number:g}, which is below 0: its range is {known[name].range}")
+            allowed = known[name].range
+            raise EffaceError(f"config field {name!r} is {number:g}, which is below 0: its range is {allowed}")
 
 
 def _unknown(name: str, known: Mapping[str, Setting], owner: str) -> EffaceError:
