@@ -36,6 +36,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
         **FEW_IMAGES, "steps": 40, "learning_rate": 3e-3, "num_images": 4, "teacher": "original", "prior_weight": 20.0,
         "prior_source": "retain",
     },
+    "sage": {
+        "steps": 16, "warmup_steps": 12, "attack_steps": 2, "batch_size": 4, "num_inference_steps": 3, "top_k": 2,
+        "learning_rate": 2e-3, "target": "concept_free", "negative_guidance": 0.0, "local_weight": 20.0,
+        "template_file": str(Path(__file__).with_name("templates.txt")),
+    },
     "erase_anything": {
         **FEW_IMAGES, "steps": 40, "learning_rate": 3e-3, "num_images": 4, "target_modules": "attn_all",
         "preserve_source": "retain", "preserve_target": "original", "preserve_weight": 20.0, "negative_guidance": 0.0,
@@ -81,7 +86,9 @@ def test_the_concept_moves_more_than_retained_prompts(name: str, family: str, tm
             edited = {text: predict(text) for text in texts}
     change = {text: float((edited[text] - original[text]).norm()) for text in texts}
     assert change["a gun"] > 1.5 * max(change[text] for text in CONCEPT.retain_prompts)
-    if name != "esd":  # its target is the concept's own prediction, guided away from the concept
+    if name == "sage":  # its target is the prompt without the concept
+        assert {edit.component for edit in erasure.edits} == {encoder.component for encoder in model.encoders}
+    elif name != "esd":  # its target is the concept's own prediction, guided away from the concept
         before, after = ((pred["a gun"] - original["a dog"]).norm() for pred in (original, edited))
         assert after < before, "the anchor's prediction is the target"
     assert state_bytes(model) == state
