@@ -19,6 +19,7 @@ from efface.models.builder import wrap_pipeline
 from efface.ops.attention.joint_attention import attention_norm, joint_attention
 from efface.ops.closed_form import PromptFilter
 from efface.ops.editing.apply import applied
+from efface.ops.tensor_conversion import to_torch
 from efface.ops.text.phrase_states import PhraseStates
 from efface.ops.training.trajectory_pool import TrajectoryPool
 
@@ -109,6 +110,16 @@ def test_erase_anything_suppresses_the_attention_to_the_concept(family: str, tmp
     unedited = attention()
     with applied(model, erasure):
         assert attention() < 0.8 * unedited
+
+
+def test_gradient_checkpointing_does_not_change_erase_anything(tmp_path: Path) -> None:
+    settings = {"steps": 3, "attention_weight": 0.01}
+    plain = erase("erase_anything", tiny_flow_of("flux"), tmp_path / "plain", **settings)
+    model = tiny_flow_of("flux")
+    model.transformer.enable_gradient_checkpointing()
+    checkpointed = erase("erase_anything", model, tmp_path / "checkpointed", **settings)
+    for name, tensor in plain.tensors.items():
+        assert torch.allclose(to_torch(tensor), to_torch(checkpointed.tensors[name]), atol=1e-6), name
 
 
 @pytest.mark.parametrize("family", FLOW_PIPES)

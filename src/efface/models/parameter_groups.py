@@ -12,6 +12,7 @@ from torch.func import functional_call
 from efface.core.errors import EffaceError
 
 from .parameter_roles import TEXT_ENCODERS, RolePart, parse_role_part, select_paths
+from .recomputation import recomputes_with
 
 TEXT_ENCODER_2, TEXT_ENCODER_3 = "text_encoder_2", "text_encoder_3"
 _PREFIXED = (TEXT_ENCODER_2, TEXT_ENCODER_3)
@@ -37,7 +38,10 @@ def call_with_params(module: nn.Module, params: Mapping[str, Tensor], *args: Any
 
     Without tensors it is a plain call: ``functional_call`` would first visit every submodule.
     """
-    return functional_call(module, dict(params), args, options) if params else module(*args, **options)
+    if not params:
+        return module(*args, **options)
+    with recomputes_with(module, params):
+        return functional_call(module, dict(params), args, options)
 
 
 @dataclass(frozen=True)
