@@ -138,7 +138,6 @@ FLOORS = {
 
 FLOW_FLOORS = {
     ("erase_anything", "pocket-weapon"): (0.9, 0.9),
-    ("esd", "pocket-weapon"): (0.9, 0.9),
 }
 """The same bounds on pocket-flow."""
 
