@@ -36,7 +36,7 @@ EXAMPLES = {
         "efface evaluate weapon-erased/",
         "efface evaluate dog-erased/ --benchmark dog.yaml --limit 48",
     ),
-    "report": ("efface report weapon-erased/ --open", "efface report weapon-erased/ --out report.html"),
+    "report": ("efface report weapon-erased/ --open", "efface report weapon-uce/ weapon-esd/ --out weapon.html"),
     "compare": (
         'efface compare weapon-erased/ "a photo of a dagger" "a photo of a cat"',
         'efface compare weapon-erased/ "a weapon" -n 8 --out weapon.html',
