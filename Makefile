@@ -6,7 +6,7 @@ WORKERS ?= 2
 # Pocket's layers are small: two processes of one thread each are faster than one of two. Else transformers speaks behind the summary.
 PYTEST := OMP_NUM_THREADS=1 TRANSFORMERS_VERBOSITY=error $(RUN) -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: setup demo test effect check docs format clean pocket pocket-quality
+.PHONY: setup demo test effect check docs docs-site format clean pocket pocket-quality
 
 setup: $(BIN)/.ready  ## a virtual environment with everything
 
@@ -35,6 +35,10 @@ check: setup  ## style, types, layers, generated docs
 
 docs: setup  ## write the generated parts of docs/
 	$(RUN) docs/generate.py
+
+docs-site: setup  ## docs/ as a site in site/, with the Python API
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -22,7 +22,7 @@ from efface.models.stable_diffusion import StableDiffusionModel
 from efface.ops.adversarial import warm_start
 from efface.ops.text.templates import template_library
 from efface.ops.training.run import Run
-from efface.ops.training.trajectory_config import TrajectoryConfig
+from efface.ops.training.trajectory_config import DEFAULT_GUIDANCE_SCALE
 from efface.ops.training.trajectory_pool import TrajectoryPool
 
 NOUNS = (
@@ -156,7 +156,7 @@ class Timing:
         points = self.model.trajectory(
             cond,
             num_inference_steps=self.config.num_inference_steps,
-            guidance_scale=TrajectoryConfig().guidance_scale,
+            guidance_scale=DEFAULT_GUIDANCE_SCALE,
             seeds=range(rows),
         )
         next(points)
