@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from helpers.cli import content
 from helpers.small_benchmark import small_benchmark
@@ -131,3 +132,14 @@ def test_prompts_of_another_benchmark_prove_no_resistance(
     result = api.evaluate(artifact, own, model=pocket, limit=1)
     assert result.metadata["instead_of_benchmark"] == "pocket-weapon"
     assert "not on efface&#39;s pocket-weapon" in api.report(artifact).read_text()
+
+
+def test_a_base_model_with_black_images_resists_no_attack(
+    pocket: StableDiffusionModel, artifact: Path, benchmark: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pocket, "decode", lambda z: torch.zeros(len(z), 3, 64, 64))
+    monkeypatch.setenv("EFFACE_CACHE", str(artifact / "cache"))
+    for measure in (api.attack, api.evaluate):
+        with pytest.raises(EffaceError, match="images of the model without an erasure are black"):
+            measure(artifact, benchmark=benchmark, model=pocket, limit=1)
+    assert not (artifact / "evidence").exists()

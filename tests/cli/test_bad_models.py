@@ -41,26 +41,35 @@ def lora_folder(tmp_path_factory) -> Path:
     return out
 
 
-def check_all_commands(capfd, model: Path, artifact: Path, *words: str, base_only: bool = False) -> None:
-    """Checks that every command that loads a model refuses this one.
+def check_all_commands(
+    capfd,
+    model: Path,
+    artifact: Path,
+    *words: str,
+    base_only: bool = False,
+    early: bool = True,
+) -> None:
+    """Checks that every command that loads a model refuses this one, and that none writes a file.
 
     With `base_only`, the model is valid, but not the base of the erasure: only commands with an erasure refuse it.
     """
     folder = model.parent
     before = content(folder)
     without_erasure = (
-        ("sample", "a cat", "--out", folder / "x.png", "--model", model),
+        ("sample", "a cat", "--steps", 2, "--out", folder / "x.png", "--model", model),
         ("erase", "gun", "--out", folder / "x", "--model", model, *QUICK),
     )
     for command in (
         *(() if base_only else without_erasure),
-        ("evaluate", artifact, "--benchmark", "pocket-weapon", *MISMATCH, "--model", model),
-        ("attack", artifact, "--benchmark", "pocket-weapon", *MISMATCH, "--model", model),
+        ("evaluate", artifact, "--benchmark", "pocket-weapon", *MISMATCH, "--model", model, "--limit", 1),
+        ("attack", artifact, "--benchmark", "pocket-weapon", *MISMATCH, "--model", model, "--limit", 1),
+        ("compare", artifact, "a cat", "--steps", 2, "--model", model, "--out", folder / "x.html"),
         ("transfer", artifact, "--to", model, "--out", folder / "x"),
         ("export", artifact, "--model", model, "--out", folder / "x"),
     ):
-        check_refused(call(capfd, *command), *words, early=not base_only)
+        check_refused(call(capfd, *command), *words, early=early and not base_only)
     assert content(folder) == before
+    assert not (artifact / "evidence").exists()
 
 
 def test_a_folder_without_a_pipeline(tmp_path, capfd, lora_folder):
@@ -86,6 +95,34 @@ def test_a_missing_tensor(component, tmp_path, model_folder, capfd, lora_folder)
     save_file(tensors, path, metadata={"format": "pt"})
     words = (f"{component} lacks 1 of its tensors", "save the whole pipeline again")
     check_all_commands(capfd, tmp_path / "m", lora_folder, *words)
+
+
+@pytest.mark.parametrize("component", ["text_encoder", "vae"])
+def test_weights_that_are_not_finite(component, tmp_path, capfd, lora_folder):
+    pipe = tiny_pipe()
+    with torch.no_grad():
+        list(getattr(pipe, component).parameters())[-1].fill_(torch.nan)
+    pipe.save_pretrained(tmp_path / "m")
+    check_all_commands(capfd, tmp_path / "m", lora_folder, "NaN", early=False)
+
+
+def test_a_model_whose_images_are_black(tmp_path, capfd, lora_folder):
+    pipe = tiny_pipe()
+    with torch.no_grad():
+        pipe.vae.decoder.conv_out.weight.zero_()
+        pipe.vae.decoder.conv_out.bias.fill_(-5)
+    pipe.save_pretrained(tmp_path / "m")
+    before, options = content(tmp_path), ("--model", tmp_path / "m", "-n", 1, "--steps", 2)
+    for command in (
+        ("sample", "a cat", "--out", tmp_path / "x.png", *options),
+        ("compare", lora_folder, "a cat", "--allow-base-mismatch", "--out", tmp_path / "x.html", *options),
+    ):
+        check_refused(call(capfd, *command), "1 of 1 images of the model without an erasure are black", early=False)
+    options = (*options, "--erasure", lora_folder, "--allow-base-mismatch")
+    output = call(capfd, "sample", "a cat", "--out", tmp_path / "x.png", *options)
+    assert output.code == 0, output
+    assert "1 of 1 images with the erasure are black: it destroys them" in output.err
+    assert content(tmp_path).keys() - before.keys() == {"x.png"}
 
 
 def narrow_text_encoder():

@@ -39,6 +39,11 @@ def test_the_verdict_comes_first_with_the_next_step_below_it(capfd, tmp_path, er
     lines = call(capfd, "show", tmp_path / "e").out.splitlines()
     assert lines[0] == "erased, kept, not attacked"
     assert lines[1] == f"next: attack it: efface attack {tmp_path / 'e'} --attack synonyms"
+    path = tmp_path / "e" / "evidence" / "mine-test-0" / "result.json"
+    path.write_text(path.read_text().replace('"n": 100', '"n": 999', 1))
+    for command in ("show", "verify", "report"):
+        check_refused(call(capfd, command, tmp_path / "e"), "were changed after the evaluation")
+    Result(tuple(scores()), run).save(path)
     assert any(line.startswith("  effect: the concept's images moved by") for line in lines)
     assert any(line.startswith("  cost: ") for line in lines)
     data = json.loads(call(capfd, "show", tmp_path / "e", "--json").out)

@@ -22,7 +22,12 @@ from efface.reporting.plain_words import fraction, plain_words
     ],
 )  # fmt: skip
 def test_fractions(share: float, words: str) -> None:
-    assert fraction(share) == words
+    assert fraction(share, 30) == words
+
+
+@pytest.mark.parametrize(("share", "words"), [(-0.1, "0 of 8"), (0.38, "3 of 8"), (1.2, "8 of 8")])
+def test_few_images_are_counted(share: float, words: str) -> None:
+    assert fraction(share, 8) == words
 
 
 def test_sentences_name_the_concept_by_its_kind() -> None:

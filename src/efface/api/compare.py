@@ -71,7 +71,7 @@ def compare(
     sampler = (num_inference_steps, guidance_scale)
     before = generate_images(loaded, pairs, *sampler, phase="before", progress=progress)
     with applied(loaded, erasure, allow_base_mismatch):
-        after = generate_images(loaded, pairs, *sampler, phase="after", progress=progress)
+        after = generate_images(loaded, pairs, *sampler, phase="after", has_erasure=True, progress=progress)
     settings = describe_settings(loaded, *sampler)
     return _write(erasure, pairs, before, after, settings, Path(out))
 

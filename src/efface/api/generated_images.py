@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,9 @@ if TYPE_CHECKING:
 
 def generate_images(
     model: EditableModel, pairs: Sequence[tuple[str, int]], num_inference_steps: int, guidance_scale: float, *,
-    phase: str, progress: Progress | None = None,
+    phase: str, has_erasure: bool = False, progress: Progress | None = None,
 ) -> Tensor:  # fmt: skip
-    """Generates one image for each prompt and seed.
+    """Generates one image for each prompt and seed; warns of black images with an erasure.
 
     Args:
         model: The model, with or without an erasure.
@@ -24,10 +25,14 @@ def generate_images(
         num_inference_steps: Number of denoising steps.
         guidance_scale: Classifier-free guidance scale.
         phase: Name of these images in the progress display.
+        has_erasure: Whether an erasure is applied to the model.
         progress: Progress display; None shows nothing.
 
     Returns:
         Bytes ``(N, 3, H, W)``.
+
+    Raises:
+        EffaceError: An image is not finite, or an image of the model without an erasure is black.
     """
     from efface.ops.training.progress import Silent
 
@@ -41,15 +46,23 @@ def generate_images(
     display.start(phase, len(pairs), 0)
     try:
         images = model.sample(
-            [prompt for prompt, _ in pairs],
-            seeds=[seed for _, seed in pairs],
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            progress=advance,
-        )
+            [prompt for prompt, _ in pairs], seeds=[seed for _, seed in pairs],
+            num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, progress=advance,
+        )  # fmt: skip
     finally:
         display.stop()
+    _check_black(images, has_erasure)
     return (images * 255 + 0.5).clamp(0, 255).byte().cpu()
+
+
+def _check_black(images: Tensor, has_erasure: bool) -> None:
+    """Refuses black images of a model without an erasure, and warns of those with one."""
+    from efface.models.image_checks import check_base_images, count_black
+
+    if not has_erasure:
+        check_base_images(images)
+    elif black := count_black(images):
+        warnings.warn(f"{black} of {len(images)} images with the erasure are black: it destroys them", stacklevel=3)
 
 
 def describe_settings(model: EditableModel, num_inference_steps: int, guidance_scale: float) -> str:

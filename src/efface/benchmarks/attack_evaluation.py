@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -62,9 +63,11 @@ def evaluate_attack(
     """
     label = label or attack.attack
     check_image_size(image_generator.model, benchmark)
-    collector = collector or MetricCollector.for_benchmark(benchmark, image_generator.model.device)
     progress = progress or Silent()
     unattacked_samples, attacked_samples = _attack_samples(benchmark, attack, limit, label)
+    if collector is None:
+        collector = MetricCollector.for_benchmark(benchmark, image_generator.model.device)
+        _check_base(image_generator, unattacked_samples)
     save_keys = {sample_key(sample) for sample in samples_to_save(attacked_samples)}
     target = TargetClasses(benchmark.head, benchmark.classes)
     unattacked, attacked = collector.fresh_copy(), collector.fresh_copy()
@@ -78,6 +81,16 @@ def evaluate_attack(
     collector.detections.merge(attacked.detections)
     images = {key: (unattacked.saved_images.get(key), image) for key, image in attacked.saved_images.items()}
     return AttackEvaluation(scores, attacked_samples, attacked.detections, images)
+
+
+def _check_base(image_generator: ImageGenerator, samples: Sequence[EvalSample]) -> None:
+    """Generates one image without the erasure: a base model that shows nothing at all resists every attack.
+
+    Raises:
+        EffaceError: the image is black or not finite.
+    """
+    for _ in image_generator.generate(samples[:1], None):
+        pass
 
 
 def _attack_samples(

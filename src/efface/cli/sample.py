@@ -96,8 +96,9 @@ def save_grid(
     pairs = [(prompt, seed) for prompt in prompts for seed in seeds]
     with nullcontext() if applied_erasure is None else applied(loaded, applied_erasure, allow_base_mismatch):
         images = generate_images(
-            loaded, pairs, num_inference_steps, guidance_scale, phase="sample", progress=RichProgress()
-        )
+            loaded, pairs, num_inference_steps, guidance_scale, phase="sample",
+            has_erasure=applied_erasure is not None, progress=RichProgress(),
+        )  # fmt: skip
     seconds = time.perf_counter() - start
     settings = describe_settings(loaded, num_inference_steps, guidance_scale)
     _write_grid(images, pairs, settings + _erased_by(applied_erasure), out)
@@ -116,7 +117,7 @@ def _erased_by(erasure: Erasure | None) -> str:
     """The erasure in words, for the heading; empty without one."""
     if erasure is None:
         return ""
-    return f" · {', '.join(concept.name for concept in erasure.concepts)} erased by {erasure.spec.method}"
+    return f" · erasure of {', '.join(concept.name for concept in erasure.concepts)} by {erasure.spec.method}"
 
 
 def _write_grid(images: Tensor, pairs: Sequence[tuple[str, int]], subtitle: str, out: Path) -> None:

@@ -33,10 +33,14 @@ def show(artifact: Artifact, as_json: Json = False) -> None:
 
 @app.command()
 def verify(artifact: Artifact, as_json: Json = False) -> None:
-    """Check every file of an erasure against its hash; exit with code 2 if one was changed."""
+    """Check the hashes of an erasure's files and of the scores in its evidence; exit with code 2 if one was changed."""
+    from efface.core.erasure import Erasure
     from efface.core.erasure import verify as verify_files
+    from efface.core.evaluation_evidence import read_evaluations
 
     problems = verify_files(artifact)
+    if not problems:
+        read_evaluations(artifact, Erasure.load(artifact).spec)  # raises an error for scores that were changed
     rows = [{"file": problem.file, "kind": problem.kind, "message": problem.message} for problem in problems]
     text = "\n".join(str(problem) for problem in problems) or f"{artifact}: all files are unchanged"
     print_result({"problems": rows}, text, as_json)

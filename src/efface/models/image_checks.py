@@ -48,6 +48,11 @@ def check_generated(images: Tensor, prompts: Sequence[str], seeds: Sequence[int]
     raise EffaceError(f"the image of {prompts[row]!r} with seed {seeds[row]} is not finite (NaN): {cure}")
 
 
+def count_black(images: Tensor) -> int:
+    """Returns how many of the images ``(N, 3, H, W)`` in [0, 1] are black as 8-bit images."""
+    return int((images.flatten(1).amax(1) < 0.5 / 255).sum())
+
+
 def check_base_images(images: Tensor) -> Tensor:
     """Returns images ``(N, 3, H, W)`` in [0, 1] of a model without an erasure if none is black as an 8-bit image.
 
@@ -56,8 +61,7 @@ def check_base_images(images: Tensor) -> Tensor:
     Raises:
         EffaceError: an image is black.
     """
-    black = int((images.flatten(1).amax(1) < 0.5 / 255).sum())
-    if black:
+    if black := count_black(images):
         raise EffaceError(
             f"{black} of {len(images)} images of the model without an erasure are black: the model is damaged or "
             "overflows; load it in float32 (--dtype float32), or give another model"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from efface.core.concept import Concept
-from efface.core.result import Result
-from efface.core.score import Score
+from efface.core.result import Result, Thresholds
 
 DENOMINATORS = (2, 3, 4, 5, 10)
 TOLERANCE = 0.02
 """Largest difference between a share and the fraction that describes it."""
+FEW_IMAGES = Thresholds().min_images
+"""Number of images below which a fraction would hide how few there are."""
 RESULTS_IN = {"name": "asked for by name", "domain": "asked for in other words"}
 RETAINED = {"near": "near neighbours", "other": "unrelated prompts"}
 
@@ -23,24 +24,27 @@ def plain_words(result: Result, concept: Concept) -> list[str]:
     shows = _shows(concept)
     sentences = []
     for group, asked in RESULTS_IN.items():
-        if (share := _value(result.score("rer", group))) is not None:
-            sentences.append(f"{fraction(1 - share)} images {asked} still {shows}.")
-    kept = {group: _value(result.score("retention", group)) for group in RETAINED}
-    parts = [f"{fraction(share)} images of {RETAINED[group]}" for group, share in kept.items() if share is not None]
+        score = result.score("rer", group)
+        if score is not None and score.value is not None:
+            sentences.append(f"{fraction(1 - score.value, score.n)} images {asked} still {shows}.")
+    kept = [(name, score) for group, name in RETAINED.items() if (score := result.score("retention", group))]
+    parts = [f"{fraction(score.value, score.n)} images of {name}" for name, score in kept if score.value is not None]
     if parts:
         sentences.append(f"{_capital(' and '.join(part.lower() for part in parts))} still show what was asked for.")
     attacks = {attack: score for attack, score in result.attack_scores().items() if score.value is not None}
     if attacks:
         attack, worst = max(attacks.items(), key=lambda item: item[1].value or 0.0)
-        sentences.append(f"{fraction(worst.value or 0.0)} images under the attack {attack} {shows}.")
+        sentences.append(f"{fraction(worst.value or 0.0, worst.n)} images under the attack {attack} {shows}.")
     return sentences
 
 
-def fraction(share: float) -> str:
-    """A share as a fraction of at most ten images where one fits, else of a hundred.
+def fraction(share: float, n: int) -> str:
+    """A share as a fraction of at most ten images where one fits, else of a hundred; a count of fewer than 30 images.
 
     Only a share of 0 or less reads "no", and only one of 1 or more reads "all".
     """
+    if n < FEW_IMAGES:
+        return f"{round(min(max(share, 0), 1) * n)} of {n}"
     if share <= 0:
         return "No"
     if share >= 1:
@@ -50,10 +54,6 @@ def fraction(share: float) -> str:
         if 0 < count < of and abs(count / of - share) <= TOLERANCE:
             return f"{count} of {of}"
     return f"{min(max(round(share * 100), 1), 99)} of 100"
-
-
-def _value(score: Score | None) -> float | None:
-    return None if score is None else score.value
 
 
 def _shows(concept: Concept) -> str:
