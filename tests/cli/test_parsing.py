@@ -37,3 +37,9 @@ def test_settings_keep_equals_signs_in_the_value():
     assert parse_settings(None) == {}
     with pytest.raises(EffaceError, match="--set 'steps' is not of the form name=value"):
         parse_settings(["steps"])
+
+
+def test_a_retain_file_without_prompts_is_refused(tmp_path):
+    (tmp_path / "retain.txt").write_text("\n  \n")
+    with pytest.raises(EffaceError, match=r"retain\.txt holds no retain prompts: write one per line"):
+        build_concept("gun", ConceptOptions(retain_file=tmp_path / "retain.txt"))

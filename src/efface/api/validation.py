@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import shlex
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -32,7 +34,9 @@ def coerce_concepts(concepts: ConceptLike | Sequence[ConceptLike]) -> ConceptFil
     """
     found: list[Concept] = []
     settings: dict[str, Any] = {}
-    for item in [concepts] if isinstance(concepts, str | Path | Concept) else concepts:
+    if not isinstance(concepts, str | Path | Concept | Mapping | Iterable):
+        raise EffaceError(f"{concepts!r} is no concept: give a name such as 'weapon', a file, or an efface.Concept")
+    for item in [concepts] if isinstance(concepts, str | Path | Concept | Mapping) else concepts:
         if not isinstance(item, Path):
             found.append(Concept.coerce(item))
             continue
@@ -52,12 +56,25 @@ def validate_erase(
         EffaceError: The first check that fails.
     """
     validate_concepts(concepts)
+    _report_commas(concepts)
     check_contradictions(concepts)
     METHODS.card(method)
     METHODS.validate_config(method, preset, base_bundled_model(model_name(model)), config or {})
     if clip is not None:
         validate_pretrained_ref(clip)
     validate_output_dir(out, overwrite)
+
+
+def _report_commas(concepts: Sequence[Concept]) -> None:
+    """Warns of names that look like lists of concepts."""
+    for concept in concepts:
+        if "," in concept.name:
+            parts = [part.strip() for part in concept.name.split(",") if part.strip()]
+            warnings.warn(
+                f"{concept.name!r} is taken as the name of one concept; to erase several, write them apart: "
+                f"efface erase {shlex.join(parts)}",
+                stacklevel=3,
+            )
 
 
 def validate_output_dir(out: Path, overwrite: bool = False, marker_file: str = MANIFEST, kind: str = "erasure") -> None:

@@ -33,8 +33,13 @@ class ConceptOptions:
 
     @property
     def retain_prompts(self) -> tuple[str, ...]:
-        """The retain prompts in the file."""
-        return () if self.retain_file is None else tuple(read_lines(self.retain_file))
+        """The retain prompts in the file; raises `EffaceError` if it holds none."""
+        if self.retain_file is None:
+            return ()
+        prompts = tuple(read_lines(self.retain_file))
+        if not prompts:
+            raise EffaceError(f"{self.retain_file} holds no retain prompts: write one per line, or leave it out")
+        return prompts
 
 
 def build_concept(name: str, options: ConceptOptions, model: ModelRef | str | None = None) -> Concept:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import typing
 from collections.abc import Collection, Mapping
 from dataclasses import fields, make_dataclass
@@ -78,6 +79,9 @@ def build_config(
     check_known_keys("config field", overrides, (item.name for item in fields(cls)))  # type: ignore[arg-type]
     hints = typing.get_type_hints(cls)
     coerced = {name: _coerce_value(name, value, hints[name]) for name, value in overrides.items()}
+    for name, value in coerced.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise EffaceError(f"config field {name!r} is {value}: give a finite number (--set {name}=NUMBER)")
     return cls(**{**presets[preset], **coerced})
 
 

@@ -25,7 +25,7 @@ from efface.models.editable import EditableModel
 from efface.models.memory import oom_as_user_error
 from efface.ops.editing.apply_edits import SAMPLER
 from efface.ops.editing.base_check import check_base
-from efface.ops.text.concept_tokens import check_fits_context
+from efface.ops.text.concept_tokens import check_fits_context, report_unknown_names
 from efface.ops.training.progress import Progress, Silent
 from efface.ops.training.run import Run
 
@@ -57,6 +57,7 @@ def run_method(
     """
     check_family(function, model)
     check_fits_context(model, concepts)
+    report_unknown_names(model, concepts)
     config, preset = resolve_config(function, preset, model.name, overrides, model.family)
     spec = RunSpec(model.name, model.fingerprint(), function.__name__, asdict(config), concepts, seed, preset)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from helpers.tiny import tiny_model
@@ -9,7 +11,7 @@ from helpers.tiny import tiny_model
 from efface.core.concept import Concept
 from efface.core.errors import EffaceError
 from efface.models.stable_diffusion import StableDiffusionModel
-from efface.ops.text.concept_tokens import check_fits_context, locate_concept
+from efface.ops.text.concept_tokens import check_fits_context, locate_concept, report_unknown_names
 from efface.ops.text.similarity import gather_positions
 
 PROMPTS = ["a sketch of santa claus in the woods", "santa claus on the snow", "a photo of a santa claus"]
@@ -65,3 +67,12 @@ def test_collapse_keeps_one_concept_token_and_moves_the_following_ones_up(pocket
     assert torch.equal(collapsed.context_mask, expected.context_mask)
     assert torch.equal(collapsed.concept_mask(), expected.concept_mask())
     assert collapsed.concept_mask().sum(1).tolist() == [1, 2, 1]
+
+
+def test_names_that_are_read_letter_by_letter_are_warned_of() -> None:
+    model = tiny_model()
+    with pytest.warns(UserWarning, match="reads 'qzxv' letter by letter.*efface sample qzxv"):
+        report_unknown_names(model, [Concept("gun"), Concept("qzxv")])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        report_unknown_names(model, [Concept("gun"), Concept("cat dog"), Concept("x")])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -144,6 +146,19 @@ def check_fits_context(model: EditableModel, concepts: Sequence[Concept]) -> Non
     if cut := model.truncated_text([phrase for concept in concepts for phrase in concept.words]):
         phrase, lost = next(iter(cut.items()))
         raise EffaceError(f"{phrase!r} exceeds the context length, which cuts off {lost!r}: use a shorter name")
+
+
+def report_unknown_names(model: EditableModel, concepts: Sequence[Concept]) -> None:
+    """Warns of names that the tokenizer splits into single letters: the model has hardly seen them."""
+    names = [concept.name for concept in concepts]
+    tokens = model.tokenize(names)
+    for name, length in zip(names, (tokens.eos - tokens.start).tolist(), strict=True):
+        if length >= max(3, len("".join(name.split()))):
+            warnings.warn(
+                f"the model's text encoder reads {name!r} letter by letter, so it hardly knows the concept: check the "
+                f"spelling, or look at its images (efface sample {shlex.quote(name)})",
+                stacklevel=2,
+            )
 
 
 def _positions_to_mask(positions: Tensor, length: int) -> Tensor:
