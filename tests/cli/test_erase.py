@@ -59,7 +59,7 @@ def test_several_concepts_and_overwriting(capfd, tmp_path, model_folder):
         (("--set", "stps=3"), ("unknown config field 'stps'", "did you mean 'steps'")),
         (("--set", "steps=1.5"), ("'steps' is a number (int)", "'1.5'")),
         (("--set", "learning_rate=fast"), ("'learning_rate' is a number (float)", "'fast'")),
-        (("--set", "learning_rate=nan"), ("learning_rate is nan",)),
+        (("--set", "learning_rate=nan"), ("'learning_rate' is nan", "--set learning_rate=NUMBER")),
         (("--set", "erase_from=maybe"), ("true or false", "'maybe'")),
         (("--set", "target_modules=cross_al"), ("'cross_al'", "did you mean 'cross_all'")),
         (("--set", "steps=0"), ("0 steps", "1 or more")),
