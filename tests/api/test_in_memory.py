@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from dataclasses import replace
 
 import pytest
 import torch
@@ -46,6 +47,14 @@ def test_an_erasure_without_a_folder_is_saved_later_with_its_evidence(erasure, p
         erasure.save(tmp_path / "e")
     del erasure
     gc.collect()
+
+
+def test_a_changed_erasure_is_saved_with_its_change_and_the_other_files(erasure, tmp_path):
+    saved = replace(erasure, effect={"summary": "changed"}).save(tmp_path / "e")
+    assert efface.Erasure.load(tmp_path / "e").effect == {"summary": "changed"}
+    assert (tmp_path / "e" / "history.json").is_file()
+    again = replace(saved, effect={"summary": "again"}).save(tmp_path / "e", overwrite=True)
+    assert efface.Erasure.load(tmp_path / "e") == again
 
 
 def test_its_folder_goes_with_it(pipe):

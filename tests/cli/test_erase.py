@@ -101,3 +101,10 @@ def test_overwrite_replaces_nothing_but_erasures(capfd, tmp_path, model_folder, 
     output = call(capfd, "erase", "gun", "--out", out, "--model", model_folder, "--overwrite", *QUICK)
     check_refused(output, str(out), "choose another folder")
     assert content(tmp_path) == before
+
+
+def test_a_list_in_one_name_is_warned_of_once(capfd, tmp_path, model_folder):
+    out = ("--method", "uce", "--set", "num_templates=0", "--out", tmp_path / "e", "--model", model_folder)
+    output = call(capfd, "erase", "gun, dog", *out)
+    assert output.code == 0, output
+    assert output.err.count("is taken as the name of one concept") == 1

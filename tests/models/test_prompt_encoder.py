@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from efface.models.loading import load_model
+from efface.models.prompt_encoder import padded_tokens, token_rows
 
 
 @pytest.mark.parametrize("name", ["pocket", "pocket-flow"])
@@ -16,4 +17,5 @@ def test_padding_and_cutting_are_those_of_the_tokenizer(name):
         length = 24
         options = {"padding": "max_length", "max_length": length, "truncation": True, "return_tensors": "pt"}
         expected = encoder.tokenizer(prompts, **options).input_ids
-        assert torch.equal(model._pad_to_length(encoder.tokenizer, prompts, length).ids, expected)
+        rows = token_rows(encoder.tokenizer, prompts)
+        assert torch.equal(padded_tokens(encoder.tokenizer, rows, length, model.device).ids, expected)

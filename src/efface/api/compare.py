@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 
 from efface.core.output_files import check_file_path
 from efface.core.policy import check_prompts
-from efface.models.loading import load_model
 from efface.models.model_ref import ModelLike
 
 from .generated_images import describe_settings, generate_images
-from .validation import ErasureLike, load_erasure
+from .validation import ErasureLike, load_base, load_erasure
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,7 +49,7 @@ def compare(
         out: HTML page to write; the PNG grid is written beside it.
         images_per_prompt: Number of pairs of images per prompt.
         seed: Seed of a prompt's first pair; the next ones count up.
-        num_inference_steps: Number of DDIM steps.
+        num_inference_steps: Number of sampling steps.
         guidance_scale: Classifier-free guidance scale.
         model: Base model; by default the erasure's own.
         allow_base_mismatch: Accept a base model other than the erasure's own.
@@ -62,7 +61,7 @@ def compare(
     check_prompts(prompts)
     check_file_path(Path(out), ".html")
     erasure = load_erasure(artifact)
-    loaded = load_model(erasure.spec.model if model is None else model, default=erasure.spec.model)
+    loaded = load_base(erasure, model)
     from efface.ops.editing.apply import applied
     from efface.ops.editing.base_check import check_base
 

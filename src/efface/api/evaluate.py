@@ -7,16 +7,9 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from efface.core.evaluation_evidence import (
-    OTHER_CONCEPTS,
-    RESULT,
-    is_of_run,
-    read_attack_results,
-    read_result,
-    with_attacks,
-)
+from efface.core.evaluation_evidence import RESULT, is_of_run, read_attack_results, read_result, with_attacks
 from efface.core.manifest import EVIDENCE
-from efface.core.result import Result
+from efface.core.result import OTHER_CONCEPTS, Result
 from efface.core.text_fields import fold_case
 from efface.distributed import env
 from efface.models.model_ref import ModelLike

@@ -14,10 +14,9 @@ from efface.core.errors import EffaceError
 from efface.core.evaluation_evidence import ATTACKS
 from efface.core.manifest import EVIDENCE
 from efface.distributed import env
-from efface.models.loading import load_model
 from efface.models.model_ref import ModelLike
 
-from .validation import ErasureLike, load_erasure
+from .validation import ErasureLike, load_base, load_erasure
 
 if TYPE_CHECKING:
     from efface.benchmarks.benchmark import Benchmark
@@ -132,7 +131,7 @@ def build_generator(
     Raises:
         BaseModelMismatchError: The model is not the base the erasure was made for.
     """
-    loaded = load_model(erasure.spec.model if model is None else model, default=erasure.spec.model)
+    loaded = load_base(erasure, model)
     from efface.benchmarks.image_cache import ImageCache
     from efface.benchmarks.image_generation import ImageGenerator
     from efface.ops.editing.base_check import check_base

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from efface.models.loading import load_model
 from efface.models.model_ref import ModelLike
 
-from .validation import ErasureLike, load_erasure, validate_output_dir
+from .validation import ErasureLike, load_base, load_erasure, validate_output_dir
 
 if TYPE_CHECKING:
     from efface.exporters.formats import Exported
@@ -45,7 +44,7 @@ def export(
     validate_output_dir(Path(out), overwrite, EXPORT_MANIFEST, "export")
     erasure = load_erasure(artifact)
     check_format(erasure, format, rank)
-    loaded = load_model(erasure.spec.model if model is None else model, default=erasure.spec.model)
+    loaded = load_base(erasure, model)
     from efface.exporters.write import write_export
 
     return write_export(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def generate_images(
     Args:
         model: The model, with or without an erasure.
         pairs: N prompts with their seeds.
-        num_inference_steps: Number of denoising steps.
+        num_inference_steps: Number of sampling steps.
         guidance_scale: Classifier-free guidance scale.
         phase: Name of these images in the progress display.
         has_erasure: Whether an erasure is applied to the model.
@@ -34,25 +34,33 @@ def generate_images(
     Raises:
         EffaceError: An image is not finite, or an image of the model without an erasure is black.
     """
+    from efface.ops.tensor_conversion import to_image_bytes
     from efface.ops.training.progress import Silent
 
-    display, done = progress or Silent(), 0
+    prompts, seeds = zip(*pairs, strict=True)
+    display = progress or Silent()
+    display.start(phase, len(pairs), 0)
+    try:
+        images = model.sample(
+            prompts, seeds=seeds, num_inference_steps=num_inference_steps, guidance_scale=guidance_scale,
+            progress=_counter(display),
+        )  # fmt: skip
+    finally:
+        display.stop()
+    _check_black(images, has_erasure)
+    return to_image_bytes(images)
+
+
+def _counter(display: Progress) -> Callable[[int], None]:
+    """Returns a function that adds a number of finished images to the display."""
+    done = 0
 
     def advance(count: int) -> None:
         nonlocal done
         done += count
         display.update(done, {})
 
-    display.start(phase, len(pairs), 0)
-    try:
-        images = model.sample(
-            [prompt for prompt, _ in pairs], seeds=[seed for _, seed in pairs],
-            num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, progress=advance,
-        )  # fmt: skip
-    finally:
-        display.stop()
-    _check_black(images, has_erasure)
-    return (images * 255 + 0.5).clamp(0, 255).byte().cpu()
+    return advance
 
 
 def _check_black(images: Tensor, has_erasure: bool) -> None:

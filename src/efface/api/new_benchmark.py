@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from efface.core.concept import Concept
+from efface.core.concept_files import YAML_SUFFIXES
 from efface.core.errors import EffaceError
+from efface.core.output_files import check_file_path
 from efface.models.loading import load_model
 from efface.models.model_ref import ModelLike, base_bundled_model, model_name
 
@@ -94,11 +96,8 @@ def _check_file(path: Path, overwrite: bool) -> None:
     """Checks that a YAML file can be written.
 
     Raises:
-        EffaceError: Another suffix, a file that exists, or no such folder.
+        EffaceError: Another suffix, a file that exists, or a folder that cannot be written.
     """
-    if path.suffix not in (".yaml", ".yml"):
-        raise EffaceError(f"{path} does not end in .yaml: name a YAML file, such as --out {path.stem or 'mine'}.yaml")
+    check_file_path(path, *YAML_SUFFIXES)
     if path.exists() and not overwrite:
         raise EffaceError(f"{path} exists already: choose another file, or overwrite it (--overwrite)")
-    if not path.absolute().parent.is_dir():
-        raise EffaceError(f"the folder {path.absolute().parent} does not exist: create it first")

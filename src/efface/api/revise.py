@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError, UnknownNameError
-from efface.models.loading import load_model
 from efface.models.model_ref import ModelLike
 
-from .validation import ConceptLike, ErasureLike, coerce_concepts, load_erasure, validate_output_dir
+from .validation import ConceptLike, ErasureLike, coerce_concepts, load_base, load_erasure, validate_output_dir
 
 if TYPE_CHECKING:
     from efface.ops.training.progress import Progress
@@ -47,7 +46,7 @@ def revise(
             raise UnknownNameError("erased concept", name, names)
     if not add and not drop:
         raise EffaceError("nothing to revise: name concepts to add or to drop")
-    loaded = load_model(erasure.spec.model if model is None else model, default=erasure.spec.model)
+    loaded = load_base(erasure, model)
     from efface.ops.editing.base_check import check_base
     from efface.revision import resolve_erasure
 

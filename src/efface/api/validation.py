@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from efface.core.concept import Concept, find_mention, validate_concepts
 from efface.core.concept_files import ConceptFile, merge_settings, read_concept_file
@@ -18,7 +18,11 @@ from efface.core.errors import EffaceError
 from efface.core.manifest import MANIFEST
 from efface.core.registry import METHODS
 from efface.core.unsaved import folder_of
+from efface.models.loading import load_model
 from efface.models.model_ref import BUNDLED, ModelLike, base_bundled_model, model_name, validate_pretrained_ref
+
+if TYPE_CHECKING:
+    from efface.models.editable import EditableModel
 
 ConceptLike: TypeAlias = "str | Path | Concept"
 """A concept's name, a file of concepts, or a concept."""
@@ -73,7 +77,7 @@ def _report_commas(concepts: Sequence[Concept]) -> None:
             warnings.warn(
                 f"{concept.name!r} is taken as the name of one concept; to erase several, write them apart: "
                 f"efface erase {shlex.join(parts)}",
-                stacklevel=3,
+                stacklevel=2,  # one place for the command and the function, so that it is shown once
             )
 
 
@@ -121,6 +125,11 @@ def add_default_retain_sets(concepts: Sequence[Concept], model: str) -> tuple[Co
 def artifact_folder(artifact: ErasureLike) -> Path:
     """Returns the folder of an erasure (see `efface.core.unsaved.folder_of`)."""
     return folder_of(artifact) if isinstance(artifact, Erasure) else Path(artifact)
+
+
+def load_base(erasure: Erasure, model: ModelLike | None) -> EditableModel:
+    """Loads the base model that a user names; without a name, the one that the erasure was made for."""
+    return load_model(erasure.spec.model if model is None else model, default=erasure.spec.model)
 
 
 def load_erasure(artifact: ErasureLike) -> Erasure:

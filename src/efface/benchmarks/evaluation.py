@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from efface.core.io import atomic_folder
+from efface.core.manifest import IMAGES
 from efface.core.result import Result
 from efface.core.serialization import json_bytes, to_jsonable
 from efface.core.subsample import evenly_spaced
@@ -21,7 +22,6 @@ from .samples import EvalSample
 
 RESULT = "result.json"
 DETECTIONS = "detections.json"
-IMAGES = "images.json"
 IMAGE_FOLDER = "images"
 INTERFERENCE = "interference.json"
 IMAGES_TO_SAVE = 12

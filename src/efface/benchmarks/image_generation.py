@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 
-import torch
 from torch import Tensor
 
 from efface.core.erasure import Erasure
@@ -17,7 +16,9 @@ from efface.distributed import env
 from efface.distributed.collectives import sync_errors
 from efface.models.editable import EditableModel
 from efface.models.image_checks import check_base_images
+from efface.models.pipeline_parts import denoiser_name
 from efface.ops.editing.apply import applied
+from efface.ops.tensor_conversion import to_image_bytes
 from efface.ops.text.soft_prompts import to_soft_tokens
 
 from .generation_round import GenerationRound
@@ -30,7 +31,7 @@ Advance = Callable[[int], None]
 
 def model_key(model: EditableModel) -> str:
     """Hash of the weights, precision and kind of device of a model, and of the generating packages' versions."""
-    denoiser = model.components.get("unet") or model.components["transformer"]
+    denoiser = model.components[denoiser_name(model.components)]
     dtype = str(next(denoiser.parameters()).dtype)
     packages = package_versions(["efface", "torch", "diffusers"])
     return json_hash({"base": model.fingerprint(), "dtype": dtype, "on": model.device.type, "by": packages})
@@ -131,4 +132,4 @@ class ImageGenerator:
             batch_size=self.batch_size,
             soft=to_soft_tokens(self.model, [sample.soft for sample in samples]),
         )
-        return (images * 255 + 0.5).clamp(0, 255).to(torch.uint8).cpu()
+        return to_image_bytes(images)

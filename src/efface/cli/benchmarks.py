@@ -90,9 +90,10 @@ def new(
 ) -> None:
     """Write a benchmark for a concept, a YAML file to read, edit and evaluate with."""
     from efface import api
+    from efface.core.text_files import read_lines
     from efface.ops.training.progress import RichProgress
 
-    from .parsing import ConceptOptions, build_concept, read_lines
+    from .parsing import ConceptOptions, build_concept
 
     target = build_concept(concept, ConceptOptions(kind=kind), model)
     prompts = [] if prompt_file is None else read_lines(prompt_file)

@@ -32,7 +32,7 @@ OpenReport = Annotated[
 
 @app.command()
 def demo(out: DemoFolder = Path("efface-demo"), open_report: OpenReport = True, as_json: Json = False) -> None:
-    """Erase "weapon" from pocket, attack and evaluate the erasure, and write a report (two minutes on two cores)."""
+    """Erase "weapon" from pocket, attack and evaluate it, and write a report (three to four minutes on two cores)."""
     stream = sys.stderr if as_json else sys.stdout
     result, path = run_demo(out, lambda text: print_text(text, stream))
     print_result({"verdict": result.summary(), "report": str(path)}, f"\nreport: {path.absolute()}", as_json)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import typer
 from typer.models import CommandInfo, TyperInfo
 
-ERASE, MEASURE, USE, STUDY, LIST = "Erase", "Measure", "Use", "Studies", "Lists"
 PANELS = {
-    ERASE: ("erase", "revise", "gram", "demo"),
-    MEASURE: ("attack", "evaluate", "report", "compare", "sample"),
-    USE: ("show", "verify", "export", "transfer"),
-    STUDY: ("reproduce", "ablate", "topology"),
-    LIST: ("methods", "attacks", "models", "benchmarks", "concepts"),
+    "Erase": ("erase", "revise", "gram", "demo"),
+    "Measure": ("attack", "evaluate", "report", "compare", "sample"),
+    "Use": ("show", "verify", "export", "transfer"),
+    "Studies": ("reproduce", "ablate", "topology"),
+    "Lists": ("methods", "attacks", "models", "benchmarks", "concepts"),
 }
 """Panel of each command, in the order of ``efface --help``."""
 EXAMPLES = {

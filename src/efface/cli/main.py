@@ -10,26 +10,26 @@ import warnings
 from efface.core.errors import EffaceError
 from efface.distributed import env
 
-# isort: off
-from . import sample
-from . import erase
-from . import attack
-from . import evaluate
-from . import compare
-from . import report
-from . import demo
-from . import transfer
-from . import export
-from . import closed_form
-from . import studies
-from . import reproduce
-from . import show
-from . import listing
-from . import benchmarks
-from . import concepts
+from . import (
+    attack,
+    benchmarks,
+    closed_form,
+    compare,
+    concepts,
+    demo,
+    erase,
+    evaluate,
+    export,
+    listing,
+    report,
+    reproduce,
+    sample,
+    show,
+    studies,
+    transfer,
+)  # fmt: skip
 from .app import app
 from .help_texts import add_help_texts
-# isort: on
 
 add_help_texts(app)
 

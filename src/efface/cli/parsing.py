@@ -11,7 +11,7 @@ from efface.core.builtin_concepts import get_builtin
 from efface.core.concept import Concept
 from efface.core.concept_files import YAML_SUFFIXES, ConceptFile, merge_settings, read_concept_file
 from efface.core.errors import EffaceError
-from efface.core.text_files import read_text
+from efface.core.text_files import read_lines
 from efface.models.model_ref import BUNDLED, ModelRef
 
 
@@ -101,11 +101,6 @@ def _with_options(concept: Concept, options: ConceptOptions, path: Path) -> Conc
         anchor=options.anchor or concept.anchor,
         retain_prompts=(*concept.retain_prompts, *options.retain_prompts),
     )
-
-
-def read_lines(path: Path) -> list[str]:
-    """Reads the lines of a text file, without surrounding spaces and empty lines."""
-    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
 
 
 def parse_settings(settings: Sequence[str] | None) -> dict[str, str]:

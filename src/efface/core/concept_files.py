@@ -23,7 +23,7 @@ from typing import Any
 from .concept import Concept
 from .errors import EffaceError, check_known_keys
 from .registry import METHODS
-from .text_files import parse_yaml, read_text
+from .text_files import parse_yaml, read_lines, read_text
 
 YAML_SUFFIXES = (".yaml", ".yml")
 _LECO_TEXTS = ("target", "positive", "unconditional", "neutral", "action")
@@ -77,7 +77,7 @@ def read_concept_file(path: Path) -> ConceptFile:
         EffaceError: the file cannot be read, names no concept, or an entry is invalid.
     """
     if path.suffix.lower() not in YAML_SUFFIXES:
-        names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+        names = read_lines(path)
         if not names:
             raise EffaceError(f"{path} names no concept: write one name per line")
         return ConceptFile(tuple(Concept(name) for name in names))

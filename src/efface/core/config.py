@@ -7,11 +7,11 @@ import math
 import typing
 from collections.abc import Collection, Mapping
 from dataclasses import fields, make_dataclass
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, TypeVar
 
 from .errors import EffaceError, UnknownNameError, check_known_keys
+from .module_source import parse_module
+from .settings import read_settings
 
 C = TypeVar("C")
 
@@ -28,21 +28,14 @@ def read_config(module: str) -> tuple[type, dict[str, dict[str, Any]]]:
     Raises:
         EffaceError: the module has no ``Config``, or no ``PRESETS`` with ``paper``.
     """
-    spec = find_spec(module)
-    tree = ast.parse(Path(str(spec.origin)).read_text(encoding="utf-8")) if spec and spec.origin else ast.Module([], [])
-    field_types: list[tuple[str, Any]] | None = None
     presets: dict[str, dict[str, Any]] = {}
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef) and node.name == "Config":
-            rows = [item for item in node.body if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)]
-            names = [ast.unparse(item.target) for item in rows]
-            types = [_FIELD_TYPES.get(ast.unparse(item.annotation), str) for item in rows]
-            field_types = list(zip(names, types, strict=True))
+    for node in parse_module(module).body:
         if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "PRESETS" and node.value is not None:
             presets = ast.literal_eval(node.value)
-    if field_types is None or "paper" not in presets:
+    types = [(setting.name, _FIELD_TYPES.get(setting.type, str), None) for setting in read_settings(module)]
+    if "paper" not in presets:
         raise EffaceError(f"{module} must declare a Config, and PRESETS with 'paper'")
-    return make_dataclass("Config", [(name, kind, None) for name, kind in field_types]), presets
+    return make_dataclass("Config", types), presets
 
 
 _FIELD_TYPES: dict[str, Any] = {

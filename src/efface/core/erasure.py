@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from .concept import Concept
 from .edits import Cost, Edit
 from .erasure_verbs import ErasureVerbs
 from .errors import CorruptArtifactError, EffaceError
-from .io import atomic_folder, copy_folder, sha256_file
+from .io import atomic_folder, sha256_file
 from .manifest import EVIDENCE, MANIFEST, README, WEIGHTS, Problem, check_name, read_manifest, verify, write_manifest
 from .serialization import to_jsonable_dict
 from .spec import RunSpec, package_versions
@@ -91,7 +92,7 @@ class Erasure(ErasureVerbs):
     ) -> Erasure:
         """Writes the artifact folder atomically; returns the erasure with its `folder` and lazily read tensors.
 
-        An erasure that has a folder is copied from it with its evidence, unless ``readme`` or ``files`` is given.
+        Without ``readme`` and ``files``, the other files of the erasure's folder are copied too, with its evidence.
 
         Args:
             folder: the folder to write; it may exist if it is empty.
@@ -106,23 +107,23 @@ class Erasure(ErasureVerbs):
         folder = Path(folder)
         if overwrite and folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
             raise EffaceError(f"{folder} is not an erasure and is not replaced: choose another folder")
-        if self.folder is not None and self.folder.resolve() == folder.resolve():
-            return self
-        if self.folder is not None and not readme and files is None:
-            copy_folder(self.folder, folder, replace=overwrite)
-            return replace(self, tensors=TensorFile(folder / WEIGHTS), folder=folder)
         for name in files or {}:
             check_name(name, folder / MANIFEST)
             if name in (MANIFEST, WEIGHTS):
                 raise EffaceError(f"{name} cannot be among the files: the artifact writes it itself")
         content = self._content()
+        texts = dict(files or {})
         with atomic_folder(folder, replace=overwrite) as new:
+            if self.folder is not None and not readme and files is None:
+                shutil.copytree(self.folder, new, dirs_exist_ok=True)
+            else:
+                texts[README] = (readme or f"# {self.spec.folder_name}\n").encode()
             write_tensors(new / WEIGHTS, self.tensors)
-            for name, data in {README: (readme or f"# {self.spec.folder_name}\n").encode(), **(files or {})}.items():
+            for name, data in texts.items():
                 (new / name).parent.mkdir(parents=True, exist_ok=True)
                 (new / name).write_bytes(data)
             written = {path.relative_to(new).as_posix(): path for path in new.rglob("*") if path.is_file()}
-            parts = {name: path for name, path in written.items() if not name.startswith(f"{EVIDENCE}/")}
+            parts = {n: path for n, path in written.items() if n != MANIFEST and not n.startswith(f"{EVIDENCE}/")}
             listed = {name: (path.stat().st_size, sha256_file(path)) for name, path in parts.items()}
             write_manifest(new, content, listed)
         return replace(self, tensors=TensorFile(folder / WEIGHTS), folder=folder)

@@ -10,15 +10,13 @@ from typing import Any
 
 from .errors import CorruptArtifactError, EffaceError
 from .manifest import EVIDENCE
-from .result import Result
+from .result import OTHER_CONCEPTS, Result
 from .score import Score
 from .spec import RunSpec
 from .text_fields import fold_case
 from .verdict import Verdict
 from .verdict_rules import DEVIATIONS, reaches
 
-OTHER_CONCEPTS = "other_concepts"
-"""Key in a result's metadata for the erasure's concepts that the evaluation does not measure."""
 NOT_EVALUATED = ": not evaluated"
 """End of the caveat on a concept that no evaluation measures."""
 ATTACKS = "attacks"

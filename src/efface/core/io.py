@@ -134,16 +134,6 @@ def atomic_folder(path: str | Path, replace: bool = False) -> Iterator[Path]:
             raise
 
 
-def copy_folder(source: Path, target: Path, replace: bool = False) -> None:
-    """Copies a folder atomically (see `atomic_folder`).
-
-    Raises:
-        EffaceError: an existing target, or a file error such as a full disk.
-    """
-    with atomic_folder(target, replace) as new:
-        shutil.copytree(source, new, dirs_exist_ok=True)
-
-
 def backup_of(path: Path) -> Path:
     """Returns the path at which `atomic_folder` keeps the old folder while it replaces it."""
     return path.with_name(f".{path.name}.old")

@@ -20,6 +20,8 @@ EVIDENCE = "evidence"
 """The only subfolder that is not part of the artifact: it holds later attacks, results and reports."""
 EFFECT_CHECK = "effect-check"
 """Subfolder of the evidence that holds the images of the effect check."""
+IMAGES = "images.json"
+"""File that lists a folder's images with their prompts, seeds and file names."""
 
 _PICKLES = {".bin", ".ckpt", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth"}
 

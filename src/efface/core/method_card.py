@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass, fields
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from .errors import EffaceError, check_known_keys
+from .module_source import parse_module
 
 
 @dataclass(frozen=True)
@@ -51,10 +50,7 @@ def read_card(module: str) -> MethodCard:
     Raises:
         EffaceError: no such module, a module without a card, or a card with values that are not literals.
     """
-    spec = find_spec(module)
-    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
-        raise EffaceError(f"module {module} has no source to read a card from")
-    for node in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
+    for node in parse_module(module).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "CARD":
             return _parse_card(node.value, module)
         if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "CARD":

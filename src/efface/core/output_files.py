@@ -8,17 +8,18 @@ from pathlib import Path
 from .errors import EffaceError
 
 
-def check_file_path(path: Path, suffix: str) -> None:
+def check_file_path(path: Path, suffix: str, *others: str) -> None:
     """Checks that a file can be written.
 
     Args:
         path: The file.
         suffix: The suffix that it must have, such as ``.png``.
+        others: Other suffixes that it may have instead.
 
     Raises:
         EffaceError: Another suffix, or a folder that does not exist or cannot be written.
     """
-    if path.suffix.lower() != suffix:
+    if path.suffix.lower() not in (suffix, *others):
         kind = suffix.lstrip(".").upper()
         raise EffaceError(f"{path} does not end in {suffix}: name a {kind} file, such as --out {path.stem}{suffix}")
     folder = path.absolute().parent

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -74,8 +74,7 @@ class Registry:
 
     def setting_names(self, name: str) -> tuple[str, ...]:
         """Returns the names of the settings of a method or attack without importing its module."""
-        config, _ = read_config(self._target(name).partition(":")[0])
-        return tuple(item.name for item in fields(config))
+        return tuple(setting.name for setting in self.settings(name))
 
     def settings(self, name: str) -> list[Setting]:
         """Returns the settings of a method or attack without importing its module."""

@@ -18,6 +18,8 @@ from .verdict import Thresholds, Verdict
 __all__ = ["DetectorId", "Provenance", "Result", "Score", "Thresholds", "Verdict"]
 
 SCHEMA = 4
+OTHER_CONCEPTS = "other_concepts"
+"""Key in a result's metadata for the erasure's concepts that the evaluation does not measure."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ def _caveats(metadata: Mapping[str, Any]) -> list[str]:
         caveats.append(f"with the seed {metadata.get('seed')} instead of the benchmark's {benchmark['seed']}")
     if metadata.get("replaced_detector"):
         caveats.append(f"judged by {metadata['replaced_detector']} instead of the benchmark's detector")
-    if others := metadata.get("other_concepts"):
+    if others := metadata.get(OTHER_CONCEPTS):
         caveats.append(f"for one concept of several: not for {', '.join(map(str, others))}")
     if metadata.get("base_mismatch"):
         caveats.append("on a base model other than the erasure's own")

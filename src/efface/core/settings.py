@@ -6,11 +6,10 @@ import ast
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from .errors import EffaceError, UnknownNameError
+from .module_source import parse_module
 
 
 @dataclass(frozen=True)
@@ -42,21 +41,36 @@ def read_settings(module: str) -> list[Setting]:
     """Reads the fields of a module's ``Config``, in order.
 
     Args:
-        module: the module's dotted name, which has a class ``Config``.
+        module: the module's dotted name.
+
+    Raises:
+        EffaceError: the module has no ``Config``.
     """
-    spec = find_spec(module)
-    tree = ast.parse(Path(str(spec.origin)).read_text(encoding="utf-8")) if spec and spec.origin else ast.Module([], [])
-    body = next((n.body for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Config"), [])
-    return [_setting(item) for item in body if isinstance(item, ast.AnnAssign)]
+    for node in parse_module(module).body:
+        if isinstance(node, ast.ClassDef) and node.name == "Config":
+            return [_setting(item) for item in node.body if isinstance(item, ast.AnnAssign)]
+    raise EffaceError(f"{module} must declare a Config, and PRESETS with 'paper'")
 
 
 def _setting(item: ast.AnnAssign) -> Setting:
-    """Reads ``name: type = field(default=..., metadata={...})``."""
-    keywords = {word.arg: word.value for word in item.value.keywords} if isinstance(item.value, ast.Call) else {}
-    metadata = ast.literal_eval(keywords["metadata"]) if "metadata" in keywords else {}
-    default = ast.literal_eval(keywords["default"]) if "default" in keywords else None
-    annotation = ast.unparse(item.annotation)
-    return Setting(ast.unparse(item.target), annotation, default, metadata.get("help", ""), metadata.get("range", ""))
+    """Reads ``name: type = field(default=..., metadata={...})``, or ``name: type = value``."""
+    name, annotation, value = ast.unparse(item.target), ast.unparse(item.annotation), item.value
+    if not isinstance(value, ast.Call):
+        return Setting(name, annotation, _literal(value), "")
+    keywords = {word.arg: word.value for word in value.keywords}
+    metadata = _literal(keywords.get("metadata")) or {}
+    default = _literal(keywords.get("default"))
+    return Setting(name, annotation, default, metadata.get("help", ""), metadata.get("range", ""))
+
+
+def _literal(node: ast.expr | None) -> Any:
+    """Returns the value of a literal, or the text of another expression; None without a node."""
+    if node is None:
+        return None
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return ast.unparse(node)
 
 
 def check_settings(settings: Iterable[Setting], overrides: Mapping[str, Any], owner: str) -> None:

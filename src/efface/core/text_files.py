@@ -53,6 +53,11 @@ def read_text(path: Path) -> str:
     return text
 
 
+def read_lines(path: Path) -> list[str]:
+    """Reads the lines of a text file, without surrounding spaces and empty lines; errors as `read_text`."""
+    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
+
+
 def parse_yaml(text: str, where: str) -> Any:
     """Returns the value that YAML text holds.
 

@@ -9,14 +9,12 @@ from efface.benchmarks.image_cache import encode_png
 from efface.benchmarks.quick_evaluation import QuickEvaluation, quick_evaluate
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
-from efface.core.manifest import EFFECT_CHECK, EVIDENCE
+from efface.core.manifest import EFFECT_CHECK, EVIDENCE, IMAGES
 from efface.core.seeds import derive_seed
 from efface.core.serialization import json_bytes
 from efface.models.editable import EditableModel
 from efface.ops.editing.change_check import ChangeCheck, change_check
 from efface.ops.training.progress import Progress
-
-IMAGES = "images.json"
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
+from efface.models.pipeline_parts import DENOISERS
 from efface.models.tensor_names import canonical_paths, resolve_tensor_name
-from efface.ops.closed_form.prompt_filter import DENOISERS
 from efface.ops.tensor_conversion import to_torch
 
 from .formats import WEIGHTS_HINT

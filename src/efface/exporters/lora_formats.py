@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from efface.models.flow_layout import original_layer, swap_halves
-from efface.ops.closed_form.prompt_filter import DENOISERS
+from efface.models.pipeline_parts import DENOISERS
 
 from .lora import LoraFactors
 

@@ -14,7 +14,7 @@ from efface.core.edits import Edit
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
 from efface.models.editable import EditableModel
-from efface.ops.closed_form.prompt_filter import DENOISERS
+from efface.models.pipeline_parts import denoiser_name
 from efface.ops.editing.apply import active_erasures, applied
 from efface.ops.editing.base_check import check_base
 from efface.ops.tensor_conversion import to_torch
@@ -41,13 +41,8 @@ class BaseComparison:
 
 def edited_components(model: PipelineModel, erasure: Erasure) -> tuple[str, ...]:
     """Components whose weights change; a state edit changes the denoiser, which reads the text states."""
-    denoiser = denoiser_name(model)
+    denoiser = denoiser_name(model.components)
     return tuple(dict.fromkeys(denoiser if edit.op == "state" else edit.component for edit in erasure.edits))
-
-
-def denoiser_name(model: PipelineModel) -> str:
-    """Returns the name of the denoiser's component."""
-    return next(name for name in DENOISERS if name in model.components)
 
 
 @contextmanager
@@ -79,7 +74,7 @@ def _product(model: PipelineModel, erasure: Erasure, states: list[Edit]) -> Tens
     """Product M_n ... M_1 of the state edits' matrices, float64 ``(D, D)``; None without state edits."""
     if not states:
         return None
-    denoiser = denoiser_name(model)
+    denoiser = denoiser_name(model.components)
     config: Any = model.components[denoiser].config
     conditioning = [
         key for key in ("encoder_hid_dim_type", "addition_embed_type", "class_embed_type") if getattr(config, key, None)

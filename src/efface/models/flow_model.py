@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from .fingerprint import fingerprint
 from .float32_weights import WeightSource
 from .flow_pipeline import validate_flow_pipeline
 from .flow_sampling import FlowSampler, check_flow_scheduler
 from .guidance_hooks import GuidanceEdit
 from .module_checks import check_own_weights
 from .parameter_groups import ParameterGroup, select_parameters
+from .pipeline_parts import PipelineParts
 from .prompt_encoder import check_same_vocabulary, set_end_of_text
 from .protocol import Conditioning
 from .text_encoder import TextEncoder
 
 
-class FlowModel(FlowSampler):
+class FlowModel(PipelineParts, FlowSampler):
     """A diffusers pipeline of a flow model behind the model protocol; an adapter inherits it.
 
     Args:
@@ -53,33 +52,12 @@ class FlowModel(FlowSampler):
         self.components: dict[str, nn.Module] = {encoder.component: encoder.module for encoder in self.encoders}
         self.components |= {"transformer": self.transformer, "vae": self.vae}
         self.guidance_edits: list[GuidanceEdit] = []
-        for module in self.components.values():
-            module.eval().requires_grad_(False)
-
-    @property
-    def device(self) -> torch.device:
-        """The device that the model computes on."""
-        return torch.device(self.transformer.device)
+        self.freeze()
 
     @property
     def image_size(self) -> int:
         """Height and width of an image in pixels."""
         return self.latent_shape[-1] * self.vae_scale_factor
-
-    @property
-    def num_train_timesteps(self) -> int:
-        """Timestep of pure noise."""
-        return int(self.scheduler.config.num_train_timesteps)
-
-    @property
-    def vae_scale_factor(self) -> int:
-        """Pixels per latent cell along height and width."""
-        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
-
-    @property
-    def default_batch_size(self) -> int:
-        """Number of images that `sample` generates at a time by default: at most 16, two of 1024 x 1024 pixels."""
-        return max(1, min(16, 2**21 // self.image_size**2))
 
     def unconditional(self, count: int) -> Conditioning:
         """Returns ``count`` rows of the empty prompt's conditioning."""
@@ -93,27 +71,3 @@ class FlowModel(FlowSampler):
         """
         check_own_weights(self.components)
         return select_parameters(self.components, role)
-
-    def fingerprint(self) -> dict[str, dict[str, Any]]:
-        """Returns the fingerprint of every component (see `efface.models.fingerprint`).
-
-        Raises:
-            EffaceError: the weights are offloaded or have adapter layers.
-        """
-        check_own_weights(self.components)
-        return {name: fingerprint(module) for name, module in self.components.items()}
-
-    def decode(self, z: Tensor) -> Tensor:
-        """Decodes latents ``(B, C, h, w)`` to images ``(B, 3, H, W)`` in [0, 1]."""
-        latents = z / self.vae.config.scaling_factor + self._latent_shift
-        return (self.vae.decode(latents.to(self.vae.dtype)).sample / 2 + 0.5).clamp(0, 1)
-
-    def encode_image(self, images: Tensor) -> Tensor:
-        """Encodes images ``(B, 3, H, W)`` in [0, 1] to latents (the posterior's mean)."""
-        latents = self.vae.encode(images.to(self.device, self.vae.dtype) * 2 - 1).latent_dist.mean
-        return ((latents - self._latent_shift) * self.vae.config.scaling_factor).to(self.transformer.dtype)
-
-    @property
-    def _latent_shift(self) -> float:
-        """Mean that the autoencoder's latents have before scaling."""
-        return float(self.vae.config.shift_factor or 0.0)

@@ -19,7 +19,7 @@ from torch.nn.functional import pad
 from efface.core.errors import EffaceError
 
 from .conditioning import Conditioning, Tokens
-from .prompt_encoder import PromptEncoder
+from .prompt_encoder import PromptEncoder, padded_tokens, token_rows
 from .protocol import Params
 from .soft_prompt import SoftTokens
 from .text_encoder import TextEncoder, run_encoder
@@ -66,15 +66,13 @@ class FlowPromptEncoder(PromptEncoder):
         if self.t5 is None:
             return tokens
         tokenizer = self.encoders[0].tokenizer
-        lengths = [len(row) for row in tokenizer(list(prompts), truncation=False, verbose=False).input_ids]
-        if max(lengths, default=0) > tokenizer.model_max_length:
+        rows, longest = token_rows(tokenizer, prompts), tokenizer.model_max_length
+        lengths = [len(row) for row in rows]
+        if max(lengths, default=0) > longest:
             prompt = prompts[lengths.index(max(lengths))]
-            warnings.warn(
-                f"the prompt {prompt!r} is longer than CLIP's {tokenizer.model_max_length - 2} tokens: "
-                "T5 alone reads its end",
-                stacklevel=2,
-            )
-        clip = self._pad_to_length(tokenizer, prompts, tokenizer.model_max_length)
+            text = f"the prompt {prompt!r} is longer than CLIP's {longest - 2} tokens: T5 alone reads its end"
+            warnings.warn(text, stacklevel=2)
+        clip = padded_tokens(tokenizer, rows, longest, self.device)
         return replace(tokens, start=0, clip=clip)
 
     def vocabulary_words(self, *, whole_only: bool = False) -> list[str]:

@@ -24,6 +24,24 @@ from .subword_fragments import END, nonword_tokens
 from .text_encoder import TextEncoder, run_encoder
 
 
+def token_rows(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:
+    """Returns the token ids of each prompt with its special tokens, neither padded nor cut."""
+    rows: list[list[int]] = tokenizer(list(prompts), truncation=False, verbose=False).input_ids
+    return rows
+
+
+def padded_tokens(tokenizer: Any, rows: Sequence[Sequence[int]], length: int, device: torch.device) -> Tokens:
+    """Pads token ids on the right, or cuts them, to a length; the last token stays."""
+    fitting = [row if len(row) <= length else [*row[: length - 1], row[-1]] for row in rows]
+    lengths = torch.tensor([len(row) for row in fitting], dtype=torch.long)
+    ids = torch.full((len(fitting), length), tokenizer.pad_token_id, dtype=torch.long)
+    ids[torch.arange(length)[None] < lengths[:, None]] = torch.tensor([i for row in fitting for i in row]).long()
+    ids = ids.to(device)
+    eos = (ids == tokenizer.eos_token_id).int().argmax(-1)
+    mask = (torch.arange(length, device=device)[None] <= eos[:, None]).long()
+    return Tokens(ids, mask, eos)
+
+
 class PromptEncoder:
     """The part of a model that reads prompts; an adapter inherits it, and sets its text encoders and device.
 
@@ -51,13 +69,8 @@ class PromptEncoder:
 
     def truncated_text(self, prompts: Sequence[str]) -> dict[str, str]:
         """Returns, by prompt, the text beyond the context length; prompts that fit are absent."""
-        tokenizer, length = self.main_encoder.tokenizer, self.context_length
-        rows = tokenizer(list(prompts), truncation=False, verbose=False).input_ids
-        return {
-            prompt: tokenizer.decode(row[length - 1 : -1])
-            for prompt, row in zip(prompts, rows, strict=True)
-            if len(row) > length
-        }
+        tokenizer = self.main_encoder.tokenizer
+        return self._lost_text(tokenizer, prompts, token_rows(tokenizer, prompts))
 
     def tokenize(self, prompts: Sequence[str]) -> Tokens:
         """Tokenizes prompts, padded to the context length; warns once when prompts are too long.
@@ -67,24 +80,21 @@ class PromptEncoder:
         """
         check_prompts(prompts)
         tokenizer, length = self.main_encoder.tokenizer, self.context_length
-        if truncated := self.truncated_text(prompts):
+        rows = token_rows(tokenizer, prompts)
+        if truncated := self._lost_text(tokenizer, prompts, rows):
             prompt, lost = next(iter(truncated.items()))
             count = f" (one of {len(truncated)})" if len(truncated) > 1 else ""
             room = length - tokenizer.num_special_tokens_to_add()
             warnings.warn(f"the prompt {prompt!r} is longer than {room} tokens{count}; cut off: {lost!r}", stacklevel=2)
-        return self._pad_to_length(tokenizer, prompts, length)
+        return padded_tokens(tokenizer, rows, length, self.device)
 
-    def _pad_to_length(self, tokenizer: Any, prompts: Sequence[str], length: int) -> Tokens:
-        """Tokenizes prompts with one tokenizer, padded on the right or cut to a length; the last token stays."""
-        rows = tokenizer(list(prompts), truncation=False, verbose=False).input_ids
-        rows = [row if len(row) <= length else [*row[: length - 1], row[-1]] for row in rows]
-        lengths = torch.tensor([len(row) for row in rows], dtype=torch.long)
-        ids = torch.full((len(rows), length), tokenizer.pad_token_id, dtype=torch.long)
-        ids[torch.arange(length)[None] < lengths[:, None]] = torch.tensor([i for row in rows for i in row]).long()
-        ids = ids.to(self.device)
-        eos = (ids == tokenizer.eos_token_id).int().argmax(-1)
-        mask = (torch.arange(length, device=ids.device)[None] <= eos[:, None]).long()
-        return Tokens(ids, mask, eos)
+    def _lost_text(self, tokenizer: Any, prompts: Sequence[str], rows: Sequence[Sequence[int]]) -> dict[str, str]:
+        length = self.context_length
+        return {
+            prompt: tokenizer.decode(row[length - 1 : -1])
+            for prompt, row in zip(prompts, rows, strict=True)
+            if len(row) > length
+        }
 
     def vocabulary_words(self, *, whole_only: bool = False) -> list[str]:
         """Returns the tokens that end a word, as sorted text without the end-of-word marker.

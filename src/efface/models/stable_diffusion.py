@@ -7,18 +7,18 @@ SDXL's additional conditions: the pooled state and the size of the image.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .fingerprint import fingerprint
 from .float32_weights import WeightSource
 from .guidance_hooks import GuidanceEdit
 from .module_checks import check_own_weights
 from .parameter_groups import TEXT_ENCODER_2, ParameterGroup, call_with_params, select_parameters
 from .pipeline import pipeline_family, validate_pipeline
+from .pipeline_parts import PipelineParts
 from .prompt_encoder import check_same_vocabulary, set_end_of_text
 from .protocol import Conditioning, Params, Prediction
 from .sampling import DiffusionSampler
@@ -26,7 +26,7 @@ from .scheduler import to_ddim
 from .text_encoder import TextEncoder
 
 
-class StableDiffusionModel(DiffusionSampler):
+class StableDiffusionModel(PipelineParts, DiffusionSampler):
     """A diffusers ``StableDiffusionPipeline`` or ``StableDiffusionXLPipeline`` behind the model protocol.
 
     Args:
@@ -65,33 +65,12 @@ class StableDiffusionModel(DiffusionSampler):
         self.components: dict[str, nn.Module] = {encoder.component: encoder.module for encoder in self.encoders}
         self.components |= {"unet": self.unet, "vae": self.vae}
         self.guidance_edits: list[GuidanceEdit] = []
-        for module in self.components.values():
-            module.eval().requires_grad_(False)
-
-    @property
-    def device(self) -> torch.device:
-        """The device that the model computes on."""
-        return next(self.unet.parameters()).device  # diffusers' own property first visits every layer
+        self.freeze()
 
     @property
     def image_size(self) -> int:
         """Height and width of an image in pixels."""
         return int(self.unet.config.sample_size * self.vae_scale_factor)
-
-    @property
-    def num_train_timesteps(self) -> int:
-        """Number of noise levels that the model was trained on."""
-        return int(self.scheduler.config.num_train_timesteps)
-
-    @property
-    def vae_scale_factor(self) -> int:
-        """Pixels per latent cell along height and width."""
-        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
-
-    @property
-    def default_batch_size(self) -> int:
-        """Number of images that `sample` generates at a time by default: at most 16, two of 1024 x 1024 pixels."""
-        return max(1, min(16, 2**21 // self.image_size**2))
 
     def unconditional(self, count: int) -> Conditioning:
         """Returns ``count`` rows of the conditioning of unconditional predictions.
@@ -137,35 +116,3 @@ class StableDiffusionModel(DiffusionSampler):
         """
         check_own_weights(self.components)
         return select_parameters(self.components, role, [encoder.component for encoder in self.encoders[:-1]])
-
-    def fingerprint(self) -> dict[str, dict[str, Any]]:
-        """Returns the fingerprint of every component (see `efface.models.fingerprint`).
-
-        Raises:
-            EffaceError: the weights are offloaded or have adapter layers.
-        """
-        check_own_weights(self.components)
-        return {name: fingerprint(module) for name, module in self.components.items()}
-
-    def decode(self, z: Tensor) -> Tensor:
-        """Decodes latents ``(B, C, h, w)`` to images ``(B, 3, H, W)`` in [0, 1]."""
-        return (self._run_vae(self._decode, z) / 2 + 0.5).clamp(0, 1)
-
-    def encode_image(self, images: Tensor) -> Tensor:
-        """Encodes images ``(B, 3, H, W)`` in [0, 1] to latents (the posterior's mean)."""
-        latents = self._run_vae(self._encode, images.to(self.device))
-        return (latents * self.vae.config.scaling_factor).to(self.unet.dtype)
-
-    def _decode(self, z: Tensor) -> Tensor:
-        return self.vae.decode((z / self.vae.config.scaling_factor).to(self.vae.dtype)).sample  # type: ignore[no-any-return]
-
-    def _encode(self, images: Tensor) -> Tensor:
-        return self.vae.encode(images.to(self.vae.dtype) * 2 - 1).latent_dist.mean  # type: ignore[no-any-return]
-
-    def _run_vae(self, run: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
-        """Runs the autoencoder; one that overflows in float16 is moved to float32 for good, and runs again."""
-        outputs = run(inputs)
-        if self.vae.dtype == torch.float16 and not bool(outputs.isfinite().all()) and bool(inputs.isfinite().all()):
-            self.vae.to(torch.float32)
-            outputs = run(inputs)
-        return outputs

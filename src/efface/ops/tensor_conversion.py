@@ -1,4 +1,4 @@
-"""Conversion between torch tensors and an erasure's stored bytes."""
+"""Conversion of torch tensors: to and from an erasure's stored bytes, and of images to bytes."""
 
 from __future__ import annotations
 
@@ -31,6 +31,11 @@ def to_blob(tensor: Tensor, copy: bool = True) -> TensorBlob:
         raise EffaceError(f"a tensor of dtype {contiguous.dtype} cannot be saved; supported: {', '.join(_DTYPES)}")
     data = contiguous.reshape(-1).view(torch.uint8).numpy()
     return TensorBlob(_NAMES[contiguous.dtype], tuple(contiguous.shape), data.tobytes() if copy else data.data)
+
+
+def to_image_bytes(images: Tensor) -> Tensor:
+    """Converts images in [0, 1] to bytes of the same shape on the CPU."""
+    return (images * 255 + 0.5).clamp(0, 255).to(torch.uint8).cpu()
 
 
 def to_torch(stored: StoredTensor) -> Tensor:

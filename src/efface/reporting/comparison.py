@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 from PIL import Image
 
 from efface.core.erasure import Erasure
 
 from .data_uris import PIXELATED_SIDE, encode_data_uri
 from .image_grid import labelled_grid
-from .page import TEMPLATE_FOLDER
+from .templates import render_template
 
 GRID_SIDE = 144
 """Side of an image in the grid, in pixels."""
@@ -51,21 +49,12 @@ def render_comparison_page(erasure: Erasure, images: Sequence[ComparedImages], s
         images: the images, all of a prompt together.
         settings: model and sampler in words.
     """
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATE_FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    css = Markup((TEMPLATE_FOLDER / "style.css").read_text(encoding="utf-8"))
     prompts = [
         (title, [_pair_view(pair) for pair in pairs]) for title, pairs in groupby(images, lambda pair: pair.title)
     ]
     names = ", ".join(concept.name for concept in erasure.concepts)
-    return environment.get_template("comparison.html").render(
-        css=css, concept_names=names, spec=erasure.spec, erasure=erasure, prompts=prompts, settings=settings
-    )
+    variables = {"concept_names": names, "spec": erasure.spec, "prompts": prompts, "settings": settings}
+    return render_template("comparison.html", variables, {})
 
 
 def comparison_grid(erasure: Erasure, images: Sequence[ComparedImages], settings: str) -> Image.Image:
@@ -79,7 +68,7 @@ def comparison_grid(erasure: Erasure, images: Sequence[ComparedImages], settings
             labels += [f"{when} · seed {pair.seed}" for pair in pairs]
     names = ", ".join(concept.name for concept in erasure.concepts)
     return labelled_grid(
-        cells, labels, title=f"{names} erased by {erasure.spec.method}", subtitle=settings, columns=len(rows[0]),
+        cells, labels, title=f"Erasure of {names} by {erasure.spec.method}", subtitle=settings, columns=len(rows[0]),
         side=GRID_SIDE, row_titles=titles,
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ from efface.core.erasure import Erasure
 from efface.core.errors import CorruptArtifactError
 from efface.core.evaluation_evidence import ATTACKS, EvaluationEvidence, read_evaluations, read_result
 from efface.core.io import read_json
-from efface.core.manifest import EFFECT_CHECK, EVIDENCE, read_manifest
+from efface.core.manifest import EFFECT_CHECK, EVIDENCE, IMAGES, read_manifest
 
 from .evidence import Evidence, ImagePair, LoadedAttack, LoadedEvaluation
 
@@ -51,7 +51,7 @@ def _load_evaluation(evidence: Path, measured: EvaluationEvidence) -> LoadedEval
 
 def _load_pairs(folder: Path) -> tuple[ImagePair, ...]:
     """The images that ``images.json`` in a folder lists; empty if there is no such file."""
-    images_file = folder / "images.json"
+    images_file = folder / IMAGES
     return tuple(_image_pair(row, folder, images_file) for row in _read_rows(images_file))
 
 

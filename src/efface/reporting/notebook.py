@@ -7,13 +7,13 @@ import json
 from pathlib import Path
 
 from efface.core.erasure import Erasure
-from efface.core.manifest import EFFECT_CHECK, EVIDENCE
+from efface.core.manifest import EFFECT_CHECK, EVIDENCE, IMAGES
 
 from .data_uris import data_uri
+from .labels import EFFECT_GROUPS
 
 MAX_PAIRS = 4
 """Pairs of images shown for each group."""
-_CAPTIONS = {"concept": "The concept", "retained": "Retain prompts"}
 
 
 def erasure_html(erasure: Erasure) -> str:
@@ -22,14 +22,14 @@ def erasure_html(erasure: Erasure) -> str:
     summary = html.escape(str((erasure.effect or {}).get("summary", "no effect check")))
     parts = [f"<p><strong>{title}</strong><br>{summary}</p>"]
     folder = erasure.folder / EVIDENCE / EFFECT_CHECK if erasure.folder is not None else None
-    if folder is not None and (folder / "images.json").is_file():
-        parts += [_group_html(folder, group, caption) for group, caption in _CAPTIONS.items()]
+    if folder is not None and (folder / IMAGES).is_file():
+        parts += [_group_html(folder, group, caption) for group, (caption, _) in EFFECT_GROUPS.items()]
     return "".join(parts)
 
 
 def _group_html(folder: Path, group: str, caption: str) -> str:
     """Returns a table with one column for each pair, before above after."""
-    rows = [row for row in json.loads((folder / "images.json").read_text("utf-8")) if row["group"] == group]
+    rows = [row for row in json.loads((folder / IMAGES).read_text("utf-8")) if row["group"] == group]
     rows = rows[:MAX_PAIRS]
     header = "".join(f"<th>{html.escape(row['prompt'])}</th>" for row in rows)
     lines = [f"<tr><th></th>{header}</tr>"]

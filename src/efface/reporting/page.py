@@ -9,10 +9,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
-from efface.core.io import atomic_write_text, user_file_errors
+from efface.core.io import atomic_write_text
 from efface.core.manifest import EVIDENCE
 from efface.core.serialization import json_hash
 from efface.core.verdict import Thresholds
@@ -33,12 +30,19 @@ from .formatting import (
 from .image_pairs import effect_grids
 from .labels import GROUPS, METRICS, describe_metric
 from .loss_curves import loss_panels
+from .templates import render_template
 from .view_models import ReportView
 
 REPORT_FILE = "report.html"
-TEMPLATE_FOLDER = Path(__file__).parent / "templates"
 MAX_PROMPTS = 20
 """Maximum number of prompts that the page lists for an attack."""
+FILTERS = {
+    function.__name__: function
+    for function in (
+        format_cell, format_duration, format_size, format_time, format_value, flatten, shorten, describe_metric
+    )
+}  # fmt: skip
+"""Functions that the template calls."""
 
 
 def write_report(artifact: Path, out: Path | None = None) -> Path:
@@ -68,26 +72,7 @@ def render(evidence: Evidence, folder: str) -> str:
         evidence: All data of the page.
         folder: Name of the artifact's folder, for the commands on the page.
     """
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATE_FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        format_cell=format_cell,
-        format_duration=format_duration,
-        format_size=format_size,
-        format_time=format_time,
-        format_value=format_value,
-        flatten=flatten,
-        shorten=shorten,
-        describe_metric=describe_metric,
-    )
-    with user_file_errors(TEMPLATE_FOLDER / "style.css", "read"):
-        css = Markup((TEMPLATE_FOLDER / "style.css").read_text(encoding="utf-8"))
-    return environment.get_template("report.html").render(css=css, **_template_variables(evidence, folder))
+    return render_template("report.html", _template_variables(evidence, folder), FILTERS)
 
 
 def _template_variables(evidence: Evidence, folder: str) -> dict[str, Any]:

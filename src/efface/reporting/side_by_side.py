@@ -9,16 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
 from efface.core.result import Result
 
 from .evidence import Evidence, LoadedEvaluation
 from .formatting import format_duration, format_interval, format_number
 from .image_pairs import ImageView, PairView, pair_grids
 from .labels import GROUPS
-from .page import TEMPLATE_FOLDER
+from .templates import render_template
 from .view_models import Badge, verdict_badge
 
 COLUMNS = (
@@ -69,20 +66,16 @@ def render_side_by_side(evidence: Mapping[str, Evidence]) -> str:
     Args:
         evidence: evidence by label, such as the folder's name.
     """
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATE_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
     rows = [_row(label, item) for label, item in evidence.items()]
     headings = [*(heading for heading, _, _ in COLUMNS), "ASR, worst attack", "Seconds"]
-    return environment.get_template("side_by_side.html").render(
-        css=Markup((TEMPLATE_FOLDER / "style.css").read_text(encoding="utf-8")),
-        rows=rows,
-        headings=headings,
-        csv=base64.b64encode(_csv(rows, headings).encode()).decode(),
-        groups=[(GROUPS[group][0], images) for group, images in shared_images(evidence).items()],
-        version=next(iter(evidence.values())).erasure.spec.version,
-    )
+    variables = {
+        "rows": rows,
+        "headings": headings,
+        "csv": base64.b64encode(_csv(rows, headings).encode()).decode(),
+        "groups": [(GROUPS[group][0], images) for group, images in shared_images(evidence).items()],
+        "version": next(iter(evidence.values())).erasure.spec.version,
+    }
+    return render_template("side_by_side.html", variables, {})
 
 
 def _row(label: str, evidence: Evidence) -> Row:

@@ -13,13 +13,12 @@ from torch import Tensor, nn
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
 from efface.models.editable import EditableModel
+from efface.models.pipeline_parts import DENOISERS
 from efface.models.protocol import Conditioning
 from efface.ops.editing.forward_hooks import states_hook
 from efface.ops.tensor_conversion import to_torch
 
 from .to_edits import DOWN_TENSOR, LEFT_TENSOR
-
-DENOISERS = ("unet", "transformer")
 
 
 class PromptFilter:

@@ -12,6 +12,7 @@ from torch import Tensor
 from efface.core.erasure import Erasure
 from efface.models.editable import EditableModel
 from efface.models.image_checks import check_base_images
+from efface.ops.tensor_conversion import to_image_bytes
 from efface.ops.unreadable_images import flat_images
 
 from .apply import applied
@@ -130,14 +131,10 @@ def _image_pairs(
     groups: Sequence[Sequence[str]], seeds: Sequence[int], before: Sequence[Tensor], after: Sequence[Tensor]
 ) -> tuple[ImagePair, ...]:
     return tuple(
-        ImagePair(name, prompt, seed, _to_bytes(old), _to_bytes(new))
+        ImagePair(name, prompt, seed, to_image_bytes(old), to_image_bytes(new))
         for name, prompts, old_images, new_images in zip((CONCEPT, RETAINED), groups, before, after, strict=False)
         for prompt, seed, old, new in zip(prompts, seeds, old_images, new_images, strict=True)
     )
-
-
-def _to_bytes(image: Tensor) -> Tensor:
-    return (image * 255 + 0.5).clamp(0, 255).to(torch.uint8).cpu()
 
 
 def _cycle(prompts: Sequence[str], count: int) -> list[str]:
