@@ -23,8 +23,8 @@ demo: setup  ## erase a concept from pocket, attack, evaluate, report
 test: setup  ## the tests that run everywhere
 	$(PYTEST)
 
-effect: setup  ## every method's effect on pocket
-	$(PYTEST) -m effect
+effect: setup  ## every method's effect on pocket, and the slow tests
+	$(PYTEST) -m "effect or slow"
 
 check: setup  ## style, types, layers, generated docs
 	$(BIN)/ruff check .
