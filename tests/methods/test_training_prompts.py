@@ -13,8 +13,8 @@ from efface.core.spec import RunSpec
 from efface.methods.advunlearn import Config as AdvUnlearnConfig
 from efface.methods.advunlearn import _concept_prompts
 from efface.methods.concept_ablation import PRESETS, Config, concept_ablation
-from efface.methods.esd import _erase_prompts
 from efface.models.stable_diffusion import StableDiffusionModel
+from efface.ops.text.erase_prompts import collect_erase_prompts
 from efface.ops.training.run import Run
 from efface.ops.training.student import Student
 from efface.ops.training.trajectory_config import TrajectoryConfig
@@ -22,12 +22,12 @@ from efface.ops.training.trajectory_config import TrajectoryConfig
 
 def test_esd_erases_the_phrase_that_a_prompt_names() -> None:
     gun = Concept("gun", synonyms=("pistol",), templates=("a {}", "my {}"))
-    assert dict(zip(*_erase_prompts([gun], 0), strict=True)) == {
+    assert dict(zip(*collect_erase_prompts([gun], 0), strict=True)) == {
         "a gun": "gun", "my gun": "gun", "a pistol": "pistol", "my pistol": "pistol",
     }  # fmt: skip
     described = Concept("gun", synonyms=("pistol",), prompts=("two Pistols or a Pistol", "a thing to shoot with"))
-    assert _erase_prompts([described], 0)[1] == ("pistol", "gun")
-    assert all(phrase in prompt for prompt, phrase in zip(*_erase_prompts([gun], 5), strict=True))
+    assert collect_erase_prompts([described], 0)[1] == ("pistol", "gun")
+    assert all(phrase in prompt for prompt, phrase in zip(*collect_erase_prompts([gun], 5), strict=True))
 
 
 def test_advunlearn_erases_the_bare_word(model: StableDiffusionModel) -> None:

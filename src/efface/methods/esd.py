@@ -27,21 +27,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor
 
-from efface.core.concept import Concept, find_mention
+from efface.core.concept import Concept
 from efface.core.erasure import Erasure
 from efface.core.method_card import MethodCard
 from efface.models.editable import EditableModel
-from efface.models.protocol import Conditioning
 from efface.ops.retention.retain_set import RetainSet
-from efface.ops.targets import negative_guidance
-from efface.ops.text.templates import concept_templates, template_library
+from efface.ops.text.erase_prompts import ErasePrompts
 from efface.ops.training.run import Run
 from efface.ops.training.schedule import set_learning_rate
 from efface.ops.training.student import Student
 from efface.ops.training.trajectory_config import TrajectoryConfig
-from efface.ops.training.trajectory_pool import TrajectoryBatch
 
 CARD = MethodCard(
     name="esd",
@@ -127,11 +123,8 @@ PRESETS: dict[str, dict[str, object]] = {
 
 def esd(model: EditableModel, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
     """Erases the concepts by negative guidance; several concepts share the steps evenly."""
-    prompts, phrases = _erase_prompts(concepts, config.num_templates)
     trajectories = TrajectoryConfig(config.trajectories_per_prompt, config.num_inference_steps, config.guidance_scale)
-    pool = trajectories.build_pool(model, prompts, run.seed_for("pool"))
-    with torch.no_grad():
-        concept_cond = model.encode(phrases)
+    erase = ErasePrompts.from_concepts(model, concepts, config.num_templates, trajectories, run.seed_for("pool"))
     student = Student(model, config.target_modules)
     retain_set = None
     if config.retain_weight:
@@ -139,53 +132,19 @@ def esd(model: EditableModel, concepts: Sequence[Concept], config: Config, run: 
             model, concepts, replace(trajectories, per_prompt=1), with_empty_prompt=False, seed=run.seed_for("retained")
         )
     optimiser = torch.optim.Adam(student.parameters(), lr=config.learning_rate)
-    extra_state = {"pool": pool} if config.refresh_every else None
+    extra_state = {"pool": erase.pool} if config.refresh_every else None
     for step in run.steps(config.steps, student.trainable_params, optimiser, extra_state=extra_state):
         set_learning_rate(optimiser, config.learning_rate, config.schedule, step.index, config.steps)
         if config.refresh_every and step.index and step.index % config.refresh_every == 0:
-            pool.refresh(1, params=None if student.trains_text else student.params())
-        batch = pool.sample(config.batch_size, run.generator("batch"))
-        target = _target(model, batch, concept_cond, config)
-        cond = student.encode(prompts)[batch.prompt_index] if student.trains_text else batch.cond
+            erase.pool.refresh(1, params=None if student.trains_text else student.params())
+        batch = erase.pool.sample(config.batch_size, run.generator("batch"))
+        target = erase.negative_target(batch, config.negative_guidance, erase_from=config.erase_from)
+        cond = student.encode(erase.prompts)[batch.prompt_index] if student.trains_text else batch.cond
         loss = (student.predict(batch.z, batch.t, cond).value - target).square().mean()
         losses = {"erase": loss.detach()}
         if retain_set is not None:
-            retain_loss = _retain_loss(student, retain_set, config, run)
+            retain_loss = retain_set.random_loss(student, config.batch_size, run.generator("retain"))
             loss = loss + config.retain_weight * retain_loss
             losses["retain"] = retain_loss.detach()
         step.optimize(loss, losses)
     return run.erasure(*student.replace_edits())
-
-
-def _erase_prompts(concepts: Sequence[Concept], num_templates: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Returns the prompts f to erase from, and the phrase c of the concept that each names, by default the name."""
-    phrases: dict[str, str] = {}
-    for concept in concepts:
-        for prompt in concept.prompts:
-            phrases[prompt] = find_mention(prompt, concept.words) or concept.name
-        for word in () if concept.prompts else concept.words:
-            phrases |= dict.fromkeys(concept.render_prompts([word]), word)
-        if not num_templates:
-            continue
-        for word in concept.words:
-            named = replace(concept, name=word, synonyms=(), retain_prompts=())
-            phrases |= dict.fromkeys(concept_templates(named, template_library(concept.kind), num_templates), word)
-    return tuple(phrases), tuple(phrases.values())
-
-
-def _target(model: EditableModel, batch: TrajectoryBatch, concept_cond: Conditioning, config: Config) -> Tensor:
-    """Computes the original's prediction guided away from the concept, ``(B, C, H, W)``."""
-    e_f, e_0 = batch.conditional, batch.unconditional
-    if not config.erase_from:
-        return negative_guidance(e_0, e_f, e_0, config.negative_guidance)
-    with torch.no_grad():
-        e_c = model.predict(batch.z, batch.t, concept_cond[batch.prompt_index]).value
-    return negative_guidance(e_f, e_c, e_0, config.negative_guidance + 1)
-
-
-def _retain_loss(student: Student, retain_set: RetainSet, config: Config, run: Run) -> Tensor:
-    """Error of the student's predictions for randomly chosen retain prompts."""
-    generator = run.generator("retain")
-    cond = student.encode(retain_set.tokens) if student.trains_text else retain_set.original
-    chosen = torch.randint(len(cond.states), (config.batch_size,), generator=generator)
-    return retain_set.prediction_loss(student, cond, chosen, generator)

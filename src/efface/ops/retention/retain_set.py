@@ -80,6 +80,12 @@ class RetainSet:
         batch = self.pool.sample_each(prompt_index.tolist(), generator)
         return prediction_error(student, batch.z, batch.t, student_cond[prompt_index], batch.conditional)
 
+    def random_loss(self, student: Student, batch_size: int, generator: torch.Generator) -> Tensor:
+        """Computes `prediction_loss` over ``batch_size`` prompts, drawn with replacement by a CPU generator."""
+        cond = student.encode(self.tokens) if student.trains_text else self.original
+        chosen = torch.randint(len(cond.states), (batch_size,), generator=generator)
+        return self.prediction_loss(student, cond, chosen, generator)
+
 
 @torch.no_grad()
 def top_k_drift(
