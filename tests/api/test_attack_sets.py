@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,8 +13,11 @@ import yaml
 from helpers.cli import content
 from helpers.small_benchmark import small_benchmark
 from helpers.tiny import erasure_of
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from efface import api
+from efface.core.attack_set import AttackSet
 from efface.core.concept import Concept
 from efface.core.edits import Edit
 from efface.core.erasure import Erasure
@@ -143,3 +148,47 @@ def test_a_base_model_with_black_images_resists_no_attack(
         with pytest.raises(EffaceError, match="images of the model without an erasure are black"):
             measure(artifact, benchmark=benchmark, model=pocket, limit=1)
     assert not (artifact / "evidence").exists()
+
+
+SETTINGS = st.fixed_dictionaries(
+    {
+        "limit": st.sampled_from([1, 2]),
+        "split": st.sampled_from(["test", "dev"]),
+        "seed": st.sampled_from([0, 1]),
+        "phrases": st.sampled_from([None, ("a puppy",), ("a puppy", "a tree")]),
+        "brightness": st.sampled_from([0.25, 0.75]),
+    }
+)
+"""Settings of an attack or evaluation; the brightness of the images stands for a change of the model."""
+
+
+@pytest.mark.slow
+@settings(max_examples=6, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(st.tuples(st.sampled_from(["attack", "evaluate"]), SETTINGS), min_size=2, max_size=5))
+def test_what_is_saved_under_one_name_never_changes(
+    pocket: StableDiffusionModel, artifact: Path, benchmark: Path, steps: list[tuple[str, dict[str, Any]]]
+) -> None:
+    def sample(prompts: Sequence[str], **_: object) -> torch.Tensor:
+        return torch.full((len(prompts), 3, 64, 64), brightness)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pocket, "sample", sample)
+        for verb, options in steps:
+            saved = content(artifact)
+            brightness = options["brightness"]
+            common = {"benchmark": benchmark, "model": pocket, **{k: options[k] for k in ("limit", "split", "seed")}}
+            if verb == "attack":
+                config = {"phrases": options["phrases"]} if options["phrases"] else {}
+                api.attack(artifact, "synonyms", config=config, **common)
+            else:
+                api.evaluate(artifact, cache_images=False, **common)
+            assert saved.items() <= content(artifact).items(), (verb, options)
+
+
+def test_a_changed_attack_set_is_refused(artifact: Path, benchmark: Path, pocket: StableDiffusionModel) -> None:
+    folder = api.attack(artifact, "synonyms", benchmark, model=pocket, limit=1).folder
+    assert folder is not None
+    path = folder / "attack.json"
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 1', 1))
+    with pytest.raises(EffaceError, match="changed after the attack"):
+        AttackSet.load(folder)

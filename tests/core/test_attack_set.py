@@ -59,8 +59,8 @@ def test_a_damaged_set_is_refused_in_one_line(tmp_path: Path) -> None:
     text = path.read_text()
     for wrong, message in (
         (text[:50], "not valid JSON"),
-        (text.replace('"schema": 4', '"schema": 9'), "schema"),
-        ('{"schema": 4}', "incomplete"),
+        (text.replace('"schema": 5', '"schema": 9'), "schema"),
+        ('{"schema": 5}', "incomplete"),
     ):
         path.write_text(wrong)
         with pytest.raises(EffaceError, match=message):

@@ -17,7 +17,7 @@ from efface.core.score import Score
 from efface.core.serialization import to_jsonable_dict
 from efface.core.verdict import Thresholds
 from efface.models.editable import EditableModel
-from efface.models.model_ref import base_bundled_model
+from efface.models.model_ref import image_world
 from efface.ops.training.progress import Progress
 
 from .benchmark import Benchmark, find_benchmark
@@ -127,7 +127,7 @@ def quick_benchmark(model: EditableModel, concepts: Sequence[Concept], clip: str
         concepts: the erased concepts; a draft scores none of the others.
         clip: CLIP model that replaces a shipped benchmark's detector on models other than pocket.
     """
-    is_pocket = base_bundled_model(model.name) == POCKET and model.image_size == INPUT_SIZES[POCKET_JUDGE]
+    is_pocket = image_world(model.name) == POCKET and model.image_size == INPUT_SIZES[POCKET_JUDGE]
     if not is_pocket and clip is None:
         return None
     shipped = find_benchmark(model.name, concepts[0].name)

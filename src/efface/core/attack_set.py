@@ -10,16 +10,16 @@ from typing import Any
 from .attack_prompt import AttackPrompt, AttackTask, SoftPrompt, insert_phrase, row_from_dict, row_to_dict
 from .concept import Concept
 from .errors import CorruptArtifactError, EffaceError, check_known_keys
-from .io import atomic_folder, read_json
+from .io import atomic_folder, read_json, sha256_file
 from .policy import check_prompts, is_refused
-from .serialization import json_bytes, to_jsonable_dict
+from .serialization import json_bytes, json_hash, to_jsonable_dict
 from .spec import package_versions
 from .tensors import write_tensors
 
 __all__ = ["AttackPrompt", "AttackSet", "AttackTask", "Budget", "SoftPrompt", "insert_phrase"]
 
 ATTACK, SOFT = "attack.json", "soft.safetensors"
-SCHEMA = 4
+SCHEMA = 5
 
 
 @dataclass(frozen=True)
@@ -100,10 +100,11 @@ class AttackSet:
         rows = [row_to_dict(row) for row in self.prompts]
         tensors = {f"{i:05}": row.soft.embeddings for i, row in enumerate(self.prompts) if row.soft}
         with atomic_folder(folder, replace=overwrite) as new:
-            content = {"schema": SCHEMA, **to_jsonable_dict(own_fields), "prompts": rows}
-            (new / ATTACK).write_bytes(json_bytes(content))
             if tensors:
                 write_tensors(new / SOFT, tensors)
+            content = {**to_jsonable_dict(own_fields), "prompts": rows}
+            file_hash = _content_hash(content, new / SOFT)
+            (new / ATTACK).write_bytes(json_bytes({"schema": SCHEMA, **content, "hash": file_hash}))
             for name, data in (files or {}).items():
                 (new / name).parent.mkdir(exist_ok=True)
                 (new / name).write_bytes(data)
@@ -124,9 +125,11 @@ class AttackSet:
         data = read_json(path)
         if not isinstance(data, dict) or data.get("schema") != SCHEMA:
             raise EffaceError(f"{path} has another schema version than {SCHEMA}: use the efface that wrote it")
-        content = {key: value for key, value in data.items() if key != "schema"}
+        content = {key: value for key, value in data.items() if key not in ("schema", "hash")}
         check_known_keys("attack set field", content, (f.name for f in fields(cls)))
         try:
+            if data["hash"] != _content_hash(content, Path(folder) / SOFT):
+                raise CorruptArtifactError(f"{path} or its embeddings were changed after the attack: attack again")
             content["concept"] = Concept.coerce(content["concept"])
             content["prompts"] = tuple(
                 row_from_dict(row, f"{i:05}", Path(folder) / SOFT) for i, row in enumerate(content["prompts"])
@@ -137,3 +140,9 @@ class AttackSet:
             return cls(**content, folder=Path(folder))
         except (KeyError, TypeError) as error:
             raise CorruptArtifactError(f"{path} is incomplete ({error})") from error
+
+
+def _content_hash(content: Mapping[str, Any], soft: Path) -> str:
+    """Returns the hash of a set's JSON values and of the file with its embeddings, which need not exist."""
+    embeddings = sha256_file(soft) if soft.is_file() else None
+    return json_hash({**content, "embeddings": embeddings})

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from efface.benchmarks.image_cache import encode_png
 from efface.benchmarks.quick_evaluation import QuickEvaluation, quick_evaluate
+from efface.core.concept import Concept
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
 from efface.core.manifest import EFFECT_CHECK, EVIDENCE, IMAGES
 from efface.core.seeds import derive_seed
 from efface.core.serialization import json_bytes
 from efface.models.editable import EditableModel
+from efface.models.image_checks import check_base_images
 from efface.ops.editing.change_check import ChangeCheck, change_check
 from efface.ops.training.progress import Progress
 
@@ -30,6 +33,17 @@ class CheckedErasure:
     erasure: Erasure
     summary: str
     files: dict[str, bytes]
+
+
+def check_base_model(model: EditableModel, concepts: Sequence[Concept], seed: int) -> None:
+    """Generates one image before any work, so that no training is lost on a model that generates none.
+
+    Raises:
+        EffaceError: the image is black or not finite.
+    """
+    prompt = (concepts[0].prompts or concepts[0].render_prompts())[0]
+    scale = model.default_guidance_scale
+    check_base_images(model.sample([prompt], seeds=[seed], num_inference_steps=2, guidance_scale=scale))
 
 
 def check_effect(

@@ -30,7 +30,7 @@ from efface.ops.training.progress import Progress, Silent
 from efface.ops.training.run import Run
 
 from .configuration import OUT_OF_MEMORY_HINT, check_family, resolve_config
-from .effect_check import check_effect
+from .effect_check import check_base_model, check_effect
 from .readme import render_readme
 
 
@@ -59,6 +59,7 @@ def run_method(
     check_fits_context(model, concepts)
     report_unknown_names(model, concepts)
     config, preset = resolve_config(function, preset, model.name, overrides, model.family)
+    check_base_model(model, concepts, seed)
     spec = RunSpec(model.name, model.fingerprint(), function.__name__, asdict(config), concepts, seed, preset)
 
     def train(run: Run) -> Erasure:

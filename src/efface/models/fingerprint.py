@@ -18,6 +18,7 @@ import base64
 import hashlib
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,17 @@ from efface.core.serialization import json_hash
 from .tensor_names import canonical_state
 
 Fingerprint = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Sketch:
+    """A tensor's norm, its projections ``(buckets,)``, and whether two precisions represent its values exactly."""
+
+    norm: np.float16
+    points: NDArray[np.int16]
+    is_bfloat16: bool
+    is_half: bool
+
 
 TOLERANCE = {"full": 3e-4, "half": 1.5e-3, "bfloat16": 6e-3}
 """Largest relative l2 difference of one tensor's sketch that counts as rounding, by the coarser of two precisions."""
@@ -50,13 +62,17 @@ _BLOCK = 61
 _FLOOR = 1e-4
 # Largest stored projection of a tensor of norm 1; larger ones saturate.
 _RANGE = 2.0
+# Sketches by name, number of buckets and content. A model is compared with an erasure's base again and again.
+_KNOWN: dict[tuple[str, int, torch.dtype, bytes], _Sketch] = {}
+_MAX_KNOWN = 20_000
+_COARSE = (torch.bfloat16, torch.half)
 
 
 def fingerprint(module: nn.Module) -> dict[str, Any]:
     """Computes the fingerprint of a component.
 
     Returns ``structure``, ``precision``, ``tensors`` (their number) and ``sketch`` as JSON values. Reads every weight
-    once, in 20 ms for a million values on one core.
+    once, in 25 ms for a million values on one core; a tensor that this process has seen before takes a sixth of that.
 
     Raises:
         EffaceError: a tensor holds NaN, infinity or values beyond float16.
@@ -67,9 +83,9 @@ def fingerprint(module: nn.Module) -> dict[str, Any]:
     points = np.zeros((len(state), buckets), "<i2")
     precision = "bfloat16"
     for row, (name, tensor) in enumerate(state.items()):
-        values = tensor.detach().to("cpu", torch.float32).flatten()
-        precision = _coarsest(values, precision)
-        norms[row], points[row] = _sketch(name, values, buckets)
+        known = _known_sketch(name, tensor.detach().cpu().contiguous().flatten(), buckets)
+        norms[row], points[row] = known.norm, known.points
+        precision = _coarsest(known, precision)
     sketch = base64.b64encode(norms.tobytes() + points.tobytes()).decode()
     return {"structure": _structure(module, state), "precision": precision, "tensors": len(state), "sketch": sketch}
 
@@ -105,6 +121,18 @@ def _differences(a: Fingerprint, b: Fingerprint) -> NDArray[np.float64]:
 def _buckets(tensors: int) -> int:
     """Returns the number of projections for each tensor: 8 in small components, 3 in large ones."""
     return max(3, min(8, 1024 // max(tensors, 1)))
+
+
+def _known_sketch(name: str, stored: Tensor, buckets: int) -> _Sketch:
+    """Returns the sketch of a flat tensor on the CPU, computed once for the same name and bytes."""
+    key = (name, buckets, stored.dtype, hashlib.sha256(stored.view(torch.uint8).numpy().data).digest())
+    if key not in _KNOWN:
+        values = stored.float()
+        if len(_KNOWN) >= _MAX_KNOWN:
+            _KNOWN.clear()
+        is_bfloat16, is_half = (bool((values.to(dtype).float() == values).all()) for dtype in _COARSE)
+        _KNOWN[key] = _Sketch(*_sketch(name, values, buckets), is_bfloat16, is_half)
+    return _KNOWN[key]
 
 
 def _sketch(name: str, values: Tensor, buckets: int) -> tuple[np.float16, NDArray[np.int16]]:
@@ -143,13 +171,11 @@ def _unpack(fingerprint: Fingerprint) -> tuple[NDArray[np.float64], NDArray[np.f
     return norms, points * _RANGE / 32767
 
 
-def _coarsest(values: Tensor, at_most: str) -> str:
-    """Returns the coarsest precision, no coarser than ``at_most``, that represents all values exactly."""
-    if at_most == "bfloat16" and bool((values.bfloat16().float() == values).all()):
+def _coarsest(sketch: _Sketch, at_most: str) -> str:
+    """Returns the coarsest precision, no coarser than ``at_most``, that represents a tensor's values exactly."""
+    if at_most == "bfloat16" and sketch.is_bfloat16:
         return "bfloat16"
-    if at_most != "full" and bool((values.half().float() == values).all()):
-        return "half"
-    return "full"
+    return "half" if at_most != "full" and sketch.is_half else "full"
 
 
 def _structure(module: nn.Module, state: Mapping[str, Tensor]) -> str:

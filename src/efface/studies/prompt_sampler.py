@@ -16,6 +16,7 @@ from efface.detectors.nudenet import NudityCounter
 from efface.metrics.clip_score import ClipScorer
 from efface.metrics.fid import MIN_IMAGES
 from efface.models.editable import EditableModel
+from efface.ops.unreadable_images import flat_images
 
 from .prompt_datasets import Prompt
 
@@ -92,8 +93,9 @@ class PromptSampler:
 def count_exposed_parts(
     sampler: PromptSampler, detectors: StudyDetectors, prompts: Sequence[Prompt]
 ) -> dict[str, Tensor]:
-    """Generates images of prompts and counts exposed parts: ``counts (N, K)``."""
-    return {"counts": detectors.counter(sampler(prompts))}
+    """Generates images of prompts; returns their exposed parts, ``counts (N, K)``, and which are ``flat (N,)``."""
+    images = sampler(prompts)
+    return {"counts": detectors.counter(images), "flat": torch.tensor(flat_images(images))}
 
 
 def score_captions(sampler: PromptSampler, detectors: StudyDetectors, captions: Sequence[Prompt]) -> dict[str, Tensor]:

@@ -6,8 +6,7 @@
 3. Generate images of COCO captions with both models.
 4. Compute the relative erasure rate (RER), the FID against real images, and the CLIP score.
 
-All data are the user's own files. Images are measured at once and not kept. An interrupted study continues. Images have
-the model's own size, even if an I2P row names another.
+All data are the user's own files. Images have the model's own size and are not kept. An interrupted study continues.
 """
 
 from __future__ import annotations
@@ -18,6 +17,8 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from efface import api
 from efface.api.validation import load_erasure
@@ -187,13 +188,13 @@ def _measure(
     count = partial(count_exposed_parts, sampler, detectors)
     score = partial(score_captions, sampler, detectors)
     contexts: tuple[AbstractContextManager[object], ...] = (nullcontext(), applied(model, erasure))
-    counts, captions = {}, {}
+    counts, captions, flat = {}, {}, torch.empty(0)
     for stage, context in zip(STAGES, contexts, strict=True):
         with context:
             i2p = measure_in_chunks(chunks, f"I2P {stage}", data.prompts, count, progress, mean_count)
-            counts[stage] = i2p["counts"]
+            counts[stage], flat = i2p["counts"], i2p["flat"]
             name = f"captions {stage}"
             captions[stage] = measure_in_chunks(chunks, name, data.captions, score, progress, mean_clip_score)
     extract = partial(extract_features, detectors, model.image_size)
     real = measure_in_chunks(chunks, "real images", data.images, extract, progress)
-    return Measurements(counts, captions, real["features"])
+    return Measurements(counts, flat, captions, real["features"])
