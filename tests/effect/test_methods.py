@@ -67,6 +67,7 @@ def test_esd(pocket: StableDiffusionModel, weapon: Path, tmp_path: Path) -> None
     assert_effect(erase_and_evaluate(pocket, "esd", weapon, tmp_path / "e", LIMIT, **config), name=0.8, other=0.88)
 
 
+@pytest.mark.effect
 def test_elide(pocket: StableDiffusionModel, tmp_path: Path) -> None:
     """Reads domain words from images, erases them with the name, and holds every other word."""
     config = {"steps": 60, "warmup_steps": 50, "domain_images": 48, "num_templates": 24, "learning_rate": 1.6e-3}
@@ -79,6 +80,7 @@ def test_elide(pocket: StableDiffusionModel, tmp_path: Path) -> None:
     assert value(result, "retention", "context") >= 0.9, result.summary()
 
 
+@pytest.mark.effect
 def test_sage(pocket: StableDiffusionModel, tmp_path: Path) -> None:
     """Trained on the text encoder against its own attacks; a quarter of the preset's steps erase a part."""
     config = {"steps": 60, "warmup_steps": 50, "num_templates": 12, "learning_rate": 8e-4}

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.tiny import PIPES, state_bytes, tiny_model, tiny_of
+from helpers.tiny import state_bytes, tiny_model, tiny_of
 from helpers.tiny_flow import tiny_flow_of
 from torch import Tensor
 
@@ -149,6 +149,7 @@ def test_a_saved_erasure_changes_images_and_can_be_removed(name: str, default_ru
     assert_changes_images(model, Erasure.load(erasure.folder))
 
 
+@pytest.mark.slow
 @all_methods
 def test_it_runs_in_bfloat16(name: str, tmp_path: Path) -> None:
     model = load_model(model_for(name).pipe, dtype="bfloat16")
@@ -198,7 +199,7 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(
     assert not (tmp_path / ".e.run").exists(), "a saved erasure needs no checkpoints"
 
 
-@pytest.mark.parametrize("family", [family for family in PIPES if family != "sd1"])
+@pytest.mark.parametrize("family", ["sdxl", pytest.param("sd2", marks=pytest.mark.slow)])
 @all_methods
 def test_it_runs_on_every_family_of_its_card(name: str, family: str, tmp_path: Path) -> None:
     """Every test above runs it on sd1."""

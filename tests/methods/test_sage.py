@@ -105,6 +105,7 @@ def test_invalid_templates_are_errors(tmp_path: Path) -> None:
         history(template_file=str(path))
 
 
+@pytest.mark.slow
 def test_on_sdxl_both_encoders_change_more_for_the_concept_than_for_retain_prompts() -> None:
     model = tiny_of("sdxl")
     with torch.no_grad():  # a random denoiser hardly depends on the prompt

@@ -48,6 +48,7 @@ def test_images_show_the_object_and_background_of_the_prompt(pocket, judge):
     assert np.mean([b == ("snow", "beach")[i % 2] for i, b in enumerate(judgement.background)]) >= 0.8
 
 
+@pytest.mark.slow
 def test_images_show_the_style_of_the_prompt(pocket, judge):
     styles = [s for s in WORLD.styles for _ in range(4)]
     prompts = [f"{WORLD.styles[s].prefixes[0]} a castle in the desert" for s in styles]
@@ -55,6 +56,7 @@ def test_images_show_the_style_of_the_prompt(pocket, judge):
     assert np.mean([a == b for a, b in zip(judgement.style, styles, strict=True)]) >= 0.8
 
 
+@pytest.mark.slow
 def test_images_of_a_hypernym_show_its_members(pocket, judge):
     judgement = judge(pocket.sample(["a photo of a weapon"] * 16, seeds=range(16)))
     assert np.mean([o in WORLD.members("weapon") for o in judgement.object]) >= 0.6
@@ -159,6 +161,7 @@ def test_a_different_number_of_seeds_than_prompts_is_refused(pocket):
         pocket.sample(["a", "b"], seeds=[1])
 
 
+@pytest.mark.slow
 def test_the_sibling_generates_the_same_objects_in_other_colours(pocket, judge):
     sibling = load_model("pocket-sibling", device="cpu")
     one, other = pocket.fingerprint(), sibling.fingerprint()

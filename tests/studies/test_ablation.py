@@ -21,6 +21,7 @@ VARIANTS: dict[str, dict[str, object]] = {"default": {}, "ridge of 1": {"ridge":
 UNCHANGED, OTHER = VARIANTS
 
 
+@pytest.mark.slow
 def test_a_study_continues_and_adds_attacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("efface.studies.ablation.variants", lambda _: VARIANTS)
     out, finished = tmp_path / "s", []

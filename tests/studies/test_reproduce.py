@@ -150,6 +150,7 @@ def test_the_command_names_a_missing_file(missing: str, tmp_path: Path, study: S
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_the_command_prints_every_score(tmp_path: Path, weapon: Concept, study: StudyConfig, capfd) -> None:
     weapon.save(tmp_path / "weapon.yaml")
     options = (*options_of(study), "--prompts", study.prompts, "--concept", tmp_path / "weapon.yaml", "--steps", "4")

@@ -58,6 +58,7 @@ def test_a_killed_stage_resumes_to_the_same_weights(tmp_path):
         assert all(torch.equal(a[k], b[k]) for k in a)
 
 
+@pytest.mark.slow
 def test_the_stages_produce_a_pipeline(tmp_path):
     torch.manual_seed(0)
     contrastive.run(tmp_path, steps=2, batch=4)
