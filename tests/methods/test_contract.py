@@ -46,6 +46,7 @@ FEW_STEPS = {
 }
 TEMPLATES = {"num_templates": 3, "template_file": str(Path(__file__).with_name("templates.txt"))}
 OVERRIDES: dict[str, dict[str, Any]] = {
+    "ant": {"saliency_maps": 2, "saliency_steps": 1},
     "concept_ablation": {"num_images": 16},
     "elide": TEMPLATES,
     "sage": TEMPLATES,

@@ -27,15 +27,12 @@ import torch
 
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
-from efface.core.errors import EffaceError, UnknownNameError
+from efface.core.errors import UnknownNameError
 from efface.core.method_card import MethodCard
-from efface.core.subsample import spread
 from efface.models.editable import EditableModel
 from efface.ops.editing.forward_hooks import detached_first_token
-from efface.ops.text.anchor_prompts import anchor_pairs
-from efface.ops.training.latents import Latents, generate_latents
+from efface.ops.text.anchor_images import AnchorImages, AnchorImageSettings, check_prior_source
 from efface.ops.training.run import Run
-from efface.ops.training.shared_images import SharedImages
 from efface.ops.training.student import Student
 
 CARD = MethodCard(
@@ -53,7 +50,6 @@ CARD = MethodCard(
 CHOICES = {
     "objective": ("model", "noise"),
     "teacher": ("student", "original"),
-    "prior_source": ("anchor", "retain"),
 }
 
 
@@ -115,36 +111,31 @@ PRESETS: dict[str, dict[str, object]] = {
 def concept_ablation(model: EditableModel, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
     """Maps each concept to its anchor; several concepts share the steps evenly."""
     _check_config(config, concepts)
-    pairs = [anchor_pairs(concept, config.num_templates) for concept in concepts]
-    prompts = [prompt for rows in pairs for prompt in rows]
-    images = SharedImages.assign([tuple(rows.values()) for rows in pairs], config.num_images)
-    latents = prior_latents = _generate_images(model, images.image_prompts, config, run)
-    prior_prompts = images.image_prompts
-    if config.prior_source == "retain":
-        prior_prompts = _retain_prompts(concepts, config.num_images)
-        if config.prior_weight:
-            prior_latents = _generate_images(model, prior_prompts, config, run)
-    with torch.no_grad():
-        concept_cond, anchor_cond, prior_cond = map(model.encode, (prompts, images.image_prompts, prior_prompts))
+    settings = AnchorImageSettings(
+        config.num_images, config.num_inference_steps, config.guidance_scale, run.seed_for("anchor"), run.progress
+    )
+    images = AnchorImages.generate(
+        model, concepts, config.num_templates, settings, config.prior_source if config.prior_weight else "anchor"
+    )
     student = Student(model, config.target_modules)
     teacher = student if config.teacher == "student" else model
     optimiser = torch.optim.AdamW(student.parameters(), lr=config.learning_rate)
     generator = run.generator("batch")
     with detached_first_token(model):
         for step in run.steps(config.steps, student.trainable_params, optimiser, max_grad_norm=config.max_grad_norm):
-            z, t, target, index = latents.noised_batch(config.batch_size, generator)
+            batch = images.batch(config.batch_size, generator, step.index)
+            target = batch.noise
             if config.objective == "model":
                 with torch.no_grad():
-                    target = teacher.predict(z, t, anchor_cond[index]).epsilon
-            cond = concept_cond[images.training_prompts(index, step.index)]
-            loss = (student.predict(z, t, cond).epsilon - target).square().mean()
+                    target = teacher.predict(batch.z, batch.t, batch.anchor_cond).epsilon
+            loss = (student.predict(batch.z, batch.t, batch.concept_cond).epsilon - target).square().mean()
             losses = {"ablation": loss.detach()}
             if config.prior_weight:
-                z, t, target, index = prior_latents.noised_batch(config.batch_size, generator)
+                z, t, target, cond = images.prior_batch(config.batch_size, generator)
                 if config.teacher == "original":
                     with torch.no_grad():
-                        target = model.predict(z, t, prior_cond[index]).epsilon
-                prior_loss = (student.predict(z, t, prior_cond[index]).epsilon - target).square().mean()
+                        target = model.predict(z, t, cond).epsilon
+                prior_loss = (student.predict(z, t, cond).epsilon - target).square().mean()
                 loss = loss + config.prior_weight * prior_loss
                 losses["prior"] = prior_loss.detach()
             step.optimize(loss, losses)
@@ -156,26 +147,4 @@ def _check_config(config: Config, concepts: Sequence[Concept]) -> None:
     for name, choices in CHOICES.items():
         if getattr(config, name) not in choices:
             raise UnknownNameError(name, getattr(config, name), choices)
-    if config.prior_source == "retain" and not any(concept.retain_prompts for concept in concepts):
-        raise EffaceError("prior_source=retain needs retain prompts: give --retain-file, or set prior_source=anchor")
-
-
-def _generate_images(model: EditableModel, prompts: Sequence[str], config: Config, run: Run) -> Latents:
-    """Generates images with the original model, one prompt after another."""
-    return generate_latents(
-        model,
-        prompts,
-        num_images=config.num_images,
-        num_inference_steps=config.num_inference_steps,
-        guidance_scale=config.guidance_scale,
-        seed=run.seed_for("anchor"),
-        progress=run.progress,
-    )
-
-
-def _retain_prompts(concepts: Sequence[Concept], num_images: int) -> tuple[str, ...]:
-    """Returns the retain prompts, or as many of each concept as images suffice for."""
-    prompts = tuple(prompt for concept in concepts for prompt in concept.retain_prompts)
-    if len(prompts) <= num_images:
-        return prompts
-    return tuple(spread([concept.retain_prompts for concept in concepts], num_images))
+    check_prior_source(config.prior_source, concepts)

@@ -1,0 +1,36 @@
+"""Fusion of one LoRA for each concept into keys and values."""
+
+from __future__ import annotations
+
+import torch
+from helpers.tiny import tiny_model
+
+from efface.core.concept import Concept
+from efface.ops.closed_form import EmbeddingCache
+from efface.ops.closed_form.lora_fusion import fuse_loras
+from efface.ops.tensor_conversion import to_torch
+from efface.ops.text.erase_prompts import ErasePrompts
+from efface.ops.training.lora import LoraAdapter
+from efface.ops.training.trajectory_config import TrajectoryConfig
+
+
+def test_keys_and_values_read_each_concept_as_its_own_lora_does() -> None:
+    model = tiny_model()
+    concepts = [Concept("gun", templates=("{}",)), Concept("dog", templates=("{}",))]
+    erase_sets = [ErasePrompts.from_concepts(model, [c], 0, TrajectoryConfig(1, 1), seed=0) for c in concepts]
+    loras = [LoraAdapter(model, "cross_kv", 2, torch.Generator().manual_seed(i)) for i in range(2)]
+    with torch.no_grad():
+        for lora in loras:
+            for up in lora.up_factors.values():
+                up += torch.randn(up.shape, generator=torch.Generator().manual_seed(7))
+    fused = fuse_loras(model, concepts, loras, erase_sets, 1e-6, 1e-6)
+    (edit,) = fused.edits
+    name, weight = next(iter(model.parameter_group("cross_kv").parameters.items()))
+    down, up = (to_torch(fused.tensors[edit.tensors[f"{name}.{end}"]]).double() for end in ("down", "up"))
+    edited = weight.double() + up @ down
+    cache = EmbeddingCache.for_model(model)
+    for lora, concept in zip(loras, concepts, strict=True):
+        states = cache.states(concept.name).T
+        own = (weight.double() + lora.delta()[name].double()) @ states
+        assert float((edited @ states - own).norm()) < 0.2 * float((weight.double() @ states - own).norm())
+    assert fused.condition > 1
