@@ -13,10 +13,10 @@ which the student e still predicts the noise n_0 that the trajectory to z_t star
 original model. The paper starts from a finished ESD model, theta_ESD; here the first loop makes it, ``warmup_steps``
 steps of ESD.
 
-Differences: as in ESD (`efface.methods.esd`), the original samples the trajectories and their points are pooled; in the
-paper the student samples before every step, and its latent is less noisy than the timestep says. On SDXL the pooled
-state is not attacked. The published code ignores its option for the number of attack steps, which is always 10, so that
-there is no preset ``released``. ``erase_from``, ``num_templates`` and ``retain_weight`` are ESD's.
+Differences: as in ESD, the original samples the trajectories, and their points are pooled; in the paper the student
+samples before every step, and its latent is less noisy than the timestep says. SDXL's pooled state is not attacked. The
+published code ignores its option for the number of attack steps, which is always 10, so that there is no preset
+``released``. ``erase_from``, ``num_templates`` and ``retain_weight`` are ESD's.
 """
 
 from __future__ import annotations
