@@ -6,6 +6,7 @@ import importlib
 from dataclasses import fields
 from typing import Any
 
+from cost_table import cost_table
 from measured import measured
 from result_tables import cell, rates_table, sample_sizes, single_results, table
 
@@ -59,7 +60,7 @@ def comparison() -> str:
         if measured_results:
             lines += ["", f"## {benchmark}", "", f"{sample_sizes(measured_results.values())}.", ""]
             lines += rates_table("method", measured_results)
-    return "\n".join([*lines, *_synonyms()])
+    return "\n".join([*lines, *_synonyms(), *cost_table()])
 
 
 def _synonyms() -> list[str]:

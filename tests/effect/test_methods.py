@@ -117,6 +117,7 @@ FLOORS = {
     ("concept_ablation", "pocket-santa"): (0.95, 0.92),
     ("concept_ablation", "pocket-animal"): (0.95, 0.91),
     ("concept_ablation", "pocket-style"): (0.78, 0.95),
+    ("all_but_one", "pocket-weapon"): (0.95, 0.94),
     ("sage", "pocket-style"): (0.95, 0.93),
     ("advunlearn", "pocket-weapon"): (0.85, 0.75),
     ("uce", "pocket-weapon"): (0.95, 0.9),

@@ -103,9 +103,9 @@ PRESETS: dict[str, dict[str, object]] = {
     },
     "released": {"kept_steps": "last", "uncond_weight": 0.0, "saliency_kept": "smallest"},
     "pocket": {
-        "target_modules": "attn_all", "learning_rate": 4e-4, "schedule": "cosine", "steps": 300, "batch_size": 6,
-        "early_fraction": 0.1, "saliency_steps": 3, "num_inference_steps": 20, "trajectories_per_prompt": 1,
-        "negative_guidance": 3.0, "erase_from": True, "num_templates": 66, "retain_weight": 20.0,
+        "target_modules": "attn_all", "learning_rate": 1e-3, "schedule": "cosine", "steps": 300, "batch_size": 6,
+        "early_fraction": 0.1, "saliency_maps": 2, "saliency_steps": 3, "num_inference_steps": 20, "num_templates": 66,
+        "retain_weight": 10.0, "trajectories_per_prompt": 1, "negative_guidance": 3.0, "erase_from": True,
     },
 }
 # fmt: on
