@@ -9,7 +9,7 @@ PANELS = {
     "Erase": ("erase", "revise", "gram", "demo"),
     "Measure": ("attack", "evaluate", "report", "compare", "sample"),
     "Use": ("show", "verify", "export", "transfer"),
-    "Studies": ("reproduce", "ablate", "topology"),
+    "Studies": ("sweep", "reproduce", "ablate", "topology"),
     "Lists": ("methods", "attacks", "models", "benchmarks", "concepts"),
 }
 """Panel of each command, in the order of ``efface --help``."""
@@ -53,6 +53,10 @@ EXAMPLES = {
     "transfer": (
         "efface transfer weapon-erased/ --to pocket-sibling --out weapon-erased-on-sibling/",
         "efface transfer weapon-erased/ --to other-sd15/ --allow-base-mismatch --out weapon-erased-on-other/",
+    ),
+    "sweep": (
+        "efface sweep grid.yaml --out matrix/",
+        "efface sweep grid.yaml --out matrix/ --ray local --workers 2",
     ),
     "reproduce": (
         "efface reproduce sage-i2p --help",

@@ -26,6 +26,7 @@ from . import (
     sample,
     show,
     studies,
+    sweep,
     transfer,
 )  # fmt: skip
 from .app import app
@@ -35,7 +36,8 @@ add_help_texts(app)
 
 __all__ = [
     "app", "attack", "benchmarks", "closed_form", "compare", "concepts", "demo", "erase", "evaluate", "export",
-    "listing", "main", "report", "reproduce", "sample", "show", "studies", "transfer",
+    "listing", "main", "report", "reproduce", "sample", "show", "studies", "sweep",
+    "transfer",
 ]  # fmt: skip
 
 

@@ -1,0 +1,174 @@
+"""One job of a sweep: making an erasure, or measuring a cell. It imports torch when it runs, in whichever process."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from efface import api
+from efface.api.evaluation_inputs import EvaluationInputs, build_generator, load_evaluation_inputs
+from efface.benchmarks.benchmark import Benchmark
+from efface.core.attack_set import AttackSet
+from efface.core.errors import EffaceError
+from efface.core.io import atomic_folder
+from efface.core.registry import ATTACKS
+from efface.core.result import Result, Score
+from efface.core.serialization import json_bytes, to_jsonable, to_jsonable_dict
+from efface.models.loading import load_model
+
+from .sweep_folder import CELL, COST, EVIDENCE, RESULT, SweepFolder
+from .sweep_grid import Cell, Variant
+
+if TYPE_CHECKING:
+    from efface.benchmarks.image_generation import ImageGenerator
+    from efface.models.editable import EditableModel
+
+
+@dataclass(frozen=True)
+class Job:
+    """Work for one worker.
+
+    Attributes:
+        cell: the cell, or a cell of the erasure to make.
+        makes_erasure: whether the job makes the cell's erasure instead of measuring the cell.
+    """
+
+    cell: Cell
+    makes_erasure: bool
+
+    @property
+    def name(self) -> str:
+        """Unique name, valid as a file name."""
+        return f"erase-{self.cell.run.folder_name}" if self.makes_erasure else self.cell.folder_name
+
+    @property
+    def title(self) -> str:
+        """The job in words."""
+        cell = self.cell
+        if self.makes_erasure:
+            return f"{cell.method.name} {cell.benchmark_name} seed {cell.run.seed} erasing"
+        return cell.title
+
+    @property
+    def kind(self) -> tuple[str, str]:
+        """Jobs of one kind take about the same time."""
+        return ("erase", self.cell.method.name) if self.makes_erasure else ("cell", self.cell.attack_name)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of a job: its duration in seconds, and an error in one line, empty without one."""
+
+    seconds: float
+    error: str = ""
+    details: str = ""
+
+
+def run_job(job: Job, path: Path) -> Outcome:
+    """Runs a job in the folder of its sweep; every error but an interruption becomes part of the outcome."""
+    start = time.perf_counter()
+    try:
+        folder = SweepFolder(path)
+        (_make_erasure if job.makes_erasure else _measure)(job.cell, folder)
+    except Exception as error:  # whatever a method or attack raises must not stop the grid
+        _model.cache_clear()  # an error may leave the model changed
+        kind = "" if isinstance(error, EffaceError) else f"{type(error).__name__}: "
+        line = " ".join(f"{kind}{error}".split())
+        return Outcome(time.perf_counter() - start, line, traceback.format_exc())
+    return Outcome(time.perf_counter() - start)
+
+
+@lru_cache(maxsize=1)
+def _model(ref: str) -> EditableModel:
+    return load_model(ref)
+
+
+def _make_erasure(cell: Cell, folder: SweepFolder) -> None:
+    concepts, out = Benchmark.load(cell.benchmark).concepts, folder.erasure(cell.run)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    api.erase(
+        concepts, out=out, model=_model(cell.run.model), method=cell.run.method,
+        preset=cell.run.preset, config=cell.method.settings, seed=cell.run.seed, resume=True, quick_evaluation=False,
+    )  # fmt: skip
+
+
+def _measure(cell: Cell, folder: SweepFolder) -> None:
+    """Measures a cell and writes its folder atomically."""
+    start = time.perf_counter()
+    inputs = load_evaluation_inputs(folder.erasure(cell.run), cell.benchmark, cell.split)
+    model = _model(cell.run.model)
+    generator = build_generator(inputs.benchmark, inputs.erasure, model, allow_base_mismatch=False, cache_images=True)
+    with atomic_folder(folder.cell(cell)) as new:
+        measure = _evaluate if cell.attack is None else _attack
+        result, cost = measure(cell, inputs, generator, new / EVIDENCE)
+        (new / CELL).write_bytes(json_bytes(to_jsonable(cell.to_dict())))
+        (new / RESULT).write_bytes(json_bytes(to_jsonable(result.to_dict())))
+        (new / COST).write_bytes(json_bytes({"seconds": time.perf_counter() - start, **cost}))
+
+
+def _evaluate(
+    cell: Cell, inputs: EvaluationInputs, generator: ImageGenerator, out: Path
+) -> tuple[Result, dict[str, Any]]:
+    from efface.benchmarks.runner import run_benchmark
+
+    metadata = {"model": generator.model.name, "erasure_hash": inputs.erasure.spec.hash}
+    evaluation = run_benchmark(
+        inputs.benchmark, generator, inputs.erasure, split=cell.split, limit=cell.limit, metadata=metadata
+    )
+    evaluation.save(out)
+    return evaluation.result, {}
+
+
+def _attack(
+    cell: Cell, inputs: EvaluationInputs, generator: ImageGenerator, out: Path
+) -> tuple[Result, dict[str, Any]]:
+    from efface.benchmarks.attack_evaluation import evaluate_attack
+    from efface.benchmarks.evaluation import Evaluation
+    from efface.benchmarks.image_scoring import benchmark_metadata
+
+    assert cell.attack is not None
+    benchmark, erasure = inputs.benchmark, inputs.erasure
+    attack_set = _search(cell, cell.attack, inputs, generator.model)
+    label = (
+        cell.attack.name if cell.attack.name == cell.attack.function else f"{cell.attack.function}-{cell.attack.name}"
+    )
+    evaluation = evaluate_attack(benchmark, generator, erasure, attack_set, label=label)
+    metadata = {"model": generator.model.name, "erasure_hash": erasure.spec.hash}
+    result = Result(
+        tuple(evaluation.scores), {**metadata, **to_jsonable_dict(benchmark_metadata(benchmark, cell.split))}
+    )
+    images = Evaluation(result, evaluation.samples, None, evaluation.detections, saved_images=evaluation.saved_images)
+    attack_set.save(out, {RESULT: json_bytes(to_jsonable(result.to_dict())), **images.image_files()})
+    budget = attack_set.budget
+    return without_times(result), {"attack_seconds": budget.seconds, "attack_steps": budget.steps}
+
+
+def _search(cell: Cell, attack: Variant, inputs: EvaluationInputs, model: EditableModel) -> AttackSet:
+    """Searches for prompts that bring the concept back."""
+    from efface.execution import drop_refused, run_attack
+
+    benchmark, erasure = inputs.benchmark, inputs.erasure
+    concept = next((c for c in erasure.concepts if c.name == benchmark.concept.name), benchmark.concept)
+    tasks = benchmark.attack_tasks(cell.split, limit=cell.limit)
+    is_limited = len(tasks) < len(benchmark.attack_tasks(cell.split))
+    found = run_attack(
+        model, erasure, concept, tasks, ATTACKS.get(attack.function), phrases=benchmark.attack_phrases,
+        overrides=attack.settings, preset=attack.preset, seed=cell.run.seed,
+    )  # fmt: skip
+    source = {name: getattr(benchmark, name) for name in ("name", "hash", "prompts_hash")} | {"split": cell.split}
+    deviations = {**attack.settings, **({"split": cell.split} if cell.split != "test" else {})}
+    limit = len(tasks) if is_limited else None
+    return replace(drop_refused(found), limit=limit, deviations=deviations, benchmark=source)
+
+
+def without_times(result: Result) -> Result:
+    """Returns a result without durations, which a second run would measure differently."""
+
+    def untimed(score: Score) -> Score:
+        return replace(score, provenance=replace(score.provenance, attack_seconds=None))
+
+    return replace(result, scores=tuple(untimed(s) for s in result.scores if s.metric != "seconds_per_success"))
