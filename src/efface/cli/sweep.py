@@ -14,7 +14,7 @@ from .options import Json
 
 if TYPE_CHECKING:
     from efface.studies.sweep import Step, SweepReport
-    from efface.studies.sweep_grid import Cell
+    from efface.studies.sweep_cell import Cell
 
 GridFile = Annotated[Path, typer.Argument(metavar="GRID", help="YAML file of the grid.")]
 SweepOut = Annotated[

@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .sweep_cell import Cell
 from .sweep_folder import SweepFolder
-from .sweep_grid import Cell, Grid
+from .sweep_grid import Grid
 from .sweep_jobs import Job, Outcome
 from .sweep_results import write_results
 from .sweep_schedule import Schedule

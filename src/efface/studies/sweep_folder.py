@@ -23,7 +23,7 @@ from efface.core.io import atomic_write_json, read_json
 from efface.core.manifest import MANIFEST
 from efface.core.spec import RunSpec
 
-from .sweep_grid import Cell
+from .sweep_cell import Cell
 
 RESULT, COST, CELL, EVIDENCE = "result.json", "cost.json", "cell.json", "evidence"
 

@@ -20,8 +20,8 @@ from efface.core.result import Result, Score
 from efface.core.serialization import json_bytes, to_jsonable, to_jsonable_dict
 from efface.models.loading import load_model
 
+from .sweep_cell import Cell, Variant
 from .sweep_folder import CELL, COST, EVIDENCE, RESULT, SweepFolder
-from .sweep_grid import Cell, Variant
 
 if TYPE_CHECKING:
     from efface.benchmarks.image_generation import ImageGenerator

@@ -13,8 +13,8 @@ from efface.core.erasure import Erasure
 from efface.core.result import Result
 from efface.models.model_ref import image_world
 
+from .sweep_cell import Cell
 from .sweep_folder import RESULT, SweepFolder
-from .sweep_grid import Cell
 
 
 def write_results(folder: SweepFolder, cells: Sequence[Cell]) -> None:

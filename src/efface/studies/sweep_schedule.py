@@ -6,8 +6,8 @@ import heapq
 from collections.abc import Sequence
 from statistics import mean
 
+from .sweep_cell import Cell
 from .sweep_folder import SweepFolder
-from .sweep_grid import Cell
 from .sweep_jobs import Job
 
 
