@@ -9,7 +9,7 @@ PANELS = {
     "Erase": ("erase", "revise", "gram", "demo"),
     "Measure": ("attack", "evaluate", "report", "compare", "sample"),
     "Use": ("show", "verify", "export", "transfer"),
-    "Studies": ("sweep", "reproduce", "ablate", "topology"),
+    "Studies": ("sweep", "leaderboard", "reproduce", "ablate", "topology"),
     "Lists": ("methods", "attacks", "models", "benchmarks", "concepts"),
 }
 """Panel of each command, in the order of ``efface --help``."""
@@ -58,6 +58,7 @@ EXAMPLES = {
         "efface sweep grid.yaml --out matrix/",
         "efface sweep grid.yaml --out matrix/ --ray local --workers 2",
     ),
+    "leaderboard": ("efface leaderboard matrix/ --out site/ --open", "efface leaderboard matrix/results/*.json"),
     "reproduce": (
         "efface reproduce sage-i2p --help",
         "accelerate launch -m efface reproduce sage-i2p --help",

@@ -20,6 +20,7 @@ from . import (
     erase,
     evaluate,
     export,
+    leaderboard,
     listing,
     report,
     reproduce,
@@ -36,7 +37,7 @@ add_help_texts(app)
 
 __all__ = [
     "app", "attack", "benchmarks", "closed_form", "compare", "concepts", "demo", "erase", "evaluate", "export",
-    "listing", "main", "report", "reproduce", "sample", "show", "studies", "sweep",
+    "leaderboard", "listing", "main", "report", "reproduce", "sample", "show", "studies", "sweep",
     "transfer",
 ]  # fmt: skip
 

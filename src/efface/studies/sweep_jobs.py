@@ -105,7 +105,8 @@ def _measure(cell: Cell, folder: SweepFolder) -> None:
     with atomic_folder(folder.cell(cell)) as new:
         measure = _evaluate if cell.attack is None else _attack
         result, cost = measure(cell, inputs, generator, new / EVIDENCE)
-        (new / CELL).write_bytes(json_bytes(to_jsonable(cell.to_dict())))
+        names = {"method_name": cell.method.name, "attack_name": cell.attack_name}
+        (new / CELL).write_bytes(json_bytes(to_jsonable({**names, **cell.to_dict()})))
         (new / RESULT).write_bytes(json_bytes(to_jsonable(result.to_dict())))
         (new / COST).write_bytes(json_bytes({"seconds": time.perf_counter() - start, **cost}))
 

@@ -1,0 +1,89 @@
+"""The leaderboard: its fixed reference points, the Pareto front, and its pages."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers.cli import call, check_refused
+
+from efface.benchmarks.result_store import ResultKey, ResultStore
+from efface.core.errors import EffaceError
+from efface.core.result import Result, Score
+from efface.reporting.leaderboard import ALL, KEPT, SCORED_ATTACKS, Entry, entries, pareto_front
+from efface.reporting.leaderboard_site import MARKER, write_site
+
+
+def result_of(
+    rer: float, retention: float, attack_rate: float | None, attacks: tuple[str, ...] = SCORED_ATTACKS
+) -> Result:
+    values = {("rer", "name"): rer, ("rer", "domain"): rer, **dict.fromkeys(KEPT, retention)}
+    values |= {} if attack_rate is None else {("asr_post", attack): attack_rate for attack in attacks}
+    return Result(
+        tuple(Score(*key, value, value, value, 100) for key, value in values.items()), {"cost": {"seconds": 2.0}}
+    )
+
+
+def average(*results: Result) -> Entry:
+    by_key = {ResultKey(f"b{i}", 0): result for i, result in enumerate(results)}
+    return next(row for row in entries({"m": by_key}) if row.benchmark == ALL)
+
+
+def test_untouched_and_destroyed_models_score_0_and_a_perfect_erasure_1() -> None:
+    assert average(result_of(0.0, 1.0, 1.0)).score == 0
+    assert average(result_of(1.0, 0.0, 0.0)).score == 0
+    assert average(result_of(1.0, 1.0, 0.0)).score == 1
+    assert average(result_of(-0.2, 1.3, 0.5)).erased == 0
+
+
+def test_a_score_needs_every_attack_on_every_benchmark() -> None:
+    whole = result_of(1.0, 1.0, 0.1)
+    assert average(whole, result_of(1.0, 1.0, None)).score is None
+    few = average(whole, result_of(1.0, 1.0, 0.3, ("synonyms",)))
+    assert few.score is None
+    assert few.robust == pytest.approx(0.8)
+    assert few.attacks["synonyms"] == pytest.approx(0.2)
+
+
+def test_scores_do_not_depend_on_other_methods() -> None:
+    good, bad = ({ResultKey("b", 0): result_of(*numbers)} for numbers in ((0.9, 0.9, 0.1), (0.5, 0.5, 0.5)))
+    rows = entries({"bad": bad, "good": good})
+    assert [row.method for row in rows if row.benchmark == ALL] == ["good", "bad"]
+    assert entries({"bad": bad})[0] == next(row for row in rows if row.method == "bad")
+
+
+def test_pareto_front() -> None:
+    assert pareto_front([(0.0, 1.0), (0.5, 0.5), (0.4, 0.5), (1.0, 0.0), (0.5, 0.5)]) == [0, 1, 3, 4]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    made = ResultStore(tmp_path / "uce.json")
+    made.add(ResultKey("pocket-weapon", 0), result_of(0.9, 0.9, 0.1))
+    made.add(ResultKey("pocket-weapon", 0, variant="<b>"), result_of(0.2, 0.9, 0.1))
+    made.save()
+    return made.path
+
+
+def test_the_site_is_offline_and_escapes_names(store: Path, tmp_path: Path) -> None:
+    page = write_site([store], tmp_path / "site", "0.0").read_text()
+    assert "default-src 'none'" in page
+    assert "http" not in page.replace("http-equiv", "")
+    assert "<b>" not in page.replace('<b title="', "").replace("<b></", "")
+    assert sorted(path.name for path in (tmp_path / "site" / "methods").iterdir()) == ["uce--b-.html", "uce.html"]
+    rows = json.loads((tmp_path / "site" / MARKER).read_text())
+    assert {row["method"] for row in rows} == {"uce", "uce-<b>"}
+    write_site([store], tmp_path / "site", "0.0")
+
+
+def test_other_folders_are_not_replaced_and_empty_ones_have_no_results(
+    store: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine").mkdir()
+    check_refused(call(capfd, "leaderboard", tmp_path / "mine"), "holds no results")
+    (tmp_path / "mine" / "notes.txt").write_text("x")
+    with pytest.raises(EffaceError, match="holds no leaderboard, so it is not replaced"):
+        write_site([store], tmp_path / "mine", "0.0")
+    with pytest.raises(EffaceError, match="is given twice"):
+        write_site([store, store], tmp_path / "site", "0.0")
