@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -167,7 +167,7 @@ def _pair(row: Mapping[str, Any], folder: Path) -> PairOfImages:
     return PairOfImages(str(row["text"]), int(row["seed"]), uris["before"], uris["after"], str(detected))
 
 
-_FILTERS = {
+_FILTERS: dict[str, Callable[..., Any]] = {
     "number": format_number,
     "duration": format_duration,
     "cell": format_cell,
