@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -11,10 +12,12 @@ from pathlib import Path
 from method_pages import comparison, method_page
 from pocket_tables import pocket_flow_tables, pocket_tables, world_tables
 from reference_tables import benchmark_table, command_reference, concept_table, model_matrix
+from result_tables import single_results
 
 from efface.core.registry import ATTACKS, METHODS
 
 DOCS = Path(__file__).parent
+COSTS = DOCS.parent / "src" / "efface" / "core" / "data" / "pocket_costs.json"
 GENERATED: dict[str, Callable[[], str]] = {
     "pocket.md": pocket_tables,
     "pocket-flow.md": pocket_flow_tables,
@@ -38,10 +41,24 @@ def empty_page(path: Path) -> str:
     return f"# {title}\n\n<!-- generated -->\n\n<!-- end -->\n"
 
 
+def cost_file() -> str:
+    """The package's copy of the methods' costs on pocket: seconds of one erasure of weapon."""
+    costs: dict[str, float] = {}
+    for name in METHODS.names():
+        result = single_results(name).get("pocket-weapon")
+        if result is not None:
+            costs[name] = float(f"{result.metadata['cost']['seconds']:.2g}")
+    return json.dumps(costs, indent=2) + "\n"
+
+
 def main() -> None:
-    """Write the pages, or check them."""
+    """Write the pages and the file of costs, or check them."""
     check_only = "--check" in sys.argv
     stale = []
+    if not COSTS.is_file() or COSTS.read_text(encoding="utf-8") != cost_file():
+        stale.append(COSTS.name)
+        if not check_only:
+            COSTS.write_text(cost_file(), encoding="utf-8")
     for name, generate in GENERATED.items():
         path = DOCS / name
         old = path.read_text(encoding="utf-8") if path.is_file() else ""

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from efface.core.attack_label import attack_label
-from efface.core.attack_set import AttackSet
+from efface.core.attack_set import AttackSet, AttackTask
 from efface.core.evaluation_evidence import ATTACKS as ATTACKS_FOLDER
 from efface.core.evaluation_evidence import RESULT
 from efface.core.manifest import EVIDENCE
 from efface.core.registry import ATTACKS
 from efface.core.result import Result
-from efface.core.serialization import json_bytes, to_jsonable, to_jsonable_dict
+from efface.core.serialization import json_bytes, json_hash, to_jsonable, to_jsonable_dict
+from efface.core.spec import package_versions
 from efface.distributed import env
 from efface.models.model_ref import ModelLike
 
+from .attack_settings import changed_settings, replayed_set
 from .evaluation_inputs import EvaluationInputs, build_generator, current_time, load_evaluation_inputs
 from .validation import ErasureLike, artifact_folder
 
@@ -58,7 +60,7 @@ def attack(
     Raises:
         EffaceError: Unknown name or setting, corrupt artifact, a benchmark that does not fit, or another base model.
     """
-    replayed, detectors = _replayed(attack, preset, config, replay), {"detector": detector}
+    replayed, detectors = replayed_set(attack, preset, config, replay), {"detector": detector}
     allow_mismatch = allow_benchmark_mismatch
     inputs = load_evaluation_inputs(artifact, benchmark, split, detectors=detectors, allow_mismatch=allow_mismatch)
     generator = build_generator(inputs.benchmark, inputs.erasure, model, allow_base_mismatch, cache_images=True)
@@ -67,16 +69,6 @@ def attack(
     if replayed is None:
         return run.search(attack, preset, dict(config or {}), seed, limit)
     return run.evaluate_and_save(run.with_deviations(replayed, {}))
-
-
-def _replayed(
-    attack: str, preset: str | None, config: Mapping[str, Any] | None, replay: str | Path | None
-) -> AttackSet | None:
-    """Returns the attack set to replay; without one, checks the attack's name and settings and returns None."""
-    if replay is not None:
-        return AttackSet.load(replay)
-    ATTACKS.validate_config(attack, preset, "", config or {})
-    return None
 
 
 @dataclass(frozen=True)
@@ -95,27 +87,53 @@ class _AttackRun:
     ) -> AttackSet:
         """Searches for prompts in all processes, then scores and saves the prompts that the content policy allows."""
         from efface.distributed.attack_search import search_distributed
-        from efface.execution import attack_batch_size, drop_refused, run_attack
+        from efface.execution import attack_batch_size, drop_refused
+        from efface.execution.resumable_search import remove_parts, search_in_parts
 
         function, model = ATTACKS.get(attack), self.generator.model
-        benchmark, erasure = self.inputs.benchmark, self.inputs.erasure
-        target = benchmark.concept
-        concept = next((c for c in erasure.concepts if c.name == target.name), target)
-        tasks = benchmark.attack_tasks(self.split, limit=limit)
-        is_limited = len(tasks) < len(benchmark.attack_tasks(self.split))
+        tasks = self.inputs.benchmark.attack_tasks(self.split, limit=limit)
+        is_limited = len(tasks) < len(self.inputs.benchmark.attack_tasks(self.split))
+        batch_size = attack_batch_size(function, preset, model.name, overrides)
+        changed = changed_settings(function, preset, model.name, overrides)
+        search = self._search_function(function, preset, overrides, seed)
+        folder = self._search_folder(attack, changed, seed)
 
-        def search_tasks(tasks: Any) -> AttackSet:
+        def search_tasks(tasks: Sequence[AttackTask]) -> AttackSet:
+            if batch_size is None:
+                return search(tasks, self.progress)
+            return search_in_parts(search, tasks, batch_size, folder, self.progress)
+
+        with search_distributed(self.artifact, search_tasks, tasks, batch_size) as attack_set:
+            found = replace(drop_refused(attack_set), limit=len(tasks) if is_limited else None)
+            saved = self.evaluate_and_save(self.with_deviations(found, changed))
+        if env.is_main():
+            remove_parts(folder)
+        return saved
+
+    def _search_function(
+        self, function: Any, preset: str | None, overrides: dict[str, Any], seed: int
+    ) -> Callable[[Sequence[AttackTask], Progress | None], AttackSet]:
+        """Returns the search of the attack for some of the tasks."""
+        from efface.execution import run_attack
+
+        benchmark, erasure = self.inputs.benchmark, self.inputs.erasure
+        concept = next((c for c in erasure.concepts if c.name == benchmark.concept.name), benchmark.concept)
+
+        def search(tasks: Sequence[AttackTask], progress: Progress | None) -> AttackSet:
             return run_attack(
-                model, erasure, concept, tasks, function, phrases=benchmark.attack_phrases, preset=preset,
-                overrides=overrides, seed=seed, allow_base_mismatch=self.generator.allow_base_mismatch,
-                progress=self.progress,
+                self.generator.model, erasure, concept, tasks, function, phrases=benchmark.attack_phrases,
+                preset=preset, overrides=overrides, seed=seed, progress=progress,
+                allow_base_mismatch=self.generator.allow_base_mismatch,
             )  # fmt: skip
 
-        batch_size = attack_batch_size(function, preset, model.name, overrides)
-        with search_distributed(self.artifact, search_tasks, tasks, batch_size) as attack_set:
-            changed = _changed_settings(function, preset, model.name, overrides)
-            found = replace(drop_refused(attack_set), limit=len(tasks) if is_limited else None)
-            return self.evaluate_and_save(self.with_deviations(found, changed))
+        return search
+
+    def _search_folder(self, attack: str, changed: Mapping[str, Any], seed: int) -> Path:
+        """Returns the folder beside the erasure that keeps the parts of an interrupted search with these settings."""
+        settings = [attack, changed, seed, self.inputs.benchmark.hash, self.split, self.inputs.erasure.spec.hash]
+        key = json_hash([*settings, self.generator.model.fingerprint(), package_versions()])
+        artifact = self.artifact.absolute()
+        return artifact.parent / f".{artifact.name}.{attack}-{key[:12]}"
 
     def with_deviations(self, attack_set: AttackSet, changed: Mapping[str, Any]) -> AttackSet:
         """Adds what differs from the attack's own settings on the whole test split, and where the prompts are from."""
@@ -175,13 +193,3 @@ class _AttackRun:
             for number in count(1)
         )
         return next(path for path in folders if not path.exists() or AttackSet.load(path).same_search(attack_set))
-
-
-def _changed_settings(function: Any, preset: str | None, model: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The attack's settings that differ from those of the model's own preset."""
-    from efface.execution import resolve_config
-
-    own, chosen = (
-        asdict(resolve_config(function, *options)[0]) for options in ((None, model, {}), (preset, model, overrides))
-    )
-    return {name: value for name, value in to_jsonable_dict(chosen).items() if value != to_jsonable(own[name])}

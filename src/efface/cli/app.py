@@ -12,16 +12,23 @@ from efface import __version__
 from efface.core.errors import EffaceError
 from efface.distributed import env
 
+from .interruption import begin, interruption
+
 
 class CommandGroup(TyperGroup):
-    """All commands; Ctrl-C prints one line in each of them (typer's own message differs by version)."""
+    """All commands; Ctrl-C prints what was kept (typer's own message differs by version)."""
+
+    def make_context(self, info_name: str | None, args: list[str], *more: Any, **extra: Any) -> Any:
+        """Remember the arguments, which the message after Ctrl-C repeats."""
+        begin(args)
+        return super().make_context(info_name, args, *more, **extra)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as stop:
-            print("interrupted", file=sys.stderr)
+            print(interruption(), file=sys.stderr)
             raise typer.Exit(130) from stop
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .app import app
+from .interruption import continues_from_cache, on_interrupt
 from .model_options import Base, model_options
 from .options import (
     AllowBaseMismatch,
@@ -60,12 +61,13 @@ def attack(
 ) -> None:
     """Attack an erasure: search for prompts that bring the concept back, and measure their success rate."""
     from efface import api
-    from efface.ops.training.progress import RichProgress
+    from efface.ops.training.progress import terminal_progress
 
+    on_interrupt(continues_from_cache)
     attack_set = api.attack(
         artifact, attack, benchmark, split=split, config=parse_settings(settings), replay=replay, seed=seed,
         limit=limit, model=model, detector=detector, allow_base_mismatch=allow_base_mismatch,
-        allow_benchmark_mismatch=allow_benchmark_mismatch, progress=RichProgress(),
+        allow_benchmark_mismatch=allow_benchmark_mismatch, progress=terminal_progress(),
     )  # fmt: skip
     data, text = _describe(attack_set)
     print_result(data, text, as_json)

@@ -91,7 +91,7 @@ def new(
     """Write a benchmark for a concept, a YAML file to read, edit and evaluate with."""
     from efface import api
     from efface.core.text_files import read_lines
-    from efface.ops.training.progress import RichProgress
+    from efface.ops.training.progress import terminal_progress
 
     from .parsing import ConceptOptions, build_concept
 
@@ -99,7 +99,7 @@ def new(
     prompts = [] if prompt_file is None else read_lines(prompt_file)
     benchmark = api.new_benchmark(
         target, out=out, model=model, domain=domain or (), prompts=prompts, clip=clip, detector=detector or "",
-        overwrite=overwrite, progress=RichProgress(),
+        overwrite=overwrite, progress=terminal_progress(),
     )  # fmt: skip
     from efface.benchmarks.benchmark_fields import benchmark_fields
     from efface.benchmarks.describe import describe_benchmark

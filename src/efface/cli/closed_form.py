@@ -34,13 +34,13 @@ def revise(
 ) -> None:
     """Add concepts to a closed-form erasure or drop some, without the original prompts."""
     from efface import api
-    from efface.ops.training.progress import RichProgress
+    from efface.ops.training.progress import terminal_progress
 
     from .show import describe_erasure
 
     added = build_concepts(add or (), None, ConceptOptions(kind="object")).concepts
     erasure = api.revise(
-        artifact, out=out, add=added, drop=drop or (), model=model, overwrite=overwrite, progress=RichProgress()
+        artifact, out=out, add=added, drop=drop or (), model=model, overwrite=overwrite, progress=terminal_progress()
     )
     summary = f"{len(erasure.concepts)} concepts: {dict(erasure.effect or {})['summary']}"
     print_result(describe_erasure(out, erasure), f"{summary}\n{out}", as_json)
@@ -59,7 +59,7 @@ def gram(
     """Compute the Gram matrix of captions' text states, which closed-form methods use to preserve them."""
     from efface.api.validation import validate_output_dir
     from efface.models.loading import load_model
-    from efface.ops.training.progress import RichProgress
+    from efface.ops.training.progress import terminal_progress
 
     with user_file_errors(captions, "read"), captions.open(encoding="utf-8") as file:
         total = sum(1 for line in file if line.strip())
@@ -70,7 +70,9 @@ def gram(
 
     with user_file_errors(captions, "read"), captions.open(encoding="utf-8") as file:
         lines = (line.strip() for line in file if line.strip())
-        result = GramAccumulator.of_captions(loaded, lines, batch_size=batch_size, progress=RichProgress(), total=total)
+        result = GramAccumulator.of_captions(
+            loaded, lines, batch_size=batch_size, progress=terminal_progress(), total=total
+        )
     result.save(out, overwrite)
     data = {
         "folder": str(out),

@@ -33,12 +33,12 @@ def compare(
 ) -> None:
     """Generate images before and after an erasure with the same seeds: one HTML page and one labelled PNG grid."""
     from efface import api
-    from efface.ops.training.progress import RichProgress
+    from efface.ops.training.progress import terminal_progress
 
     comparison = api.compare(
         artifact, prompts, out=out, images_per_prompt=images_per_prompt, seed=seed, model=model,
         num_inference_steps=num_inference_steps, guidance_scale=guidance_scale,
-        allow_base_mismatch=allow_base_mismatch, progress=RichProgress(),
+        allow_base_mismatch=allow_base_mismatch, progress=terminal_progress(),
     )  # fmt: skip
     data = {"page": str(comparison.page), "grid": str(comparison.grid), "pairs": comparison.num_pairs}
     print_result(data, f"{comparison.page}\n{comparison.grid}", as_json)

@@ -53,7 +53,7 @@ def run_demo(out: Path, announce: Callable[[str | Text], None]) -> tuple[Result,
     from efface import api
     from efface.benchmarks.benchmark import Benchmark
     from efface.models.loading import load_model
-    from efface.ops.training.progress import RichProgress
+    from efface.ops.training.progress import terminal_progress
 
     from .scores import result_as_text
 
@@ -63,14 +63,14 @@ def run_demo(out: Path, announce: Callable[[str | Text], None]) -> tuple[Result,
     )
     api.erase(
         concept, out=out, model=model, method="elide", config=SETTINGS, quick_evaluation=False, overwrite=True,
-        progress=RichProgress(),
+        progress=terminal_progress(),
     )  # fmt: skip
     announce(f"2. Attack the erasure: prompt for a {concept.name} with synonyms, and with an embedding attack.")
     for attack in ATTACKS:
-        api.attack(out, attack, BENCHMARK, model=model, limit=IMAGES_PER_GROUP, progress=RichProgress())
+        api.attack(out, attack, BENCHMARK, model=model, limit=IMAGES_PER_GROUP, progress=terminal_progress())
     announce(
         "3. Evaluate: generate the same seeds before and after, judged by a classifier trained on no generated image."
     )
-    result = api.evaluate(out, BENCHMARK, model=model, limit=IMAGES_PER_GROUP, progress=RichProgress())
+    result = api.evaluate(out, BENCHMARK, model=model, limit=IMAGES_PER_GROUP, progress=terminal_progress())
     announce(result_as_text(result, out))
     return result, api.report(out)

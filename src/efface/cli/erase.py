@@ -12,6 +12,7 @@ import typer
 from efface.core.concept import Concept
 
 from .app import app
+from .interruption import on_interrupt, same_command
 from .model_options import POCKET, Model, model_options
 from .options import Json, Method, NewErasure, Overwrite, Preset, Seed, Settings
 from .output import print_result
@@ -80,22 +81,28 @@ def erase(
     """Erase concepts from a model and save the erasure as a folder; the model itself does not change."""
     from efface import api
     from efface.api.validation import validate_erase
-    from efface.ops.training.progress import RichProgress
+    from efface.ops.training.progress import terminal_progress
 
     from .show import describe_erasure
 
     options = ConceptOptions(tuple(synonym or ()), anchor, kind, retain_file)
     described = build_concepts([*(concepts or []), *(concept or [])], concepts_file, options, model)
     targets, config = described.concepts, described.settings_for(method) | parse_settings(settings)
-    if template_file is not None:
-        config["template_file"] = str(template_file)
+    config |= {"template_file": str(template_file)} if template_file else {}
     task: dict[str, Any] = {"out": out, "model": model, "method": method, "preset": preset, "config": config}
-    task |= {"overwrite": overwrite, "clip": clip}
-    validate_erase(targets, **task)
+    validate_erase(targets, **task, overwrite=overwrite, clip=clip)
     _announce_builtin(targets)
-    task |= {"seed": seed, "resume": resume, "quick_evaluation": quick_evaluation}
-    erasure = api.erase(targets, **task, progress=RichProgress())
+    on_interrupt(lambda: _what_was_kept(out))
+    options_of_run: dict[str, Any] = {"seed": seed, "resume": resume, "quick_evaluation": quick_evaluation}
+    erasure = api.erase(targets, **task, **options_of_run, overwrite=overwrite, clip=clip, progress=terminal_progress())
     print_result(describe_erasure(out, erasure), f"{method}: {dict(erasure.effect or {})['summary']}\n{out}", as_json)
+
+
+def _what_was_kept(out: Path) -> str:
+    """Describes the checkpoints of an interrupted run."""
+    if any((out.parent / f".{out.name}.run").rglob("state.safetensors")):
+        return f"the last checkpoint is kept; continue with\n  {same_command('--resume')}"
+    return "nothing was saved yet"
 
 
 def _announce_builtin(concepts: Sequence[Concept]) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from .app import app
+from .interruption import continues_from_cache, on_interrupt
 from .model_options import Base, model_options
 from .options import (
     AllowBaseMismatch,
@@ -64,14 +65,16 @@ def evaluate(
 ) -> None:
     """Evaluate an erasure and its saved attacks: erasure, retention, attack success and the verdict."""
     from efface import api
-    from efface.ops.training.progress import RichProgress
+    from efface.ops.training.progress import terminal_progress
 
     from .scores import result_as_data, result_as_text
 
+    if cache_images:
+        on_interrupt(continues_from_cache)
     result = api.evaluate(
         artifact, benchmark, split=split, seed=seed, limit=limit, fid=fid, detector=detector, clip=clip,
         features=features, model=model, allow_base_mismatch=allow_base_mismatch,
         allow_benchmark_mismatch=allow_benchmark_mismatch, cache_images=cache_images,
-        progress=RichProgress(),
+        progress=terminal_progress(),
     )  # fmt: skip
     print_result(result_as_data(result), result_as_text(result, artifact), as_json)

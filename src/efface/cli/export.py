@@ -43,11 +43,11 @@ def export(
     """Export an erasure as files that diffusers, peft, ComfyUI or A1111 load."""
     from efface import api
     from efface.core.serialization import to_jsonable
-    from efface.ops.training.progress import RichProgress
+    from efface.ops.training.progress import terminal_progress
 
     exported = api.export(
         artifact, out, format=format, rank=rank, model=model, allow_base_mismatch=allow_base_mismatch,
-        overwrite=overwrite, progress=RichProgress(),
+        overwrite=overwrite, progress=terminal_progress(),
     )  # fmt: skip
     data = {
         "folder": str(exported.folder),

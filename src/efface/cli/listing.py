@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from efface.core.costs import pocket_costs
 from efface.core.method_card import MethodCard
 from efface.core.registry import ATTACKS, METHODS, Registry
 
@@ -37,6 +38,7 @@ def _add_commands(group: typer.Typer, registry: Registry, row: Callable[[MethodC
         card = registry.card(name)
         data = {
             **asdict(card),
+            "pocket_seconds": pocket_costs().get(name),
             "settings": [asdict(setting) for setting in registry.settings(name)],
             "presets": registry.presets(name),
         }
@@ -46,8 +48,17 @@ def _add_commands(group: typer.Typer, registry: Registry, row: Callable[[MethodC
 def method_row(card: MethodCard) -> str:
     """Returns a method's two lines in the list."""
     kind = "training" if card.needs_gradient else "no training"
-    facts = f"{card.trains or 'no weight, at sampling time'}; {kind}; {', '.join(card.families)}"
+    cost = pocket_costs().get(card.name)
+    time = "not measured" if cost is None else f"{describe_cost(cost)} on pocket"
+    facts = f"{card.trains or 'no weight, at sampling time'}; {kind}, {time}; {', '.join(card.families)}"
     return f"{card.name:18} {card.summary}\n{'':18} changes {facts}"
+
+
+def describe_cost(seconds: float) -> str:
+    """Returns a measured duration, such as ``0.2 s``, ``100 s`` or ``18 min``."""
+    if seconds < 1:
+        return "under 1 s"
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 def attack_row(card: MethodCard) -> str:
@@ -60,6 +71,8 @@ def describe(card: MethodCard, registry: Registry) -> str:
     source = f"{card.paper}{f' (arXiv {card.arxiv})' if card.arxiv else ''}"
     lines = [f"{card.title}: {card.summary}", source]
     lines += [f"changes: {card.trains}"] if card.trains else []
+    cost = pocket_costs().get(card.name)
+    lines += [f"cost: {describe_cost(cost)} on pocket, on one core"] if cost is not None else []
     lines += [f"models: {', '.join(card.families)}", "", "settings (--set NAME=VALUE):"]
     for setting in registry.settings(card.name):
         values = f" ({setting.range})" if setting.range else ""

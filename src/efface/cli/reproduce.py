@@ -132,14 +132,14 @@ def _run(
     from efface.models.loading import load_model
     from efface.models.model_ref import model_name
     from efface.models.pipeline import default_device
-    from efface.ops.training.progress import RichProgress
+    from efface.ops.training.progress import terminal_progress
     from efface.studies.reproduce import reproduce
     from efface.studies.study_detectors import load_study_concept, load_study_detectors
 
     concept = load_study_concept(concept_file)
     device = resolve_device(model) or default_device()
     detectors = load_study_detectors(**detector_names, concept=concept, model=model_name(model), device=device)
-    return reproduce(load_model(model), concept, study, detectors, out, settings=settings, progress=RichProgress())
+    return reproduce(load_model(model), concept, study, detectors, out, settings=settings, progress=terminal_progress())
 
 
 def _as_text(result: Result, path: Path) -> str:

@@ -90,14 +90,14 @@ def save_grid(
     loaded = load_model(model, default="pocket" if applied_erasure is None else applied_erasure.spec.model)
     from efface.api.generated_images import describe_settings, generate_images
     from efface.ops.editing.apply import applied
-    from efface.ops.training.progress import RichProgress
+    from efface.ops.training.progress import terminal_progress
 
     start = time.perf_counter()
     pairs = [(prompt, seed) for prompt in prompts for seed in seeds]
     with nullcontext() if applied_erasure is None else applied(loaded, applied_erasure, allow_base_mismatch):
         images = generate_images(
             loaded, pairs, num_inference_steps, guidance_scale, phase="sample",
-            has_erasure=applied_erasure is not None, progress=RichProgress(),
+            has_erasure=applied_erasure is not None, progress=terminal_progress(),
         )  # fmt: skip
     seconds = time.perf_counter() - start
     settings = describe_settings(loaded, num_inference_steps, guidance_scale)

@@ -50,7 +50,7 @@ def ablate(
     as_json: Json = False,
 ) -> None:
     """Run a method's ablations and write a table and a plot."""
-    from efface.ops.training.progress import RichProgress
+    from efface.ops.training.progress import terminal_progress
     from efface.studies.ablation import ablate as run_ablation
     from efface.studies.ablation_table import format_row, table
 
@@ -60,7 +60,7 @@ def ablate(
     folder = out or Path(f"ablation-{method}")
     rows = run_ablation(
         method, out=folder, benchmark=benchmark, split=split, seeds=seeds, limit=limit, only=only or (),
-        settings=parse_settings(settings), attacks=attack or (), progress=RichProgress(), on_row=print_row,
+        settings=parse_settings(settings), attacks=attack or (), progress=terminal_progress(), on_row=print_row,
     )  # fmt: skip
     print((folder / "ablation.json").read_text() if as_json else f"{table(rows)}\n{folder / 'ablation.svg'}")
 

@@ -36,11 +36,16 @@ def transfer(
     """Transfer an erasure, without training, to a model that shares the edited components, and evaluate it there."""
     from efface import api
     from efface.benchmarks.benchmark import find_benchmark
-    from efface.ops.training.progress import RichProgress
+    from efface.ops.training.progress import terminal_progress
 
     target = out or artifact.parent / f"{artifact.name}-on-{Path(model_name(to)).name}"
     erasure = api.transfer(
-        artifact, to, out=target, allow_base_mismatch=allow_base_mismatch, overwrite=overwrite, progress=RichProgress()
+        artifact,
+        to,
+        out=target,
+        allow_base_mismatch=allow_base_mismatch,
+        overwrite=overwrite,
+        progress=terminal_progress(),
     )
     effect = dict(erasure.effect or {})
     data: dict[str, Any] = {"folder": str(target), "transfer": effect["transfer"]}
@@ -50,7 +55,7 @@ def transfer(
 
         from .scores import result_as_data, result_as_text
 
-        result = api.evaluate(target, model=to, limit=limit, progress=RichProgress())
+        result = api.evaluate(target, model=to, limit=limit, progress=terminal_progress())
         data |= result_as_data(result)
         text = Text.assemble(f"{text}\n", result_as_text(result, target))
     print_result(data, text + f"\n{target}", as_json)

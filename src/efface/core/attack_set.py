@@ -111,8 +111,12 @@ class AttackSet:
         return replace(self, folder=Path(folder))
 
     @classmethod
-    def load(cls, folder: str | Path) -> AttackSet:
+    def load(cls, folder: str | Path, allow_refused: bool = False) -> AttackSet:
         """Reads the folder that `save` wrote.
+
+        Args:
+            folder: the folder.
+            allow_refused: accept prompts that the content policy refuses, to drop them with `without_refused`.
 
         Raises:
             EffaceError: no attack set in the folder, or another schema version.
@@ -135,7 +139,8 @@ class AttackSet:
                 row_from_dict(row, f"{i:05}", Path(folder) / SOFT) for i, row in enumerate(content["prompts"])
             )
             texts = (text for row in content["prompts"] for text in (row.source_prompt, row.display_text))
-            check_prompts(texts, f"a prompt of {path}")
+            if not allow_refused:
+                check_prompts(texts, f"a prompt of {path}")
             content["budget"] = Budget(**content["budget"])
             return cls(**content, folder=Path(folder))
         except (KeyError, TypeError) as error:

@@ -31,6 +31,7 @@ from efface.ops.training.run import Run
 
 from .configuration import OUT_OF_MEMORY_HINT, check_family, resolve_config
 from .effect_check import check_base_model, check_effect
+from .expected_time import announce_duration
 from .readme import render_readme
 
 
@@ -59,7 +60,7 @@ def run_method(
     check_fits_context(model, concepts)
     report_unknown_names(model, concepts)
     config, preset = resolve_config(function, preset, model.name, overrides, model.family)
-    check_base_model(model, concepts, seed)
+    announce_duration(function, config, model.name, check_base_model(model, concepts, seed), progress)
     spec = RunSpec(model.name, model.fingerprint(), function.__name__, asdict(config), concepts, seed, preset)
 
     def train(run: Run) -> Erasure:
