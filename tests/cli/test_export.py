@@ -16,7 +16,6 @@ def test_every_format_of_weights(capfd, tmp_path, model_folder, erasure_folder):
     data = json.loads(output.out)
     assert (data["format"], data["folder"], data["base_mismatch"]) == ("diffusers", str(tmp_path / "d"), False)
     assert data["files"].keys() == {name for name, raw in content(tmp_path / "d").items() if raw is not None}
-    assert "export (diffusers)" in output.err
     assert "shards" not in output.err, "diffusers shows no progress bar of its own"
     for format in ("component", "single-file"):
         out = tmp_path / format

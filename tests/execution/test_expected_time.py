@@ -8,7 +8,7 @@ import pytest
 
 from efface.core.costs import PROBE_SECONDS, expected_seconds, pocket_costs
 from efface.core.registry import METHODS
-from efface.execution.expected_time import announce_duration
+from efface.execution.expected_time import with_expected_time
 from efface.ops.training.progress import Silent
 
 
@@ -30,10 +30,14 @@ def test_the_time_grows_with_samples_and_with_the_time_of_an_image() -> None:
     assert expected_seconds("unmeasured", pocket, pocket, 1.0) is None
 
 
-def test_only_a_long_run_is_announced() -> None:
-    notes, function = Notes(), METHODS.get("uce")
+def test_only_a_long_run_is_announced_once_and_when_it_begins() -> None:
+    function, notes = METHODS.get("uce"), Notes()
     config = sys.modules["efface.methods.uce"].Config()
-    announce_duration(function, config, "pocket", PROBE_SECONDS, notes)
+    assert with_expected_time(notes, function, config, "pocket", PROBE_SECONDS) is notes
+    announcing = with_expected_time(notes, function, config, "sd15", 1000 * PROBE_SECONDS)
+    assert announcing is not None
     assert notes.texts == []
-    announce_duration(function, config, "sd15", 1000 * PROBE_SECONDS, notes)
+    for _ in range(2):
+        announcing.start("train", 1, 0)
+        announcing.stop()
     assert notes.texts == ["uce on sd15: about 3 min, estimated from its cost on pocket"]

@@ -31,7 +31,7 @@ from efface.ops.training.run import Run
 
 from .configuration import OUT_OF_MEMORY_HINT, check_family, resolve_config
 from .effect_check import check_base_model, check_effect
-from .expected_time import announce_duration
+from .expected_time import with_expected_time
 from .readme import render_readme
 
 
@@ -60,7 +60,8 @@ def run_method(
     check_fits_context(model, concepts)
     report_unknown_names(model, concepts)
     config, preset = resolve_config(function, preset, model.name, overrides, model.family)
-    announce_duration(function, config, model.name, check_base_model(model, concepts, seed), progress)
+    probe_seconds = check_base_model(model, concepts, seed)
+    progress = with_expected_time(progress, function, config, model.name, probe_seconds)
     spec = RunSpec(model.name, model.fingerprint(), function.__name__, asdict(config), concepts, seed, preset)
 
     def train(run: Run) -> Erasure:
