@@ -100,6 +100,7 @@ PRESETS: dict[str, dict[str, object]] = {
     "multiple": {
         "steps": 10, "batch_size": 2, "lora_rank": 64, "early_fraction": 0.08, "combined_guidance": 7.5,
         "guidance_scale": 7.5, "keep_weight": 0.5, "uncond_weight": 2.5, "num_templates": 30,
+        "trajectories_per_prompt": 1,
     },
     "released": {"kept_steps": "last", "uncond_weight": 0.0, "saliency_kept": "smallest"},
     "pocket": {
@@ -169,9 +170,8 @@ def _steering_loss(
     kept_range, reversed_range = split_timestep_ranges(erase.pool, config.early_fraction, config.kept_steps)
     kept = erase.pool.sample(config.batch_size, generator, timestep_range=kept_range)
     reverse = erase.pool.sample(config.batch_size, generator, timestep_range=reversed_range)
-    empty_cond = erase.model.unconditional(2 * config.batch_size)
     z, t = torch.cat([kept.z, reverse.z] * 2), torch.cat([kept.t, reverse.t] * 2)
-    cond = Conditioning.cat([kept.cond, reverse.cond, empty_cond])
+    cond = Conditioning.cat([kept.cond, reverse.cond, erase.model.unconditional(2 * config.batch_size)])
     e_c, e_0 = student.predict(z, t, cond).value.chunk(2)
     scale = config.combined_guidance
     kept_guided, reversed_guided = classifier_free_guidance(e_c, e_0, scale).chunk(2)
