@@ -120,6 +120,8 @@ FLOORS = {
     ("all_but_one", "pocket-weapon"): (0.95, 0.94),
     ("all_but_one", "pocket-style"): (0.8, 0.95),
     ("ant", "pocket-style"): (0.9, 0.95),
+    ("race", "pocket-instrument"): (0.85, 0.88),
+    ("doco", "pocket-instrument"): (0.85, 0.88),
     ("sage", "pocket-style"): (0.95, 0.93),
     ("advunlearn", "pocket-weapon"): (0.85, 0.75),
     ("uce", "pocket-weapon"): (0.95, 0.9),
