@@ -33,6 +33,9 @@ SMALL: dict[str, Any] = {
     "num_tokens": 2,
     "population": 6,
     "generations": 3,
+    "candidates": 6,
+    "top_words": 4,
+    "check_every": 2,
 }
 CONCEPT = Concept("gun")
 TASKS = (

@@ -5,6 +5,7 @@
 The images x show the concept and come from the unedited model. This is textual inversion (Gal et al. 2022, arXiv
 2208.01618): only v is trained, and the erased model is frozen. One v serves all prompts, in place of the concept's
 tokens. The attack shows whether the model can still generate the concept at all, not whether words can request it.
+With ``setting=black_box``, v is learned on the unedited model and then tried on the erased one (M-ErasureBench).
 
 Differences from the paper: v has as many tokens as the concept's name and starts from their embeddings; the images are
 latents of the sampler, which are never decoded. An erasure by guidance rules has no effect on the inversion, because
@@ -15,9 +16,11 @@ and CLIP reads the prompt as it is.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 
 import torch
+from torch import Tensor
 
 from efface.core.attack_set import AttackPrompt, AttackSet, AttackTask, Budget
 from efface.core.concept import Concept, fill_templates
@@ -60,6 +63,10 @@ class Config:
     num_templates: int = field(default=24, metadata={"help": "Number of prompt templates from the library."})
     num_inference_steps: int = field(default=50, metadata={"help": "Number of sampling steps per image."})
     guidance_scale: float = field(default=7.5, metadata={"help": "Guidance scale of the images."})
+    setting: str = field(
+        default="white_box",
+        metadata={"help": "white_box (learned on the attacked model) or black_box (learned on the unedited model)."},
+    )
 
 
 PRESETS: dict[str, dict[str, object]] = {
@@ -78,19 +85,14 @@ def concept_inversion(
     """Learns embeddings for the concept and puts them into every task's prompt."""
     if config.steps < 1:
         raise EffaceError(f"the inversion needs at least 1 training step, not {config.steps}: increase steps")
+    if config.setting not in ("white_box", "black_box"):
+        raise EffaceError(f"setting must be white_box or black_box, not {config.setting!r}")
     templates = templates_for_kind(template_library(concept.kind), concept.kind)
     training_prompts = fill_templates(evenly_spaced(templates, config.num_templates), [concept.name])
     training_tokens = locate_concept(model, training_prompts, [concept.name] * len(training_prompts))
     latents = _generate_images(model, training_prompts, config, run)
-    name_tokens = model.tokenize([concept.name])
-    name_ids = name_tokens.ids[0, name_tokens.start : int(name_tokens.eos[0])]
-    vector = embedding_table(model)[name_ids].float().clone().requires_grad_(True)
-    optimiser = torch.optim.AdamW([vector], lr=config.learning_rate)
-    for step in run.steps(config.steps, {"embedding": vector}, optimiser):
-        z, t, noise, prompt_index = latents.noised_batch(config.batch_size, run.generator("batch"))
-        batch = training_tokens[prompt_index]
-        cond = model.encode(batch.tokens, soft=place_embedding(batch, vector))
-        step.optimize((model.predict(z, t, cond).epsilon - noise).square().mean())
+    with run.erasure_disabled() if config.setting == "black_box" else nullcontext():
+        vector = _learn(model, concept, training_tokens, latents, config, run)
     prompts = [task.prompt for task in tasks]
     prompt_tokens = locate_concept(model, prompts, [concept.name] * len(prompts))
     words = nearest_words(model, vector.detach())
@@ -100,6 +102,27 @@ def concept_inversion(
     ]
     budget = Budget(config.steps, 0.0)
     return AttackSet("concept_inversion", concept, tuple(rows), asdict(config), budget, seed=run.seed)
+
+
+def _learn(
+    model: EditableModel,
+    concept: Concept,
+    training_tokens: ConceptTokens,
+    latents: Latents,
+    config: Config,
+    run: AttackContext,
+) -> Tensor:
+    """Learns the embeddings ``(n, D)`` from those of the concept's name."""
+    name_tokens = model.tokenize([concept.name])
+    name_ids = name_tokens.ids[0, name_tokens.start : int(name_tokens.eos[0])]
+    vector = embedding_table(model)[name_ids].float().clone().requires_grad_(True)
+    optimiser = torch.optim.AdamW([vector], lr=config.learning_rate)
+    for step in run.steps(config.steps, {"embedding": vector}, optimiser):
+        z, t, noise, prompt_index = latents.noised_batch(config.batch_size, run.generator("batch"))
+        batch = training_tokens[prompt_index]
+        cond = model.encode(batch.tokens, soft=place_embedding(batch, vector))
+        step.optimize((model.predict(z, t, cond).epsilon - noise).square().mean())
+    return vector
 
 
 def place_embedding(prompt_tokens: ConceptTokens, vector: torch.Tensor) -> SoftTokens:

@@ -16,7 +16,7 @@ reads the words as text.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 
 import torch
@@ -31,6 +31,7 @@ from efface.models.protocol import Conditioning, Tokens
 from efface.ops.adversarial.attack_context import AttackContext
 from efface.ops.text.soft_prompts import single_token_ids
 from efface.ops.text.templates import names_context, remove_concept, template_library, templates_for_kind
+from efface.ops.text.word_tokens import word_tokens
 
 CARD = MethodCard(
     name="ring_a_bell",
@@ -125,7 +126,7 @@ def evolve(
         return torch.randint(len(vocabulary), shape, generator=generator).to(device)
 
     def distances(individuals: Tensor) -> Tensor:
-        states = encode(_word_tokens(empty, vocabulary[individuals])).states
+        states = encode(word_tokens(empty, vocabulary[individuals])).states
         return (states - target).square().mean((1, 2))
 
     population = random_words(size, config.num_tokens)
@@ -151,18 +152,6 @@ def _crossover(survivors: Tensor, probability: float, generator: torch.Generator
     cut = torch.randint(1, max(num_words, 2), (len(parents), 1), generator=generator).to(device)
     before_cut = torch.arange(num_words, device=device)[None] < cut
     return torch.cat([torch.where(before_cut, parents, mates), torch.where(before_cut, mates, parents)])
-
-
-def _word_tokens(empty: Tokens, word_ids: Tensor) -> Tokens:
-    """Returns the tokens of prompts of K words, from word ids ``(B, K)``."""
-    rows, end = len(word_ids), empty.start + word_ids.shape[1]
-    tokens = empty[torch.zeros(rows, dtype=torch.long)]
-    ids = tokens.ids.clone()
-    ids[:, empty.start : end] = word_ids
-    ids[:, end] = empty.ids[0, empty.start]  # EOS, which not every tokenizer uses as padding
-    eos = torch.full((rows,), end, device=ids.device)
-    mask = (torch.arange(ids.shape[1], device=ids.device) <= end).long().expand(rows, -1)
-    return replace(tokens, ids=ids, mask=mask, eos=eos)
 
 
 def _check_config(config: Config, max_words: int) -> None:

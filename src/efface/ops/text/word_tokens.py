@@ -1,0 +1,54 @@
+"""Tokens of prompts that are made of words of one token each, for searches over words."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from efface.core.concept import Concept
+from efface.core.errors import EffaceError
+from efface.models.editable import EditableModel
+from efface.models.protocol import Tokens
+
+from .soft_prompts import single_token_ids
+
+
+def word_tokens(empty: Tokens, word_ids: Tensor) -> Tokens:
+    """Returns the tokens of prompts of K words.
+
+    Args:
+        empty: tokens of the empty prompt.
+        word_ids: token ids of the words, ``(B, K)``.
+    """
+    rows, end = len(word_ids), empty.start + word_ids.shape[1]
+    tokens = empty[torch.zeros(rows, dtype=torch.long)]
+    ids = tokens.ids.clone()
+    ids[:, empty.start : end] = word_ids
+    ids[:, end] = empty.ids[0, empty.start]  # EOS, which not every tokenizer uses as padding
+    eos = torch.full((rows,), end, device=ids.device)
+    mask = (torch.arange(ids.shape[1], device=ids.device) <= end).long().expand(rows, -1)
+    return replace(tokens, ids=ids, mask=mask, eos=eos)
+
+
+def words_without_concept(model: EditableModel, concept: Concept) -> Tensor:
+    """Returns the token ids of all words of one token but those of the concept's name and synonyms, ``(V,)``.
+
+    Raises:
+        EffaceError: no word is left.
+    """
+    tokens = model.tokenize(list(concept.words))
+    own = [ids[tokens.start : end] for ids, end in zip(tokens.ids, tokens.eos.tolist(), strict=True)]
+    vocabulary = single_token_ids(model)
+    allowed: Tensor = vocabulary[~torch.isin(vocabulary, torch.cat(own))]
+    if not len(allowed):
+        raise EffaceError(f"the tokenizer of {model.name} has no words of one token: this attack cannot search")
+    return allowed
+
+
+def check_num_words(num_tokens: int, empty: Tokens) -> None:
+    """Raises `EffaceError` if a prompt of that many words does not fit the context."""
+    most = empty.ids.shape[1] - empty.start - 1
+    if not 1 <= num_tokens <= most:
+        raise EffaceError(f"num_tokens must be 1 to {most}, not {num_tokens}")
