@@ -16,7 +16,7 @@ of one token, so that the text has the same tokens.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from math import gcd
 
 import torch
@@ -32,7 +32,7 @@ from efface.models.protocol import Tokens
 from efface.models.soft_prompt import SoftTokens
 from efface.ops.adversarial.attack_context import AttackContext
 from efface.ops.text.soft_prompts import embedding_table, single_token_ids
-from efface.ops.text.word_tokens import check_num_words, word_tokens
+from efface.ops.text.word_tokens import check_num_words, with_free_words, word_tokens
 from efface.ops.training.latents import generate_per_prompt
 
 CARD = MethodCard(
@@ -186,23 +186,11 @@ def _search(
 
 def _free_tokens(model: EditableModel, prompts: Sequence[str], config: Config) -> tuple[Tokens, Tensor]:
     """Returns the tokens of B prompts and the positions of the free words, bool ``(B, L)``."""
+    if config.layout == "insert":
+        return with_free_words(model, prompts, config.every)
     empty = model.tokenize([""])
-    if config.layout == "replace":
-        check_num_words(config.num_tokens, empty)
-        tokens = word_tokens(empty, empty.ids[:, empty.start].expand(len(prompts), config.num_tokens))
-        positions = torch.arange(tokens.ids.shape[1], device=tokens.ids.device)
-        inside = (positions >= empty.start) & (positions < empty.start + config.num_tokens)
-        return tokens, inside.expand(len(prompts), -1)
-    tokens = model.tokenize(prompts)
-    ids, free, eos = tokens.ids.clone(), torch.zeros_like(tokens.ids, dtype=torch.bool), tokens.eos.clone()
-    end_token, most = int(empty.ids[0, empty.start]), tokens.ids.shape[1] - 1
-    for row, end in enumerate(tokens.eos.tolist()):
-        own = tokens.ids[row, tokens.start : end].tolist()
-        mixed = [word for i, word in enumerate(own) for word in ([-1, word] if i % config.every == 0 else [word])]
-        mixed = mixed[: most - tokens.start]
-        eos[row] = tokens.start + len(mixed)
-        values = torch.tensor([*mixed, end_token], device=ids.device)
-        free[row, tokens.start : int(eos[row]) + 1] = values == -1
-        ids[row, tokens.start : int(eos[row]) + 1] = values.where(values != -1, end_token)
-    mask = (torch.arange(ids.shape[1], device=ids.device)[None] <= eos[:, None]).long()
-    return replace(tokens, ids=ids, mask=mask, eos=eos), free
+    check_num_words(config.num_tokens, empty)
+    tokens = word_tokens(empty, empty.ids[:, empty.start].expand(len(prompts), config.num_tokens))
+    positions = torch.arange(tokens.ids.shape[1], device=tokens.ids.device)
+    inside = (positions >= empty.start) & (positions < empty.start + config.num_tokens)
+    return tokens, inside.expand(len(prompts), -1)

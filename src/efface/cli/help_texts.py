@@ -7,7 +7,7 @@ from typer.models import CommandInfo, TyperInfo
 
 PANELS = {
     "Erase": ("erase", "revise", "gram", "demo"),
-    "Measure": ("attack", "evaluate", "report", "compare", "sample"),
+    "Measure": ("attack", "evaluate", "audit", "report", "compare", "sample"),
     "Use": ("show", "verify", "export", "transfer"),
     "Studies": ("sweep", "leaderboard", "reproduce", "ablate", "topology"),
     "Lists": ("methods", "attacks", "models", "benchmarks", "concepts"),
@@ -34,6 +34,10 @@ EXAMPLES = {
     "evaluate": (
         "efface evaluate weapon-erased/",
         "efface evaluate dog-erased/ --benchmark dog.yaml --limit 48",
+    ),
+    "audit": (
+        "efface audit edited-sd15/ --base sd15/ --concept church",
+        "efface audit weapon-lora.safetensors --base pocket --concept weapon --attack inside_out --limit 48",
     ),
     "report": ("efface report weapon-erased/ --open", "efface report weapon-uce/ weapon-esd/ --out weapon.html"),
     "compare": (

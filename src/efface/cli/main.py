@@ -12,6 +12,7 @@ from efface.distributed import env
 
 from . import (
     attack,
+    audit,
     benchmarks,
     closed_form,
     compare,
@@ -36,7 +37,7 @@ from .help_texts import add_help_texts
 add_help_texts(app)
 
 __all__ = [
-    "app", "attack", "benchmarks", "closed_form", "compare", "concepts", "demo", "erase", "evaluate", "export",
+    "app", "attack", "audit", "benchmarks", "closed_form", "compare", "concepts", "demo", "erase", "evaluate", "export",
     "leaderboard", "listing", "main", "report", "reproduce", "sample", "show", "studies", "sweep",
     "transfer",
 ]  # fmt: skip

@@ -29,6 +29,9 @@ def erase_command(spec: RunSpec, folder: str) -> str:
 
 def erase_commands(spec: RunSpec, folder: str) -> list[str]:
     """The commands that make the erasure: one, or for a composed erasure one for each part."""
+    if spec.method == "audit":
+        words = ["efface", "audit", str(spec.config.get("model")), "--base", spec.model]
+        return [_command_line([*words, "--concept", spec.concepts[0].name, "--out", folder])]
     parts = spec.config.get("parts") if spec.method == "compose" else None
     if not isinstance(parts, list):
         return [erase_command(spec, folder)]

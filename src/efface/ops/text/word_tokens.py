@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -52,3 +53,29 @@ def check_num_words(num_tokens: int, empty: Tokens) -> None:
     most = empty.ids.shape[1] - empty.start - 1
     if not 1 <= num_tokens <= most:
         raise EffaceError(f"num_tokens must be 1 to {most}, not {num_tokens}")
+
+
+def with_free_words(model: EditableModel, prompts: Sequence[str], every: int) -> tuple[Tokens, Tensor]:
+    """Returns the tokens of B prompts with a free word before every few of their tokens.
+
+    Args:
+        model: provides the tokenizer.
+        prompts: the prompts; tokens that no longer fit the context are cut off.
+        every: number of a prompt's tokens after each free word.
+
+    Returns:
+        The tokens, and the positions of the free words, bool ``(B, L)``.
+    """
+    tokens = model.tokenize(prompts)
+    ids, free, eos = tokens.ids.clone(), torch.zeros_like(tokens.ids, dtype=torch.bool), tokens.eos.clone()
+    end_token, most = int(model.tokenize([""]).ids[0, tokens.start]), tokens.ids.shape[1] - 1
+    for row, end in enumerate(tokens.eos.tolist()):
+        own = tokens.ids[row, tokens.start : end].tolist()
+        mixed = [word for i, word in enumerate(own) for word in ([-1, word] if i % every == 0 else [word])]
+        mixed = mixed[: most - tokens.start]
+        eos[row] = tokens.start + len(mixed)
+        values = torch.tensor([*mixed, end_token], device=ids.device)
+        free[row, tokens.start : int(eos[row]) + 1] = values == -1
+        ids[row, tokens.start : int(eos[row]) + 1] = values.where(values != -1, end_token)
+    mask = (torch.arange(ids.shape[1], device=ids.device)[None] <= eos[:, None]).long()
+    return replace(tokens, ids=ids, mask=mask, eos=eos), free
