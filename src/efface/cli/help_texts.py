@@ -7,7 +7,7 @@ from typer.models import CommandInfo, TyperInfo
 
 PANELS = {
     "Erase": ("erase", "revise", "gram", "demo"),
-    "Measure": ("attack", "evaluate", "audit", "report", "compare", "sample"),
+    "Measure": ("attack", "evaluate", "audit", "report", "compare", "sample", "serve"),
     "Use": ("show", "verify", "export", "transfer"),
     "Studies": ("sweep", "leaderboard", "reproduce", "ablate", "topology"),
     "Lists": ("methods", "attacks", "models", "benchmarks", "concepts"),
@@ -48,6 +48,7 @@ EXAMPLES = {
         'efface sample "a pencil sketch of a cat in the snow" -n 8 --out cats.png',
         'efface sample "a photo of a weapon" --erasure weapon-erased/ --seed 100',
     ),
+    "serve": ("efface serve weapon-erased/ --open", "efface serve weapon-uce/ weapon-esd/ --port 8000"),
     "show": ("efface show weapon-erased/", "efface show weapon-erased/ --json"),
     "verify": ("efface verify weapon-erased/", "efface verify weapon-erased/ --json"),
     "export": (

@@ -26,6 +26,7 @@ from . import (
     report,
     reproduce,
     sample,
+    serve,
     show,
     studies,
     sweep,
@@ -38,7 +39,7 @@ add_help_texts(app)
 
 __all__ = [
     "app", "attack", "audit", "benchmarks", "closed_form", "compare", "concepts", "demo", "erase", "evaluate", "export",
-    "leaderboard", "listing", "main", "report", "reproduce", "sample", "show", "studies", "sweep",
+    "leaderboard", "listing", "main", "report", "reproduce", "sample", "serve", "show", "studies", "sweep",
     "transfer",
 ]  # fmt: skip
 
