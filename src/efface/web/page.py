@@ -51,6 +51,10 @@ class PageProgress:
         """Shows the number of images done."""
         self._bar((done, self._total), desc=self._phase, unit="images")
 
+    def note(self, text: str) -> None:
+        """Shows a line beside the page for some seconds."""
+        gr.Info(text)
+
     def stop(self) -> None:
         """Does nothing: the next phase starts at 0."""
 
