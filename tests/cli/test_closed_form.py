@@ -26,7 +26,7 @@ def test_concepts_from_a_file_are_erased_and_revised(capfd: Capture, tmp_path: P
     names, retain = tmp_path / "names.txt", tmp_path / "retain.txt"
     names.write_text("gun\n\npistol\n")
     retain.write_text("a dog\na bus\n")
-    erase = ("erase", "--method", "uce", "--model", model_folder, "--concepts-file", names, "--retain-file", retain)
+    erase = ("erase", "--method", "uce", "--model", model_folder, "--concepts", names, "--retain-file", retain)
     data = as_json(call(capfd, *erase, "--out", tmp_path / "e", "--json"))
     assert [c["name"] for c in data["concepts"]] == ["gun", "pistol"]
     assert [len(c["retain_prompts"]) for c in data["concepts"]] == [2, 0], "the first concept holds them for all"
@@ -48,7 +48,7 @@ def test_a_file_of_concepts_that_does_not_fit(
 ) -> None:
     (tmp_path / "names.txt").write_text(names)
     (tmp_path / "retain.txt").write_text(retain_prompts)
-    files = ("--concepts-file", tmp_path / "names.txt", "--retain-file", tmp_path / "retain.txt")
+    files = ("--concepts", tmp_path / "names.txt", "--retain-file", tmp_path / "retain.txt")
     output = call(capfd, "erase", "--method", "uce", "--model", model_folder, *files, "--out", tmp_path / "g")
     check_refused(output, *words)
     assert not (tmp_path / "g").exists()

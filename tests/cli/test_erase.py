@@ -39,7 +39,7 @@ def test_an_erasure_from_the_command_line_to_the_report(capfd, tmp_path, model_f
 def test_several_concepts_and_overwriting(capfd, tmp_path, model_folder):
     out = tmp_path / "e"
     options = ("--out", out, "--model", model_folder, *QUICK)
-    output = call(capfd, "erase", "gun", "--concept", "dog", *options)
+    output = call(capfd, "erase", "gun", "dog", *options)
     assert output.code == 0, output
     assert output.out.splitlines()[-1] == str(out)
     assert output.out.startswith("esd: ")
@@ -66,7 +66,7 @@ def test_several_concepts_and_overwriting(capfd, tmp_path, model_folder):
         (("--set", "steps=-5"), ("'steps' is -5, which is below 0", "its range is 200 to 1000")),
         (("--method", "sage"), ("4 retain prompts, not 0", "--retain-file")),
         (
-            ("--method", "sage", "--concept", "cup " * 90),
+            ("--method", "sage", "cup " * 90),
             ("exceeds the context length, which cuts off", "use a shorter name"),
         ),
     ],

@@ -59,8 +59,8 @@ REFUSED: dict[str, tuple[str, ...]] = {
     # concepts
     "erase --out x": ("no concept given", "'weapon'"),
     "erase '' --out x": ("name is empty",),
-    "erase gun --concept '  ' --out x": ("name is empty",),
-    "erase gun --concept 'Gun ' --out x": ("given twice", "leave one out"),
+    "erase gun '  ' --out x": ("name is empty",),
+    "erase gun 'Gun ' --out x": ("given twice", "leave one out"),
     "erase gun --out x --anchor GUN": ("the concept itself",),
     "erase gun --out x --retain-file gun.txt": ("'a photo of a Gun.'", "take it out of retain_prompts"),
     "erase pistol --synonym gun --out x --retain-file gun.txt": ("contains 'gun'",),

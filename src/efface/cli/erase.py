@@ -24,9 +24,11 @@ ConceptNames = Annotated[
         help="Concepts to erase: names (`efface concepts` lists the built-in ones) or YAML files (also LECO's)."
     ),
 ]
-MoreConcepts = Annotated[list[str] | None, typer.Option("--concept", help="A further concept; repeat for more.")]
 ConceptsFile = Annotated[
-    Path | None, typer.Option(help="File with one concept per line, up to thousands, or YAML; all are erased together.")
+    Path | None,
+    typer.Option(
+        "--concepts", help="File with one concept per line, up to thousands, or YAML; all are erased together."
+    ),
 ]
 Synonyms = Annotated[list[str] | None, typer.Option("--synonym", help="Another word for the concept; repeat for more.")]
 Anchor = Annotated[
@@ -60,7 +62,6 @@ Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted 
 def erase(
     out: NewErasure,
     concepts: ConceptNames = None,
-    concept: MoreConcepts = None,
     concepts_file: ConceptsFile = None,
     model: Model = POCKET,
     method: Method = "esd",
@@ -86,7 +87,7 @@ def erase(
     from .show import describe_erasure
 
     options = ConceptOptions(tuple(synonym or ()), anchor, kind, retain_file)
-    described = build_concepts([*(concepts or []), *(concept or [])], concepts_file, options, model)
+    described = build_concepts(concepts or [], concepts_file, options, model)
     targets, config = described.concepts, described.settings_for(method) | parse_settings(settings)
     config |= {"template_file": str(template_file)} if template_file else {}
     task: dict[str, Any] = {"out": out, "model": model, "method": method, "preset": preset, "config": config}
