@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 import subprocess
 import sys
@@ -49,7 +50,8 @@ class Page(HTMLParser):
             self.text += f" {data} "
 
     def all(self, tag: str) -> list[dict[str, str]]:
-        return [attrs for name, attrs in self.tags if name == tag]
+        """All tags of a name, without the lightbox's images, which its script fills in."""
+        return [attrs for name, attrs in self.tags if name == tag and attrs.get("src") != "data:,"]
 
 
 def page_of(artifact: Path) -> Page:
@@ -67,7 +69,9 @@ def test_page_is_one_file_that_loads_nothing(artifact: Path) -> None:
     page = Page(html)
     assert path == artifact / "evidence" / "report.html"
     assert page.wrong == []
-    assert not page.all("script")
+    scripts = re.findall(r"<script>(.*?)</script>", html, re.S)
+    assert len(scripts) == len(page.all("script")) == 1
+    assert not re.search(r"https?:|import|fetch|innerHTML", scripts[0])
     assert [attrs["href"] for attrs in page.all("link")] == ["data:,"]
     urls = [
         attrs[key]
@@ -84,6 +88,8 @@ def test_page_is_one_file_that_loads_nothing(artifact: Path) -> None:
         attrs["content"] for attrs in page.all("meta") if attrs.get("http-equiv") == "Content-Security-Policy"
     )
     assert "default-src 'none'" in policy
+    digest = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}';" in policy
 
 
 def test_links_have_targets_and_ids_are_unique(artifact: Path) -> None:
@@ -97,7 +103,7 @@ def test_links_have_targets_and_ids_are_unique(artifact: Path) -> None:
 
 def test_html_in_prompts_is_escaped(artifact: Path) -> None:
     page = page_of(artifact)
-    assert not page.all("script")
+    assert len(page.all("script")) == 1, "the page's own"
     assert not [attrs for _, attrs in page.tags if any(key.startswith("on") for key in attrs)]
     assert HOSTILE in page.text
     assert any(HOSTILE in attrs["alt"] for attrs in page.all("img"))
@@ -299,3 +305,10 @@ def test_report_imports_no_torch(artifact: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 0
     assert (tmp_path / "r.html").is_file()
+
+
+@pytest.mark.parametrize(("broken", "word"), [(4, "withstands"), (110, "breaks the erasure"), (24, "inconclusive")])
+def test_the_outcome_is_beside_each_attack(bare: Path, broken: float, word: str) -> None:
+    evaluate(bare, evaluated=result(attacked=False))
+    attack(bare, evaluated=Result(attack_scores(broken)))
+    assert f"synonyms {word}" in page_of(bare).text

@@ -30,8 +30,8 @@ from .formatting import (
 from .image_pairs import effect_grids
 from .labels import GROUPS, METRICS, describe_metric
 from .loss_curves import loss_panels
-from .templates import render_template
-from .view_models import ReportView
+from .templates import read_script, render_template
+from .view_models import ReportView, attack_outcome
 
 REPORT_FILE = "report.html"
 MAX_PROMPTS = 20
@@ -39,7 +39,8 @@ MAX_PROMPTS = 20
 FILTERS = {
     function.__name__: function
     for function in (
-        format_cell, format_duration, format_size, format_time, format_value, flatten, shorten, describe_metric
+        attack_outcome, format_cell, format_duration, format_size, format_time, format_value, flatten, shorten,
+        describe_metric,
     )
 }  # fmt: skip
 """Functions that the template calls."""
@@ -79,7 +80,10 @@ def _template_variables(evidence: Evidence, folder: str) -> dict[str, Any]:
     erasure, spec = evidence.erasure, evidence.erasure.spec
     views = [ReportView.of(evaluation, spec, folder) for evaluation in evidence.evaluations]
     lead = views[0] if views else None
+    script, script_hash = read_script("lightbox.js")
     return {
+        "lightbox_script": script,
+        "lightbox_hash": script_hash,
         "folder": shlex.quote(folder),
         "erasure": erasure,
         "spec": spec,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,3 +32,10 @@ def render_template(name: str, variables: Mapping[str, Any], filters: Mapping[st
     with user_file_errors(FOLDER / "style.css", "read"):
         css = Markup((FOLDER / "style.css").read_text(encoding="utf-8"))
     return environment.get_template(name).render(css=css, **variables)
+
+
+def read_script(name: str) -> tuple[Markup, str]:
+    """Returns a script of the templates, and its hash as a page's content security policy states it."""
+    with user_file_errors(FOLDER / name, "read"):
+        text = (FOLDER / name).read_text(encoding="utf-8")
+    return Markup(text), "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from efface.core.result import Result
 from efface.core.score import Score
 from efface.core.serialization import json_hash
 from efface.core.spec import RunSpec
 from efface.core.verdict import Verdict
+from efface.core.verdict_rules import decide_attacks, decide_destroyed
 
 from .charts import Chart, criteria_chart, interference_chart
 from .criteria import verdict_criteria
@@ -144,6 +146,22 @@ def verdict_badge(verdict: Verdict) -> Badge:
     elif "warn" in tones:
         worst = "warn"
     return Badge("Verdict", verdict.findings, worst)
+
+
+def attack_outcome(attacked: Result | None, lead: ReportView | None) -> Badge:
+    """The finding on one attack alone, by the rules of the verdict.
+
+    Args:
+        attacked: Scores of the attack; None if it was not scored.
+        lead: The evaluation shown first: where it finds the images destroyed, no attack proves resistance.
+    """
+    scores = [score for score in attacked.scores if score.metric == "asr_post"] if attacked else []
+    if attacked is None or not scores:
+        return Badge("Attack", "not scored", "unsure")
+    table = {(score.metric, score.group): score for score in (lead.evaluation.result.scores if lead else ())}
+    destroyed, _ = decide_destroyed(table, attacked.thresholds)
+    word, _ = decide_attacks(scores, attacked.thresholds, destroyed)
+    return Badge("Attack", "breaks the erasure" if word.startswith("broken") else word, _verdict_tone(word))
 
 
 def _verdict_tone(word: str) -> Tone:
