@@ -185,6 +185,14 @@ def test_what_is_saved_under_one_name_never_changes(
             assert saved.items() <= content(artifact).items(), (verb, options)
 
 
+def test_half_written_evidence_does_not_count(artifact: Path, benchmark: Path, pocket: StableDiffusionModel) -> None:
+    folder = api.attack(artifact, "synonyms", benchmark, model=pocket, limit=1).folder
+    assert folder is not None
+    folder.rename(folder.with_name(f".{folder.name}.tmp-1-2"))
+    assert read_attack_results(artifact) == {}
+    assert "Attack: " not in api.report(artifact).read_text()
+
+
 def test_a_changed_attack_set_is_refused(artifact: Path, benchmark: Path, pocket: StableDiffusionModel) -> None:
     folder = api.attack(artifact, "synonyms", benchmark, model=pocket, limit=1).folder
     assert folder is not None

@@ -13,6 +13,7 @@ from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
 from efface.core.evaluation_evidence import ATTACKS
 from efface.core.manifest import EVIDENCE
+from efface.core.temporary_files import complete_files
 from efface.distributed import env
 from efface.models.model_ref import ModelLike
 
@@ -112,7 +113,7 @@ def load_evaluation_inputs(
 def load_attack_sets(artifact: Path, benchmark: Benchmark) -> dict[str, AttackSet]:
     """Loads the attack sets in an erasure's evidence that target the benchmark's concept, by label."""
     folder = artifact / EVIDENCE / ATTACKS
-    loaded = {path.parent.name: AttackSet.load(path.parent) for path in sorted(folder.glob(f"*/{ATTACK}"))}
+    loaded = {path.parent.name: AttackSet.load(path.parent) for path in complete_files(folder, ATTACK)}
     return {label: item for label, item in loaded.items() if item.concept.name == benchmark.concept.name}
 
 

@@ -13,6 +13,7 @@ from .manifest import EVIDENCE
 from .result import OTHER_CONCEPTS, Result
 from .score import Score
 from .spec import RunSpec
+from .temporary_files import complete_files
 from .text_fields import fold_case
 from .verdict import Verdict
 from .verdict_rules import DEVIATIONS, reaches
@@ -72,7 +73,7 @@ def read_evaluations(artifact: Path, spec: RunSpec) -> list[EvaluationEvidence]:
     """
     attacks = {label: result for label, result in read_attack_results(artifact).items() if is_of_run(result, spec.hash)}
     evaluations = []
-    for path in sorted((artifact / EVIDENCE).glob(f"*/{RESULT}")):
+    for path in complete_files(artifact / EVIDENCE, RESULT):
         result = read_result(path)
         of_another_run = not is_of_run(result, spec.hash)
         merged = result if of_another_run else with_attacks(result, attacks)
@@ -117,7 +118,7 @@ def _what_lacks(evaluation: EvaluationEvidence, concept: str, other: EvaluationE
 
 def read_attack_results(artifact: Path) -> dict[str, Result]:
     """Reads the scores of all attack sets, by label."""
-    paths = sorted((artifact / EVIDENCE / ATTACKS).glob(f"*/{RESULT}"))
+    paths = complete_files(artifact / EVIDENCE / ATTACKS, RESULT)
     return {path.parent.name: read_result(path) for path in paths}
 
 

@@ -58,3 +58,13 @@ def fsync_tree(folder: Path) -> None:
     for item in sorted(folder.rglob("*")):
         fsync(item)
     fsync(folder)
+
+
+def complete_files(folder: Path, name: str) -> list[Path]:
+    """Returns the files of this name in the subfolders, sorted; hidden subfolders are not complete.
+
+    Args:
+        folder: a folder whose subfolders are each written under a hidden name and renamed at the end.
+        name: name of the file.
+    """
+    return sorted(path for path in folder.glob(f"*/{name}") if not path.parent.name.startswith("."))

@@ -11,6 +11,7 @@ from efface.core.errors import CorruptArtifactError
 from efface.core.evaluation_evidence import ATTACKS, EvaluationEvidence, read_evaluations, read_result
 from efface.core.io import read_json
 from efface.core.manifest import EFFECT_CHECK, EVIDENCE, IMAGES, read_manifest
+from efface.core.temporary_files import complete_files
 
 from .evidence import Evidence, ImagePair, LoadedAttack, LoadedEvaluation
 
@@ -27,7 +28,7 @@ def load_evidence(folder: Path) -> Evidence:
     erasure = Erasure.load(folder)
     evidence = folder / EVIDENCE
     evaluations = [_load_evaluation(evidence, item) for item in read_evaluations(folder, erasure.spec)]
-    attacks = tuple(_load_attack(path) for path in sorted((evidence / ATTACKS).glob("*/attack.json")))
+    attacks = tuple(_load_attack(path) for path in complete_files(evidence / ATTACKS, "attack.json"))
     history = _load_history(folder / "history.json")
     effect_pairs = _load_pairs(evidence / EFFECT_CHECK)
     return Evidence(erasure, read_manifest(folder)["files"], history, tuple(evaluations), attacks, effect_pairs)

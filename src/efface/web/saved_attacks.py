@@ -9,6 +9,7 @@ from pathlib import Path
 from efface.core.attack_set import ATTACK, AttackSet
 from efface.core.evaluation_evidence import ATTACKS
 from efface.core.manifest import EVIDENCE
+from efface.core.temporary_files import complete_files
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def read_saved_attacks(folder: Path, erasure: str) -> tuple[SavedAttack, ...]:
     Raises:
         EffaceError: an attack set was changed, or the content policy refuses one of its prompts.
     """
-    sets = [AttackSet.load(path.parent) for path in sorted((folder / EVIDENCE / ATTACKS).glob(f"*/{ATTACK}"))]
+    sets = [AttackSet.load(path.parent) for path in complete_files(folder / EVIDENCE / ATTACKS, ATTACK)]
     labels = [attack_set.folder.name if attack_set.folder else attack_set.attack for attack_set in sets]
     return tuple(
         SavedAttack(erasure, label, row.adversarial_prompt, row.seed)
