@@ -46,12 +46,12 @@ def audit(
     as_json: Json = False,
 ) -> None:
     """Audit an edited checkpoint: which tensors changed, whether the concept is gone, and whether attacks find it."""
-    from efface.ops.training.progress import RichProgress
+    from efface.ops.training.progress import terminal_progress
     from efface.studies.audit import audit as run_audit
 
     done = run_audit(
         model, base, concept, out=out, benchmark=benchmark, attacks=attack or ("synonyms", "inside_out"), limit=limit,
-        progress=RichProgress(), on_changes=_print_changes,
+        progress=terminal_progress(), on_changes=_print_changes,
     )  # fmt: skip
     if as_json:
         changes = [vars(change) for change in done.changes]

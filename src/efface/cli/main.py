@@ -31,6 +31,7 @@ from . import (
     studies,
     sweep,
     transfer,
+    unlearn_canvas,
 )  # fmt: skip
 from .app import app
 from .help_texts import add_help_texts
@@ -40,7 +41,7 @@ add_help_texts(app)
 __all__ = [
     "app", "attack", "audit", "benchmarks", "closed_form", "compare", "concepts", "demo", "erase", "evaluate", "export",
     "leaderboard", "listing", "main", "report", "reproduce", "sample", "serve", "show", "studies", "sweep",
-    "transfer",
+    "transfer", "unlearn_canvas",
 ]  # fmt: skip
 
 
