@@ -121,6 +121,7 @@ FLOORS = {
     ("all_but_one", "pocket-style"): (0.8, 0.95),
     ("ant", "pocket-style"): (0.9, 0.95),
     ("race", "pocket-instrument"): (0.85, 0.88),
+    ("race", "pocket-style"): (0.85, 0.95),
     ("doco", "pocket-instrument"): (0.85, 0.88),
     ("sage", "pocket-style"): (0.95, 0.93),
     ("advunlearn", "pocket-weapon"): (0.85, 0.75),
