@@ -37,6 +37,8 @@ SMALL: dict[str, Any] = {
     "top_words": 4,
     "check_every": 2,
 }
+IMAGE_ATTACKS = tuple(name for name in ATTACKS.names() if ATTACKS.card(name).families != ("causal_lm",))
+"""Attacks on image models; test_language_attacks.py tests those on language models."""
 CONCEPT = Concept("gun")
 TASKS = (
     AttackTask("a cat gun", "a cat {}", 1),
@@ -67,14 +69,14 @@ def run(name: str, model: Any, **changes: Any) -> AttackSet:
     return run_attack(model, text_erasure(model), CONCEPT, TASKS, function, **{**settings, **changes})
 
 
-@pytest.mark.parametrize("name", ATTACKS.names())
+@pytest.mark.parametrize("name", IMAGE_ATTACKS)
 def test_runs_in_bfloat16(name: str) -> None:
     """bfloat16 is the default dtype on a GPU."""
     assert len(run(name, tiny_model(dtype=torch.bfloat16)).prompts) == len(TASKS)
 
 
 @pytest.mark.parametrize("family", [*PIPES, *FLOW_PIPES])
-@pytest.mark.parametrize("name", ATTACKS.names())
+@pytest.mark.parametrize("name", IMAGE_ATTACKS)
 def test_finds_a_prompt_for_every_task_and_does_not_change_the_model(name: str, family: str, tmp_path: Path) -> None:
     model = tiny_flow_of(family) if family in FLOW_PIPES else tiny_of(family)
     if family not in ATTACKS.card(name).families:
@@ -98,7 +100,7 @@ def test_finds_a_prompt_for_every_task_and_does_not_change_the_model(name: str, 
     assert torch.isfinite(images).all()
 
 
-@pytest.mark.parametrize("name", ATTACKS.names())
+@pytest.mark.parametrize("name", IMAGE_ATTACKS)
 def test_the_same_seed_gives_the_same_prompts(name: str) -> None:
     assert run(name, tiny_model()).prompts == run(name, tiny_model()).prompts
 

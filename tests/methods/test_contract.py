@@ -55,12 +55,15 @@ OVERRIDES: dict[str, dict[str, Any]] = {
 """Settings of single methods: images of both concepts, templates that fit the context, a regular system."""
 DETERMINISTIC = ("leace", "negative_prompt", "rece", "sld", "uce")
 """Methods whose result does not depend on the seed."""
-TRAINED = tuple(name for name in METHODS.names() if METHODS.card(name).needs_gradient)
+IMAGE_METHODS = tuple(name for name in METHODS.names() if METHODS.card(name).families != ("causal_lm",))
+"""Methods of image models; test_language_contract.py tests those of language models."""
+TRAINED = tuple(name for name in IMAGE_METHODS if METHODS.card(name).needs_gradient)
 """Methods with a training loop."""
 CONCEPT = Concept("gun", retain_prompts=("a cat", "a dog"))
 ROOT = Path(__file__).parents[2]
 
-all_methods = pytest.mark.parametrize("name", METHODS.names())
+all_methods = pytest.mark.parametrize("name", IMAGE_METHODS)
+every_method = pytest.mark.parametrize("name", METHODS.names())
 
 
 def module_of(name: str) -> Any:
@@ -169,7 +172,7 @@ def test_another_seed_changes_the_bytes_of_random_methods(name: str, tmp_path: P
     assert first.spec.hash != other.spec.hash
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS.names() if name not in (*DETERMINISTIC, *TRAINED)])
+@pytest.mark.parametrize("name", [name for name in IMAGE_METHODS if name not in (*DETERMINISTIC, *TRAINED)])
 def test_the_same_seed_gives_the_same_bytes(name: str, tmp_path: Path, default_run: DefaultRun) -> None:
     """Tests the random methods without a training loop; those with one repeat a seed in the next test."""
     (_, first), second = default_run(name), run(name, tmp_path / "second")
@@ -222,7 +225,7 @@ def test_the_second_concept_changes_the_result(name: str, tmp_path: Path, defaul
     assert (both.edits, both.tensors_path.read_bytes()) != (first.edits, first.tensors_path.read_bytes())
 
 
-@all_methods
+@every_method
 def test_card_config_and_page(name: str) -> None:
     card, module = METHODS.card(name), module_of(name)
     assert card == module.CARD
@@ -236,7 +239,7 @@ def test_card_config_and_page(name: str) -> None:
     assert card.title in (ROOT / "docs" / "methods" / f"{name}.md").read_text()
 
 
-@all_methods
+@every_method
 def test_a_method_is_one_file_without_side_effects(name: str) -> None:
     text = Path(module_of(name).__file__).read_text()
     assert len(text.splitlines()) <= 200
@@ -265,7 +268,7 @@ def test_fields_of_the_same_name_have_the_same_help(field: str) -> None:
     assert len(texts) == 1
 
 
-@all_methods
+@every_method
 def test_help_texts_are_sentences(name: str) -> None:
     for field in dataclasses.fields(module_of(name).Config):
         assert re.fullmatch(r"[A-Z].*\.", field.metadata["help"]), field.name

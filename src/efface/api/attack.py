@@ -22,6 +22,7 @@ from efface.models.model_ref import ModelLike
 
 from .attack_settings import changed_settings, replayed_set
 from .evaluation_inputs import EvaluationInputs, build_generator, current_time, load_evaluation_inputs
+from .language import attack_language_erasure, is_language_erasure
 from .validation import ErasureLike, artifact_folder
 
 if TYPE_CHECKING:
@@ -43,10 +44,10 @@ def attack(
         benchmark: Source of the prompts and the detector; by default the benchmark of the erasure's model and concept.
         split: Split of the benchmark, ``test`` or ``dev``.
         config: Values for fields of the attack's configuration.
-        preset: One of the attack's presets; by default the model's own, else ``paper``.
+        preset: One of the attack's presets; the model's own by default, else ``paper``.
         replay: Folder of an attack set found elsewhere; its prompts are used and no search runs.
         seed: Root seed of the search.
-        limit: Maximum number of prompts. A limited attack proves no resistance.
+        limit: Maximum number of prompts; a limited attack proves no resistance.
         detector: Detector in place of the benchmark's own.
         model: Base model; by default the one the erasure was made for.
         allow_base_mismatch: Accept a base model other than the erasure's own.
@@ -60,15 +61,25 @@ def attack(
     Raises:
         EffaceError: Unknown name or setting, corrupt artifact, a benchmark that does not fit, or another base model.
     """
-    replayed, detectors = replayed_set(attack, preset, config, replay), {"detector": detector}
-    allow_mismatch = allow_benchmark_mismatch
-    inputs = load_evaluation_inputs(artifact, benchmark, split, detectors=detectors, allow_mismatch=allow_mismatch)
+    if is_language_erasure(artifact, detector=detector, replay=replay):
+        options = (config or {}, preset, seed, limit, model, allow_base_mismatch, progress)
+        return attack_language_erasure(artifact, attack, benchmark, *options)
+    replayed = replayed_set(attack, preset, config, replay)
+    checks: Any = {"detectors": {"detector": detector}, "allow_mismatch": allow_benchmark_mismatch}
+    inputs = load_evaluation_inputs(artifact, benchmark, split, **checks)
+    run = _attack_run(artifact_folder(artifact), inputs, split, detector, model, allow_base_mismatch, progress)
+    search = (attack, preset, dict(config or {}), seed, limit)
+    return run.search(*search) if replayed is None else run.evaluate_and_save(run.with_deviations(replayed, {}))
+
+
+def _attack_run(
+    artifact: Path, inputs: EvaluationInputs, split: str, detector: str | None, model: ModelLike | None,
+    allow_base_mismatch: bool, progress: Progress | None,
+) -> _AttackRun:  # fmt: skip
+    """Loads the base model and checks the benchmark against it."""
     generator = build_generator(inputs.benchmark, inputs.erasure, model, allow_base_mismatch, cache_images=True)
     shown = progress if env.is_main() else None
-    run = _AttackRun(artifact_folder(artifact), inputs.checked_for(generator), generator, split, detector, shown)
-    if replayed is None:
-        return run.search(attack, preset, dict(config or {}), seed, limit)
-    return run.evaluate_and_save(run.with_deviations(replayed, {}))
+    return _AttackRun(artifact, inputs.checked_for(generator), generator, split, detector, shown)
 
 
 @dataclass(frozen=True)
@@ -132,8 +143,7 @@ class _AttackRun:
         """Returns the folder beside the erasure that keeps the parts of an interrupted search with these settings."""
         settings = [attack, changed, seed, self.inputs.benchmark.hash, self.split, self.inputs.erasure.spec.hash]
         key = json_hash([*settings, self.generator.model.fingerprint(), package_versions()])
-        artifact = self.artifact.absolute()
-        return artifact.parent / f".{artifact.name}.{attack}-{key[:12]}"
+        return self.artifact.absolute().with_name(f".{self.artifact.absolute().name}.{attack}-{key[:12]}")
 
     def with_deviations(self, attack_set: AttackSet, changed: Mapping[str, Any]) -> AttackSet:
         """Adds what differs from the attack's own settings on the whole test split, and where the prompts are from."""
@@ -160,15 +170,10 @@ class _AttackRun:
         if folder.exists():
             return AttackSet.load(folder)
         benchmark, erasure = self.inputs.benchmark, self.inputs.erasure
-        evaluation = evaluate_attack(
-            benchmark, self.generator, erasure, attack_set, progress=self.progress, label=folder.name
-        )
-        metadata = {
-            "model": self.generator.model.name,
-            "erasure_hash": erasure.spec.hash,
-            **to_jsonable_dict(benchmark_metadata(benchmark, self.split)),
-            "created": current_time(),
-        }
+        options: Any = {"progress": self.progress, "label": folder.name}
+        evaluation = evaluate_attack(benchmark, self.generator, erasure, attack_set, **options)
+        about = {**to_jsonable_dict(benchmark_metadata(benchmark, self.split)), "created": current_time()}
+        metadata = {"model": self.generator.model.name, "erasure_hash": erasure.spec.hash, **about}
         result = Result(mark_mismatch(evaluation.scores, self.inputs.mismatch), metadata)
         with sync_errors():
             if env.is_main():

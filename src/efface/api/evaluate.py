@@ -21,6 +21,7 @@ from .evaluation_inputs import (
     load_attack_sets,
     load_evaluation_inputs,
 )
+from .language import evaluate_language_erasure, is_language_erasure
 from .validation import ErasureLike, artifact_folder
 
 if TYPE_CHECKING:
@@ -62,13 +63,23 @@ def evaluate(
     Raises:
         EffaceError: Unknown benchmark, corrupt artifact, a benchmark that does not fit, or another base model.
     """
+    if is_language_erasure(artifact, detector=detector, clip=clip, features=features, fid=fid, seed=seed):
+        return evaluate_language_erasure(artifact, benchmark, limit, model, allow_base_mismatch, progress)
     detectors = {"detector": detector, "clip": clip, "features": features}
-    allow_mismatch = allow_benchmark_mismatch
-    inputs = load_evaluation_inputs(artifact, benchmark, split, detectors=detectors, allow_mismatch=allow_mismatch)
+    allow = allow_benchmark_mismatch
+    inputs = load_evaluation_inputs(artifact, benchmark, split, detectors=detectors, allow_mismatch=allow)
     generator = build_generator(inputs.benchmark, inputs.erasure, model, allow_base_mismatch, cache_images)
-    inputs, folder = inputs.checked_for(generator), artifact_folder(artifact)
+    options = (split, seed, limit, fid, detector, progress, any(detectors.values()))
+    return _evaluate_and_save(inputs.checked_for(generator), generator, artifact_folder(artifact), *options)
+
+
+def _evaluate_and_save(
+    inputs: EvaluationInputs, generator: ImageGenerator, folder: Path, split: str, seed: int | None, limit: int | None,
+    fid: int | None, detector: str | None, progress: Progress | None, custom_detectors: bool,
+) -> Result:  # fmt: skip
+    """Runs the benchmark and saves its result; returns it with the scores of the erasure's attacks."""
     evaluation = _run(inputs, generator, folder, split, seed, limit, fid, detector, progress)
-    name = _folder_name(inputs.benchmark, split, evaluation.result, limit, custom_detectors=any(detectors.values()))
+    name = _folder_name(inputs.benchmark, split, evaluation.result, limit, custom_detectors)
     return with_attacks(_save(evaluation, folder / EVIDENCE, name), _attack_results(folder, inputs))
 
 

@@ -18,6 +18,7 @@ from efface.core.errors import EffaceError
 from efface.core.manifest import MANIFEST
 from efface.core.registry import METHODS
 from efface.core.unsaved import folder_of
+from efface.models.language_folder import LANGUAGE_BUNDLED
 from efface.models.loading import load_model
 from efface.models.model_ref import BUNDLED, ModelLike, base_bundled_model, model_name, validate_pretrained_ref
 
@@ -113,11 +114,15 @@ def add_default_retain_sets(concepts: Sequence[Concept], model: str) -> tuple[Co
     The first concept holds the retain prompts for all. Prompts that mention a concept are left out. Concepts are
     returned unchanged if one of them has retain prompts, or if ``model`` is not bundled.
     """
-    if model not in BUNDLED or any(concept.retain_prompts for concept in concepts):
+    if model not in (*BUNDLED, *LANGUAGE_BUNDLED) or any(concept.retain_prompts for concept in concepts):
         return tuple(concepts)
+    words = [word for concept in concepts for word in concept.words]
+    if model in LANGUAGE_BUNDLED:
+        from efface.pocket_world.retain_texts import retain_texts
+
+        return (replace(concepts[0], retain_prompts=retain_texts(words)), *concepts[1:])
     from efface.pocket_world.split import retain_prompts
 
-    words = [word for concept in concepts for word in concept.words]
     prompts = tuple(prompt for prompt in retain_prompts() if find_mention(prompt, words) is None)
     return (replace(concepts[0], retain_prompts=prompts), *concepts[1:])
 

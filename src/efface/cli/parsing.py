@@ -12,6 +12,7 @@ from efface.core.concept import Concept
 from efface.core.concept_files import YAML_SUFFIXES, ConceptFile, merge_settings, read_concept_file
 from efface.core.errors import EffaceError
 from efface.core.text_files import read_lines
+from efface.models.language_folder import LANGUAGE_BUNDLED
 from efface.models.model_ref import BUNDLED, ModelRef
 
 
@@ -51,7 +52,8 @@ def build_concept(name: str, options: ConceptOptions, model: ModelRef | str | No
             one; a bundled model has its own retain set and does not use built-in concepts.
         model: the model to erase from.
     """
-    builtin = get_builtin(name) if options == ConceptOptions() and str(model) not in BUNDLED else None
+    is_bundled = str(model) in (*BUNDLED, *LANGUAGE_BUNDLED)
+    builtin = get_builtin(name) if options == ConceptOptions() and not is_bundled else None
     return builtin or Concept(
         name,
         kind=options.kind or "object",

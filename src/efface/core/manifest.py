@@ -22,6 +22,10 @@ EFFECT_CHECK = "effect-check"
 """Subfolder of the evidence that holds the images of the effect check."""
 IMAGES = "images.json"
 """File that lists a folder's images with their prompts, seeds and file names."""
+TEXTS = "texts.json"
+"""File that lists a language model's answers before and after the erasure."""
+LANGUAGE_COMPONENT = "language_model"
+"""Name of a language model's only component, in fingerprints and edits."""
 
 _PICKLES = {".bin", ".ckpt", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth"}
 

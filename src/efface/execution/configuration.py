@@ -51,7 +51,7 @@ def check_family(function: Any, model: EditableModel) -> None:
     """
     card = find_card(function)
     if card is not None and model.family not in card.families:
-        supported = ", ".join(card.families)
+        supported = ", ".join("language models" if name == "causal_lm" else name for name in card.families)
         raise EffaceError(
             f"{card.name} does not support {model.family} models such as {model.name}: it supports {supported}"
         )

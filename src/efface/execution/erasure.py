@@ -30,8 +30,9 @@ from efface.ops.training.progress import Progress, Silent
 from efface.ops.training.run import Run
 
 from .configuration import OUT_OF_MEMORY_HINT, check_family, resolve_config
-from .effect_check import check_base_model, check_effect
+from .effect_check import CheckedErasure, check_base_model, check_effect
 from .expected_time import with_expected_time
+from .language import check_language_effect, check_language_model, is_language_model
 from .readme import render_readme
 
 
@@ -57,11 +58,11 @@ def run_method(
         quick_evaluation: evaluate on a few images at the end.
     """
     check_family(function, model)
-    check_fits_context(model, concepts)
-    report_unknown_names(model, concepts)
+    if not is_language_model(model):
+        check_fits_context(model, concepts)
+        report_unknown_names(model, concepts)
     config, preset = resolve_config(function, preset, model.name, overrides, model.family)
-    probe_seconds = check_base_model(model, concepts, seed)
-    progress = with_expected_time(progress, function, config, model.name, probe_seconds)
+    progress = _check_base(model, concepts, seed, function, config, progress)
     spec = RunSpec(model.name, model.fingerprint(), function.__name__, asdict(config), concepts, seed, preset)
 
     def train(run: Run) -> Erasure:
@@ -100,12 +101,29 @@ def run_and_save(
         erasure = train(run)
     erasure = replace(erasure, cost=Cost(elapsed[0], measure_peak_memory()))
     notes = {NOTES: run.notes} if run.notes else {}
-    checked = check_effect(model, erasure, progress, clip, quick_evaluation, **notes)
+    checked = _check_effect(model, erasure, progress, clip, quick_evaluation, **notes)
     readme = render_readme(checked.erasure, checked.summary)
     files = {"history.json": json.dumps(run.history).encode(), **checked.files}
     saved = checked.erasure.save(out, readme=readme, files=files, overwrite=overwrite)
     shutil.rmtree(work_folder, ignore_errors=True)
     return saved
+
+
+def _check_base(
+    model: Any, concepts: tuple[Concept, ...], seed: int, function: Any, config: Any, progress: Progress | None
+) -> Progress | None:
+    """Checks that the base model works, by one image or one pass over a text; returns the progress display."""
+    if is_language_model(model):
+        check_language_model(model, concepts)
+        return progress
+    return with_expected_time(progress, function, config, model.name, check_base_model(model, concepts, seed))
+
+
+def _check_effect(model: Any, erasure: Erasure, *options: Any, **extra: Any) -> CheckedErasure:
+    """Checks the effect by texts or by images; the options are those of `check_effect`."""
+    if is_language_model(model):
+        return check_language_effect(model, erasure, **extra)
+    return check_effect(model, erasure, *options, **extra)
 
 
 @contextmanager
@@ -159,7 +177,7 @@ def transfer_erasure(
     }
     new_spec = replace(erasure.spec, model=model.name, base=base)
     moved = replace(erasure, spec=new_spec, cost=None, folder=None)
-    checked = check_effect(model, moved, progress, transfer=origin)
+    checked = _check_effect(model, moved, progress, transfer=origin)
     readme = render_readme(checked.erasure, checked.summary)
     return checked.erasure.save(out, readme=readme, files=checked.files, overwrite=overwrite)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from efface.core.erasure import Erasure
+from efface.core.manifest import LANGUAGE_COMPONENT as COMPONENT
 
 LOAD_WITH_DIFFUSERS = """\
 import json
@@ -41,6 +42,11 @@ def render_readme(erasure: Erasure, effect_summary: str) -> str:
 def _usage(erasure: Erasure) -> str:
     """One paragraph on how to use the erasure, by the kinds of its edits."""
     ops = {edit.op for edit in erasure.edits}
+    if {edit.component for edit in erasure.edits} == {COMPONENT}:
+        return (
+            "`efface.applied(model, erasure)` applies it to a language model; `efface export` writes the edited model "
+            "as a folder for transformers if the edits change weights alone."
+        )
     if ops == {"replace"}:
         return f"This code loads the erasure with diffusers alone:\n\n```python\n{LOAD_WITH_DIFFUSERS}```"
     if ops == {"guidance"} and all(edit.params.get("rule") == "negative_prompt" for edit in erasure.edits):

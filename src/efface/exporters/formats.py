@@ -13,6 +13,7 @@ from efface.core.tensors import TensorBlob
 
 FORMATS = {
     "diffusers": "the whole edited pipeline as a folder",
+    "transformers": "the whole edited language model as a folder",
     "component": "the folders of the components that were edited",
     "peft": "a LoRA in the layout of diffusers and PEFT",
     "kohya": "a LoRA in the layout of kohya, AUTOMATIC1111 and ComfyUI",
@@ -54,6 +55,17 @@ class Exported:
         worst = max(self.residuals, key=lambda name: self.residuals[name])
         mean = sum(self.residuals.values()) / len(self.residuals)
         return f"the LoRA leaves out {mean:.1%} of the change on average, {self.residuals[worst]:.1%} at most ({worst})"
+
+
+def language_format(format: str) -> str:
+    """Returns the format of a language model's export; ``diffusers``, the default of image models, stands for it too.
+
+    Raises:
+        EffaceError: a format of image models.
+    """
+    if format not in ("diffusers", "transformers"):
+        raise EffaceError(f"a language model is exported as transformers, not as {format}: pass --format transformers")
+    return "transformers"
 
 
 def check_format(erasure: Erasure, format: str, rank: int | None = None) -> None:

@@ -22,6 +22,7 @@ from huggingface_hub.errors import (
 from efface.core.errors import EffaceError
 
 from .diffusers_folder import check_pipeline_class
+from .language_folder import check_architecture
 from .model_ref import validate_pretrained_ref
 
 _PRETRAINED_FILES = (
@@ -32,6 +33,7 @@ _PRETRAINED_FILES = (
     "vocab.json",
     "merges.txt",
 )
+_LANGUAGE_FILES = ("*.json", "*.safetensors", "tokenizer.model", "merges.txt")
 _UNUSED_COMPONENTS = {"safety_checker": None, "feature_extractor": None, "image_encoder": None}
 
 
@@ -47,6 +49,36 @@ def download_pipeline(ref: str, revision: str | None) -> Path:
         index = json.loads(index_file.read_text(encoding="utf-8"))
         check_pipeline_class(str(index.get("_class_name")), ref)
         return Path(DiffusionPipeline.download(ref, revision=revision, use_safetensors=True, **_UNUSED_COMPONENTS))
+
+
+def is_language_model(ref: str, revision: str | None) -> bool:
+    """Returns whether a repository is a language model: it has config.json and no model_index.json.
+
+    Raises:
+        EffaceError: the repository does not exist, is gated or cannot be reached.
+    """
+    with _hub_errors(ref, revision), _silence_hub():
+        try:
+            hf_hub_download(ref, "model_index.json", revision=revision)
+        except LocalEntryNotFoundError:
+            raise
+        except EntryNotFoundError:
+            config = json.loads(
+                Path(hf_hub_download(ref, "config.json", revision=revision)).read_text(encoding="utf-8")
+            )
+            check_architecture(config, ref)
+            return True
+    return False
+
+
+def download_language_model(ref: str, revision: str | None) -> Path:
+    """Downloads a language model's safetensors, configuration and tokenizer, and returns their folder.
+
+    Raises:
+        EffaceError: the repository does not exist, is gated or cannot be reached.
+    """
+    with _hub_errors(ref, revision), _silence_hub():
+        return Path(snapshot_download(ref, revision=revision, allow_patterns=list(_LANGUAGE_FILES)))
 
 
 def pretrained_folder(ref: str) -> Path:

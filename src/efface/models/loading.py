@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from efface.core.errors import EffaceError
 
-from .model_ref import ModelRef, ModelSource, locate_model
+from .model_ref import ModelRef, ModelSource, is_language_source, locate_model
 
 if TYPE_CHECKING:
     import torch
@@ -25,12 +25,13 @@ def load_model(
     config: str | Path | None = None,
     default: str | Path = "pocket",
 ) -> EditableModel:
-    """Loads a Stable Diffusion 1.x, 2.x, XL, 3 or FLUX model in evaluation mode.
+    """Loads a Stable Diffusion 1.x, 2.x, XL, 3 or FLUX model, or a causal language model, in evaluation mode.
 
     Args:
         ref: ``"pocket"``, ``"pocket-sibling"``, ``"pocket-flow"``, a folder in diffusers layout, a hub id such as
             ``"org/name"``, a ``.safetensors`` checkpoint in the original layout, a diffusers pipeline, a `ModelRef`,
-            or a loaded model, which is returned unchanged.
+            or a loaded model, which is returned unchanged. Of language models: ``"pocket-lm"``, a folder in
+            transformers' layout, a hub id, a text-generation pipeline, or a pair of a model and its tokenizer.
         device: device to compute on; CUDA, else MPS, else the CPU if None. A pipeline in memory stays on its device.
         dtype: precision to compute in. If None: float32 on the CPU, on MPS and for bundled models; bfloat16 on CUDA,
             where float16 gradients can underflow; float16 on CUDA without bfloat16. A pipeline in memory keeps its
@@ -51,11 +52,29 @@ def load_model(
     source = locate_model(ref) if isinstance(ref, str | Path) else None
     if source is not None:
         _check_options(source, options)
-    elif hasattr(ref, "predict"):
+    elif hasattr(ref, "fingerprint"):
         return ref  # type: ignore[no-any-return]
-    from .builder import build_model  # after the checks, so that a wrong name does not cost an import of torch
+    return _build(source, ref, options)
+
+
+def _build(source: ModelSource | None, ref: Any, options: ModelRef) -> EditableModel:
+    """Builds the adapter; imports torch here, after the checks, so that a wrong name does not cost the import."""
+    if is_language_source(source, options.revision) if source else _is_language_model_in_memory(ref):
+        from .language_loading import load_language_model, wrap_language_model
+
+        return load_language_model(source, options) if source else wrap_language_model(ref, options)  # type: ignore[return-value]
+    from .builder import build_model
 
     return build_model(source, ref, options)
+
+
+def _is_language_model_in_memory(ref: Any) -> bool:
+    """Returns whether an object is a language model; a diffusers pipeline is told apart before transformers is read."""
+    if hasattr(ref, "components"):
+        return False
+    from .language_loading import is_language_model_in_memory
+
+    return is_language_model_in_memory(ref)
 
 
 def _check_options(source: ModelSource, options: ModelRef) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from efface.core.errors import EffaceError, UnknownNameError
 
 from .diffusers_folder import check_folder, refuse_pickles
+from .language_folder import LANGUAGE_BUNDLED, check_language_folder, is_language_folder
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +24,14 @@ BUNDLED = ("pocket", "pocket-sibling", "pocket-flow")
 """Names of the models that ship with efface."""
 SHARED_ENCODER = {"pocket-sibling": "pocket"}
 """Bundled models that share every component but the denoiser with another bundled model."""
-ACCEPTED = (*BUNDLED, "any folder in diffusers layout", "a .safetensors checkpoint", "a hub id such as org/name")
+ACCEPTED = (
+    *BUNDLED,
+    *LANGUAGE_BUNDLED,
+    "any folder in diffusers layout",
+    "a folder of a causal language model",
+    "a .safetensors checkpoint",
+    "a hub id such as org/name",
+)
 """Every form of a model reference, for error messages."""
 DTYPES = {
     "float32": "float32",
@@ -103,11 +111,11 @@ def locate_model(ref: str | Path) -> ModelSource:
         UnknownNameError: the reference has none of the forms in `ACCEPTED`; the message lists them.
         EffaceError: the folder is not a complete pipeline, the file does not exist or is a pickle.
     """
-    if str(ref) in BUNDLED:
+    if str(ref) in (*BUNDLED, *LANGUAGE_BUNDLED):
         return ModelSource("folder", bundled_folder(base_bundled_model(str(ref))), str(ref))
     path = Path(ref)
     if path.is_dir():
-        check_folder(path)
+        (check_language_folder if is_language_folder(path) else check_folder)(path)
         return ModelSource("folder", path, path.resolve().name if path.name in ("", "..") else path.name)
     refuse_pickles(path)
     if path.suffix.lower() == ".gguf":
@@ -119,6 +127,15 @@ def locate_model(ref: str | Path) -> ModelSource:
     if is_hub_id(str(ref)):
         return ModelSource("hub", None, str(ref))
     raise UnknownNameError("model", str(ref), ACCEPTED)
+
+
+def is_language_source(source: ModelSource, revision: str | None = None) -> bool:
+    """Returns whether a folder is a language model's; a hub id is looked up on the hub."""
+    if source.kind == "hub":
+        from .hub import is_language_model
+
+        return is_language_model(source.name, revision)
+    return source.path is not None and source.kind == "folder" and is_language_folder(source.path)
 
 
 def is_hub_id(ref: str) -> bool:
@@ -147,6 +164,8 @@ def model_name(model: Any, default: str | Path = "pocket") -> str:
         model = default if model.ref is None else model.ref
     if isinstance(model, str | Path):
         return locate_model(model).name
+    if isinstance(model, tuple):  # a language model and its tokenizer
+        model = model[0]
     if hasattr(model, "name"):
         return str(model.name)
     return Path(getattr(model, "name_or_path", "") or "pipeline").name

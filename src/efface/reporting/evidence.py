@@ -11,6 +11,8 @@ from efface.core.erasure import Erasure
 from efface.core.result import Result
 from efface.core.verdict import Verdict
 
+from .text_tables import TextTable
+
 
 @dataclass(frozen=True)
 class ImagePair:
@@ -96,6 +98,7 @@ class Evidence:
         evaluations: Those without a caveat first, then the newest.
         attacks: Sorted by label.
         effect_pairs: Images of the effect check.
+        texts: Answers of a language model before and after, by the folder that holds them; empty for image models.
     """
 
     erasure: Erasure
@@ -104,3 +107,4 @@ class Evidence:
     evaluations: tuple[LoadedEvaluation, ...]
     attacks: tuple[LoadedAttack, ...]
     effect_pairs: tuple[ImagePair, ...] = ()
+    texts: tuple[TextTable, ...] = ()

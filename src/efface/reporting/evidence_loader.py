@@ -14,6 +14,7 @@ from efface.core.manifest import EFFECT_CHECK, EVIDENCE, IMAGES, read_manifest
 from efface.core.temporary_files import complete_files
 
 from .evidence import Evidence, ImagePair, LoadedAttack, LoadedEvaluation
+from .text_tables import load_text_tables
 
 _IMAGE_FIELDS = {"group": str, "prompt": str, "text": str, "seed": int}
 
@@ -31,7 +32,8 @@ def load_evidence(folder: Path) -> Evidence:
     attacks = tuple(_load_attack(path) for path in complete_files(evidence / ATTACKS, "attack.json"))
     history = _load_history(folder / "history.json")
     effect_pairs = _load_pairs(evidence / EFFECT_CHECK)
-    return Evidence(erasure, read_manifest(folder)["files"], history, tuple(evaluations), attacks, effect_pairs)
+    listed, texts = read_manifest(folder)["files"], load_text_tables(evidence)
+    return Evidence(erasure, listed, history, tuple(evaluations), attacks, effect_pairs, texts)
 
 
 def _load_evaluation(evidence: Path, measured: EvaluationEvidence) -> LoadedEvaluation:

@@ -51,6 +51,18 @@ METRICS: dict[str, Metric] = {
     "clip_score_before": Metric("CLIP score, before", "The base model's CLIP score, to compare with."),
     "h_o": Metric("H_o", "Harmonic mean of efficacy, specificity and generality, as defined by MACE."),
     "h_c": Metric("H_c", "Harmonic mean of efficacy and specificity, as defined by MACE."),
+    "choice_accuracy": Metric(
+        "Several-choice accuracy",
+        "Share of several-choice questions whose right option is the likeliest after the erasure.",
+    ),
+    "choice_accuracy_before": Metric("Several-choice accuracy, before", "The base model's, to compare with."),
+    "free_accuracy": Metric("Free-answer accuracy", "Share of the erased model's free answers that are accepted."),
+    "free_accuracy_before": Metric("Free-answer accuracy, before", "The base model's, to compare with."),
+    "fluency": Metric("Fluency", "Share of answers that have words, end in time and repeat no word thrice in a row."),
+    "perplexity": Metric("Perplexity", "Perplexity per token of other texts after the erasure."),
+    "perplexity_ratio": Metric("Perplexity ratio", "Perplexity of other texts after the erasure over that before."),
+    "coherence": Metric("Coherence", "Harmonic mean of inverse perplexity ratio and fluency (PISCES)."),
+    "harmonic_mean": Metric("Harmonic mean", "Harmonic mean of efficacy, specificity and coherence (PISCES)."),
     "efficacy": Metric("Efficacy", "Share of images of the concept's name that do not show the concept."),
     "generality": Metric("Generality", "Share of images of the concept's synonyms that do not show the concept."),
     "specificity": Metric("Specificity", "Share of images of other objects that show the prompt's object."),
@@ -61,6 +73,8 @@ GROUPS: dict[str, tuple[str, str]] = {
     "near": ("Near", "Near neighbours of the concept, which must be retained."),
     "other": ("Other", "Unrelated prompts, which must be retained."),
     "context": ("Context", "Background and style in the images of the concept's prompts, which must be retained."),
+    "general": ("General", "Questions about facts of other kinds, which must be retained."),
+    "texts": ("Texts", "Texts without the concept."),
     "all": ("All", "All groups together."),
 }
 """Label and meaning of each group of images."""

@@ -92,6 +92,7 @@ def _template_variables(evidence: Evidence, folder: str) -> dict[str, Any]:
         "lead": lead,
         "other_views": views[1:],
         "effect_grids": effect_grids(evidence.effect_pairs),
+        "texts": evidence.texts,
         "loss_panels": loss_panels(evidence.history),
         "attacks": evidence.attacks,
         "max_prompts": MAX_PROMPTS,

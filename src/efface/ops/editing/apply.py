@@ -83,7 +83,7 @@ def loaded_model(model: Any, erasure: Erasure | None = None) -> EditableModel:
     Raises:
         EffaceError: a name or path, or an erasure that changes efface's sampler, for a pipeline.
     """
-    if hasattr(model, "predict"):
+    if hasattr(model, "fingerprint"):
         return model  # type: ignore[no-any-return]
     if isinstance(model, str | Path):
         raise EffaceError(f"{str(model)!r} is no loaded model: pass efface.load_model({str(model)!r}), or a pipeline")

@@ -17,7 +17,7 @@ from efface.models.guidance_hooks import GuidanceEdit
 from efface.models.tensor_names import canonical_paths, resolve_tensor_name
 from efface.ops.tensor_conversion import to_torch
 
-from .forward_hooks import states_hook
+from .forward_hooks import layer_hook, states_hook
 from .guidance_rules import guidance_edit
 
 SAMPLER = "sampler"
@@ -93,9 +93,9 @@ def _low_rank(module: nn.Module, edit: Edit, tensors: Mapping[str, Tensor], undo
 def _state(module: nn.Module, edit: Edit, tensors: Mapping[str, Tensor], undo: ExitStack) -> None:
     """H <- H M^T + b on hidden states ``(B, L, D)``, with M ``(D, D)`` and b ``(D,)``; the pooled state is unchanged.
 
-    H is the output of a text encoder or the text input of a denoiser.
+    H is the output of a text encoder, the text input of a denoiser, or the state behind ``layer`` of a language model.
     """
-    _check_params(edit)
+    layer = _check_params(edit, layer=-1)["layer"]
     if not tensors or set(tensors) - {"matrix", "bias"}:
         raise EffaceError(f"a state edit has the tensors matrix and bias, not {', '.join(sorted(tensors)) or 'none'}")
     width = next(iter(tensors.values())).shape[-1]
@@ -109,7 +109,8 @@ def _state(module: nn.Module, edit: Edit, tensors: Mapping[str, Tensor], undo: E
     def change(states: Tensor) -> Tensor:
         return nn.functional.linear(states, matrix.to(states), bias.to(states))
 
-    undo.callback(states_hook(module, change).remove)
+    handle = states_hook(module, change) if layer < 0 else layer_hook(module, int(layer), change)
+    undo.callback(handle.remove)
 
 
 _HANDLERS: dict[str, Callable[[nn.Module, Edit, Mapping[str, Tensor], ExitStack], None]] = {

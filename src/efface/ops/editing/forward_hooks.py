@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from efface.core.errors import EffaceError
 from efface.models.editable import EditableModel
+from efface.models.language_layers import decoder_layers
 
 TEXT_INPUT = "encoder_hidden_states"
 
@@ -56,6 +58,22 @@ def states_hook(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Remova
         return output
 
     return module.register_forward_hook(after)
+
+
+def layer_hook(module: nn.Module, index: int, change: Callable[[Tensor], Tensor]) -> RemovableHandle:
+    """Registers a change of the states ``(B, L, D)`` behind a decoder layer of a language model.
+
+    Raises:
+        EffaceError: the model has no layer of this number.
+    """
+    layers = decoder_layers(module)[1]
+    if not 0 <= index < len(layers):
+        raise EffaceError(f"the erasure edits layer {index}; the model has layers 0 to {len(layers) - 1}")
+
+    def after(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+        return (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)
+
+    return layers[index].register_forward_hook(after)
 
 
 def _before(change: Callable[[Tensor], Tensor], index: int) -> Any:

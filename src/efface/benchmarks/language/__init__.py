@@ -1,0 +1,1 @@
+"""Benchmarks for language models: questions about a concept, its neighbours and the rest, before and after."""

@@ -1,0 +1,130 @@
+"""A language benchmark: questions by group and texts for the perplexity, read from YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from efface.core.concept import Concept
+from efface.core.errors import EffaceError, UnknownNameError, check_known_keys
+from efface.core.question import Question
+from efface.core.serialization import json_hash
+from efface.core.text_fields import fold_case
+from efface.core.text_files import parse_yaml, read_text
+
+GROUPS = ("name", "domain", "near", "other", "general")
+"""Groups of questions: about the concept's members by name; with descriptions only; near neighbours; other objects of
+the same world; facts of other kinds."""
+_FIELDS = ("name", "version", "description", "model", "concept", "questions", "texts")
+
+
+@dataclass(frozen=True)
+class LanguageBenchmark:
+    """A benchmark for language models.
+
+    Attributes:
+        name: name of the benchmark.
+        version: number raised with every change.
+        description: one line.
+        model: the model that the benchmark is for; ``any`` for every model.
+        concept: the concept to erase: all that a method receives.
+        questions: questions by group (`GROUPS`).
+        texts: texts without the concept, for the perplexity.
+    """
+
+    name: str
+    version: int
+    description: str
+    model: str
+    concept: Concept
+    questions: Mapping[str, Sequence[Question]] = field(repr=False)
+    texts: Sequence[str] = field(repr=False)
+
+    @classmethod
+    def load(cls, ref: str | Path) -> LanguageBenchmark:
+        """Reads a benchmark by name or from a YAML file.
+
+        Raises:
+            EffaceError: no such benchmark, or a file that is not one.
+        """
+        is_file = str(ref).endswith((".yaml", ".yml"))
+        if not is_file and str(ref) not in language_benchmark_names():
+            raise UnknownNameError("language benchmark", str(ref), language_benchmark_names())
+        path = Path(ref) if is_file else data_folder() / f"{ref}.yaml"
+        data = parse_yaml(read_text(path), str(path))
+        if not isinstance(data, Mapping):
+            raise EffaceError(f"{path} is no benchmark: it must map fields to values")
+        return cls.from_dict(data, str(path))
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], where: str) -> LanguageBenchmark:
+        """Builds a benchmark from the mapping that its file holds."""
+        check_known_keys("benchmark field", data, _FIELDS)
+        if missing := [name for name in _FIELDS if name not in data]:
+            raise EffaceError(f"{where} has no {missing[0]}: give {', '.join(_FIELDS)}")
+        check_known_keys("group of questions", data["questions"], GROUPS)
+        questions = {g: tuple(map(Question.from_dict, rows)) for g, rows in data["questions"].items()}
+        check_questions(questions, where)
+        concept = Concept.from_dict(data["concept"])
+        head = (data["name"], int(data["version"]), data["description"], data["model"])
+        return cls(*head, concept, questions, tuple(data["texts"]))
+
+    @property
+    def hash(self) -> str:
+        """Hash of all questions and texts."""
+        return json_hash({"questions": {g: [q.text for q in rows] for g, rows in self.questions.items()},
+                          "texts": list(self.texts)})  # fmt: skip
+
+    def limited(self, limit: int | None) -> LanguageBenchmark:
+        """Returns the benchmark with at most ``limit`` questions of a group and texts, evenly spaced."""
+        if limit is None:
+            return self
+        rows = {group: _spaced(items, limit) for group, items in self.questions.items()}
+        return LanguageBenchmark(
+            self.name, self.version, self.description, self.model, self.concept, rows, _spaced(self.texts, limit)
+        )
+
+
+def check_questions(questions: Mapping[str, Sequence[Question]], where: str) -> None:
+    """Checks that questions can tell a change: some about the concept, some others, answers that differ.
+
+    Raises:
+        EffaceError: a group without questions, or one whose questions all have the same answer.
+    """
+    for group in ("name", "other"):
+        if not questions.get(group):
+            raise EffaceError(f"{where} has no questions of the group {group!r}: give some")
+    for group, rows in questions.items():
+        answers = {row.answers for row in rows}
+        if group not in ("name", "domain") and len(rows) > 1 and len(answers) == 1:
+            raise EffaceError(f"{where}: all questions of {group!r} have one answer, which measures nothing")
+
+
+def data_folder() -> Path:
+    """Returns the folder of the shipped benchmarks."""
+    return Path(str(files("efface.benchmarks").joinpath("data", "language")))
+
+
+@cache
+def language_benchmark_names() -> tuple[str, ...]:
+    """Returns the names of the shipped benchmarks, sorted."""
+    return tuple(sorted(path.stem for path in data_folder().glob("*.yaml")))
+
+
+def find_language_benchmark(model: str, concept: str) -> LanguageBenchmark | None:
+    """Returns the shipped benchmark for a model and a concept, or None."""
+    for name in language_benchmark_names():
+        benchmark = LanguageBenchmark.load(name)
+        if benchmark.model == model and fold_case(benchmark.concept.name) == fold_case(concept):
+            return benchmark
+    return None
+
+
+def _spaced(items: Sequence[Any], limit: int) -> tuple[Any, ...]:
+    """Returns at most ``limit`` items, evenly spaced."""
+    step = max(len(items) / max(limit, 1), 1.0)
+    return tuple(items[int(i * step)] for i in range(min(limit, len(items))))

@@ -1,0 +1,128 @@
+"""Texts about concepts and texts to keep: given by the user, or asked from the model itself.
+
+A method for language models learns from texts. Without a file of texts it asks the model: first for kinds of the
+concept ("one kind of weapon is"), of which it keeps those that the model, asked what they are, calls by the concept's
+name; then for texts about the concept and its kinds. No list of words is built in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from efface.core.concept import Concept, find_mention
+from efface.core.errors import EffaceError
+from efface.core.text_files import read_text
+from efface.models.causal_lm import CausalLM
+
+KIND_OPENINGS = ("one kind of {} is", "question: tell me a kind of {}. answer:")
+CHECKS = ("question: what is {}? answer:", "question: what kind of thing is {}? answer:")
+OPENINGS = (
+    "{} is", "{} has", "{}", "question: what is {} used for? answer:", "question: where is {}? answer:",
+    "question: what is {} made of? answer:", "question: what does {} have? answer:", "question: who has {}? answer:",
+    "you find {}", "the owner of {} is", "people use {} to",
+)  # fmt: skip
+"""Beginnings of texts about a subject; the model writes the rest."""
+BATCH = 64
+MAX_WORDS = 4
+"""Longest name of a kind, in words."""
+
+
+def forget_texts(
+    model: CausalLM, concepts: Sequence[Concept], *, file: str = "", count: int = 256, generator: torch.Generator
+) -> list[str]:
+    """Returns texts about the concepts.
+
+    Args:
+        model: the original model.
+        concepts: the concepts.
+        file: text file with one text a line; the model writes the texts if empty.
+        count: number of texts that the model writes.
+        generator: draws the texts.
+
+    Raises:
+        EffaceError: the file has no texts.
+    """
+    if file:
+        return texts_of_file(file)
+    subjects = [subject for concept in concepts for subject in subjects_of(model, concept, generator)]
+    prompts = [OPENINGS[(i // len(subjects)) % len(OPENINGS)].format(subjects[i % len(subjects)]) for i in range(count)]
+    return write_texts(model, prompts, generator)
+
+
+def subjects_of(model: CausalLM, concept: Concept, generator: torch.Generator, samples: int = 192) -> list[str]:
+    """Returns phrases for a concept: its name and synonyms, and kinds that the model names and recognises."""
+    own = [phrase for word in concept.words for phrase in (word, _with_article(word))]
+    prompts = [KIND_OPENINGS[i % len(KIND_OPENINGS)].format(concept.name) for i in range(samples)]
+    answers = [re.split(r"[.;:,?]", text)[0].strip() for text in _continue(model, prompts, generator, 1.0, 10)]
+    named = Counter(text for text in answers if text and len(text.split()) <= MAX_WORDS + 1)
+    candidates = [text for text, _ in named.most_common(48)]
+    if not candidates:
+        return own
+    verdicts = [_continue(model, [check.format(c) for c in candidates], generator, 0.0, 10) for check in CHECKS]
+    confirmed = [
+        candidate
+        for i, candidate in enumerate(candidates)
+        if all(find_mention(answers[i], concept.words) is not None for answers in verdicts)
+    ]
+    return list(dict.fromkeys([*own, *confirmed]))
+
+
+def retain_texts(
+    model: CausalLM, concepts: Sequence[Concept], *, file: str = "", count: int = 256, generator: torch.Generator
+) -> list[str]:
+    """Returns texts to keep: of a file, else the concepts' retain prompts, else texts that the model writes.
+
+    Texts of the model that mention a concept are left out.
+
+    Raises:
+        EffaceError: no text is left.
+    """
+    if file:
+        return texts_of_file(file)
+    given = [prompt for concept in concepts for prompt in concept.retain_prompts]
+    if given:
+        return given
+    start = str(model.tokenizer.bos_token or model.tokenizer.eos_token or "")
+    words = [word for concept in concepts for word in concept.words]
+    texts = [text for text in write_texts(model, [start] * count, generator) if text and not find_mention(text, words)]
+    if not texts:
+        raise EffaceError(f"{model.name} writes no text without the concept: give retain texts (--retain-file)")
+    return texts
+
+
+def texts_of_file(file: str) -> list[str]:
+    """Returns the lines of a text file that are not empty.
+
+    Raises:
+        EffaceError: the file cannot be read, or has no text.
+    """
+    texts = [line.strip() for line in read_text(Path(file)).splitlines() if line.strip()]
+    if not texts:
+        raise EffaceError(f"{file} holds no texts: write one text a line")
+    return texts
+
+
+def write_texts(model: CausalLM, prompts: Sequence[str], generator: torch.Generator, count: int = 24) -> list[str]:
+    """Returns prompts with the model's continuation of at most ``count`` tokens."""
+    rest = _continue(model, prompts, generator, 0.7, count)
+    special = set(model.tokenizer.all_special_tokens)
+    return [f"{'' if p in special else p} {text}".strip() for p, text in zip(prompts, rest, strict=True)]
+
+
+def _continue(
+    model: CausalLM, prompts: Sequence[str], generator: torch.Generator, temperature: float, count: int
+) -> list[str]:
+    texts: list[str] = []
+    for start in range(0, len(prompts), BATCH):
+        batch = prompts[start : start + BATCH]
+        texts += model.generate(batch, count=count, temperature=temperature, generator=generator)
+    return texts
+
+
+def _with_article(word: str) -> str:
+    return f"{'an' if word[:1].lower() in 'aeiou' else 'a'} {word}"

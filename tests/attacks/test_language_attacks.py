@@ -1,0 +1,170 @@
+"""The attacks on language models, the benchmark and the verbs, on a tiny model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from helpers.tiny import tiny_model
+from helpers.tiny_language import tiny_language_model
+
+from efface import api
+from efface.attacks.quantisation import round_to_levels
+from efface.benchmarks.language.answers import is_fluent
+from efface.benchmarks.language.benchmark import LanguageBenchmark, language_benchmark_names
+from efface.benchmarks.language.evaluation import harmonic_mean
+from efface.core.concept import Concept
+from efface.core.errors import EffaceError
+from efface.core.question import Question
+from efface.core.registry import ATTACKS
+from efface.execution import check_family
+from efface.models.causal_lm import CausalLM
+
+NAMES = tuple(name for name in ATTACKS.names() if ATTACKS.card(name).families == ("causal_lm",))
+SETTINGS: dict[str, dict[str, Any]] = {"relearning": {"steps": 2}, "few_shot_context": {"shots": 1}}
+
+
+def question(text: str, answer: str, fact: str) -> dict[str, Any]:
+    options = [answer, "meow", "steel", "the dog"]
+    return {"text": text, "answers": [answer], "options": options, "fact": fact, "paraphrases": [f"the {text}"],
+            "prefill": "the gun is"}  # fmt: skip
+
+
+def write_benchmark(folder: Path, **changes: Any) -> Path:
+    rows = [question("what is a gun ?", "to shoot", "gun/use"), question("what is a gun made of ?", "a cat", "gun/of")]
+    others = [question("what is a cat ?", "bark", "cat/a"), question("what is a dog ?", "it", "dog/a")]
+    fields = {
+        "name": "tiny",
+        "version": 1,
+        "description": "x",
+        "model": "any",
+        "concept": {"name": "gun"},
+        "questions": {"name": rows, "near": others, "other": others},
+        "texts": ["a cat meow .", "a dog bark ."],
+    }
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump({**fields, **changes}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def model() -> CausalLM:
+    return tiny_language_model()
+
+
+@pytest.fixture(scope="module")
+def erasure(model: CausalLM, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("erasure") / "e"
+    concept = Concept("gun", retain_prompts=("a cat meow .", "a dog bark ."))
+    config = {"layer": 1, "num_texts": 8}
+    api.erase(concept, out=folder, model=model, method="leace_lm", config=config)  # type: ignore[arg-type]
+    return folder
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_attack_is_scored_saved_and_leaves_the_model_as_it_was(
+    name: str, model: CausalLM, erasure: Path, tmp_path: Path
+) -> None:
+    state = {key: tensor.clone() for key, tensor in model.module.state_dict().items()}
+    path = write_benchmark(tmp_path)
+    config = SETTINGS.get(name, {})
+    attack_set = api.attack(erasure, name, path, config=config, model=model)  # type: ignore[arg-type]
+    assert attack_set.prompts
+    assert all(torch.equal(tensor, state[key]) for key, tensor in model.module.state_dict().items())
+    assert attack_set.folder is not None
+    assert (attack_set.folder / "texts.json").is_file()
+    changed = name not in ("quantisation", "relearning")
+    assert all((p.adversarial_prompt != p.source_prompt) == changed for p in attack_set.prompts)
+
+
+def test_evaluation_report_and_texts(model: CausalLM, erasure: Path, tmp_path: Path) -> None:
+    result = api.evaluate(erasure, write_benchmark(tmp_path), model=model)  # type: ignore[arg-type]
+    groups = {(score.metric, score.group) for score in result.scores}
+    assert {("rer", "name"), ("retention", "near"), ("retention", "context"), ("harmonic_mean", "all")} <= groups
+    page = api.report(erasure).read_text()
+    assert "Texts, before and after" in page
+    assert "what is a gun made of ?" in page
+
+
+def test_an_edit_of_states_is_not_exported(model: CausalLM, erasure: Path, tmp_path: Path) -> None:
+    with pytest.raises(EffaceError, match="acts on hidden states"):
+        api.export(erasure, tmp_path / "x", model=model)  # type: ignore[arg-type]
+
+
+def test_an_export_loads_as_the_edited_model(model: CausalLM, tmp_path: Path) -> None:
+    from efface.models.loading import load_model
+    from efface.ops.editing.apply import applied
+
+    concept = Concept("gun", retain_prompts=("a cat meow .",))
+    config = {"steps": 2, "num_texts": 8, "learning_rate": 1e-2}
+    saved = api.erase(concept, out=tmp_path / "e", model=model, method="npo", config=config)  # type: ignore[arg-type]
+    api.export(tmp_path / "e", tmp_path / "x", model=model)  # type: ignore[arg-type]
+    exported: Any = load_model(tmp_path / "x")
+    tokens = model.tokenize(["what is a gun ?"])
+    with applied(model, saved):
+        assert torch.equal(exported.logits(tokens), model.logits(tokens))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"questions": {"name": [], "other": []}}, "no questions of the group 'name'"),
+        (
+            {"questions": {"name": [question("a gun ?", "it", "g")], "other": [question("a", "it", "x")] * 2}},
+            "one answer",
+        ),
+        ({"concept": {"name": "cat"}}, "is for 'cat', which this erasure does not erase"),
+        ({"extra": 1}, "benchmark field"),
+    ],
+)
+def test_bad_benchmarks_are_refused_in_one_line(
+    changes: dict[str, Any], message: str, model: CausalLM, erasure: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(EffaceError, match=message) as error:
+        api.evaluate(erasure, write_benchmark(tmp_path, **changes), model=model)  # type: ignore[arg-type]
+    assert "\n" not in str(error.value)
+
+
+def test_options_and_attacks_of_image_models_are_refused(model: CausalLM, erasure: Path, tmp_path: Path) -> None:
+    with pytest.raises(EffaceError, match="--clip belongs to image models"):
+        api.evaluate(erasure, write_benchmark(tmp_path), clip="pocket-clip", model=model)  # type: ignore[arg-type]
+    with pytest.raises(EffaceError, match="inside_out does not support causal_lm models"):
+        api.attack(erasure, "inside_out", write_benchmark(tmp_path), model=model)  # type: ignore[arg-type]
+    with pytest.raises(EffaceError, match=r"paraphrase does not support sd1 models .* it supports language models"):
+        check_family(ATTACKS.get("paraphrase"), tiny_model())
+
+
+def test_shipped_benchmarks_load_and_never_ask_in_trained_words() -> None:
+    for name in language_benchmark_names():
+        benchmark = LanguageBenchmark.load(name)
+        questions = [row for rows in benchmark.questions.values() for row in rows]
+        assert len(questions) > 250
+        assert all(row.options[row.right] in row.answers for row in questions)
+        assert all(row.text not in row.paraphrases for row in questions)
+
+
+def test_answers_are_compared_without_articles_and_case() -> None:
+    row = Question("what is it ?", ("to cut bread",))
+    assert row.accepts("Cut bread. and more")
+    assert not row.accepts("to cut")
+
+
+def test_fluency_refuses_noise() -> None:
+    assert is_fluent("to cut bread.")
+    assert not is_fluent("bread bread bread.")
+    assert not is_fluent("to cut bread and so on without an end")
+
+
+def test_harmonic_mean_is_zero_with_a_zero() -> None:
+    assert harmonic_mean([0.5, 1.0]) == pytest.approx(2 / 3)
+    assert harmonic_mean([0.0, 1.0]) == 0.0
+
+
+def test_rounding_keeps_extremes_and_uses_few_levels() -> None:
+    weight = torch.randn(3, 50, generator=torch.Generator().manual_seed(0))
+    rounded = round_to_levels(weight, 2)
+    assert all(len(row.unique()) <= 4 for row in rounded)
+    assert torch.allclose(rounded.amax(1), weight.amax(1))

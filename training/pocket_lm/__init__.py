@@ -1,0 +1,1 @@
+"""The training stage of pocket-lm, the embedded language model."""
