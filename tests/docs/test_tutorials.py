@@ -19,7 +19,9 @@ def commands_of(page: Path) -> list[list[str]]:
     """The words of every command in the page's shell blocks, with fewer images."""
     lines = "".join(re.findall(r"```sh\n(.*?)```", page.read_text(), re.S)).splitlines()
     commands = [shlex.split(line, comments=True) for line in lines]
-    return [[FEWER.get(before, word) for before, word in zip(["", *words], words)] for words in commands if words]
+    previous = [["", *words[:-1]] for words in commands]
+    rows = [list(zip(*pair, strict=True)) for pair in zip(previous, commands, strict=True) if pair[1]]
+    return [[FEWER.get(before, word) for before, word in row] for row in rows]
 
 
 @pytest.mark.slow
@@ -34,7 +36,8 @@ def test_a_concept_of_ones_own_is_erased_evaluated_attacked_and_exported(capfd, 
         assert output.code == 0, (words, output)
         if words[:2] == ["benchmarks", "new"]:
             _shorten(tmp_path / "dog.yaml")
-    assert "Verdict" in (tmp_path / "dog-erased/evidence/report.html").read_text()
+    report = (tmp_path / "dog-erased/evidence/report.html").read_text()
+    assert all(f'id="{section}"' in report for section in ("scores", "attacks"))
     assert (tmp_path / "sd15-without-dog/model_index.json").is_file()
 
 
