@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 Format = Annotated[
     str,
     typer.Option(
-        help="Format: diffusers (a whole pipeline), component (the edited components), peft or kohya (a LoRA), "
-        "or single-file (for ComfyUI and A1111)."
+        help="Format: diffusers (a whole pipeline), transformers (a whole language model), component (the edited "
+        "components), peft or kohya (a LoRA), or single-file (for ComfyUI and A1111)."
     ),
 ]
 Rank = Annotated[
