@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 BENCHMARK = "pocket-weapon"
 ATTACKS = ("synonyms", "inside_out")
-IMAGES_PER_GROUP = 36
+IMAGES_PER_GROUP = 48
 """Enough images for a verdict, few enough for a demo."""
-SETTINGS = {"steps": 140, "domain_images": 112, "learning_rate": 1e-3, "attack_steps": 4, "attack_batch_size": 4}
+SETTINGS = {"steps": 160, "domain_images": 128, "learning_rate": 1e-3, "attack_steps": 4, "attack_batch_size": 4}
 """Settings that shorten ELIDE's ``pocket`` preset for the demo."""
 DemoFolder = Annotated[Path, typer.Option("--out", help="Folder to write the erasure, its evidence and the report to.")]
 OpenReport = Annotated[
