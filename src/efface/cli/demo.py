@@ -1,4 +1,4 @@
-"""``efface demo``: erase "weapon" from pocket, attack it, evaluate it and write the report."""
+"""``efface demo``: erase a style from pocket, attack it, evaluate it and write the report."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ if TYPE_CHECKING:
 
     from efface.core.result import Result
 
-BENCHMARK = "pocket-weapon"
+BENCHMARK = "pocket-style"
+METHOD = "uce"
 ATTACKS = ("synonyms", "inside_out")
 IMAGES_PER_GROUP = 48
 """Enough images for a verdict, few enough for a demo."""
-SETTINGS = {"steps": 160, "domain_images": 128, "learning_rate": 1e-3, "attack_steps": 4, "attack_batch_size": 4}
-"""Settings that shorten ELIDE's ``pocket`` preset for the demo."""
 DemoFolder = Annotated[Path, typer.Option("--out", help="Folder to write the erasure, its evidence and the report to.")]
 OpenReport = Annotated[
     bool, typer.Option("--open/--no-open", help="Open the report in the browser at the end, if there is a display.")
@@ -32,7 +31,7 @@ OpenReport = Annotated[
 
 @app.command()
 def demo(out: DemoFolder = Path("efface-demo"), open_report: OpenReport = True, as_json: Json = False) -> None:
-    """Erase "weapon" from pocket, attack and evaluate it, and write a report (three to four minutes on two cores)."""
+    """Erase the style "mosaic" from pocket, attack and evaluate it, and write a report (two minutes on two cores)."""
     stream = sys.stderr if as_json else sys.stdout
     result, path = run_demo(out, lambda text: print_text(text, stream))
     print_result({"verdict": result.summary(), "report": str(path)}, f"\nreport: {path.absolute()}", as_json)
@@ -58,14 +57,12 @@ def run_demo(out: Path, announce: Callable[[str | Text], None]) -> tuple[Result,
     from .scores import result_as_text
 
     concept, model = Benchmark.load(BENCHMARK).concept, load_model("pocket")
-    announce(
-        f"1. Erase {concept.name!r} from pocket, the bundled text-to-image model, with ELIDE, given this one word only."
-    )
+    announce(f"1. Erase the style {concept.name!r} from pocket, the bundled text-to-image model, with UCE: a second.")
     api.erase(
-        concept, out=out, model=model, method="elide", config=SETTINGS, quick_evaluation=False, overwrite=True,
+        concept, out=out, model=model, method=METHOD, quick_evaluation=False, overwrite=True,
         progress=terminal_progress(),
     )  # fmt: skip
-    announce(f"2. Attack the erasure: prompt for a {concept.name} with synonyms, and with an embedding attack.")
+    announce(f"2. Attack the erasure: ask for a {concept.name} in other words, and with an embedding attack.")
     for attack in ATTACKS:
         api.attack(out, attack, BENCHMARK, model=model, limit=IMAGES_PER_GROUP, progress=terminal_progress())
     announce(
