@@ -25,8 +25,8 @@ def expected_seconds(
 ) -> float | None:
     """Estimates the duration of an erasure from its cost on pocket.
 
-    The cost is scaled with the number of training samples and with the time of one image in two steps, so it is right
-    within a factor of two or three.
+    The cost is scaled with the number of training samples and with the time of one image in two steps: a rough figure,
+    since a method may spend its time on the text encoder, or on searches of another length than on pocket.
 
     Args:
         method: name of the method.
