@@ -131,6 +131,9 @@ def test_bad_benchmarks_are_refused_in_one_line(
 def test_options_and_attacks_of_image_models_are_refused(model: CausalLM, erasure: Path, tmp_path: Path) -> None:
     with pytest.raises(EffaceError, match="--clip belongs to image models"):
         api.evaluate(erasure, write_benchmark(tmp_path), clip="pocket-clip", model=model)  # type: ignore[arg-type]
+    for measure in (api.evaluate, api.attack):
+        with pytest.raises(EffaceError, match="--split belongs to image models"):
+            measure(erasure, benchmark=write_benchmark(tmp_path), split="dev", model=model)  # type: ignore[operator]
     with pytest.raises(EffaceError, match="inside_out does not support causal_lm models"):
         api.attack(erasure, "inside_out", write_benchmark(tmp_path), model=model)  # type: ignore[arg-type]
     with pytest.raises(EffaceError, match=r"paraphrase does not support sd1 models .* it supports language models"):

@@ -61,7 +61,7 @@ def attack(
     Raises:
         EffaceError: Unknown name or setting, corrupt artifact, a benchmark that does not fit, or another base model.
     """
-    if is_language_erasure(artifact, detector=detector, replay=replay):
+    if is_language_erasure(artifact, detector=detector, replay=replay, split=None if split == "test" else split):
         options = (config or {}, preset, seed, limit, model, allow_base_mismatch, progress)
         return attack_language_erasure(artifact, attack, benchmark, *options)
     replayed = replayed_set(attack, preset, config, replay)

@@ -63,9 +63,9 @@ def evaluate(
     Raises:
         EffaceError: Unknown benchmark, corrupt artifact, a benchmark that does not fit, or another base model.
     """
-    if is_language_erasure(artifact, detector=detector, clip=clip, features=features, fid=fid, seed=seed):
-        return evaluate_language_erasure(artifact, benchmark, limit, model, allow_base_mismatch, progress)
     detectors = {"detector": detector, "clip": clip, "features": features}
+    if is_language_erasure(artifact, **detectors, fid=fid, seed=seed, split=split if split != "test" else None):
+        return evaluate_language_erasure(artifact, benchmark, limit, model, allow_base_mismatch, progress)
     allow = allow_benchmark_mismatch
     inputs = load_evaluation_inputs(artifact, benchmark, split, detectors=detectors, allow_mismatch=allow)
     generator = build_generator(inputs.benchmark, inputs.erasure, model, allow_base_mismatch, cache_images)
