@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from helpers.cli import content
 from helpers.tiny import tiny_model
 from helpers.tiny_language import tiny_language_model
 
@@ -15,11 +17,11 @@ from efface import api
 from efface.attacks.quantisation import round_to_levels
 from efface.benchmarks.language.answers import is_fluent
 from efface.benchmarks.language.benchmark import LanguageBenchmark, language_benchmark_names
-from efface.benchmarks.language.evaluation import harmonic_mean
 from efface.core.concept import Concept
 from efface.core.errors import EffaceError
 from efface.core.question import Question
 from efface.core.registry import ATTACKS
+from efface.core.result import Result
 from efface.execution import check_family
 from efface.models.causal_lm import CausalLM
 
@@ -33,16 +35,19 @@ def question(text: str, answer: str, fact: str) -> dict[str, Any]:
             "prefill": "the gun is"}  # fmt: skip
 
 
+CATS_AND_DOGS = [question("what is a cat ?", "bark", "cat/a"), question("what is a dog ?", "it", "dog/a")]
+OTHERS = {"near": CATS_AND_DOGS, "other": CATS_AND_DOGS}
+
+
 def write_benchmark(folder: Path, **changes: Any) -> Path:
     rows = [question("what is a gun ?", "to shoot", "gun/use"), question("what is a gun made of ?", "a cat", "gun/of")]
-    others = [question("what is a cat ?", "bark", "cat/a"), question("what is a dog ?", "it", "dog/a")]
     fields = {
         "name": "tiny",
         "version": 1,
         "description": "x",
         "model": "any",
         "concept": {"name": "gun"},
-        "questions": {"name": rows, "near": others, "other": others},
+        "questions": {"name": rows, **OTHERS},
         "texts": ["a cat meow .", "a dog bark ."],
     }
     path = folder / "tiny.yaml"
@@ -89,6 +94,27 @@ def test_evaluation_report_and_texts(model: CausalLM, erasure: Path, tmp_path: P
     assert "what is a gun made of ?" in page
 
 
+def test_what_is_saved_under_one_name_never_changes(model: CausalLM, erasure: Path, tmp_path: Path) -> None:
+    easier = {"questions": {"name": [question("what is a gun ?", "it", "gun/a")] * 2, **OTHERS}}
+    for measure in (api.evaluate, partial(api.attack, attack="paraphrase")):
+        measure(erasure, benchmark=write_benchmark(tmp_path), model=model)  # type: ignore[operator]
+        saved = content(erasure)
+        measure(erasure, benchmark=write_benchmark(tmp_path), model=model)  # type: ignore[operator]
+        assert content(erasure).keys() == saved.keys(), "the same result is saved once"
+        measure(erasure, benchmark=write_benchmark(tmp_path, **easier), model=model)  # type: ignore[operator]
+        assert content(erasure).keys() > saved.keys()
+        assert saved.items() <= content(erasure).items()
+
+
+def test_an_attack_with_weaker_settings_proves_no_resistance(model: CausalLM, erasure: Path, tmp_path: Path) -> None:
+    path = write_benchmark(tmp_path)
+    attack_set = api.attack(erasure, "paraphrase", path, config={"per_question": 1}, model=model)  # type: ignore[arg-type]
+    assert attack_set.folder is not None
+    (_, post) = Result.load(attack_set.folder / "result.json").scores
+    assert post.provenance.extra["deviations"] == ["with per_question 1"]
+    assert post.group == attack_set.folder.name == "paraphrase-on-tiny-per_question-1"
+
+
 def test_an_edit_of_states_is_not_exported(model: CausalLM, erasure: Path, tmp_path: Path) -> None:
     with pytest.raises(EffaceError, match="acts on hidden states"):
         api.export(erasure, tmp_path / "x", model=model)  # type: ignore[arg-type]
@@ -117,6 +143,7 @@ def test_an_export_loads_as_the_edited_model(model: CausalLM, tmp_path: Path) ->
             "one answer",
         ),
         ({"concept": {"name": "cat"}}, "is for 'cat', which this erasure does not erase"),
+        ({"model": "pocket-lm"}, "is for pocket-lm, not for"),
         ({"extra": 1}, "benchmark field"),
     ],
 )
@@ -159,11 +186,6 @@ def test_fluency_refuses_noise() -> None:
     assert is_fluent("to cut bread.")
     assert not is_fluent("bread bread bread.")
     assert not is_fluent("to cut bread and so on without an end")
-
-
-def test_harmonic_mean_is_zero_with_a_zero() -> None:
-    assert harmonic_mean([0.5, 1.0]) == pytest.approx(2 / 3)
-    assert harmonic_mean([0.0, 1.0]) == 0.0
 
 
 def test_rounding_keeps_extremes_and_uses_few_levels() -> None:

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from efface.core.attack_label import attack_label
 from efface.core.attack_set import AttackSet, AttackTask
-from efface.core.evaluation_evidence import ATTACKS as ATTACKS_FOLDER
 from efface.core.evaluation_evidence import RESULT
-from efface.core.manifest import EVIDENCE
 from efface.core.registry import ATTACKS
 from efface.core.result import Result
 from efface.core.serialization import json_bytes, json_hash, to_jsonable, to_jsonable_dict
@@ -20,7 +16,7 @@ from efface.core.spec import package_versions
 from efface.distributed import env
 from efface.models.model_ref import ModelLike
 
-from .attack_settings import changed_settings, replayed_set
+from .attack_settings import attack_folder, changed_settings, replayed_set
 from .evaluation_inputs import EvaluationInputs, build_generator, current_time, load_evaluation_inputs
 from .language import attack_language_erasure, is_language_erasure
 from .validation import ErasureLike, artifact_folder
@@ -166,7 +162,8 @@ class _AttackRun:
         from efface.benchmarks.image_scoring import benchmark_metadata
         from efface.distributed.collectives import sync_errors
 
-        folder = self._folder(attack_set)
+        other_benchmark = "" if self.inputs.is_default else self.inputs.benchmark.name
+        folder = attack_folder(self.artifact, attack_set, self.inputs.erasure.spec.hash, other_benchmark)
         if folder.exists():
             return AttackSet.load(folder)
         benchmark, erasure = self.inputs.benchmark, self.inputs.erasure
@@ -183,18 +180,3 @@ class _AttackRun:
                 files = {RESULT: json_bytes(to_jsonable(result.to_dict())), **images}
                 attack_set.save(folder, files=files)
         return AttackSet.load(folder)
-
-    def _folder(self, attack_set: AttackSet) -> Path:
-        """The folder of this very set if the evidence holds it, else the first free one for its label."""
-        settings: dict[str, Any] = {} if self.inputs.is_default else {"on": self.inputs.benchmark.name}
-        settings |= attack_set.deviations
-        if attack_set.erasure_hash != self.inputs.erasure.spec.hash:
-            settings["found-on"] = attack_set.erasure_hash[:8] or "base"
-        settings |= {"seed": attack_set.seed} if attack_set.seed else {}
-        settings |= {"limit": attack_set.limit} if attack_set.limit is not None else {}
-        label = attack_label(attack_set.attack, settings)
-        folders = (
-            self.artifact / EVIDENCE / ATTACKS_FOLDER / (label if number == 1 else f"{label}-{number}")
-            for number in count(1)
-        )
-        return next(path for path in folders if not path.exists() or AttackSet.load(path).same_search(attack_set))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from efface.core.evaluation_evidence import RESULT, is_of_run, read_attack_results, read_result, with_attacks
+from efface.core.evaluation_evidence import attack_results_of, with_attacks
 from efface.core.manifest import EVIDENCE
+from efface.core.output_files import free_folder
 from efface.core.result import OTHER_CONCEPTS, Result
 from efface.core.text_fields import fold_case
 from efface.distributed import env
@@ -20,6 +20,7 @@ from .evaluation_inputs import (
     current_time,
     load_attack_sets,
     load_evaluation_inputs,
+    same_result,
 )
 from .language import evaluate_language_erasure, is_language_erasure
 from .validation import ErasureLike, artifact_folder
@@ -80,7 +81,7 @@ def _evaluate_and_save(
     """Runs the benchmark and saves its result; returns it with the scores of the erasure's attacks."""
     evaluation = _run(inputs, generator, folder, split, seed, limit, fid, detector, progress)
     name = _folder_name(inputs.benchmark, split, evaluation.result, limit, custom_detectors)
-    return with_attacks(_save(evaluation, folder / EVIDENCE, name), _attack_results(folder, inputs))
+    return with_attacks(_save(evaluation, folder / EVIDENCE, name), attack_results_of(folder, inputs.erasure.spec.hash))
 
 
 def _run(
@@ -119,12 +120,6 @@ def _other_concepts(inputs: EvaluationInputs) -> list[str]:
     return [concept.name for concept in inputs.erasure.concepts if fold_case(concept.name) not in measured]
 
 
-def _attack_results(artifact: Path, inputs: EvaluationInputs) -> dict[str, Result]:
-    """The scores of the attacks on this erasure, as the attacks themselves saved them."""
-    run_hash = inputs.erasure.spec.hash
-    return {label: result for label, result in read_attack_results(artifact).items() if is_of_run(result, run_hash)}
-
-
 def _folder_name(benchmark: Benchmark, split: str, result: Result, limit: int | None, custom_detectors: bool) -> str:
     """Name of the evaluation's folder: benchmark, split and seed, then limit and benchmark hash where they apply."""
     parts = [benchmark.name, split, str(result.metadata["seed"])]
@@ -141,14 +136,7 @@ def _save(evaluation: Evaluation, evidence: Path, name: str) -> Result:
 
     with sync_errors():
         if env.is_main():
-            folders = (evidence / (name if number == 1 else f"{name}-{number}") for number in count(1))
-            folder = next(path for path in folders if not path.exists() or _same_result(path, evaluation.result))
+            folder = free_folder(evidence, name, lambda path: same_result(path, evaluation.result))
             if not folder.exists():
                 evaluation.save(folder)
     return evaluation.result
-
-
-def _same_result(folder: Path, result: Result) -> bool:
-    """Whether a folder holds the same result, whenever it was made."""
-    saved = read_result(folder / RESULT)
-    return replace(saved, metadata={**saved.metadata, "created": result.metadata["created"]}) == result

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from efface.core.attack_set import ATTACK, AttackSet
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
-from efface.core.evaluation_evidence import ATTACKS
+from efface.core.evaluation_evidence import ATTACKS, RESULT, read_result
 from efface.core.manifest import EVIDENCE
+from efface.core.result import Result
 from efface.core.temporary_files import complete_files
 from efface.distributed import env
 from efface.models.model_ref import ModelLike
@@ -142,6 +143,12 @@ def build_generator(
     generator = ImageGenerator(loaded, benchmark.sampler, cache, allow_base_mismatch=allow_base_mismatch)
     generator.has_other_base = bool(mismatched)
     return generator
+
+
+def same_result(folder: Path, result: Result) -> bool:
+    """Returns whether a folder holds the same result, whenever it was made."""
+    saved = read_result(folder / RESULT)
+    return replace(saved, metadata={**saved.metadata, "created": result.metadata["created"]}) == result
 
 
 def current_time() -> str:

@@ -7,20 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from efface.core.attack_label import attack_label
 from efface.core.attack_set import AttackSet
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
-from efface.core.evaluation_evidence import ATTACKS as ATTACKS_FOLDER
-from efface.core.evaluation_evidence import RESULT, is_of_run, read_attack_results, with_attacks
+from efface.core.evaluation_evidence import RESULT, attack_results_of, with_attacks
 from efface.core.io import atomic_folder
 from efface.core.manifest import EVIDENCE, LANGUAGE_COMPONENT, TEXTS
+from efface.core.output_files import free_folder
 from efface.core.registry import ATTACKS
 from efface.core.result import Result
 from efface.core.serialization import json_bytes, to_jsonable
 from efface.models.model_ref import ModelLike
 
-from .evaluation_inputs import current_time
+from .attack_settings import attack_folder, changed_settings
+from .evaluation_inputs import current_time, same_result
 from .validation import ErasureLike, artifact_folder, load_base, load_erasure
 
 if TYPE_CHECKING:
@@ -46,21 +46,24 @@ def load_language_benchmark(erasure: Erasure, ref: str | Path | None) -> Languag
     """Loads a benchmark; by default the one of the erasure's model and first concept.
 
     Raises:
-        EffaceError: there is none, or it is for another concept.
+        EffaceError: no such benchmark, or one for another concept or model.
     """
     from efface.benchmarks.language.benchmark import (
+        ANY_MODEL,
         LanguageBenchmark,
         find_language_benchmark,
         language_benchmark_names,
     )
 
-    concept = erasure.concepts[0].name
-    found = LanguageBenchmark.load(ref) if ref is not None else find_language_benchmark(erasure.spec.model, concept)
+    concept, model = erasure.concepts[0].name, erasure.spec.model
+    found = LanguageBenchmark.load(ref) if ref is not None else find_language_benchmark(model, concept)
     if found is None:
         names = ", ".join(language_benchmark_names())
-        raise EffaceError(f"no benchmark for {concept!r} on {erasure.spec.model}: name one of {names}, or a YAML file")
+        raise EffaceError(f"no benchmark for {concept!r} on {model}: name one of {names}, or a YAML file")
     if found.concept.name not in [item.name for item in erasure.concepts]:
         raise EffaceError(f"{found.name} is for {found.concept.name!r}, which this erasure does not erase")
+    if found.model not in (ANY_MODEL, model):
+        raise EffaceError(f"{found.name} is for {found.model}, not for {model}: choose another --benchmark")
     return found
 
 
@@ -69,12 +72,14 @@ def evaluate_language_erasure(
     allow_base_mismatch: bool, progress: Progress | None,
 ) -> Result:  # fmt: skip
     """Evaluates an erasure of a language model and saves result and texts in its evidence (see `evaluate`)."""
-    erasure, folder = load_erasure(artifact), artifact_folder(artifact)
+    erasure, artifact_path = load_erasure(artifact), artifact_folder(artifact)
     chosen = load_language_benchmark(erasure, benchmark)
     loaded: Any = load_base(erasure, model)
     from efface.benchmarks.language.evaluation import evaluate_language
 
     metadata = {"model": loaded.name, "erasure_hash": erasure.spec.hash, "created": current_time()}
+    own = _own_benchmark(erasure, chosen.concept.name)
+    metadata |= {"instead_of_benchmark": own.name} if own is not None and own.hash != chosen.hash else {}
     is_limited = limit is not None and any(len(rows) > limit for rows in chosen.questions.values())
     metadata |= {"limit": limit} if is_limited else {}
     evaluation = evaluate_language(
@@ -82,10 +87,10 @@ def evaluate_language_erasure(
         progress=progress,
     )  # fmt: skip
     name = f"{chosen.name}-test-0" + (f"-{limit}" if is_limited else "")
-    _save(folder / EVIDENCE / name, evaluation.result, evaluation.texts)
-    saved = read_attack_results(folder)
-    attacks = {label: item for label, item in saved.items() if is_of_run(item, erasure.spec.hash)}
-    return with_attacks(evaluation.result, attacks)
+    folder = free_folder(artifact_path / EVIDENCE, name, lambda path: same_result(path, evaluation.result))
+    if not folder.exists():
+        _save(folder, evaluation.result, evaluation.texts)
+    return with_attacks(evaluation.result, attack_results_of(artifact_path, erasure.spec.hash))
 
 
 def attack_language_erasure(
@@ -94,7 +99,7 @@ def attack_language_erasure(
 ) -> AttackSet:  # fmt: skip
     """Attacks an erasure of a language model; saves the set, its scores and texts in its evidence (see `attack`)."""
     ATTACKS.validate_config(attack, preset, "", config)
-    erasure, folder = load_erasure(artifact), artifact_folder(artifact)
+    erasure, artifact_path = load_erasure(artifact), artifact_folder(artifact)
     chosen = load_language_benchmark(erasure, benchmark)
     loaded: Any = load_base(erasure, model)
     from efface.benchmarks.language.attack import attack_language
@@ -102,22 +107,31 @@ def attack_language_erasure(
 
     function = ATTACKS.get(attack)
     check_family(function, loaded)
-    settings, used = resolve_config(function, preset, loaded.name, config)
-    changed = {**({"preset": used} if used != "paper" else {}), **config}
-    is_limited = limit is not None and limit < len(chosen.questions["name"])
-    label = attack_label(attack, ({"seed": seed} if seed else {}) | changed | ({"limit": limit} if is_limited else {}))
-    attack_set, scores, texts = attack_language(
+    settings, _ = resolve_config(function, preset, loaded.name, config)
+    outcome = attack_language(
         loaded, erasure, chosen, function, settings, seed=seed, limit=limit, allow_base_mismatch=allow_base_mismatch,
-        label=label, progress=progress,
+        progress=progress,
     )  # fmt: skip
-    source = {"name": chosen.name, "hash": chosen.hash, "prompts_hash": chosen.hash, "split": "test"}
-    attack_set = replace(attack_set, deviations=changed, benchmark=source, limit=limit if is_limited else None)
-    metadata = {"model": loaded.name, "erasure_hash": erasure.spec.hash, "created": current_time(),
-                "benchmark": {"name": chosen.name, "concept": chosen.concept.name, "split": "test"}}  # fmt: skip
-    result = Result(scores, metadata)
-    target = folder / EVIDENCE / ATTACKS_FOLDER / label
-    files = {RESULT: json_bytes(result.to_dict()), TEXTS: json_bytes(to_jsonable(texts))}
-    return AttackSet.load(target) if target.exists() else attack_set.save(target, files=files)
+    deviations = changed_settings(function, preset, loaded.name, config)
+    deviations |= {"base": loaded.name} if outcome.has_other_base else {}
+    attack_set = replace(outcome.attack_set, deviations=deviations, benchmark=chosen.describe())
+    own = _own_benchmark(erasure, erasure.concepts[0].name)
+    other_benchmark = "" if own is not None and own.hash == chosen.hash else chosen.name
+    folder = attack_folder(artifact_path, attack_set, erasure.spec.hash, other_benchmark)
+    if folder.exists():
+        return AttackSet.load(folder)
+    outcome = replace(outcome, attack_set=attack_set)
+    metadata = {"model": loaded.name, "erasure_hash": erasure.spec.hash, "created": current_time()}
+    result = Result(outcome.scores(folder.name), {**metadata, "benchmark": chosen.describe()})
+    files = {RESULT: json_bytes(result.to_dict()), TEXTS: json_bytes(to_jsonable(outcome.texts(folder.name)))}
+    return attack_set.save(folder, files=files)
+
+
+def _own_benchmark(erasure: Erasure, concept: str) -> LanguageBenchmark | None:
+    """Returns efface's own benchmark for a concept on the erasure's model."""
+    from efface.benchmarks.language.benchmark import find_language_benchmark
+
+    return find_language_benchmark(erasure.spec.model, concept)
 
 
 def export_language_erasure(
@@ -133,7 +147,7 @@ def export_language_erasure(
 
 
 def _save(folder: Path, result: Result, texts: list[dict[str, Any]]) -> None:
-    """Writes a result and its texts; an existing evaluation of the same erasure and benchmark is replaced."""
-    with atomic_folder(folder, replace=True) as new:
+    """Writes a result and its texts."""
+    with atomic_folder(folder) as new:
         (new / RESULT).write_bytes(json_bytes(result.to_dict()))
         (new / TEXTS).write_bytes(json_bytes(to_jsonable(texts)))

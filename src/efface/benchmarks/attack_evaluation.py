@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -14,7 +13,6 @@ from efface.core.erasure import Erasure
 from efface.core.result import Provenance, Score
 from efface.core.seeds import derive_seed
 from efface.core.subsample import evenly_spaced
-from efface.core.verdict_rules import DEVIATIONS, LIMIT
 from efface.metrics.asr import asr_post, asr_pre, seconds_per_success
 from efface.metrics.detections import Detections, TargetClasses
 from efface.ops.training.progress import Progress, Silent
@@ -110,22 +108,11 @@ def _attack_samples(
 
 
 def _provenance(benchmark: Benchmark, attack: AttackSet, erasure: Erasure | None, num_prompts: int) -> Provenance:
-    """Provenance of the scores; it states the limit and the deviations because of which an attack proves less."""
-    deviations = [f"with {name} {value}" for name, value in attack.deviations.items()]
-    if erasure is not None and attack.erasure_hash != erasure.spec.hash:
-        deviations.append("with prompts found on another erasure")
-    if attack.benchmark.get("prompts_hash", benchmark.prompts_hash) != benchmark.prompts_hash:
-        deviations.append(f"with prompts of another benchmark ({attack.benchmark.get('name')})")
-    extra: dict[str, Any] = {"searched_against": attack.erasure_hash}
-    if attack.limit is not None or num_prompts < len(attack.prompts):
-        extra[LIMIT] = num_prompts
-    if deviations:
-        extra[DEVIATIONS] = deviations
     return replace(
         sampling_provenance(benchmark),
         attack_steps=attack.budget.steps,
         attack_seconds=attack.budget.seconds,
-        extra=extra,
+        extra=attack.proof("" if erasure is None else erasure.spec.hash, benchmark.prompts_hash, num_prompts),
     )
 
 

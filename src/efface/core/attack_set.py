@@ -15,6 +15,7 @@ from .policy import check_prompts, is_refused
 from .serialization import json_bytes, json_hash, to_jsonable_dict
 from .spec import package_versions
 from .tensors import write_tensors
+from .verdict_rules import DEVIATIONS, LIMIT
 
 __all__ = ["AttackPrompt", "AttackSet", "AttackTask", "Budget", "SoftPrompt", "insert_phrase"]
 
@@ -80,6 +81,24 @@ class AttackSet:
         """Drops the prompts that the content policy refuses; raises `EffaceError` if none remain."""
         allowed = tuple(row for row in self.prompts if not is_refused(row.display_text))
         return self if len(allowed) == len(self.prompts) else replace(self, prompts=allowed)
+
+    def proof(self, run_hash: str, prompts_hash: str, num_prompts: int) -> dict[str, Any]:
+        """Returns what a score's provenance states of the attack: limit and deviations, with which it proves less.
+
+        Args:
+            run_hash: hash of the run of the scored erasure; empty for a model without one.
+            prompts_hash: hash of the prompts of the benchmark that scores it.
+            num_prompts: number of scored prompts.
+        """
+        deviations = [f"with {name} {value}" for name, value in self.deviations.items()]
+        if run_hash and self.erasure_hash != run_hash:
+            deviations.append("with prompts found on another erasure")
+        if self.benchmark.get("prompts_hash", prompts_hash) != prompts_hash:
+            deviations.append(f"with prompts of another benchmark ({self.benchmark.get('name')})")
+        extra: dict[str, Any] = {"searched_against": self.erasure_hash}
+        if self.limit is not None or num_prompts < len(self.prompts):
+            extra[LIMIT] = num_prompts
+        return extra | ({DEVIATIONS: deviations} if deviations else {})
 
     def same_search(self, other: AttackSet) -> bool:
         """Returns whether another set has the same prompts from the same search; its cost and versions may differ."""

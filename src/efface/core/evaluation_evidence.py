@@ -71,7 +71,7 @@ def read_evaluations(artifact: Path, spec: RunSpec) -> list[EvaluationEvidence]:
     Raises:
         CorruptArtifactError: a result that cannot be read.
     """
-    attacks = {label: result for label, result in read_attack_results(artifact).items() if is_of_run(result, spec.hash)}
+    attacks = attack_results_of(artifact, spec.hash)
     evaluations = []
     for path in complete_files(artifact / EVIDENCE, RESULT):
         result = read_result(path)
@@ -120,6 +120,11 @@ def read_attack_results(artifact: Path) -> dict[str, Result]:
     """Reads the scores of all attack sets, by label."""
     paths = complete_files(artifact / EVIDENCE / ATTACKS, RESULT)
     return {path.parent.name: read_result(path) for path in paths}
+
+
+def attack_results_of(artifact: Path, run_hash: str) -> dict[str, Result]:
+    """Returns the scores of the attack sets on the erasure of that run, as the attacks saved them, by label."""
+    return {label: result for label, result in read_attack_results(artifact).items() if is_of_run(result, run_hash)}
 
 
 def read_result(path: Path) -> Result:

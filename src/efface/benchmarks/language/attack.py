@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from efface.core.attack_set import AttackSet
@@ -28,10 +28,50 @@ CHANGE = "changed_model"
 """Name of an attack module's context manager that changes the model's weights while answers are generated."""
 
 
+@dataclass(frozen=True)
+class LanguageAttack:
+    """An attack and the answers to its prompts.
+
+    Attributes:
+        benchmark: the benchmark that its questions are from.
+        attack_set: the attack.
+        questions: the question behind each prompt.
+        plain: the answers to the questions.
+        attacked: the answers to the attack's prompts.
+        has_other_base: whether the model is not the erasure's base.
+    """
+
+    benchmark: LanguageBenchmark
+    attack_set: AttackSet
+    questions: Sequence[Question]
+    plain: Sequence[str]
+    attacked: Sequence[str]
+    has_other_base: bool
+
+    def scores(self, label: str) -> tuple[Score, ...]:
+        """Returns the share of right answers without and with the attack, with the label as their group."""
+        extra = self.attack_set.proof(self.attack_set.erasure_hash, self.benchmark.hash, len(self.questions))
+        source = Provenance(prompts=json_hash([question.text for question in self.questions]), extra=extra)
+        return tuple(
+            Score.rate(metric, label, sum(map(Question.accepts, self.questions, answers)), len(answers), MATCH, source)
+            for metric, answers in (("asr_pre", self.plain), ("asr_post", self.attacked))
+        )
+
+    def texts(self, label: str) -> list[dict[str, Any]]:
+        """Returns the answers without and with the attack, as the evidence holds them."""
+        rows = zip(self.questions, self.attack_set.prompts, self.plain, self.attacked, strict=True)
+        return [
+            {"group": label, "prompt": prompt.adversarial_prompt, "before": old, "after": new,
+             "expected": question.answers[0], "right_before": question.accepts(old),
+             "right_after": question.accepts(new)}
+            for question, prompt, old, new in rows
+        ]  # fmt: skip
+
+
 def attack_language(
     model: CausalLM, erasure: Erasure, benchmark: LanguageBenchmark, function: Any, config: Any, *, seed: int = 0,
-    limit: int | None = None, allow_base_mismatch: bool = False, label: str = "", progress: Progress | None = None,
-) -> tuple[AttackSet, tuple[Score, ...], list[dict[str, Any]]]:  # fmt: skip
+    limit: int | None = None, allow_base_mismatch: bool = False, progress: Progress | None = None,
+) -> LanguageAttack:  # fmt: skip
     """Runs an attack on the erased model and asks its prompts.
 
     Args:
@@ -43,47 +83,20 @@ def attack_language(
         seed: root seed.
         limit: maximum number of questions.
         allow_base_mismatch: accept a base model other than the erasure's own.
-        label: the attack's label, the group of its scores.
         progress: progress display.
-
-    Returns:
-        The attack set, ASR before and after the attack, and the texts.
     """
     questions = [*benchmark.limited(limit).questions["name"]]
+    used_limit = len(questions) if len(questions) < len(benchmark.questions["name"]) else None
     concept = next((c for c in erasure.concepts if c.name == benchmark.concept.name), benchmark.concept)
     run = Run(seed=seed, device=model.device, progress=progress or Silent())
     with applied(model, erasure, allow_base_mismatch) as record:
         attack_set: AttackSet = function(model, concept, questions, config, run)
-        attack_set = replace(attack_set, erasure_hash=erasure.spec.hash, base_fingerprint=record.base)
+        attack_set = replace(attack_set, limit=used_limit, erasure_hash=erasure.spec.hash, base_fingerprint=record.base)
         rows = asked(questions, attack_set)
         plain = free_answers(model, [row.prompt for row in rows])
         with _change(function, model, concept, questions, config, run):
             attacked = free_answers(model, [prompt.adversarial_prompt for prompt in attack_set.prompts])
-    prompts = [prompt.adversarial_prompt for prompt in attack_set.prompts]
-    texts = [_row(label, *item) for item in zip(rows, prompts, plain, attacked, strict=True)]
-    return attack_set, _success_rates(label, benchmark, rows, texts, limit), texts
-
-
-def _success_rates(
-    label: str,
-    benchmark: LanguageBenchmark,
-    rows: Sequence[Question],
-    texts: Sequence[dict[str, Any]],
-    limit: int | None,
-) -> tuple[Score, ...]:
-    """Returns the share of right answers without and with the attack."""
-    extra = {"limit": limit} if limit is not None and limit < len(benchmark.questions["name"]) else {}
-    source = Provenance(prompts=json_hash([row.text for row in rows]), extra=extra)
-    return tuple(
-        Score.rate(metric, label, sum(bool(text[key]) for text in texts), len(texts), MATCH, source)
-        for metric, key in (("asr_pre", "right_before"), ("asr_post", "right_after"))
-    )
-
-
-def _row(label: str, question: Question, prompt: str, old: str, new: str) -> dict[str, Any]:
-    """Returns the answers to one prompt without and with the attack, as the evidence holds them."""
-    return {"group": label, "prompt": prompt, "before": old, "after": new, "expected": question.answers[0],
-            "right_before": question.accepts(old), "right_after": question.accepts(new)}  # fmt: skip
+    return LanguageAttack(benchmark, attack_set, rows, plain, attacked, record.base_mismatch)
 
 
 def asked(questions: Sequence[Question], attack_set: AttackSet) -> list[Question]:

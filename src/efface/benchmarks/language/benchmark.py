@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -12,13 +12,16 @@ from typing import Any
 from efface.core.concept import Concept
 from efface.core.errors import EffaceError, UnknownNameError, check_known_keys
 from efface.core.question import Question
-from efface.core.serialization import json_hash
+from efface.core.serialization import json_hash, to_jsonable
+from efface.core.subsample import evenly_spaced
 from efface.core.text_fields import fold_case
 from efface.core.text_files import parse_yaml, read_text
 
 GROUPS = ("name", "domain", "near", "other", "general")
 """Groups of questions: about the concept's members by name; with descriptions only; near neighbours; other objects of
 the same world; facts of other kinds."""
+ANY_MODEL = "any"
+"""In place of the model of a benchmark that suits every one."""
 _FIELDS = ("name", "version", "description", "model", "concept", "questions", "texts")
 
 
@@ -30,7 +33,7 @@ class LanguageBenchmark:
         name: name of the benchmark.
         version: number raised with every change.
         description: one line.
-        model: the model that the benchmark is for; ``any`` for every model.
+        model: the model that the benchmark is for, or `ANY_MODEL`.
         concept: the concept to erase: all that a method receives.
         questions: questions by group (`GROUPS`).
         texts: texts without the concept, for the perplexity.
@@ -75,18 +78,18 @@ class LanguageBenchmark:
 
     @property
     def hash(self) -> str:
-        """Hash of all questions and texts."""
-        return json_hash({"questions": {g: [q.text for q in rows] for g, rows in self.questions.items()},
-                          "texts": list(self.texts)})  # fmt: skip
+        """Hash of all questions with their answers, and of all texts."""
+        return json_hash({"questions": to_jsonable(self.questions), "texts": list(self.texts)})
+
+    def describe(self) -> dict[str, Any]:
+        """Returns what results and attack sets state of the benchmark, as JSON values."""
+        own = {"name": self.name, "version": self.version, "hash": self.hash, "prompts_hash": self.hash}
+        return {**own, "concept": self.concept.name, "split": "test"}
 
     def limited(self, limit: int | None) -> LanguageBenchmark:
         """Returns the benchmark with at most ``limit`` questions of a group and texts, evenly spaced."""
-        if limit is None:
-            return self
-        rows = {group: _spaced(items, limit) for group, items in self.questions.items()}
-        return LanguageBenchmark(
-            self.name, self.version, self.description, self.model, self.concept, rows, _spaced(self.texts, limit)
-        )
+        rows = {group: evenly_spaced(items, limit) for group, items in self.questions.items()}
+        return replace(self, questions=rows, texts=evenly_spaced(self.texts, limit))
 
 
 def check_questions(questions: Mapping[str, Sequence[Question]], where: str) -> None:
@@ -117,14 +120,12 @@ def language_benchmark_names() -> tuple[str, ...]:
 
 def find_language_benchmark(model: str, concept: str) -> LanguageBenchmark | None:
     """Returns the shipped benchmark for a model and a concept, or None."""
-    for name in language_benchmark_names():
-        benchmark = LanguageBenchmark.load(name)
+    for benchmark in map(_shipped, language_benchmark_names()):
         if benchmark.model == model and fold_case(benchmark.concept.name) == fold_case(concept):
             return benchmark
     return None
 
 
-def _spaced(items: Sequence[Any], limit: int) -> tuple[Any, ...]:
-    """Returns at most ``limit`` items, evenly spaced."""
-    step = max(len(items) / max(limit, 1), 1.0)
-    return tuple(items[int(i * step)] for i in range(min(limit, len(items))))
+@cache
+def _shipped(name: str) -> LanguageBenchmark:
+    return LanguageBenchmark.load(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import harmonic_mean
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from efface.core.question import Question, facts_of
 from efface.core.result import DetectorId, Provenance, Result, Score
 from efface.core.seeds import derive_seed
 from efface.core.serialization import json_hash
+from efface.core.subsample import evenly_spaced
 from efface.models.causal_lm import CausalLM
 from efface.ops.editing.apply import applied
 from efface.ops.training.progress import Progress, Silent
@@ -73,12 +75,11 @@ def evaluate_language(
     """
     shown = progress or Silent()
     before = Measured.of(model, benchmark, shown, "answers before")
-    with applied(model, erasure, allow_base_mismatch):
+    with applied(model, erasure, allow_base_mismatch) as record:
         after = Measured.of(model, benchmark, shown, "answers after")
     scores = language_scores(benchmark, before, after)
-    about = {"name": benchmark.name, "version": benchmark.version, "hash": benchmark.hash,
-             "concept": benchmark.concept.name, "concepts": [benchmark.concept.name], "split": "test"}  # fmt: skip
-    result = Result(scores, {"benchmark": about, "seed": 0, **(metadata or {})})
+    about = {"benchmark": benchmark.describe(), "seed": 0} | ({"base_mismatch": True} if record.base_mismatch else {})
+    result = Result(scores, {**about, **(metadata or {})})
     return LanguageEvaluation(result, _texts(benchmark, before, after))
 
 
@@ -143,17 +144,12 @@ def harmonic_means(scores: Sequence[Score]) -> list[Score]:
     return [Score(metric, "all", value, None, None, n) for metric, value in values.items()]
 
 
-def harmonic_mean(values: Sequence[float]) -> float:
-    """Returns the harmonic mean; 0 if a value is 0."""
-    return 0.0 if min(values) <= 0 else len(values) / sum(1 / value for value in values)
-
-
 def _texts(benchmark: LanguageBenchmark, before: Measured, after: Measured) -> list[dict[str, Any]]:
     """Returns up to `SHOWN` answers of every group, evenly spaced, before and after."""
     rows = []
     for group, questions in benchmark.questions.items():
         old, new = before.answers[group], after.answers[group]
-        for i in range(0, len(questions), max(len(questions) // SHOWN, 1)):
+        for i in evenly_spaced(range(len(questions)), SHOWN):
             rows.append(
                 {"group": group, "prompt": questions[i].text, "before": old.texts[i], "after": new.texts[i],
                  "expected": questions[i].answers[0], "right_before": old.right[i], "right_after": new.right[i]}
