@@ -153,7 +153,7 @@ def test_no_head_answers(tmp_path: Path) -> None:
 KILLED = """
 import sys, time
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = [sys.argv[1], str(Path(sys.argv[1]).parent)]
 from test_sweep import FakeJobs
 from efface.studies import sweep, sweep_workers
 from efface.studies.sweep_grid import read_grid

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from efface.core.attack_set import AttackSet, AttackTask
 from efface.core.evaluation_evidence import RESULT
 from efface.core.registry import ATTACKS
-from efface.core.result import Result
-from efface.core.serialization import json_bytes, json_hash, to_jsonable, to_jsonable_dict
+from efface.core.serialization import json_bytes, json_hash, to_jsonable
 from efface.core.spec import package_versions
 from efface.distributed import env
 from efface.models.model_ref import ModelLike
 
 from .attack_settings import attack_folder, changed_settings, replayed_set
+from .attack_steps import attack_search, describe_source, limited_tasks, score_attack
 from .evaluation_inputs import EvaluationInputs, build_generator, current_time, load_evaluation_inputs
 from .language import attack_language_erasure, is_language_erasure
 from .validation import ErasureLike, artifact_folder
@@ -98,11 +98,10 @@ class _AttackRun:
         from efface.execution.resumable_search import remove_parts, search_in_parts
 
         function, model = ATTACKS.get(attack), self.generator.model
-        tasks = self.inputs.benchmark.attack_tasks(self.split, limit=limit)
-        is_limited = len(tasks) < len(self.inputs.benchmark.attack_tasks(self.split))
+        tasks, used_limit = limited_tasks(self.inputs.benchmark, self.split, limit)
         batch_size = attack_batch_size(function, preset, model.name, overrides)
         changed = changed_settings(function, preset, model.name, overrides)
-        search = self._search_function(function, preset, overrides, seed)
+        search = attack_search(self.inputs, self.generator, function, preset, overrides, seed)
         folder = self._search_folder(attack, changed, seed)
 
         def search_tasks(tasks: Sequence[AttackTask]) -> AttackSet:
@@ -111,29 +110,11 @@ class _AttackRun:
             return search_in_parts(search, tasks, batch_size, folder, self.progress)
 
         with search_distributed(self.artifact, search_tasks, tasks, batch_size) as attack_set:
-            found = replace(drop_refused(attack_set), limit=len(tasks) if is_limited else None)
+            found = replace(drop_refused(attack_set), limit=used_limit)
             saved = self.evaluate_and_save(self.with_deviations(found, changed))
         if env.is_main():
             remove_parts(folder)
         return saved
-
-    def _search_function(
-        self, function: Any, preset: str | None, overrides: dict[str, Any], seed: int
-    ) -> Callable[[Sequence[AttackTask], Progress | None], AttackSet]:
-        """Returns the search of the attack for some of the tasks."""
-        from efface.execution import run_attack
-
-        benchmark, erasure = self.inputs.benchmark, self.inputs.erasure
-        concept = next((c for c in erasure.concepts if c.name == benchmark.concept.name), benchmark.concept)
-
-        def search(tasks: Sequence[AttackTask], progress: Progress | None) -> AttackSet:
-            return run_attack(
-                self.generator.model, erasure, concept, tasks, function, phrases=benchmark.attack_phrases,
-                preset=preset, overrides=overrides, seed=seed, progress=progress,
-                allow_base_mismatch=self.generator.allow_base_mismatch,
-            )  # fmt: skip
-
-        return search
 
     def _search_folder(self, attack: str, changed: Mapping[str, Any], seed: int) -> Path:
         """Returns the folder beside the erasure that keeps the parts of an interrupted search with these settings."""
@@ -143,12 +124,11 @@ class _AttackRun:
 
     def with_deviations(self, attack_set: AttackSet, changed: Mapping[str, Any]) -> AttackSet:
         """Adds what differs from the attack's own settings on the whole test split, and where the prompts are from."""
-        benchmark = self.inputs.benchmark
         deviations = {**attack_set.deviations, **changed}
         deviations |= {"split": self.split} if self.split != "test" else {}
         deviations |= {"detector": self.detector} if self.detector else {}
         deviations |= {"base": self.generator.model.name} if self.generator.has_other_base else {}
-        source = {name: getattr(benchmark, name) for name in ("name", "hash", "prompts_hash")} | {"split": self.split}
+        source = describe_source(self.inputs.benchmark, self.split)
         return replace(attack_set, deviations=deviations, benchmark=attack_set.benchmark or source, folder=None)
 
     def evaluate_and_save(self, attack_set: AttackSet) -> AttackSet:
@@ -156,27 +136,18 @@ class _AttackRun:
 
         A set that the evidence holds already is neither scored nor saved again.
         """
-        from efface.benchmarks.attack_evaluation import evaluate_attack
-        from efface.benchmarks.benchmark_mismatch import mark_mismatch
-        from efface.benchmarks.evaluation import Evaluation
-        from efface.benchmarks.image_scoring import benchmark_metadata
         from efface.distributed.collectives import sync_errors
 
         other_benchmark = "" if self.inputs.is_default else self.inputs.benchmark.name
         folder = attack_folder(self.artifact, attack_set, self.inputs.erasure.spec.hash, other_benchmark)
         if folder.exists():
             return AttackSet.load(folder)
-        benchmark, erasure = self.inputs.benchmark, self.inputs.erasure
-        options: Any = {"progress": self.progress, "label": folder.name}
-        evaluation = evaluate_attack(benchmark, self.generator, erasure, attack_set, **options)
-        about = {**to_jsonable_dict(benchmark_metadata(benchmark, self.split)), "created": current_time()}
-        metadata = {"model": self.generator.model.name, "erasure_hash": erasure.spec.hash, **about}
-        result = Result(mark_mismatch(evaluation.scores, self.inputs.mismatch), metadata)
+        evaluation = score_attack(
+            self.inputs, self.generator, attack_set, split=self.split, label=folder.name, progress=self.progress,
+            created=current_time(),
+        )  # fmt: skip
         with sync_errors():
             if env.is_main():
-                images = Evaluation(
-                    result, evaluation.samples, None, evaluation.detections, saved_images=evaluation.saved_images
-                ).image_files()
-                files = {RESULT: json_bytes(to_jsonable(result.to_dict())), **images}
+                files = {RESULT: json_bytes(to_jsonable(evaluation.result.to_dict())), **evaluation.image_files()}
                 attack_set.save(folder, files=files)
         return AttackSet.load(folder)

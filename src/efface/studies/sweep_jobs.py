@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from efface import api
+from efface.api.attack_steps import attack_search, describe_source, limited_tasks, score_attack
 from efface.api.evaluation_inputs import EvaluationInputs, build_generator, load_evaluation_inputs
 from efface.benchmarks.benchmark import Benchmark
 from efface.core.attack_set import AttackSet
@@ -17,7 +18,7 @@ from efface.core.errors import EffaceError
 from efface.core.io import atomic_folder
 from efface.core.registry import ATTACKS
 from efface.core.result import Result, Score
-from efface.core.serialization import json_bytes, to_jsonable, to_jsonable_dict
+from efface.core.serialization import json_bytes, to_jsonable
 from efface.models.loading import load_model
 
 from .sweep_cell import Cell, Variant
@@ -127,43 +128,27 @@ def _evaluate(
 def _attack(
     cell: Cell, inputs: EvaluationInputs, generator: ImageGenerator, out: Path
 ) -> tuple[Result, dict[str, Any]]:
-    from efface.benchmarks.attack_evaluation import evaluate_attack
-    from efface.benchmarks.evaluation import Evaluation
-    from efface.benchmarks.image_scoring import benchmark_metadata
-
     assert cell.attack is not None
-    benchmark, erasure = inputs.benchmark, inputs.erasure
-    attack_set = _search(cell, cell.attack, inputs, generator.model)
-    label = (
-        cell.attack.name if cell.attack.name == cell.attack.function else f"{cell.attack.function}-{cell.attack.name}"
-    )
-    evaluation = evaluate_attack(benchmark, generator, erasure, attack_set, label=label)
-    metadata = {"model": generator.model.name, "erasure_hash": erasure.spec.hash}
-    result = Result(
-        tuple(evaluation.scores), {**metadata, **to_jsonable_dict(benchmark_metadata(benchmark, cell.split))}
-    )
-    images = Evaluation(result, evaluation.samples, None, evaluation.detections, saved_images=evaluation.saved_images)
-    attack_set.save(out, {RESULT: json_bytes(to_jsonable(result.to_dict())), **images.image_files()})
+    attack = cell.attack
+    attack_set = _search(cell, attack, inputs, generator)
+    label = attack.name if attack.name == attack.function else f"{attack.function}-{attack.name}"
+    evaluation = score_attack(inputs, generator, attack_set, split=cell.split, label=label)
+    files = {RESULT: json_bytes(to_jsonable(evaluation.result.to_dict())), **evaluation.image_files()}
+    attack_set.save(out, files)
     budget = attack_set.budget
-    return without_times(result), {"attack_seconds": budget.seconds, "attack_steps": budget.steps}
+    return without_times(evaluation.result), {"attack_seconds": budget.seconds, "attack_steps": budget.steps}
 
 
-def _search(cell: Cell, attack: Variant, inputs: EvaluationInputs, model: EditableModel) -> AttackSet:
+def _search(cell: Cell, attack: Variant, inputs: EvaluationInputs, generator: ImageGenerator) -> AttackSet:
     """Searches for prompts that bring the concept back."""
-    from efface.execution import drop_refused, run_attack
+    from efface.execution import drop_refused
 
-    benchmark, erasure = inputs.benchmark, inputs.erasure
-    concept = next((c for c in erasure.concepts if c.name == benchmark.concept.name), benchmark.concept)
-    tasks = benchmark.attack_tasks(cell.split, limit=cell.limit)
-    is_limited = len(tasks) < len(benchmark.attack_tasks(cell.split))
-    found = run_attack(
-        model, erasure, concept, tasks, ATTACKS.get(attack.function), phrases=benchmark.attack_phrases,
-        overrides=attack.settings, preset=attack.preset, seed=cell.run.seed,
-    )  # fmt: skip
-    source = {name: getattr(benchmark, name) for name in ("name", "hash", "prompts_hash")} | {"split": cell.split}
+    tasks, limit = limited_tasks(inputs.benchmark, cell.split, cell.limit)
+    function = ATTACKS.get(attack.function)
+    search = attack_search(inputs, generator, function, attack.preset, attack.settings, cell.run.seed)
     deviations = {**attack.settings, **({"split": cell.split} if cell.split != "test" else {})}
-    limit = len(tasks) if is_limited else None
-    return replace(drop_refused(found), limit=limit, deviations=deviations, benchmark=source)
+    source = describe_source(inputs.benchmark, cell.split)
+    return replace(drop_refused(search(tasks, None)), limit=limit, deviations=deviations, benchmark=source)
 
 
 def without_times(result: Result) -> Result:
