@@ -19,7 +19,7 @@ the weight of AdvUnlearn's loss over retain prompts (arXiv 2405.15234), neither 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 
@@ -109,11 +109,7 @@ def all_but_one(model: EditableModel, concepts: Sequence[Concept], config: Confi
         anchors = [model.encode([anchor]) if anchor else model.unconditional(1) for anchor in pairs.values()]
         anchor_cond, empty_cond = Conditioning.cat(anchors), model.unconditional(config.batch_size)
     student = Student(model, config.target_modules)
-    retain_set = None
-    if config.retain_weight:
-        retain_set = RetainSet.from_concepts(
-            model, concepts, replace(trajectories, per_prompt=1), with_empty_prompt=False, seed=run.seed_for("retained")
-        )
+    retain_set = RetainSet.if_weighted(config.retain_weight, model, concepts, trajectories, run)
     optimiser = torch.optim.Adam(student.parameters(), lr=config.learning_rate)
     for step in run.steps(config.steps, student.trainable_params, optimiser):
         set_learning_rate(optimiser, config.learning_rate, config.schedule, step.index, config.steps)

@@ -26,7 +26,7 @@ paper has no templates of a library and no retain loss; that of ``retain_weight`
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -127,11 +127,7 @@ def ant(model: EditableModel, concepts: Sequence[Concept], config: Config, run: 
         return run.erasure(fused.edits, fused.tensors)
     student = Student(model, config.target_modules)
     mask = _saliency_mask(student, erase_sets, config, run.generator("saliency"))
-    retain_set = None
-    if config.retain_weight:
-        retain_set = RetainSet.from_concepts(
-            model, concepts, replace(trajectories, per_prompt=1), with_empty_prompt=False, seed=run.seed_for("retained")
-        )
+    retain_set = RetainSet.if_weighted(config.retain_weight, model, concepts, trajectories, run)
     optimiser = torch.optim.Adam(student.parameters(), lr=config.learning_rate)
     for step in run.steps(config.steps, student.trainable_params, optimiser):
         set_learning_rate(optimiser, config.learning_rate, config.schedule, step.index, config.steps)

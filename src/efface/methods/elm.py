@@ -26,7 +26,7 @@ from efface.core.concept import Concept
 from efface.core.erasure import Erasure
 from efface.core.method_card import MethodCard
 from efface.models.causal_lm import CausalLM, TextTokens
-from efface.ops.language.concept_texts import forget_texts, retain_texts
+from efface.ops.language.concept_texts import forget_and_retain_batches
 from efface.ops.language.losses import guided_target, linear_strengths, next_token_loss, soft_cross_entropy
 from efface.ops.language.text_batches import TextBatches
 from efface.ops.training.lora import LoraAdapter
@@ -96,13 +96,8 @@ PRESETS: dict[str, dict[str, object]] = {
 
 def elm(model: CausalLM, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
     """Erases the concepts from a language model; their texts share the steps evenly."""
-    texts = forget_texts(
-        model, concepts, file=config.texts_file, count=config.num_texts, generator=run.generator("texts")
-    )
-    kept = retain_texts(model, concepts, count=config.num_texts, generator=run.generator("retain texts"))
-    forget = TextBatches(model, texts, config.max_length)
-    retain = TextBatches(model, kept, config.max_length)
-    fluent = TextBatches(model, _continuations(model, concepts, texts, config, run), 2 * config.max_length)
+    forget, retain = forget_and_retain_batches(model, concepts, config, run)
+    fluent = TextBatches(model, _continuations(model, concepts, forget.texts, config, run), 2 * config.max_length)
     lora = LoraAdapter(model, config.target_modules, config.rank, run.generator("lora"))  # type: ignore[arg-type]
     optimiser = torch.optim.AdamW(lora.trainable_params.values(), lr=config.learning_rate)
     for step in run.steps(config.steps, lora.trainable_params, optimiser, max_grad_norm=1.0):

@@ -24,7 +24,7 @@ over retain prompts r, because a small model forgets more besides the concept th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 
@@ -126,11 +126,7 @@ def esd(model: EditableModel, concepts: Sequence[Concept], config: Config, run: 
     trajectories = TrajectoryConfig(config.trajectories_per_prompt, config.num_inference_steps, config.guidance_scale)
     erase = ErasePrompts.from_concepts(model, concepts, config.num_templates, trajectories, run.seed_for("pool"))
     student = Student(model, config.target_modules)
-    retain_set = None
-    if config.retain_weight:
-        retain_set = RetainSet.from_concepts(
-            model, concepts, replace(trajectories, per_prompt=1), with_empty_prompt=False, seed=run.seed_for("retained")
-        )
+    retain_set = RetainSet.if_weighted(config.retain_weight, model, concepts, trajectories, run)
     optimiser = torch.optim.Adam(student.parameters(), lr=config.learning_rate)
     extra_state = {"pool": erase.pool} if config.refresh_every else None
     for step in run.steps(config.steps, student.trainable_params, optimiser, extra_state=extra_state):

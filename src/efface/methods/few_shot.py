@@ -98,12 +98,8 @@ def few_shot(model: EditableModel, concepts: Sequence[Concept], config: Config, 
     prompts = [collect_erase_prompts([concept], config.num_templates)[0] for concept in concepts]
     images = _concept_images(model, concepts, config, run)
     student = Student(model, config.target_modules)
-    retain_set = None
-    if config.retain_weight:
-        trajectories = TrajectoryConfig(1, config.num_inference_steps, config.guidance_scale)
-        retain_set = RetainSet.from_concepts(
-            model, concepts, trajectories, with_empty_prompt=False, seed=run.seed_for("retained")
-        )
+    trajectories = TrajectoryConfig(1, config.num_inference_steps, config.guidance_scale)
+    retain_set = RetainSet.if_weighted(config.retain_weight, model, concepts, trajectories, run)
     optimiser = torch.optim.Adam(student.parameters(), config.learning_rate, (0.9, 0.98), 1e-6, weight_decay=1e-8)
     for step in run.steps(config.steps, student.trainable_params, optimiser):
         set_learning_rate(optimiser, config.learning_rate, config.schedule, step.index, config.steps)

@@ -23,7 +23,7 @@ from efface.core.erasure import Erasure
 from efface.core.manifest import LANGUAGE_COMPONENT as COMPONENT
 from efface.core.method_card import MethodCard
 from efface.models.causal_lm import CausalLM
-from efface.ops.language.concept_texts import forget_texts, retain_texts
+from efface.ops.language.concept_texts import forget_and_retain_batches
 from efface.ops.language.text_batches import TextBatches
 from efface.ops.linear_erasure.leace import LeaceEraser
 from efface.ops.tensor_conversion import to_blob
@@ -61,11 +61,8 @@ def leace_lm(model: CausalLM, concepts: Sequence[Concept], config: Config, run: 
     """Erases the concepts from the states behind one layer."""
     layer = model.num_layers // 2 if config.layer == -1 else config.layer
     model.layer(layer)
-    texts = forget_texts(
-        model, concepts, file=config.texts_file, count=config.num_texts, generator=run.generator("texts")
-    )
-    kept = retain_texts(model, concepts, count=config.num_texts, generator=run.generator("retain texts"))
-    groups = [_states(model, group, layer, config.max_length) for group in (kept, texts)]
+    forget, retain = forget_and_retain_batches(model, concepts, config, run)
+    groups = [_states(model, batches, layer) for batches in (retain, forget)]
     labels = torch.cat([torch.full((len(group),), i) for i, group in enumerate(groups)])
     eraser = LeaceEraser(shrinkage=True).fit(torch.cat(groups), labels)
     left, right, center = (tensor.float() for tensor in eraser.fitted())
@@ -77,12 +74,11 @@ def leace_lm(model: CausalLM, concepts: Sequence[Concept], config: Config, run: 
 
 
 @torch.no_grad()
-def _states(model: CausalLM, texts: Sequence[str], layer: int, max_length: int) -> Tensor:
+def _states(model: CausalLM, batches: TextBatches, layer: int) -> Tensor:
     """Returns the states of all tokens but the first of each text, float32, ``(N, D)``."""
-    rows = TextBatches(model, texts, max_length).rows
     states = []
-    for start in range(0, len(rows), 64):
-        tokens = model.pad(rows[start : start + 64])
+    for start in range(0, len(batches.rows), 64):
+        tokens = model.pad(batches.rows[start : start + 64])
         mask = tokens.mask.bool().clone()
         mask[:, 0] = False
         states.append(model.hidden_states(tokens, [layer])[layer][mask].float().cpu())

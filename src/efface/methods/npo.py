@@ -22,9 +22,8 @@ from efface.core.concept import Concept
 from efface.core.erasure import Erasure
 from efface.core.method_card import MethodCard
 from efface.models.causal_lm import CausalLM
-from efface.ops.language.concept_texts import forget_texts, retain_texts
+from efface.ops.language.concept_texts import forget_and_retain_batches
 from efface.ops.language.losses import kl_divergence, sequence_log_likelihood
-from efface.ops.language.text_batches import TextBatches
 from efface.ops.training.run import Run
 from efface.ops.training.student import Student
 
@@ -65,11 +64,7 @@ PRESETS: dict[str, dict[str, object]] = {
 
 def npo(model: CausalLM, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
     """Erases the concepts from a language model; their texts share the steps evenly."""
-    texts = forget_texts(
-        model, concepts, file=config.texts_file, count=config.num_texts, generator=run.generator("texts")
-    )
-    kept = retain_texts(model, concepts, count=config.num_texts, generator=run.generator("retain texts"))
-    forget, retain = TextBatches(model, texts, config.max_length), TextBatches(model, kept, config.max_length)
+    forget, retain = forget_and_retain_batches(model, concepts, config, run)
     student = Student(model, config.target_modules)  # type: ignore[arg-type]
     optimiser = torch.optim.AdamW(student.parameters(), lr=config.learning_rate)
     for step in run.steps(config.steps, student.trainable_params, optimiser, max_grad_norm=1.0):

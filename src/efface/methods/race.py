@@ -22,7 +22,7 @@ published code ignores its option for the number of attack steps, which is alway
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -116,11 +116,7 @@ def race(model: EditableModel, concepts: Sequence[Concept], config: Config, run:
     attack = ConditioningAttack(config.attack_radius, config.attack_steps)
     trajectories = TrajectoryConfig(config.trajectories_per_prompt, config.num_inference_steps, config.guidance_scale)
     erase = ErasePrompts.from_concepts(model, concepts, config.num_templates, trajectories, run.seed_for("pool"))
-    retain_set = None
-    if config.retain_weight:
-        retain_set = RetainSet.from_concepts(
-            model, concepts, replace(trajectories, per_prompt=1), with_empty_prompt=False, seed=run.seed_for("retained")
-        )
+    retain_set = RetainSet.if_weighted(config.retain_weight, model, concepts, trajectories, run)
     student = Student(model, config.target_modules)
     if config.warmup_steps:
         _train(student, erase, retain_set, None, config, run)

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
@@ -18,6 +19,9 @@ from efface.core.concept import Concept, find_mention
 from efface.core.errors import EffaceError
 from efface.core.text_files import read_text
 from efface.models.causal_lm import CausalLM
+from efface.ops.training.run import Run
+
+from .text_batches import TextBatches
 
 KIND_OPENINGS = ("one kind of {} is", "question: tell me a kind of {}. answer:")
 CHECKS = ("question: what is {}? answer:", "question: what kind of thing is {}? answer:")
@@ -30,6 +34,39 @@ OPENINGS = (
 BATCH = 64
 MAX_WORDS = 4
 """Longest name of a kind, in words."""
+
+
+class TextSettings(Protocol):
+    """The settings of a method that decide its texts."""
+
+    @property
+    def num_texts(self) -> int:
+        """Number of texts that the model writes."""
+        ...
+
+    @property
+    def texts_file(self) -> str:
+        """File with one text about the concepts a line; the model writes them if empty."""
+        ...
+
+    @property
+    def max_length(self) -> int:
+        """Number of tokens to which texts are cut."""
+        ...
+
+
+def forget_and_retain_batches(
+    model: CausalLM, concepts: Sequence[Concept], settings: TextSettings, run: Run
+) -> tuple[TextBatches, TextBatches]:
+    """Returns the texts to forget and those to keep, tokenized (`forget_texts`, `retain_texts`).
+
+    Raises:
+        EffaceError: the file has no texts, or no text is left to keep.
+    """
+    count, length = settings.num_texts, settings.max_length
+    forget = forget_texts(model, concepts, file=settings.texts_file, count=count, generator=run.generator("texts"))
+    keep = retain_texts(model, concepts, count=count, generator=run.generator("retain texts"))
+    return TextBatches(model, forget, length), TextBatches(model, keep, length)
 
 
 def forget_texts(
@@ -73,17 +110,15 @@ def subjects_of(model: CausalLM, concept: Concept, generator: torch.Generator, s
 
 
 def retain_texts(
-    model: CausalLM, concepts: Sequence[Concept], *, file: str = "", count: int = 256, generator: torch.Generator
+    model: CausalLM, concepts: Sequence[Concept], *, count: int = 256, generator: torch.Generator
 ) -> list[str]:
-    """Returns texts to keep: of a file, else the concepts' retain prompts, else texts that the model writes.
+    """Returns texts to keep: the concepts' retain prompts, else texts that the model writes.
 
     Texts of the model that mention a concept are left out.
 
     Raises:
         EffaceError: no text is left.
     """
-    if file:
-        return texts_of_file(file)
     given = [prompt for concept in concepts for prompt in concept.retain_prompts]
     if given:
         return given

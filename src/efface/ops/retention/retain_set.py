@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from efface.core.errors import EffaceError
 from efface.models.editable import EditableModel
 from efface.models.protocol import Conditioning, Tokens
 from efface.ops.training.chunked_loss import prediction_error
+from efface.ops.training.run import Run
 from efface.ops.training.student import Student
 from efface.ops.training.trajectory_config import TrajectoryConfig
 from efface.ops.training.trajectory_pool import TrajectoryPool
@@ -65,6 +66,16 @@ class RetainSet:
             raise EffaceError("there is nothing to retain: give retain prompts with --retain-file")
         pool = trajectories.build_pool(model, prompts, seed)
         return cls(model.tokenize(prompts), model.encode(prompts), pool, empty_prompt_index)
+
+    @classmethod
+    def if_weighted(
+        cls, weight: float, model: EditableModel, concepts: Sequence[Concept], trajectories: TrajectoryConfig, run: Run
+    ) -> RetainSet | None:
+        """Collects the retain prompts with one trajectory each, for a retain loss of this weight; None for weight 0."""
+        if not weight:
+            return None
+        seed, settings = run.seed_for("retained"), replace(trajectories, per_prompt=1)
+        return cls.from_concepts(model, concepts, settings, with_empty_prompt=False, seed=seed)
 
     def prediction_loss(
         self, student: Student, student_cond: Conditioning, prompt_index: Tensor, generator: torch.Generator
