@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .app import app
 from .options import BenchmarkRef, Json
+from .output import print_result
 
 if TYPE_CHECKING:
     from efface.studies.tensor_changes import TensorChange
@@ -53,12 +53,9 @@ def audit(
         model, base, concept, out=out, benchmark=benchmark, attacks=attack or ("synonyms", "inside_out"), limit=limit,
         progress=terminal_progress(), on_changes=_print_changes,
     )  # fmt: skip
-    if as_json:
-        changes = [vars(change) for change in done.changes]
-        data = {"folder": str(done.folder), "report": str(done.report), "verdict": done.result.summary()}
-        print(json.dumps({**data, "changes": changes, "scores": [score.to_dict() for score in done.result.scores]}))
-        return
-    print(f"{done.result.summary()}\n{done.report}")
+    data: dict[str, Any] = {"folder": str(done.folder), "report": str(done.report), "verdict": done.result.summary()}
+    data |= {"changes": [vars(row) for row in done.changes], "scores": [s.to_dict() for s in done.result.scores]}
+    print_result(data, f"{done.result.summary()}\n{done.report}", as_json)
 
 
 def _print_changes(changes: list[TensorChange]) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from efface.core.costs import pocket_costs
+from efface.core.durations import rounded_duration
 from efface.core.method_card import MethodCard
 from efface.core.registry import ATTACKS, METHODS, Registry
 
@@ -49,16 +50,9 @@ def method_row(card: MethodCard) -> str:
     """Returns a method's two lines in the list."""
     kind = "training" if card.needs_gradient else "no training"
     cost = pocket_costs().get(card.name)
-    time = "not measured" if cost is None else f"{describe_cost(cost)} on pocket"
+    time = "not measured" if cost is None else f"{rounded_duration(cost)} on pocket"
     facts = f"{card.trains or 'no weight, at sampling time'}; {kind}, {time}; {', '.join(card.families)}"
     return f"{card.name:18} {card.summary}\n{'':18} changes {facts}"
-
-
-def describe_cost(seconds: float) -> str:
-    """Returns a measured duration, such as ``0.2 s``, ``100 s`` or ``18 min``."""
-    if seconds < 1:
-        return "under 1 s"
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 def attack_row(card: MethodCard) -> str:
@@ -72,7 +66,7 @@ def describe(card: MethodCard, registry: Registry) -> str:
     lines = [f"{card.title}: {card.summary}", source]
     lines += [f"changes: {card.trains}"] if card.trains else []
     cost = pocket_costs().get(card.name)
-    lines += [f"cost: {describe_cost(cost)} on pocket, on one core"] if cost is not None else []
+    lines += [f"cost: {rounded_duration(cost)} on pocket, on one core"] if cost is not None else []
     lines += [f"models: {', '.join(card.families)}", "", "settings (--set NAME=VALUE):"]
     for setting in registry.settings(card.name):
         values = f" ({setting.range})" if setting.range else ""

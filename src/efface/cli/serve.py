@@ -37,7 +37,7 @@ def serve(
 
     studio = Studio(artifacts, model, allow_base_mismatch)
     print(f"http://{HOST}:{port} (this machine only; Ctrl-C stops it)", flush=True)
-    launch(studio, port, open_page)
+    launch(studio, HOST, port, open_page)
 
 
 def check_port(port: int) -> None:

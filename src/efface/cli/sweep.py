@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +10,7 @@ import typer
 
 from .app import app
 from .options import Json
+from .output import print_result
 
 if TYPE_CHECKING:
     from efface.studies.sweep import Step, SweepReport
@@ -77,12 +77,9 @@ def _list_cells(cells: list[Cell], out: Path, as_json: bool) -> None:
 
     folder = SweepFolder(out)
     rows = [{"cell": cell.folder_name, "title": cell.title, "complete": folder.has_cell(cell)} for cell in cells]
-    if as_json:
-        print(json.dumps(rows))
-        return
-    for row in rows:
-        print(f"{'complete' if row['complete'] else 'open':9}{row['title']}")
-    print(f"{sum(bool(row['complete']) for row in rows)} of {len(rows)} cells are complete")
+    lines = [f"{'complete' if row['complete'] else 'open':9}{row['title']}" for row in rows]
+    lines.append(f"{sum(bool(row['complete']) for row in rows)} of {len(rows)} cells are complete")
+    print_result(rows, "\n".join(lines), as_json)
 
 
 def _print_step(step: Step) -> None:
@@ -95,12 +92,9 @@ def _print_step(step: Step) -> None:
 
 
 def _print_report(report: SweepReport, as_json: bool) -> None:
-    if as_json:
-        data = {"folder": str(report.folder), "cells": report.total, "complete": report.complete}
-        print(json.dumps({**data, "failed": report.failed}))
-        return
-    for title, error in report.failed.items():
-        print(f"failed: {title}: {error}")
+    data = {"folder": str(report.folder), "cells": report.total, "complete": report.complete, "failed": report.failed}
+    lines = [f"failed: {title}: {error}" for title, error in report.failed.items()]
     num_open = report.total - report.complete
     rest = f"; run the same command to continue with the other {num_open}" if num_open else ""
-    print(f"{report.complete} of {report.total} cells are complete in {report.folder}{rest}")
+    lines.append(f"{report.complete} of {report.total} cells are complete in {report.folder}{rest}")
+    print_result(data, "\n".join(lines), as_json)

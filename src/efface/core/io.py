@@ -23,6 +23,9 @@ _CURES = {
     errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
 }
 
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+"""Suffixes of the images in a user's folder."""
+
 
 @contextmanager
 def user_file_errors(path: Path, action: str = "write") -> Iterator[None]:

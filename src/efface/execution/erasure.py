@@ -25,6 +25,7 @@ from efface.models.editable import EditableModel
 from efface.models.memory import oom_as_user_error
 from efface.ops.editing.apply_edits import SAMPLER
 from efface.ops.editing.base_check import check_base
+from efface.ops.language.text_check import check_finite_logits
 from efface.ops.text.concept_tokens import check_fits_context, report_unknown_names
 from efface.ops.training.progress import Progress, Silent
 from efface.ops.training.run import Run
@@ -32,7 +33,7 @@ from efface.ops.training.run import Run
 from .configuration import OUT_OF_MEMORY_HINT, check_family, resolve_config
 from .effect_check import CheckedErasure, check_base_model, check_effect
 from .expected_time import with_expected_time
-from .language import check_language_effect, check_language_model, is_language_model
+from .language import check_language_effect, is_language_model
 from .readme import render_readme
 
 
@@ -114,7 +115,7 @@ def _check_base(
 ) -> Progress | None:
     """Checks that the base model works, by one image or one pass over a text; returns the progress display."""
     if is_language_model(model):
-        check_language_model(model, concepts)
+        check_finite_logits(model, concepts)
         return progress
     return with_expected_time(progress, function, config, model.name, check_base_model(model, concepts, seed))
 

@@ -6,7 +6,8 @@ from dataclasses import asdict
 from typing import Any
 
 from efface.core.costs import expected_seconds
-from efface.ops.training.progress import Progress, describe_seconds
+from efface.core.durations import rounded_duration
+from efface.ops.training.progress import Progress
 
 from .configuration import resolve_config
 
@@ -33,7 +34,7 @@ def with_expected_time(
     seconds = expected_seconds(method, asdict(config), asdict(pocket_config), probe_seconds)
     if progress is None or seconds is None or seconds < SHORTEST:
         return progress
-    text = f"{method} on {model}: about {describe_seconds(seconds)}, estimated from its cost on pocket"
+    text = f"{method} on {model}: about {rounded_duration(seconds)}, estimated from its cost on pocket"
     return _WithNote(progress, text)
 
 

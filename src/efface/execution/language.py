@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from efface.core.concept import Concept
 from efface.core.erasure import Erasure
 from efface.core.manifest import EFFECT_CHECK, EVIDENCE, TEXTS
 from efface.core.serialization import json_bytes
 from efface.models.causal_lm import FAMILY, CausalLM
-from efface.ops.language.text_check import check_finite_logits, text_check
+from efface.ops.language.text_check import text_check
 
 from .effect_check import CheckedErasure
 
@@ -19,11 +17,6 @@ from .effect_check import CheckedErasure
 def is_language_model(model: Any) -> bool:
     """Returns whether a loaded model is a language model."""
     return bool(model.family == FAMILY)
-
-
-def check_language_model(model: CausalLM, concepts: Sequence[Concept]) -> None:
-    """Checks a language model before any work: its logits are finite."""
-    check_finite_logits(model, concepts)
 
 
 def check_language_effect(model: CausalLM, erasure: Erasure, **extra: Any) -> CheckedErasure:

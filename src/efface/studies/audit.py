@@ -22,6 +22,7 @@ from efface.core.registry import ATTACKS
 from efface.core.result import Result
 from efface.core.serialization import to_jsonable
 from efface.core.spec import RunSpec
+from efface.core.text_fields import fold_case
 from efface.models.loading import load_model
 from efface.models.model_ref import locate_model, model_name
 
@@ -102,7 +103,7 @@ def _find_benchmark(ref: str | None, base: str, concept: str) -> Benchmark:
             f"no benchmark for {concept!r} on {base}: write one with `efface benchmarks new`, or name one of "
             f"{', '.join(benchmark_names())} (--benchmark)"
         )
-    if found.concept.name.casefold() != concept.casefold():
+    if fold_case(found.concept.name) != fold_case(concept):
         raise EffaceError(f"{found.name} measures {found.concept.name!r}, not {concept!r}: choose another --benchmark")
     return found
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from efface.core.errors import CorruptArtifactError, EffaceError
-from efface.core.io import user_file_errors
+from efface.core.io import IMAGE_SUFFIXES, user_file_errors
 from efface.core.policy import is_refused
 from efface.core.subsample import evenly_spaced
 from efface.core.text_files import TableRow, find_column, parse_finite, parse_seed, read_table, read_text
@@ -31,7 +31,6 @@ MINORS = re.compile(
     re.IGNORECASE,
 )
 """Words that mention a minor."""
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 @dataclass(frozen=True)

@@ -124,10 +124,10 @@ def _choose_attack(rows: Any, event: gr.SelectData) -> tuple[str, int]:
     return str(row[0]), int(row[1])
 
 
-def launch(studio: Studio, port: int, open_browser: bool) -> None:
-    """Serves the page on this machine only, until Ctrl-C."""
+def launch(studio: Studio, host: str, port: int, open_browser: bool) -> None:
+    """Serves the page at an address of this machine, until Ctrl-C."""
     theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
     build_page(studio).launch(
-        server_name="127.0.0.1", server_port=port, share=False, inbrowser=open_browser, theme=theme, css=CSS,
+        server_name=host, server_port=port, share=False, inbrowser=open_browser, theme=theme, css=CSS,
         footer_links=[], show_error=True, quiet=True,
     )  # fmt: skip

@@ -5,10 +5,9 @@ from __future__ import annotations
 import io
 import re
 
-import pytest
 from rich.console import Console
 
-from efface.ops.training.progress import LineProgress, RichProgress, describe_seconds
+from efface.ops.training.progress import LineProgress, RichProgress
 
 
 def test_a_bar_of_80_columns_shows_steps_time_left_and_losses() -> None:
@@ -47,10 +46,3 @@ def test_a_short_phase_leaves_no_line() -> None:
     progress.update(2, {})
     progress.stop()
     assert stream.getvalue() == ""
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.1, "1 s"), (89.4, "89 s"), (100, "2 min"), (5300, "88 min"), (7800, "2 h 10 min")]
-)
-def test_durations_in_words(seconds: float, text: str) -> None:
-    assert describe_seconds(seconds) == text

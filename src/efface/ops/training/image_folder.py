@@ -12,12 +12,10 @@ from torch import Tensor
 
 from efface.core.concept import Concept
 from efface.core.errors import EffaceError
-from efface.core.io import user_file_errors
+from efface.core.io import IMAGE_SUFFIXES, user_file_errors
 from efface.models.editable import EditableModel
 
 from .latents import Latents
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def encode_folder(model: EditableModel, concepts: Sequence[Concept], folder: str) -> Latents:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from efface.core.durations import rounded_duration
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -130,12 +132,12 @@ class LineProgress:
         self._shown = now
         left = (now - self._started) / (done - self._first_done) * (self._total - done)
         numbers = f" ({text})" if (text := describe_losses(losses)) else ""
-        self.note(f"{self._phase}: {done} of {self._total}, about {describe_seconds(left)} left{numbers}")
+        self.note(f"{self._phase}: {done} of {self._total}, about {rounded_duration(left)} left{numbers}")
 
     def stop(self) -> None:
         """Prints the duration of a phase of which a line was printed."""
         if self._shown > self._started:
-            seconds = describe_seconds(self._clock() - self._started)
+            seconds = rounded_duration(self._clock() - self._started)
             self.note(f"{self._phase}: {self._done} of {self._total} in {seconds}")
 
     def note(self, text: str) -> None:
@@ -151,11 +153,3 @@ def terminal_progress() -> Progress:
 def describe_losses(losses: Mapping[str, float]) -> str:
     """Returns the numbers by name, such as ``loss 0.1234  erase 0.1``."""
     return "  ".join(f"{name} {value:.4g}" for name, value in losses.items())
-
-
-def describe_seconds(seconds: float) -> str:
-    """Returns a duration in words, such as ``40 s``, ``4 min`` or ``2 h 10 min``."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
