@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 PROBE_SECONDS = 0.12
-"""Seconds of the probe (one image of pocket in two steps) on one core of the machine that measured the costs."""
+"""Seconds of the probe (`efface.execution.effect_check.check_base_model` on pocket) on a core of the costs' machine."""
 
 
 @cache
