@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from torch import Tensor
 
 from efface.core.erasure import Erasure
+from efface.core.manifest import LANGUAGE_COMPONENT
 from efface.core.serialization import json_hash, to_jsonable
 from efface.core.spec import package_versions
 from efface.core.tensors import TensorBlob
@@ -16,7 +17,7 @@ from efface.distributed import env
 from efface.distributed.collectives import sync_errors
 from efface.models.editable import EditableModel
 from efface.models.image_checks import check_base_images
-from efface.models.pipeline_parts import denoiser_name
+from efface.models.pipeline_parts import DENOISERS
 from efface.ops.editing.apply import applied
 from efface.ops.tensor_conversion import to_image_bytes
 from efface.ops.text.soft_prompts import to_soft_tokens
@@ -31,8 +32,8 @@ Advance = Callable[[int], None]
 
 def model_key(model: EditableModel) -> str:
     """Hash of the weights, precision and kind of device of a model, and of the generating packages' versions."""
-    denoiser = model.components[denoiser_name(model.components)]
-    dtype = str(next(denoiser.parameters()).dtype)
+    generating = next(name for name in (*DENOISERS, LANGUAGE_COMPONENT) if name in model.components)
+    dtype = str(next(model.components[generating].parameters()).dtype)
     packages = package_versions(["efface", "torch", "diffusers"])
     return json_hash({"base": model.fingerprint(), "dtype": dtype, "on": model.device.type, "by": packages})
 

@@ -22,6 +22,7 @@ from huggingface_hub.errors import (
 from efface.core.errors import EffaceError
 
 from .diffusers_folder import check_pipeline_class
+from .janus_folder import check_janus_config, is_janus_config
 from .language_folder import check_architecture
 from .model_ref import validate_pretrained_ref
 
@@ -51,8 +52,8 @@ def download_pipeline(ref: str, revision: str | None) -> Path:
         return Path(DiffusionPipeline.download(ref, revision=revision, use_safetensors=True, **_UNUSED_COMPONENTS))
 
 
-def is_language_model(ref: str, revision: str | None) -> bool:
-    """Returns whether a repository is a language model: it has config.json and no model_index.json.
+def repository_kind(ref: str, revision: str | None) -> str:
+    """Returns ``image`` for a repository with model_index.json, else ``janus`` or ``language`` by its config.json.
 
     Raises:
         EffaceError: the repository does not exist, is gated or cannot be reached.
@@ -66,9 +67,12 @@ def is_language_model(ref: str, revision: str | None) -> bool:
             config = json.loads(
                 Path(hf_hub_download(ref, "config.json", revision=revision)).read_text(encoding="utf-8")
             )
+            if is_janus_config(config):
+                check_janus_config(config, ref)
+                return "janus"
             check_architecture(config, ref)
-            return True
-    return False
+            return "language"
+    return "image"
 
 
 def download_language_model(ref: str, revision: str | None) -> Path:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from efface.core.errors import EffaceError
 
-from .model_ref import ModelRef, ModelSource, is_language_source, locate_model
+from .model_ref import ModelRef, ModelSource, locate_model, source_kind
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +31,8 @@ def load_model(
         ref: ``"pocket"``, ``"pocket-sibling"``, ``"pocket-flow"``, a folder in diffusers layout, a hub id such as
             ``"org/name"``, a ``.safetensors`` checkpoint in the original layout, a diffusers pipeline, a `ModelRef`,
             or a loaded model, which is returned unchanged. Of language models: ``"pocket-lm"``, a folder in
-            transformers' layout, a hub id, a text-generation pipeline, or a pair of a model and its tokenizer.
+            transformers' layout, a hub id, a text-generation pipeline, or a pair of a model and its tokenizer. A
+            Janus-type model is a folder, a hub id, or a pair of the model and its processor.
         device: device to compute on; CUDA, else MPS, else the CPU if None. A pipeline in memory stays on its device.
         dtype: precision to compute in. If None: float32 on the CPU, on MPS and for bundled models; bfloat16 on CUDA,
             where float16 gradients can underflow; float16 on CUDA without bfloat16. A pipeline in memory keeps its
@@ -59,7 +60,12 @@ def load_model(
 
 def _build(source: ModelSource | None, ref: Any, options: ModelRef) -> EditableModel:
     """Builds the adapter; imports torch here, after the checks, so that a wrong name does not cost the import."""
-    if is_language_source(source, options.revision) if source else _is_language_model_in_memory(ref):
+    kind = source_kind(source, options.revision) if source else _kind_in_memory(ref)
+    if kind == "janus":
+        from .janus_loading import load_janus, wrap_janus
+
+        return load_janus(source, options) if source else wrap_janus(ref, options)  # type: ignore[return-value]
+    if kind == "language":
         from .language_loading import load_language_model, wrap_language_model
 
         return load_language_model(source, options) if source else wrap_language_model(ref, options)  # type: ignore[return-value]
@@ -68,13 +74,16 @@ def _build(source: ModelSource | None, ref: Any, options: ModelRef) -> EditableM
     return build_model(source, ref, options)
 
 
-def _is_language_model_in_memory(ref: Any) -> bool:
-    """Returns whether an object is a language model; a diffusers pipeline is told apart before transformers is read."""
+def _kind_in_memory(ref: Any) -> str:
+    """Returns the kind of a model in memory; a diffusers pipeline is told apart before transformers is read."""
     if hasattr(ref, "components"):
-        return False
+        return "image"
+    from .janus_loading import is_janus_in_memory
     from .language_loading import is_language_model_in_memory
 
-    return is_language_model_in_memory(ref)
+    if is_janus_in_memory(ref):
+        return "janus"
+    return "language" if is_language_model_in_memory(ref) else "image"
 
 
 def _check_options(source: ModelSource, options: ModelRef) -> None:

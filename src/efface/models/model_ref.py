@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from efface.core.errors import EffaceError, UnknownNameError
 
 from .diffusers_folder import check_folder, refuse_pickles
+from .janus_folder import check_janus_folder, is_janus_folder
 from .language_folder import LANGUAGE_BUNDLED, check_language_folder, is_language_folder
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ ACCEPTED = (
     *BUNDLED,
     *LANGUAGE_BUNDLED,
     "any folder in diffusers layout",
-    "a folder of a causal language model",
+    "a folder of a causal language model or of a Janus-type model",
     "a .safetensors checkpoint",
     "a hub id such as org/name",
 )
@@ -115,7 +116,7 @@ def locate_model(ref: str | Path) -> ModelSource:
         return ModelSource("folder", bundled_folder(base_bundled_model(str(ref))), str(ref))
     path = Path(ref)
     if path.is_dir():
-        (check_language_folder if is_language_folder(path) else check_folder)(path)
+        _CHECKS[folder_kind(path)](path)
         return ModelSource("folder", path, path.resolve().name if path.name in ("", "..") else path.name)
     refuse_pickles(path)
     if path.suffix.lower() == ".gguf":
@@ -129,13 +130,23 @@ def locate_model(ref: str | Path) -> ModelSource:
     raise UnknownNameError("model", str(ref), ACCEPTED)
 
 
-def is_language_source(source: ModelSource, revision: str | None = None) -> bool:
-    """Returns whether a folder is a language model's; a hub id is looked up on the hub."""
+def source_kind(source: ModelSource, revision: str | None = None) -> str:
+    """Returns ``image``, ``janus`` or ``language``; a hub id is looked up on the hub."""
     if source.kind == "hub":
-        from .hub import is_language_model
+        from .hub import repository_kind
 
-        return is_language_model(source.name, revision)
-    return source.path is not None and source.kind == "folder" and is_language_folder(source.path)
+        return repository_kind(source.name, revision)
+    return folder_kind(source.path) if source.path is not None and source.kind == "folder" else "image"
+
+
+def folder_kind(folder: Path) -> str:
+    """Returns the kind of model that a folder holds: ``image``, ``janus`` or ``language``."""
+    if is_janus_folder(folder):
+        return "janus"
+    return "language" if is_language_folder(folder) else "image"
+
+
+_CHECKS = {"image": check_folder, "janus": check_janus_folder, "language": check_language_folder}
 
 
 def is_hub_id(ref: str) -> bool:
@@ -164,7 +175,7 @@ def model_name(model: Any, default: str | Path = "pocket") -> str:
         model = default if model.ref is None else model.ref
     if isinstance(model, str | Path):
         return locate_model(model).name
-    if isinstance(model, tuple):  # a language model and its tokenizer
+    if isinstance(model, tuple):  # a model and its tokenizer
         model = model[0]
     if hasattr(model, "name"):
         return str(model.name)

@@ -1,0 +1,1 @@
+"""Training of pocket-janus, the autoregressive model of pocket's scenes."""
