@@ -15,7 +15,7 @@ from efface.core.manifest import LANGUAGE_COMPONENT as COMPONENT
 from efface.core.policy import check_prompts
 
 from .fingerprint import fingerprint
-from .guidance_hooks import GuidanceEdit
+from .guidance_hooks import GuidanceEdit, LatentEdit
 from .language_generation import Combine, generate_ids
 from .language_layers import decoder_layers, mlp_output, neuron_rows, select_role
 from .parameter_groups import ParameterGroup, call_with_params
@@ -55,6 +55,7 @@ class CausalLM:
         self.tokenizer, self.name = tokenizer, name
         self.components: dict[str, nn.Module] = {COMPONENT: module}
         self.guidance_edits: list[GuidanceEdit] = []
+        self.latent_edits: list[LatentEdit] = []
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         if tokenizer.pad_token_id is None:

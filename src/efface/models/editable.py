@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from .guidance_hooks import GuidanceEdit
+from .guidance_hooks import GuidanceEdit, LatentEdit
 from .parameter_groups import ParameterGroup
 from .protocol import Conditioning, Params, TextToImage, TrajectoryPoint
 
@@ -16,6 +16,7 @@ class EditableModel(TextToImage, Protocol):
     """A text-to-image model with selectable parameters, a fingerprint and editable guidance."""
 
     guidance_edits: list[GuidanceEdit]
+    latent_edits: list[LatentEdit]
     pipe: Any
     """The diffusers pipeline that holds the components."""
 

@@ -9,7 +9,7 @@ from torch import nn
 from .float32_weights import WeightSource
 from .flow_pipeline import validate_flow_pipeline
 from .flow_sampling import FlowSampler, check_flow_scheduler
-from .guidance_hooks import GuidanceEdit
+from .guidance_hooks import GuidanceEdit, LatentEdit
 from .module_checks import check_own_weights
 from .parameter_groups import ParameterGroup, select_parameters
 from .pipeline_parts import PipelineParts
@@ -52,6 +52,7 @@ class FlowModel(PipelineParts, FlowSampler):
         self.components: dict[str, nn.Module] = {encoder.component: encoder.module for encoder in self.encoders}
         self.components |= {"transformer": self.transformer, "vae": self.vae}
         self.guidance_edits: list[GuidanceEdit] = []
+        self.latent_edits: list[LatentEdit] = []
         self.freeze()
 
     @property

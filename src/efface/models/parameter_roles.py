@@ -5,7 +5,7 @@ Roles of the UNet:
 - ``cross_kv`` (alias ``reads_text``), ``cross_k``, ``cross_v``, ``cross_q``, ``cross_qk``, ``cross_out``: projections
   of cross-attention.
 - ``cross_all``: Linear and convolution tensors in cross-attention (esd-x); ``self_attn`` in self-attention;
-  ``attn_all`` in both.
+  ``attn_all`` in both; ``attn_blocks`` in whole attention blocks, with their feed-forward and outer projections (SPM).
 - ``non_cross``: Linear and convolution tensors outside cross-attention (esd-u).
 - ``unet_linear``: all Linear and convolution tensors (esd-all); ``unet_all``: every parameter, with the norms.
 
@@ -50,6 +50,7 @@ _UNET: dict[str, Rule] = {
     "cross_all": linear_below(("attn2",)),
     "self_attn": linear_below(("attn1",)),
     "attn_all": linear_below(("attn1", "attn2")),
+    "attn_blocks": linear_below(("attentions",)),
     "non_cross": lambda p: p.linear and not p.below("attn2"),
     "unet_linear": lambda p: p.linear,
     "unet_all": lambda _: True,

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from efface.core.errors import EffaceError
 
-from .guidance_hooks import GuidanceChain, GuidanceEdit, GuidedStep
+from .batch_rows import BatchRows, announced_rows
+from .guidance_hooks import GuidanceChain, GuidanceEdit, GuidedStep, LatentEdit
 from .image_checks import check_generated
 from .memory import oom_as_user_error
 from .module_checks import check_not_offloaded, check_one_precision
@@ -32,12 +33,14 @@ class DiffusionSampler(PromptEncoder):
         components: text encoders, denoiser and autoencoder by name.
         scheduler: a diffusers DDIM scheduler.
         guidance_edits: edits of the guided prediction, in the order in which they apply.
+        latent_edits: edits of the latents before each step, likewise.
     """
 
     unet: Any
     components: dict[str, nn.Module]
     scheduler: Any
     guidance_edits: list[GuidanceEdit]
+    latent_edits: list[LatentEdit]
 
     @property
     def denoiser(self) -> Any:
@@ -100,18 +103,26 @@ class DiffusionSampler(PromptEncoder):
         Yields:
             Every step before it is taken, and at last the clean latent with t = -1.
         """
-        guide = GuidanceChain(self.guidance_edits)
+        guide = GuidanceChain(self.guidance_edits, cond)
         others = [self.unconditional(len(seeds)), *(self.encode([prompt] * len(seeds)) for prompt in guide.prompts)]
-        joint_cond = Conditioning.cat([cond, *others])
+        others += [other for _ in guide.adapters for other in (cond, others[0])]
+        joint_cond, rows = Conditioning.cat([cond, *others]), BatchRows(cond, guide.chunks)
+        num_extra = len(guide.prompts)
         z = self.initial_noise(seeds)
         guidance_scale = max(guidance_scale, 1.0)
         timesteps = inference_timesteps(self.scheduler, num_inference_steps)
         for index, (t, next_t) in enumerate(pairwise((*timesteps, -1))):
-            joint = self.predict(torch.cat([z] * (1 + len(others))), t, joint_cond, params=params)
-            c, u, *extra = (joint[start : start + len(z)] for start in range(0, len(joint.z), len(z)))
+            for edit in self.latent_edits:
+                z = edit.change_latent(z, index, num_inference_steps, t, seeds)
+            with announced_rows(self.denoiser, rows):
+                joint = self.predict(torch.cat([z] * (1 + len(others))), t, joint_cond, params=params)
+            c, u, *rest = (joint[start : start + len(z)] for start in range(0, len(joint.z), len(z)))
             yield TrajectoryPoint(z, t, c, u)
-            extra_values = tuple(p.value for p in extra)
-            step = GuidedStep(index, num_inference_steps, t, guidance_scale, c.value, u.value, extra_values)
+            values = tuple(p.value for p in rest)
+            step = GuidedStep(
+                index, num_inference_steps, t, guidance_scale, c.value, u.value, values[:num_extra],
+                without=guide.without(values[num_extra:]),
+            )  # fmt: skip
             z = ddim_step(self.scheduler, guide(step), t, next_t, z)
         yield TrajectoryPoint(z, -1, c, u)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .float32_weights import WeightSource
-from .guidance_hooks import GuidanceEdit
+from .guidance_hooks import GuidanceEdit, LatentEdit
 from .module_checks import check_own_weights
 from .parameter_groups import TEXT_ENCODER_2, ParameterGroup, call_with_params, select_parameters
 from .pipeline import pipeline_family, validate_pipeline
@@ -65,6 +65,7 @@ class StableDiffusionModel(PipelineParts, DiffusionSampler):
         self.components: dict[str, nn.Module] = {encoder.component: encoder.module for encoder in self.encoders}
         self.components |= {"unet": self.unet, "vae": self.vae}
         self.guidance_edits: list[GuidanceEdit] = []
+        self.latent_edits: list[LatentEdit] = []
         self.freeze()
 
     @property

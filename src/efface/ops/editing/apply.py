@@ -14,8 +14,10 @@ from efface.core.errors import CorruptArtifactError, EffaceError
 from efface.models.editable import EditableModel
 from efface.models.loading import load_model
 
+from .active_gates import forget_strengths
 from .apply_edits import SAMPLER, apply_edit
 from .base_check import check_base
+from .inserted_modules import forget_row_strengths
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +76,15 @@ def apply(model: Any, erasure: Erasure, allow_base_mismatch: bool = False) -> Ap
         for edit in erasure.edits:
             apply_edit(model, edit, erasure.tensors, undo)
         active.append(Applied(erasure, base, distances, bool(mismatched), undo.pop_all()))
+    _forget(model)
     return active[-1]
+
+
+def _forget(model: EditableModel) -> None:
+    """Lets gates compute their strengths again, because the model changed."""
+    forget_strengths(model)
+    for component in model.components.values():
+        forget_row_strengths(component)
 
 
 def loaded_model(model: Any, erasure: Erasure | None = None) -> EditableModel:
@@ -100,10 +110,10 @@ def _is_same(one: Erasure, other: Erasure) -> bool:
 
 
 def remove_erasure(model: Any, erasure: Erasure) -> None:
-    """Removes this erasure and restores every byte of the model.
+    """Removes this erasure; those that were applied later stay (see `remove`).
 
     Raises:
-        EffaceError: the erasure is not applied to the model, or another was applied later.
+        EffaceError: the erasure is not applied to the model.
     """
     loaded = loaded_model(model)
     records = [record for record in active_erasures(loaded) if _is_same(record.erasure, erasure)]
@@ -113,24 +123,33 @@ def remove_erasure(model: Any, erasure: Erasure) -> None:
 
 
 def remove(model: Any, applied: Applied | None = None) -> None:
-    """Removes the last erasure and restores every byte of the model.
+    """Removes an erasure, by default the last; without the only one, every byte of the model is the base's again.
+
+    Erasures that were applied later are taken off, and applied again to the model without this one.
 
     Args:
         model: the model, or a diffusers pipeline.
-        applied: the erasure to remove, which must be the last; the last by default.
+        applied: the erasure to remove; the last by default.
 
     Raises:
-        EffaceError: the model has no erasure, or another was applied later.
+        EffaceError: the model has no erasure, or not this one.
     """
     model = loaded_model(model)
     active = _ACTIVE.get(model, [])
     if not active:
         raise EffaceError(f"{model.name} has no active erasure")
-    if applied is not None and applied is not active[-1]:
-        raise EffaceError(
-            f"{active[-1].erasure.spec.folder_name} was applied later: remove erasures in the reverse order"
-        )
-    active.pop()._undo.close()
+    record = active[-1] if applied is None else applied
+    if record not in active:
+        raise EffaceError(f"{record.erasure.spec.folder_name} is not applied to {model.name}")
+    position = active.index(record)
+    later = active[position + 1 :]
+    for each in reversed(active[position:]):
+        each._undo.close()
+    del active[position]
+    for each in later:
+        for edit in each.erasure.edits:
+            apply_edit(model, edit, each.erasure.tensors, each._undo)
+    _forget(model)
 
 
 @contextmanager
@@ -141,5 +160,5 @@ def applied(model: Any, erasure: Erasure, allow_base_mismatch: bool = False) -> 
     try:
         yield record
     finally:
-        while record in active_erasures(loaded):
-            remove(loaded)
+        if record in active_erasures(loaded):
+            remove(loaded, record)

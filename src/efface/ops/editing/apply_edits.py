@@ -17,11 +17,16 @@ from efface.models.guidance_hooks import GuidanceEdit
 from efface.models.tensor_names import canonical_paths, resolve_tensor_name
 from efface.ops.tensor_conversion import to_torch
 
+from .active_gates import add_gate
 from .forward_hooks import layer_hook, states_hook
 from .guidance_rules import guidance_edit
+from .module_edits import insert_modules
 
 SAMPLER = "sampler"
 """Component name of guidance edits, which change the sampler and no weights."""
+
+GATED = ("module", "guidance")
+"""Ops whose edits can have a gate."""
 
 
 def apply_edit(model: EditableModel, edit: Edit, stored: Mapping[str, Stored], undo: ExitStack) -> None:
@@ -30,28 +35,32 @@ def apply_edit(model: EditableModel, edit: Edit, stored: Mapping[str, Stored], u
     Raises:
         EffaceError: an unsupported gate, op or component, or tensors that do not fit.
     """
-    if edit.gate:
+    if edit.gate and edit.op not in GATED:
         raise EffaceError(
-            f"the {edit.op} edit of {edit.component} has a gate ({', '.join(edit.gate)}), "
-            "which this version of efface cannot apply"
+            f"the {edit.op} edit of {edit.component} has a gate ({', '.join(edit.gate)}), which only edits of op "
+            f"{' and '.join(GATED)} can have"
         )
     if edit.op == "guidance":
         _guidance(model, edit, undo)
         return
     if edit.component not in model.components:
         raise EffaceError(f"the erasure edits {edit.component}; {model.name} has {', '.join(model.components)}")
-    handler = _HANDLERS.get(edit.op)
-    if handler is None:
-        raise EffaceError(f"this version of efface cannot apply {edit.op} edits: pip install --upgrade efface")
+    module = model.components[edit.component]
     tensors = {role: to_torch(stored[name]) for role, name in edit.tensors.items()}
-    handler(model.components[edit.component], edit, tensors, undo)
+    if edit.op == "module":
+        device = next(module.parameters()).device
+        tensors = {role: tensor.to(device) for role, tensor in tensors.items()}
+        insert_modules(module, edit, tensors, add_gate(model, edit.gate, undo) if edit.gate else None, undo)
+        return
+    _HANDLERS[edit.op](module, edit, tensors, undo)
 
 
 def _guidance(model: EditableModel, edit: Edit, undo: ExitStack) -> None:
     """Adds a guidance rule to the model's sampler."""
     if edit.component != SAMPLER:
         raise EffaceError(f"a guidance edit belongs to the component {SAMPLER!r}, not {edit.component!r}")
-    rule, rules = guidance_edit(edit.params), model.guidance_edits
+    gate = add_gate(model, edit.gate, undo) if edit.gate else None
+    rule, rules = guidance_edit(edit.params, gate), model.guidance_edits
     rules.append(rule)
     undo.callback(_discard, rules, rule)  # the callback holds the list: a reference to the model would keep it alive
 

@@ -1,17 +1,17 @@
-"""Guidance rules that an erasure can hold: negative prompt and Safe Latent Diffusion."""
+"""Guidance rules that an erasure can hold: negative prompt, Safe Latent Diffusion and UnGuidance."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from efface.core.errors import EffaceError, UnknownNameError, check_known_keys
-from efface.models.guidance_hooks import GuidanceEdit, GuidedStep, Rule
-from efface.ops.targets import sld_guidance
+from efface.models.guidance_hooks import GuidanceEdit, GuidedStep, PromptGate, Rule
+from efface.ops.targets import classifier_free_guidance, sld_guidance
 
 PAPER_STEPS = 50
 """Number of sampler steps that the paper's warm-up refers to."""
@@ -36,6 +36,8 @@ class NegativePrompt:
         true_guidance_scale: w.
     """
 
+    adapter: ClassVar[str] = ""
+    gate: ClassVar[None] = None
     prompts: tuple[str, ...]
     true_guidance_scale: float = 4.0
 
@@ -73,6 +75,8 @@ class SafeLatentDiffusion:
         clamp_mode: reading of mu (see `targets.sld_guidance`).
     """
 
+    adapter: ClassVar[str] = ""
+    gate: ClassVar[None] = None
     prompts: tuple[str, ...]
     guidance_scale: float = 1000.0
     threshold: float = 0.01
@@ -105,22 +109,67 @@ class SafeLatentDiffusion:
         return rule
 
 
-RULES: dict[str, type[NegativePrompt] | type[SafeLatentDiffusion]] = {
+@dataclass(frozen=True)
+class UnGuidance:
+    """UnGuidance (arXiv 2508.05755): w e* + (1 - w) e, with guided predictions e* without and e with an adapter.
+
+    w is ``concept_weight`` where the gate opens for the prompt, else ``other_weight``. The rule adds w (e* - e) to the
+    guided prediction so far.
+
+    Attributes:
+        adapter: name of the adapter.
+        concept_weight: w1; a negative weight guides away from the model without the adapter.
+        other_weight: w2; above 1 it guides away from the model with the adapter.
+        gate: decides by prompt; without a gate every prompt counts as the concept's.
+    """
+
+    adapter: str
+    concept_weight: float = -1.0
+    other_weight: float = 2.0
+    gate: PromptGate | None = None
+    prompts: ClassVar[tuple[str, ...]] = ()
+
+    def new_rule(self) -> Rule:
+        """Returns a rule without memory."""
+
+        def rule(guided: Tensor, step: GuidedStep) -> Tensor:
+            is_concept = 1.0 if step.strength is None else step.strength
+            weight = self.other_weight + (self.concept_weight - self.other_weight) * is_concept
+            conditional, unconditional = step.without[self.adapter]
+            without = classifier_free_guidance(conditional, unconditional, step.guidance_scale)
+            own = classifier_free_guidance(step.conditional, step.unconditional, step.guidance_scale)
+            return guided + weight * (without - own)
+
+        return rule
+
+
+RULES: dict[str, type[NegativePrompt] | type[SafeLatentDiffusion] | type[UnGuidance]] = {
     "negative_prompt": NegativePrompt,
     "sld": SafeLatentDiffusion,
+    "unguide": UnGuidance,
 }
 
 
-def guidance_edit(params: Mapping[str, Any]) -> GuidanceEdit:
+def guidance_edit(params: Mapping[str, Any], gate: PromptGate | None = None) -> GuidanceEdit:
     """Builds the rule from a guidance edit's params: ``{"rule": "sld", "prompts": [...], "threshold": 0.01, ...}``.
+
+    Args:
+        params: the name of the rule and its settings.
+        gate: the edit's gate, for a rule that takes one.
 
     Raises:
         UnknownNameError: an unknown rule or setting; the message suggests the nearest.
-        EffaceError: no prompts.
+        EffaceError: no prompts, or a gate on a rule that takes none.
     """
     settings = {key: value for key, value in params.items() if key != "rule"}
     name = str(params.get("rule", ""))
     if name not in RULES:
         raise UnknownNameError("guidance rule", name, RULES)
-    check_known_keys(f"{name} setting", settings, (field.name for field in fields(RULES[name])))
-    return RULES[name](**{"prompts": (), **settings})
+    names = {field.name for field in fields(RULES[name])}
+    check_known_keys(f"{name} setting", settings, names - {"gate"})
+    if gate is not None and "gate" not in names:
+        raise EffaceError(f"the guidance rule {name!r} takes no gate: it acts on every prompt")
+    rule: Any = RULES[name]
+    defaults = {"gate": gate} if "gate" in names else {"prompts": ()}
+    edit: GuidanceEdit = rule(**{**defaults, **settings})
+    return edit

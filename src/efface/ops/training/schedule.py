@@ -9,13 +9,17 @@ from torch import Tensor
 
 from efface.core.errors import EffaceError, UnknownNameError
 
-SCHEDULES = ("constant", "cosine")
+SCHEDULES = ("constant", "cosine", "restarts")
+RESTARTS, WARMUP = 3, 1 / 6
+"""Number of cosines of the schedule ``restarts``, and the share of its steps before them (SPM, arXiv 2312.16145)."""
 
 
 def set_learning_rate(
     optimiser: torch.optim.Optimizer, peak: float, schedule: str, step: int, total_steps: int
 ) -> None:
     """Sets the learning rate of one step: ``peak`` throughout, or half a cosine down to 0 (arXiv 1608.03983).
+
+    ``restarts`` rises linearly for a sixth of the steps, then falls by three half cosines from the peak.
 
     The rate depends on the step alone. The schedulers of diffusers and torch count their own calls instead and would
     have to be saved in every checkpoint for an exact resume.
@@ -32,9 +36,17 @@ def set_learning_rate(
     """
     if schedule not in SCHEDULES:
         raise UnknownNameError("schedule", schedule, SCHEDULES)
-    factor = 0.5 * (1 + math.cos(math.pi * step / total_steps)) if schedule == "cosine" else 1.0
     for group in optimiser.param_groups:
-        group["lr"] = peak * factor
+        group["lr"] = peak * _factor(schedule, step / total_steps)
+
+
+def _factor(schedule: str, done: float) -> float:
+    """Returns the share of the peak after this share of the steps."""
+    if schedule == "restarts":
+        if done < WARMUP:
+            return done / WARMUP
+        done = (done - WARMUP) / (1 - WARMUP) * RESTARTS % 1.0
+    return 1.0 if schedule == "constant" else 0.5 * (1 + math.cos(math.pi * done))
 
 
 def concept_timestep_density(

@@ -1,0 +1,124 @@
+"""Modules that are trained beside a frozen model, inserted by the hooks that apply the finished erasure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from efface.core.edits import Edit
+from efface.core.errors import EffaceError
+from efface.core.tensors import TensorBlob
+from efface.models.editable import EditableModel
+from efface.models.protocol import Conditioning, Prediction, Tokens
+from efface.models.tensor_names import canonical_name
+from efface.ops.editing.inserted_layers import Insertion
+from efface.ops.editing.module_edits import insert
+from efface.ops.tensor_conversion import to_blob
+
+
+class InsertedStudent:
+    """A model with trained modules at some layers of its denoiser; the model is never written to.
+
+    Use it as a context: the modules are inserted while it is open, and act in its `predict` alone.
+
+    Args:
+        model: the original model.
+        insertion: kind and settings of the modules.
+        tensors: initial tensors by layer path and by the kind's names; they are trained in float32.
+    """
+
+    trains_text = False
+
+    def __init__(
+        self, model: EditableModel, insertion: Insertion, tensors: Mapping[str, Mapping[str, Tensor]]
+    ) -> None:
+        self.model = model
+        self.insertion = insertion
+        self._component: Any = model.components["unet"]
+        self._layers = {
+            path: {end: tensor.to(self._component.device).requires_grad_(True) for end, tensor in own.items()}
+            for path, own in tensors.items()
+        }
+        self._stack = ExitStack()
+
+    @classmethod
+    def membranes(
+        cls, model: EditableModel, role: str, rank: int, generator: torch.Generator, insertion: Insertion,
+        *, init: str = "kaiming",
+    ) -> InsertedStudent:  # fmt: skip
+        """Creates a LoRA at every matrix of a role: ``up`` is zero, so that the model is unchanged.
+
+        Args:
+            model: the original model.
+            role: parameter group; its biases have no membrane.
+            rank: rank of every membrane.
+            generator: draws ``down``, on the CPU.
+            insertion: settings of the modules.
+            init: ``kaiming`` draws ``down`` uniformly up to 1 / sqrt(inputs) (SPM), ``normal`` with variance 1 / rank.
+
+        Raises:
+            EffaceError: a rank below 1, or a role without matrices.
+        """
+        group = model.parameter_group(role)
+        matrices = {name: weight for name, weight in group.parameters.items() if weight.ndim > 1}
+        if rank < 1 or not matrices:
+            raise EffaceError(f"membranes of rank {rank} at {role} train nothing: set a rank of 1 or more")
+        tensors = {}
+        for name, weight in matrices.items():
+            shape = (rank, *weight.shape[1:])
+            bound = 1 / math.sqrt(weight[0].numel())
+            uniform = (2 * torch.rand(shape, generator=generator) - 1) * bound
+            down = uniform if init == "kaiming" else torch.randn(shape, generator=generator) / math.sqrt(rank)
+            path = group.paths[name].removesuffix(".weight")
+            tensors[path] = {"down": down, "up": torch.zeros(len(weight), rank)}
+        return cls(model, insertion, tensors)
+
+    def __enter__(self) -> InsertedStudent:
+        insert(self._component, self.insertion, self._layers, self._stack)
+        self.insertion.enabled = False
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._stack.close()
+
+    @property
+    def trainable_params(self) -> dict[str, Tensor]:
+        """Every trained tensor by ``<canonical layer name>.<tensor>``, for `Run.steps`."""
+        return {
+            f"{canonical_name(path)}.{end}": tensor for path, own in self._layers.items() for end, tensor in own.items()
+        }
+
+    def parameters(self) -> list[Tensor]:
+        """Returns the trained tensors, for the optimiser."""
+        return list(self.trainable_params.values())
+
+    def encode(self, prompts: Sequence[str] | Tokens) -> Conditioning:
+        """Encodes prompts with the original text encoder."""
+        return self.model.encode(prompts)
+
+    def predict(self, z: Tensor, t: Tensor | float, cond: Conditioning) -> Prediction:
+        """Runs the denoiser with the modules once."""
+        self.insertion.enabled = True
+        try:
+            return self.model.predict(z, t, cond)
+        finally:
+            self.insertion.enabled = False
+
+    def module_edit(
+        self, prefix: str, params: Mapping[str, Any], gate: Mapping[str, Any] | None = None
+    ) -> tuple[Edit, dict[str, TensorBlob]]:
+        """Returns the modules as a ``module`` edit with its tensors for the erasure's file.
+
+        Args:
+            prefix: first part of the tensors' names.
+            params: settings besides the kind.
+            gate: the edit's gate.
+        """
+        names = {role: f"{prefix}.{role}" for role in self.trainable_params}
+        tensors = {names[role]: to_blob(tensor.detach()) for role, tensor in self.trainable_params.items()}
+        return Edit("unet", "module", names, gate or {}, {"kind": self.insertion.kind, **params}), tensors
