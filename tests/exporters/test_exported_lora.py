@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from helpers.edits import membrane_edit
 from helpers.exports import concatenate, low_rank_erasure, replacing_erasure, sample_images, save_erasure, state_erasure
 from helpers.tiny import erasure_of
 from safetensors import safe_open
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 from efface import api
 from efface.core.concept import Concept
 from efface.core.edits import Edit
+from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
 from efface.exporters.lora import truncate_rank
 from efface.models.loading import load_model
@@ -165,3 +167,21 @@ def test_unsupported_loras_raise_a_one_line_error(tiny, tmp_path, format):
     check(low_rank_erasure(tiny), "omit --rank", rank=4)
     check(state_erasure(tiny), "a LoRA cannot hold a state edit")
     check(replacing_erasure(tiny, "cross_kv"), "is too small", rank=0)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_membranes_are_exported_as_a_lora_at_full_strength(tiny, base, tmp_path, format):
+    edit, tensors = membrane_edit(tiny, ["dog"], scale=0.5)
+    artifact = save_erasure(erasure_of(tiny, [edit], tensors), tmp_path / "e")
+    with pytest.raises(EffaceError, match="as a LoRA only"):
+        api.export(artifact, tmp_path / "out", format="single-file", model=tiny)
+    with pytest.warns(UserWarning, match="the gate is lost"):
+        api.export(artifact, tmp_path / "out", format=format, model=tiny)
+    assert "The gate is lost" in (tmp_path / "out" / "README.md").read_text()
+    _, image = with_lora(base, tmp_path / "out")
+    ungated = erasure_of(tiny, [Edit(edit.component, edit.op, edit.tensors, params=edit.params)], tensors)
+    with applied(tiny, ungated):
+        wanted = sample_images(tiny)
+    assert torch.allclose(image, wanted, atol=1e-4)
+    with applied(tiny, Erasure.load(artifact)):
+        assert not torch.allclose(sample_images(tiny), wanted, atol=1e-4)

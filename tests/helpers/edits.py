@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -31,7 +33,7 @@ def trained(model: StableDiffusionModel, role: str = "cross_all", step: float = 
 
 
 def every_op(model: StableDiffusionModel) -> Erasure:
-    """Returns an erasure with a replace, a low-rank, a state and a guidance edit."""
+    """Returns an erasure with a replace, a low-rank, a state, a guidance and a gated module edit."""
     replace, tensors = trained(model).replace_edit()
     rng = np.random.default_rng(0)
     name = "encoder.layers.1.mlp.fc1.weight"
@@ -40,4 +42,29 @@ def every_op(model: StableDiffusionModel) -> Erasure:
     state = Edit("text_encoder", "state", {"matrix": "m", "bias": "b"})
     tensors |= {"m": rng.normal(size=(32, 32)).astype("f4"), "b": rng.normal(size=32).astype("f2")}
     guidance = Edit("sampler", "guidance", params={"rule": "negative_prompt", "prompts": ["a gun"]})
-    return erasure_of(model, [replace, low_rank, state, guidance], tensors)
+    inserted, more = membrane_edit(model, ["gun"], seed=4)
+    return erasure_of(model, [replace, low_rank, state, guidance, inserted], tensors | more)
+
+
+def membrane_edit(
+    model: StableDiffusionModel,
+    phrases: list[str] | None = None,
+    *,
+    seed: int = 0,
+    rank: int = 1,
+    role: str = "attn_blocks",
+    step: float = 0.3,
+    **params: Any,
+) -> tuple[Edit, dict[str, np.ndarray]]:
+    """Returns random membranes at every matrix of a role; with phrases, gated by the similarity to them."""
+    rng = np.random.default_rng(seed)
+    group = model.parameter_group(role)
+    names, tensors = {}, {}
+    for name, weight in group.parameters.items():
+        if weight.ndim > 1:
+            layer = name.removesuffix(".weight")
+            for end, shape in (("down", (rank, *weight.shape[1:])), ("up", (len(weight), rank))):
+                names[f"{layer}.{end}"] = f"m{seed}.{layer}.{end}"
+                tensors[f"m{seed}.{layer}.{end}"] = step * rng.normal(size=shape).astype("f4")
+    gate = {"kind": "similarity", "phrases": phrases} if phrases else {}
+    return Edit(group.component, "module", names, gate, {"kind": "membrane", **params}), tensors

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,11 @@ from .output import print_result
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from efface.core.erasure import Erasure
+    from efface.core.erasure import Edit, Erasure
     from efface.core.evaluation_evidence import EvaluationEvidence
+
+MAX_STRENGTHS = 4
+"""Number of prompts whose strengths are shown of a gate."""
 
 
 @app.command()
@@ -58,7 +61,13 @@ def describe_erasure(folder: Path, erasure: Erasure) -> dict[str, Any]:
 
     spec, cost = erasure.spec, erasure.cost
     edits = [
-        {"component": edit.component, "op": edit.op, "tensors": len(edit.tensors), "params": dict(edit.params)}
+        {
+            "component": edit.component,
+            "op": edit.op,
+            "tensors": len(edit.tensors),
+            "params": dict(edit.params),
+            "gate": dict(edit.gate),
+        }
         for edit in erasure.edits
     ]
     return {
@@ -96,9 +105,27 @@ def _as_text(erasure: Erasure, folder: Path, evaluations: Sequence[EvaluationEvi
     lines += [f"  effect: {effect}"]
     lines += ["  cost: not measured" if cost is None else f"  cost: {cost.seconds:.1f} s{memory}"]
     lines += [f"  {line}" for line in word_notes(erasure).lines()]
-    lines += [f"  {edit.op} edit of {edit.component}, {len(edit.tensors)} tensors" for edit in erasure.edits]
+    lines += [f"  {_edit_line(edit)}" for edit in erasure.edits]
+    lines += [f"  {line}" for line in _gate_lines((erasure.effect or {}).get("gates", ()))]
     lines += [f"  hash {spec.short_hash}, all files are unchanged"]
     return Text.assemble(_verdict(folder, evaluations), "\n\n", "\n".join(lines))
+
+
+def _edit_line(edit: Edit) -> str:
+    kind = f" ({edit.params['kind']})" if "kind" in edit.params else ""
+    gated = f", gated by {edit.gate.get('kind')}" if edit.gate else ""
+    return f"{edit.op} edit of {edit.component}{kind}, {len(edit.tensors)} tensors{gated}"
+
+
+def _gate_lines(gates: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Each gate with the strengths of the effect check's first and last prompts, the concept's and retain prompts."""
+    lines = []
+    for gate in gates:
+        strengths = list(gate["strengths"].items())
+        shown = strengths if len(strengths) <= MAX_STRENGTHS else [*strengths[:2], *strengths[-2:]]
+        texts = [f"{value:.2f} for {prompt!r}" for prompt, value in shown]
+        lines.append(f"strength by {gate['gate']}: {', '.join(texts)}")
+    return lines
 
 
 def _verdict(folder: Path, evaluations: Sequence[EvaluationEvidence]) -> Text:

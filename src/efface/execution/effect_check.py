@@ -80,7 +80,8 @@ def check_effect(
     summary += f"; {evaluation.summary()}" if evaluation else ""
     summary += f"; no quick check: {problem}" if problem else ""
     quick = evaluation.to_dict() if evaluation else {}
-    effect = {**check.to_dict(), "quick_evaluation": quick, "summary": summary, **extra}
+    gates = {"gates": check.gates} if check.gates else {}
+    effect = {**check.to_dict(), "quick_evaluation": quick, "summary": summary, **gates, **extra}
     return CheckedErasure(replace(erasure, effect=effect), summary, _image_files(check))
 
 

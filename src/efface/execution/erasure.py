@@ -159,6 +159,7 @@ def transfer_erasure(
     """
     base = model.fingerprint()
     edited = {edit.component for edit in erasure.edits} - {SAMPLER}
+    edited |= {"text_encoder" for edit in erasure.edits if edit.gate}  # a gate reads the prompt's states
     original_base = {name: fingerprint for name, fingerprint in erasure.spec.base.items() if name in edited}
     edited_only = replace(erasure, spec=replace(erasure.spec, base=original_base))
     distances, mismatched = check_base(model, edited_only, base, allow_base_mismatch)

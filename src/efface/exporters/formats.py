@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from efface.core.edits import Edit
@@ -38,6 +38,7 @@ class Exported:
         distances: Distance of each component of the base model from the erasure's base.
         base_mismatch: Whether the base model differs from the one the erasure was made for.
         residuals: Relative Frobenius error of a LoRA approximation, by tensor; empty if the export is exact.
+        lost: What the erasure does that the files cannot, in one sentence; empty for nothing.
     """
 
     folder: Path
@@ -46,6 +47,7 @@ class Exported:
     distances: Mapping[str, float | None] = field(default_factory=dict)
     base_mismatch: bool = False
     residuals: Mapping[str, float] = field(default_factory=dict)
+    lost: str = ""
 
     @property
     def residual_summary(self) -> str:
@@ -82,11 +84,15 @@ def check_format(erasure: Erasure, format: str, rank: int | None = None) -> None
     """
     if format not in FORMATS:
         raise UnknownNameError("export format", format, FORMATS)
+    if format in LORA_FORMATS:
+        erasure, _ = as_low_rank(erasure)
     if any(edit.op == "guidance" for edit in erasure.edits):
         raise EffaceError(
             "a guidance edit acts during sampling and changes no weight: it cannot be exported, only applied by efface"
         )
     for edit in erasure.edits:
+        if edit.params.get("kind") == "membrane":
+            raise EffaceError("membranes are exported as a LoRA only: pass --format kohya, or peft")
         if edit.gate or edit.op not in ("replace", "low_rank", "state"):
             raise EffaceError(
                 f"the {edit.op} edit of {edit.component} does more than change weights: it cannot be exported"
@@ -97,6 +103,31 @@ def check_format(erasure: Erasure, format: str, rank: int | None = None) -> None
         _check_lora(erasure, rank)
     elif rank is not None:
         raise EffaceError(f"a rank applies to the formats {' and '.join(LORA_FORMATS)}, not to {format}: omit --rank")
+
+
+def as_low_rank(erasure: Erasure) -> tuple[Erasure, str]:
+    """Returns an erasure with its membranes as low-rank edits, and what is lost by that in one sentence.
+
+    A gate is lost, and the guidance of UnGuide, which a LoRA cannot hold. Other erasures are returned unchanged.
+    """
+    membranes = [edit for edit in erasure.edits if edit.params.get("kind") == "membrane"]
+    if not membranes:
+        return erasure, ""
+    adapters = {edit.params.get("adapter") for edit in membranes}
+    guided = [edit for edit in erasure.edits if edit.params.get("rule") == "unguide"]
+    guided = [edit for edit in guided if edit.params.get("adapter") in adapters]
+    edits = [_low_rank_edit(edit) for edit in erasure.edits if edit not in guided]
+    lost = "The gate is lost: the LoRA acts on every prompt with full strength." if membranes[0].gate else ""
+    if guided:
+        lost = "The guidance is lost: the LoRA acts on every prompt, and no prediction without it is mixed in."
+    return replace(erasure, edits=tuple(edits)), lost
+
+
+def _low_rank_edit(edit: Edit) -> Edit:
+    if edit.params.get("kind") != "membrane":
+        return edit
+    roles = {f"{role.rpartition('.')[0]}.weight.{role.rpartition('.')[2]}": n for role, n in edit.tensors.items()}
+    return Edit(edit.component, "low_rank", roles, params={"scale": edit.params.get("scale", 1.0)})
 
 
 def _check_state(erasure: Erasure, edit: Edit, format: str) -> None:

@@ -131,6 +131,7 @@ def _provenance(exported: Exported, erasure: Erasure) -> list[str]:
         f"method: {spec.method}, preset {spec.preset}, seed {spec.seed}, efface {spec.version}",
         f"run: {spec.hash}",
         exported.residual_summary,
+        exported.lost,
         "all settings: the erasure's manifest in `efface_export.json`",
     ]
     return [f"- {item}" for item in items if item]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,7 +21,7 @@ from efface.models.pipeline import silence_libraries
 from efface.ops.tensor_conversion import to_blob
 from efface.ops.training.progress import Progress, Silent
 
-from .formats import EXPORT_MANIFEST, LORA_FORMATS, Exported, check_format
+from .formats import EXPORT_MANIFEST, LORA_FORMATS, Exported, as_low_rank, check_format
 from .lora import lora_factors
 from .lora_formats import kohya_tensors, original_factors, peft_tensors
 from .model_card import render_model_card
@@ -55,6 +56,9 @@ def write_export(
         EffaceError: An edit that the format cannot hold, or an invalid output folder.
     """
     check_format(erasure, format, rank)
+    erasure, lost = as_low_rank(erasure) if format in LORA_FORMATS else (erasure, "")
+    if lost:
+        warnings.warn(f"{lost[0].lower()}{lost[1:-1]}; apply the erasure with efface to keep it", stacklevel=2)
     if overwrite and out.is_dir() and any(out.iterdir()) and not (out / EXPORT_MANIFEST).is_file():
         raise EffaceError(f"{out} is not an export, so it is not replaced: choose another folder")
     with (
@@ -67,7 +71,7 @@ def write_export(
         else:
             base, residuals = _write_weights(model, erasure, new, format, allow_base_mismatch, advance), {}
         files = _file_sizes(new)
-        exported = Exported(out, format, files, base.distances, base.base_mismatch, residuals)
+        exported = Exported(out, format, files, base.distances, base.base_mismatch, residuals, lost)
         documents = _write_documents(model, erasure, exported, new)
     return replace(exported, files={**files, **documents})
 

@@ -57,7 +57,7 @@ CARD = MethodCard(
     needs_gradient=True,
     needs_images=False,
     reconstruction=False,
-    summary="Trains membranes of rank 1 beside the UNet, whose strength follows the prompt's similarity to the concept.",
+    summary="Trains membranes of rank 1 beside the UNet, each as strong as the prompt is similar to the concept.",
 )
 
 

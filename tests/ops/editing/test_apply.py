@@ -40,20 +40,23 @@ def test_each_edit_changes_the_model_and_is_removed(tiny):
     assert state_bytes(tiny) == bytes_before
 
 
-def test_erasures_stack_and_are_removed_in_reverse(tiny):
+@pytest.mark.parametrize("order", [(1, 0), (0, 1)])
+def test_erasures_stack_and_are_removed_in_any_order(tiny, order):
     first, second = (
         erasure_of(tiny, [edit], tensors)
         for edit, tensors in (trained(tiny, r).replace_edit() for r in ("cross_kv", "cross_all"))
     )
     before = state_bytes(tiny)
-    record = apply(tiny, first)
-    after_first = state_bytes(tiny)
-    apply(tiny, second)
-    with pytest.raises(EffaceError, match="reverse order"):
-        remove(tiny, record)
-    remove(tiny)
-    assert state_bytes(tiny) == after_first
-    remove(tiny, record)
+    alone = []
+    for erasure in (first, second):
+        with applied(tiny, erasure):
+            alone.append(state_bytes(tiny))
+    records = [apply(tiny, first), apply(tiny, second)]
+    remove(tiny, records[order[0]])
+    assert state_bytes(tiny) == alone[order[1]]
+    with pytest.raises(EffaceError, match="is not applied"):
+        remove(tiny, records[order[0]])
+    remove(tiny, records[order[1]])
     assert state_bytes(tiny) == before
     with pytest.raises(EffaceError, match="has no active erasure"):
         remove(tiny)

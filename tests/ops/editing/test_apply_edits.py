@@ -12,6 +12,18 @@ from efface.core.edits import Edit
 from efface.core.errors import EffaceError, UnknownNameError
 from efface.ops.editing.apply import active_erasures, applied, apply
 
+GATE = {"kind": "similarity", "phrases": ["gun"]}
+
+VECTORS = {" ".join(map(str, shape)): np.ones(shape, "f4") for shape in ((1, 4, 3, 3), (15, 1), (16, 1), (1, 16))}
+"""Tensors by their shape."""
+
+
+def module(kind, layer, gate=None, **shapes):
+    """A module edit at a layer of the UNet, with tensors of `VECTORS`."""
+    names = {f"{layer}.{end}": " ".join(map(str, shape)) for end, shape in shapes.items()}
+    return Edit("unet", "module", names, gate or {}, {"kind": kind})
+
+
 Z, T = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1)), 321
 
 
@@ -84,7 +96,23 @@ def test_tensor_names_of_other_transformers_versions_are_resolved(tiny):
             {"u": np.ones((16, 2), "f4"), "d": np.ones((3, 36), "f4")},
             "do not fit",
         ),
-        (Edit("unet", "module", {"t": "t"}), {"t": np.ones(1, "f4")}, "cannot apply module"),
+        (Edit("unet", "module", {"t": "t"}), {"t": np.ones(1, "f4")}, "kind of module"),
+        (module("membrane", "conv_in", down=(1, 4, 3, 3), up=(15, 1)), VECTORS, "does not fit 'conv_in'"),
+        (module("membrane", "conv_inn", down=(1, 4, 3, 3), up=(16, 1)), VECTORS, "lacks; the nearest is 'conv_in'"),
+        (module("membrane", "conv_norm_out", down=(1, 16), up=(16, 1)), VECTORS, "neither linear nor a convolution"),
+        (module("membrane", "conv_in", down=(1, 4, 3, 3)), VECTORS, "lacks up"),
+        (module("membrane", "conv_in", dwn=(1, 4, 3, 3)), VECTORS, "not 'conv_in.dwn'"),
+        (
+            module("membrane", "conv_in", gate={"kind": "similarty"}, down=(1, 4, 3, 3), up=(16, 1)),
+            VECTORS,
+            "did you mean 'similarity'",
+        ),
+        (
+            module("membrane", "conv_in", gate={"kind": "similarity"}, down=(1, 4, 3, 3), up=(16, 1)),
+            VECTORS,
+            "needs a list of phrases",
+        ),
+        (Edit("sampler", "guidance", params={"rule": "sld", "prompts": ["a"]}, gate=GATE), {}, "takes no gate"),
         (Edit("text_encoder", "state"), {}, "matrix and bias"),
         (Edit("text_encoder", "state", {"matrix": "t"}), {"t": np.ones((2, 3), "f4")}, "square"),
         (Edit("unet", "guidance", params={"rule": "sld"}), {}, "belongs to"),

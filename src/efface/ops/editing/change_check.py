@@ -15,6 +15,7 @@ from efface.models.image_checks import check_base_images
 from efface.ops.tensor_conversion import to_image_bytes
 from efface.ops.unreadable_images import flat_images
 
+from .active_gates import active_gates
 from .apply import applied
 
 CONCEPT, RETAINED = "concept", "retained"
@@ -61,6 +62,7 @@ class ChangeCheck:
     num_images: int
     num_flat: int = 0
     pairs: tuple[ImagePair, ...] = field(default=(), repr=False, compare=False)
+    gates: tuple[dict[str, Any], ...] = ()
 
     @property
     def is_noop(self) -> bool:
@@ -121,10 +123,11 @@ def change_check(
     before = [check_base_images(images) for images in generate()]
     with applied(model, erasure), torch.no_grad():
         after = generate()
+        gates = tuple({"gate": gate.label, "strengths": dict(gate.log)} for gate in active_gates(model))
     changes = [image_change(b, a) for b, a in zip(before, after, strict=True)]
     num_flat = sum(flat_images(after[0]))
     pairs = _image_pairs(groups, seeds, before, after)
-    return ChangeCheck(changes[0], changes[1] if retain_prompts else None, num_images, num_flat, pairs)
+    return ChangeCheck(changes[0], changes[1] if retain_prompts else None, num_images, num_flat, pairs, gates)
 
 
 def _image_pairs(

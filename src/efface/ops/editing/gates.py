@@ -67,7 +67,7 @@ class Gate:
     def row_strengths(self, cond: Conditioning) -> Tensor:
         """Returns the strength for each row of a batch that no sampler announced, ``(N,)``.
 
-        In a diffusers pipeline's batch the first half is the unconditional prompt: it takes the second half's strengths.
+        In a diffusers pipeline's batch the first half is the unconditional prompt, which takes the second's strengths.
         """
         half = len(cond.states) // 2
         first, second = cond.states[:half], cond[half:]

@@ -49,14 +49,17 @@ class RowStrengths:
 
     Attributes:
         values: by insertion, ``(N,)``; an insertion that is not in it has strength 1.
+        uniform: whether every insertion has one strength in all rows.
     """
 
     values: dict[Insertion, Tensor] = field(default_factory=dict)
+    uniform: bool = True
     _columns: dict[tuple[int, ...], Tensor] = field(default_factory=dict)
 
     def set(self, values: dict[Insertion, Tensor]) -> None:
         """Sets the strengths of the next passes."""
         self.values, self._columns = values, {}
+        self.uniform = all(bool((value == value[0]).all()) for value in values.values())
 
     def columns(self, members: Sequence[tuple[Insertion, int]]) -> Tensor | None:
         """Returns the strengths ``(N, R)`` of R columns: each insertion's as often as it has columns; None for ones."""
@@ -78,19 +81,51 @@ class InsertedLayer:
     """All modules inserted at one layer, run by one hook behind it.
 
     Membranes add ``up(down(x))`` of the layer's input, erasers ``up(gelu(down(y)))`` of its output y; each reads the
-    layer's own input and output, so that the order of insertions does not matter.
+    layer's own input and output, so that the order of insertions does not matter. Where all rows have one strength,
+    `merged` gives W + sum_i gamma_i up_i down_i, which the layer reads for a pass at no cost a step.
 
     Args:
         layer: the layer.
         strengths: the strengths of the present pass.
+
+    Attributes:
+        is_merged: whether the layer reads `merged` at present, so that the hook adds no membranes.
     """
 
     def __init__(self, layer: nn.Module, strengths: RowStrengths) -> None:
         self.layer: Any = layer
         self.strengths = strengths
         self.members: list[tuple[Insertion, Tensors]] = []
+        self.is_merged = False
         self._stacks: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
         self._handle = layer.register_forward_hook(self._hook)
+
+    @property
+    def mergeable(self) -> bool:
+        """Whether every module here is a membrane that acts and is not trained, and the layer reads its own weight."""
+        return isinstance(self.layer._parameters.get("weight"), nn.Parameter) and all(
+            insertion.enabled and insertion.kind == "membrane" and not tensors["up"].requires_grad
+            for insertion, tensors in self.members
+        )
+
+    @torch.no_grad()
+    def merged(self) -> Tensor:
+        """Computes the weight with all membranes at their strengths, in float32 at least."""
+        weight = self.layer.weight
+        wide = torch.promote_types(weight.dtype, torch.float32)
+        change = torch.zeros_like(weight, dtype=wide).flatten(1)
+        for transport in ("sum", "product"):
+            members = [member for member in self.members if member[0].transport == transport]
+            if not members:
+                continue
+            down, up = (factor.flatten(1).to(wide) for factor in self._stack(members, weight))
+            columns = self.strengths.columns([(insertion, len(t["down"])) for insertion, t in members])
+            gamma = torch.ones(len(down), dtype=wide, device=down.device) if columns is None else columns[0].to(wide)
+            if transport == "sum":
+                change += (up * gamma) @ down
+            else:
+                change += torch.outer(up @ gamma, gamma @ down)
+        return (weight.to(wide) + change.view_as(weight)).to(weight.dtype)
 
     def add(self, insertion: Insertion, tensors: Tensors) -> None:
         """Inserts an edit's module."""
@@ -106,7 +141,7 @@ class InsertedLayer:
 
     def _hook(self, _layer: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
         changed = output
-        for transport in ("sum", "product"):
+        for transport in () if self.is_merged else ("sum", "product"):
             members = [
                 member
                 for member in self.members

@@ -33,9 +33,11 @@ class InsertedModules:
         self._insertions: list[Insertion] = []
         self._strengths = RowStrengths()
         self._pass: tuple[Any, ...] = ()
+        self._merged: dict[str, Tensor] = {}
+        self._originals: dict[str, nn.Parameter] = {}
         names = list(inspect.signature(component.forward).parameters)
         self._text_index = names.index(TEXT_INPUT) if TEXT_INPUT in names else -1
-        self._handle: Any = None
+        self._handles: list[Any] = []
 
     def add(self, component: nn.Module, insertion: Insertion, layers: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Inserts an edit's modules.
@@ -46,7 +48,10 @@ class InsertedModules:
             layers: tensors of the module at each layer, by the layer's path in the component.
         """
         if not self._insertions and self._text_index >= 0:  # ahead of edits that change the states
-            self._handle = component.register_forward_pre_hook(self._before_pass, with_kwargs=True, prepend=True)
+            self._handles = [
+                component.register_forward_pre_hook(self._before_pass, with_kwargs=True, prepend=True),
+                component.register_forward_hook(self._after_pass, always_call=True),
+            ]
         self._insertions.append(insertion)
         self.forget()
         for path, tensors in layers.items():
@@ -62,12 +67,13 @@ class InsertedModules:
             layer.remove(insertion)
             if not layer.members:
                 del self._layers[path]
-        if not self._insertions and self._handle is not None:
-            self._handle.remove()
+        while self._handles and not self._insertions:
+            self._handles.pop().remove()
 
     def forget(self) -> None:
         """Computes the strengths again at the next pass."""
         self._pass = ()
+        self._merged = {}
 
     def _before_pass(self, component: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         states = kwargs[TEXT_INPUT] if TEXT_INPUT in kwargs else args[self._text_index]
@@ -76,10 +82,28 @@ class InsertedModules:
         version = 0 if states.is_inference() else states._version
         prompts, chunks = (None, ()) if rows is None else (rows.cond.states, rows.chunks)
         before = self._pass
-        if before and before[0] is states and before[1] is prompts and before[2:] == (version, chunks):
-            return
-        self._pass = (states, prompts, version, chunks)
-        self._strengths.set(self._compute(states, rows))
+        if not (before and before[0] is states and before[1] is prompts and before[2:] == (version, chunks)):
+            self._pass = (states, prompts, version, chunks)
+            self._strengths.set(self._compute(states, rows))
+            self._merged = {}
+        if self._strengths.uniform and not torch.is_grad_enabled():
+            self._merge()
+
+    def _merge(self) -> None:
+        """Puts the merged weights in the place of the layers' own for one pass; the parameters are not written to."""
+        for path, inserted in self._layers.items():
+            if inserted.mergeable:
+                if path not in self._merged:
+                    self._merged[path] = inserted.merged()
+                parameters = inserted.layer._parameters
+                self._originals[path] = parameters["weight"]
+                parameters["weight"], inserted.is_merged = self._merged[path], True
+
+    def _after_pass(self, _component: nn.Module, _inputs: Any, _output: Any) -> None:
+        for path, weight in self._originals.items():
+            inserted = self._layers[path]
+            inserted.layer._parameters["weight"], inserted.is_merged = weight, False
+        self._originals.clear()
 
     @torch.no_grad()
     def _compute(self, states: Tensor, rows: BatchRows | None) -> dict[Insertion, Tensor]:

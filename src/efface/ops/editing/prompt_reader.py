@@ -45,7 +45,7 @@ class PromptReader:
         layers = getattr(output, "hidden_states", None)
         states = layers[-2] if self._before_last_layer and layers else output[0]
         if isinstance(ids, Tensor) and not states.requires_grad:
-            self._passes.append((ids, states))
+            self._passes.append((ids.clone(), states.clone()))  # a caller may write to its own
 
     def ids_of(self, states: Tensor) -> list[tuple[int, ...] | None]:
         """Returns the token ids of each row of states ``(B, L, D)``; None for states that no pass gave."""

@@ -15,7 +15,7 @@ from efface.models.editable import EditableModel
 from efface.models.protocol import Conditioning, Tokens
 from efface.ops.training.chunked_loss import prediction_error
 from efface.ops.training.run import Run
-from efface.ops.training.student import Student
+from efface.ops.training.trained_model import TrainedModel
 from efface.ops.training.trajectory_config import TrajectoryConfig
 from efface.ops.training.trajectory_pool import TrajectoryPool
 
@@ -78,7 +78,7 @@ class RetainSet:
         return cls.from_concepts(model, concepts, settings, with_empty_prompt=False, seed=seed)
 
     def prediction_loss(
-        self, student: Student, student_cond: Conditioning, prompt_index: Tensor, generator: torch.Generator
+        self, student: TrainedModel, student_cond: Conditioning, prompt_index: Tensor, generator: torch.Generator
     ) -> Tensor:
         """Computes || e(z_t, t, E(r)) - e(z_t, t, E*(r)) ||^2 over some prompts r, a scalar.
 
@@ -91,7 +91,7 @@ class RetainSet:
         batch = self.pool.sample_each(prompt_index.tolist(), generator)
         return prediction_error(student, batch.z, batch.t, student_cond[prompt_index], batch.conditional)
 
-    def random_loss(self, student: Student, batch_size: int, generator: torch.Generator) -> Tensor:
+    def random_loss(self, student: TrainedModel, batch_size: int, generator: torch.Generator) -> Tensor:
         """Computes `prediction_loss` over ``batch_size`` prompts, drawn with replacement by a CPU generator."""
         cond = student.encode(self.tokens) if student.trains_text else self.original
         chosen = torch.randint(len(cond.states), (batch_size,), generator=generator)

@@ -7,13 +7,13 @@ from torch import Tensor
 
 from efface.models.protocol import Conditioning
 
-from .student import Student
+from .trained_model import TrainedModel
 
 MAX_PIXELS = 2**19
 """Pixels whose activations are kept at the same time: two images of 512 x 512."""
 
 
-def prediction_error(student: Student, z: Tensor, t: Tensor, cond: Conditioning, target: Tensor) -> Tensor:
+def prediction_error(student: TrainedModel, z: Tensor, t: Tensor, cond: Conditioning, target: Tensor) -> Tensor:
     """Mean squared error of the student's predictions, a scalar.
 
     If the text encoder is trained, the denoiser's gradient is needed only with respect to the conditioning. A batch of
@@ -37,7 +37,7 @@ def prediction_error(student: Student, z: Tensor, t: Tensor, cond: Conditioning,
     return error
 
 
-def _chunk_error(student: Student, z: Tensor, t: Tensor, cond: Conditioning, target: Tensor) -> Tensor:
+def _chunk_error(student: TrainedModel, z: Tensor, t: Tensor, cond: Conditioning, target: Tensor) -> Tensor:
     """Error of one chunk; its graph leads directly to the conditioning, without the denoiser in between.
 
     The returned value adds <c - c.detach(), dL/dc> for every conditioning tensor c: a sum of zeros whose gradient is

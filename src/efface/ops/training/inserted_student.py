@@ -34,14 +34,12 @@ class InsertedStudent:
 
     trains_text = False
 
-    def __init__(
-        self, model: EditableModel, insertion: Insertion, tensors: Mapping[str, Mapping[str, Tensor]]
-    ) -> None:
+    def __init__(self, model: EditableModel, insertion: Insertion, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
         self.model = model
         self.insertion = insertion
         self._component: Any = model.components["unet"]
         self._layers = {
-            path: {end: tensor.to(self._component.device).requires_grad_(True) for end, tensor in own.items()}
+            path: {end: tensor.to(model.device).requires_grad_(True) for end, tensor in own.items()}
             for path, own in tensors.items()
         }
         self._stack = ExitStack()
@@ -68,7 +66,7 @@ class InsertedStudent:
         matrices = {name: weight for name, weight in group.parameters.items() if weight.ndim > 1}
         if rank < 1 or not matrices:
             raise EffaceError(f"membranes of rank {rank} at {role} train nothing: set a rank of 1 or more")
-        tensors = {}
+        tensors: dict[str, dict[str, Tensor]] = {}
         for name, weight in matrices.items():
             shape = (rank, *weight.shape[1:])
             bound = 1 / math.sqrt(weight[0].numel())
