@@ -36,7 +36,7 @@ from efface.core.method_card import MethodCard
 from efface.core.tensors import TensorBlob
 from efface.models.editable import EditableModel
 from efface.models.protocol import Conditioning
-from efface.ops.editing.inserted_layers import Insertion
+from efface.ops.editing.row_strengths import Insertion
 from efface.ops.retention.retain_set import RetainSet
 from efface.ops.targets import negative_guidance
 from efface.ops.text.erase_prompts import ErasePrompts

@@ -104,9 +104,7 @@ class DiffusionSampler(PromptEncoder):
             Every step before it is taken, and at last the clean latent with t = -1.
         """
         guide = GuidanceChain(self.guidance_edits, cond)
-        others = [self.unconditional(len(seeds)), *(self.encode([prompt] * len(seeds)) for prompt in guide.prompts)]
-        others += [other for _ in guide.adapters for other in (cond, others[0])]
-        joint_cond, rows = Conditioning.cat([cond, *others]), BatchRows(cond, guide.chunks)
+        joint_cond, rows = self._joint(cond, guide)
         num_extra = len(guide.prompts)
         z = self.initial_noise(seeds)
         guidance_scale = max(guidance_scale, 1.0)
@@ -115,7 +113,7 @@ class DiffusionSampler(PromptEncoder):
             for edit in self.latent_edits:
                 z = edit.change_latent(z, index, num_inference_steps, t, seeds)
             with announced_rows(self.denoiser, rows):
-                joint = self.predict(torch.cat([z] * (1 + len(others))), t, joint_cond, params=params)
+                joint = self.predict(torch.cat([z] * len(rows.chunks)), t, joint_cond, params=params)
             c, u, *rest = (joint[start : start + len(z)] for start in range(0, len(joint.z), len(z)))
             yield TrajectoryPoint(z, t, c, u)
             values = tuple(p.value for p in rest)
@@ -125,6 +123,14 @@ class DiffusionSampler(PromptEncoder):
             )  # fmt: skip
             z = ddim_step(self.scheduler, guide(step), t, next_t, z)
         yield TrajectoryPoint(z, -1, c, u)
+
+    def _joint(self, cond: Conditioning, guide: GuidanceChain) -> tuple[Conditioning, BatchRows]:
+        """Returns the conditioning of a step's joint batch, and its layout (see `GuidanceChain.chunks`)."""
+        count = len(cond.states)
+        unconditional = self.unconditional(count)
+        others = [unconditional, *(self.encode([prompt] * count) for prompt in guide.prompts)]
+        others += [other for _ in guide.adapters for other in (cond, unconditional)]
+        return Conditioning.cat([cond, *others]), BatchRows(cond, guide.chunks)
 
     @torch.no_grad()
     def sample(

@@ -18,7 +18,8 @@ from efface.models.tensor_names import canonical_name
 
 from .forward_hooks import TEXT_INPUT
 from .gates import Gate
-from .inserted_layers import InsertedLayer, Insertion, RowStrengths
+from .inserted_layers import InsertedLayer
+from .row_strengths import Insertion, RowStrengths
 
 
 class InsertedModules:

@@ -13,8 +13,8 @@ from efface.core.errors import EffaceError, UnknownNameError, check_known_keys
 from efface.models.guidance_hooks import PromptGate
 
 from .autoencoder import insert_autoencoder
-from .inserted_layers import KINDS, ROLES, Insertion
 from .inserted_modules import inserted_modules, resolve_layer
+from .row_strengths import KINDS, ROLES, Insertion
 
 _SETTINGS = ("kind", "scale", "transport", "adapter", "active", "strength", "threshold")
 
@@ -27,7 +27,7 @@ def insert_modules(
     Args:
         component: the component to insert them into.
         edit: its ``params`` hold the ``kind`` and the kind's settings.
-        tensors: by role, ``<layer>.<tensor>`` (see `inserted_layers.ROLES`).
+        tensors: by role, ``<layer>.<tensor>`` (see `row_strengths.ROLES`).
         gate: strength of the modules by prompt; None for 1.
         undo: receives the removal.
 

@@ -16,8 +16,8 @@ from efface.core.tensors import TensorBlob
 from efface.models.editable import EditableModel
 from efface.models.protocol import Conditioning, Prediction, Tokens
 from efface.models.tensor_names import canonical_name
-from efface.ops.editing.inserted_layers import Insertion
 from efface.ops.editing.module_edits import insert
+from efface.ops.editing.row_strengths import Insertion
 from efface.ops.tensor_conversion import to_blob
 
 
