@@ -1,5 +1,6 @@
 from .api.attack import attack as attack
 from .api.compare import compare as compare
+from .api.coreferences import propose_coreferences as propose_coreferences
 from .api.erase import erase as erase
 from .api.evaluate import evaluate as evaluate
 from .api.export import export as export

@@ -48,6 +48,7 @@ TEMPLATES = {"num_templates": 3, "template_file": str(Path(__file__).with_name("
 OVERRIDES: dict[str, dict[str, Any]] = {
     "ant": {"saliency_maps": 2, "saliency_steps": 1},
     "concept_ablation": {"num_images": 16},
+    "crce": {"coreference_file": str(Path(__file__).with_name("coreferences.yaml"))},
     "elide": TEMPLATES,
     "sage": TEMPLATES,
     "trce": {"ridge": 1e-3, "retain_trajectories": 2},

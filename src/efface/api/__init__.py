@@ -1,7 +1,8 @@
-"""The verbs of efface, one module each: erase, attack, evaluate, transfer, revise, export, report, new_benchmark."""
+"""The verbs of efface, one module each, such as erase, attack, evaluate, export and report."""
 
 from .attack import attack
 from .compare import compare
+from .coreferences import propose_coreferences
 from .erase import erase
 from .evaluate import evaluate
 from .export import export
@@ -10,4 +11,7 @@ from .report import report
 from .revise import revise
 from .transfer import transfer
 
-__all__ = ["attack", "compare", "erase", "evaluate", "export", "new_benchmark", "report", "revise", "transfer"]
+__all__ = [
+    "attack", "compare", "erase", "evaluate", "export", "new_benchmark", "propose_coreferences", "report", "revise",
+    "transfer",
+]  # fmt: skip

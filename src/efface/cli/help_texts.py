@@ -6,7 +6,7 @@ import typer
 from typer.models import CommandInfo, TyperInfo
 
 PANELS = {
-    "Erase": ("erase", "revise", "gram", "demo"),
+    "Erase": ("erase", "coreferences", "revise", "gram", "demo"),
     "Measure": ("attack", "evaluate", "audit", "report", "compare", "sample", "serve"),
     "Use": ("show", "verify", "export", "transfer"),
     "Studies": ("sweep", "leaderboard", "reproduce", "ablate", "topology"),
@@ -17,6 +17,10 @@ EXAMPLES = {
     "erase": (
         "efface erase weapon --method uce --out weapon-erased/",
         'efface erase "van gogh" --kind style --model sd15/ --method esd --set steps=500 --out van-gogh-erased/',
+    ),
+    "coreferences": (
+        "efface coreferences weapon --out weapon-words.yaml",
+        "efface coreferences weapon --endpoint http://localhost:11434/v1 --language-model llama3 --out words.yaml",
     ),
     "revise": (
         "efface revise artists-erased/ --add monet --out more-artists-erased/",

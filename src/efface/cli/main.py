@@ -17,6 +17,7 @@ from . import (
     closed_form,
     compare,
     concepts,
+    coreferences,
     demo,
     erase,
     evaluate,
@@ -39,9 +40,9 @@ from .help_texts import add_help_texts
 add_help_texts(app)
 
 __all__ = [
-    "app", "attack", "audit", "benchmarks", "closed_form", "compare", "concepts", "demo", "erase", "evaluate", "export",
-    "leaderboard", "listing", "main", "report", "reproduce", "sample", "serve", "show", "studies", "sweep",
-    "transfer", "unlearn_canvas",
+    "app", "attack", "audit", "benchmarks", "closed_form", "compare", "concepts", "coreferences", "demo", "erase",
+    "evaluate", "export", "leaderboard", "listing", "main", "report", "reproduce", "sample", "serve", "show", "studies",
+    "sweep", "transfer", "unlearn_canvas",
 ]  # fmt: skip
 
 

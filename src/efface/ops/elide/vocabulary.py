@@ -68,12 +68,12 @@ def words_to_hold(
             "lower ambiguous_fraction"
         )
     names = [concept.name for concept in concepts]
-    nearness = (_pooled(model, template, words) @ _pooled(model, template, names).T).max(dim=1).values
+    nearness = (pooled_states(model, template, words) @ pooled_states(model, template, names).T).max(dim=1).values
     ambiguous = set(nearness.topk(left_out).indices.tolist())
     return [word for i, word in enumerate(words) if i not in ambiguous]
 
 
-def _pooled(model: EditableModel, template: str, words: Sequence[str]) -> Tensor:
+def pooled_states(model: EditableModel, template: str, words: Sequence[str]) -> Tensor:
     """Encodes each word in a template: unit vectors ``(W, D)``."""
     prompts = fill_templates([template], words)
     batches = [prompts[i : i + ENCODE_BATCH] for i in range(0, len(prompts), ENCODE_BATCH)]

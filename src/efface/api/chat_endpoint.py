@@ -1,0 +1,73 @@
+"""Asks a language model behind an OpenAI-compatible endpoint, which the user names; nothing else calls a network."""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.error
+import urllib.request
+from typing import Any
+
+from efface.core.errors import EffaceError
+
+API_KEY_VARIABLE = "EFFACE_API_KEY"
+"""Environment variable of the key, sent to the endpoint if it is set."""
+TIMEOUT_SECONDS = 120
+
+
+def ask(endpoint: str, language_model: str, question: str, timeout: float = TIMEOUT_SECONDS) -> str:
+    """Sends one question to ``ENDPOINT/chat/completions`` and returns the text of the reply.
+
+    Args:
+        endpoint: the address up to the version, such as ``http://localhost:11434/v1``.
+        language_model: name of the model at the endpoint.
+        question: the user's message.
+        timeout: seconds to wait for the reply.
+
+    Raises:
+        EffaceError: the address is none, the endpoint cannot be reached or refuses, or its reply is not one of a chat.
+    """
+    if not endpoint.startswith(("http://", "https://")):
+        raise EffaceError(f"{endpoint!r} is no address: give one such as http://localhost:11434/v1")
+    headers = {"Content-Type": "application/json"}
+    if key := os.environ.get(API_KEY_VARIABLE):
+        headers["Authorization"] = f"Bearer {key}"
+    message = {"role": "user", "content": question}
+    body = json.dumps({"model": language_model, "messages": [message], "temperature": 0}).encode()
+    request = urllib.request.Request(f"{endpoint.rstrip('/')}/chat/completions", body, headers)
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as response:
+            return _text(json.load(response), endpoint)
+    except urllib.error.HTTPError as error:
+        raise EffaceError(
+            f"{endpoint} answers {error.code} {error.reason}: check the address, the model's name {language_model!r} "
+            f"and the key in {API_KEY_VARIABLE}"
+        ) from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise EffaceError(
+            f"cannot reach {endpoint} ({reason}): start the server or correct the address, or leave it out to read "
+            "the model's own vocabulary"
+        ) from error
+
+
+def _text(reply: Any, endpoint: str) -> str:
+    """Returns the text of a chat's reply."""
+    try:
+        return str(reply["choices"][0]["message"]["content"])
+    except (KeyError, IndexError, TypeError) as error:
+        raise EffaceError(f"{endpoint} does not answer as a chat endpoint: check the address") from error
+
+
+def parse_json_object(text: str) -> Any:
+    """Returns the JSON object in a reply, which may have text or a code fence around it.
+
+    Raises:
+        EffaceError: the reply holds none.
+    """
+    try:
+        return json.loads(text[text.index("{") : text.rindex("}") + 1])
+    except ValueError as error:
+        raise EffaceError(
+            f"the language model's reply holds no JSON object: {text[:200]!r}; ask another model"
+        ) from error
