@@ -52,8 +52,11 @@ def _settings(module: Any) -> list[str]:
 def comparison() -> str:
     """All methods: summary, scores on every benchmark, and attack success rates."""
     cards = [METHODS.card(name) for name in METHODS.names()]
-    rows = [[f"[{card.title}](methods/{card.name}.md)", card.trains or "nothing", card.summary] for card in cards]
-    lines = table(["method", "trains", "summary"], rows)
+    rows = [
+        [f"[{card.title}](methods/{card.name}.md)", ", ".join(card.kinds), card.trains or "nothing", card.summary]
+        for card in cards
+    ]
+    lines = table(["method", "models", "trains", "summary"], rows)
     for benchmark in benchmark_names():
         results = {card.name: single_results(card.name).get(benchmark) for card in cards}
         measured_results = {name: result for name, result in results.items() if result is not None}

@@ -22,7 +22,11 @@ FAMILIES = {
     "sdxl": "SDXL",
     "sd3": "Stable Diffusion 3, 3.5",
     "flux": "FLUX.1",
+    "causal_lm": "language models",
+    "image_classifier": "classifiers",
 }
+EMBEDDED = {"causal_lm": "pocket-lm, tiny", "image_classifier": "pocket-classifier, tiny"}
+"""How methods for the kinds of model that generate no images are checked."""
 
 
 def command_reference() -> str:
@@ -98,6 +102,8 @@ def _check(registry: Registry, card: MethodCard, family: str) -> str:
     """How a method or attack was checked on a family: on an embedded or on small random models, or a dash."""
     if family not in card.families:
         return "\N{EN DASH}"
+    if family in EMBEDDED:
+        return EMBEDDED[family]
     if family == "flux" and single_results(card.name, model="pocket-flow"):
         return "pocket-flow, tiny"
     measured = registry.kind == "attack" or bool(results_of(card.name))

@@ -37,7 +37,7 @@ SMALL: dict[str, Any] = {
     "top_words": 4,
     "check_every": 2,
 }
-IMAGE_ATTACKS = tuple(name for name in ATTACKS.names() if ATTACKS.card(name).families != ("causal_lm",))
+IMAGE_ATTACKS = tuple(name for name in ATTACKS.names() if ATTACKS.card(name).kinds == ("image models",))
 """Attacks on image models; test_language_attacks.py tests those on language models."""
 CONCEPT = Concept("gun")
 TASKS = (

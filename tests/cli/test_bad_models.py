@@ -223,7 +223,7 @@ def test_out_of_memory_while_generating_names_the_batch_size(tmp_path, model_fol
     for command in ("evaluate", "attack"):
         options = ("--benchmark", "pocket-weapon", *MISMATCH, "--model", "pocket", "--limit", 2)
         check_refused(call(capfd, command, tmp_path / "e", *options), *words, early=False)
-    monkeypatch.setattr("efface.execution.erasure.check_base_model", lambda *_: 0.1)
+    monkeypatch.setattr("efface.execution.kinds.check_base_model", lambda *_: 0.1)
     output = call(capfd, "erase", "gun", "--out", tmp_path / "y", "--model", model_folder, *QUICK)
     check_refused(output, "out of memory: lower", "--set batch_size=1", "--dtype bfloat16", early=False)
     assert content(tmp_path) == before

@@ -10,9 +10,9 @@ from helpers.cli import call
 
 from efface.benchmarks.benchmark import benchmark_names
 from efface.core.registry import ATTACKS, METHODS
-from efface.models.model_ref import BUNDLED
+from efface.models.model_ref import ALL_BUNDLED
 
-NAMES = {"methods": METHODS.names(), "attacks": ATTACKS.names(), "benchmarks": benchmark_names(), "models": BUNDLED}
+NAMES = {"methods": METHODS.names(), "attacks": ATTACKS.names(), "benchmarks": benchmark_names(), "models": ALL_BUNDLED}
 
 
 @pytest.mark.parametrize("command", NAMES)
@@ -23,7 +23,9 @@ def test_every_name_is_listed_as_text_and_as_json(command, capfd):
 
 
 def test_bundled_models_are_folders(capfd):
-    pocket, sibling, flow = json.loads(call(capfd, "models", "--json").out)
+    pocket, sibling, flow, language, classifier = json.loads(call(capfd, "models", "--json").out)
     assert (Path(pocket["folder"]) / "model_index.json").is_file()
     assert (Path(sibling["folder"]) / "unet" / "config.json").is_file(), "pocket holds the sibling's other components"
     assert (Path(flow["folder"]) / "transformer" / "config.json").is_file()
+    assert (language["kind"], classifier["kind"]) == ("language model", "image classifier")
+    assert 0 < classifier["bytes"] < 2e6

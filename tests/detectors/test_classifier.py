@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from efface.core.errors import EffaceError
 from efface.detectors.abstention import CANNOT_TELL
-from efface.detectors.classifier import ImageClassifier, label_names
+from efface.detectors.classifier import ImageClassifier
+from efface.models.classifier import label_names
 
 
 @pytest.mark.parametrize("kind", ["vit", "resnet"])

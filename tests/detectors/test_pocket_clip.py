@@ -13,7 +13,7 @@ from efface.core.errors import CorruptArtifactError
 from efface.detectors.pocket_clip import PocketClipScore, load_clip_score
 from efface.models.model_ref import bundled_folder
 from efface.pocket_world import Scene, caption, load_world
-from scenes import draw_scene
+from efface.pocket_world.scenes import draw_scene
 
 WORLD = load_world()
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from efface.pocket_world import NOTHING, Scene, load_world
-from scenes import draw_scene
+from efface.pocket_world.scenes import draw_scene
 
 WORLD = load_world()
 

@@ -56,9 +56,9 @@ OVERRIDES: dict[str, dict[str, Any]] = {
 """Settings of single methods: images of both concepts, templates that fit the context, a regular system."""
 DETERMINISTIC = ("leace", "negative_prompt", "rece", "sld", "uce")
 """Methods whose result does not depend on the seed."""
-OTHER_KINDS = ("causal_lm", "janus")
+OTHER_KINDS = ("causal_lm", "janus", "image_classifier")
 IMAGE_METHODS = tuple(name for name in METHODS.names() if not set(METHODS.card(name).families) <= {*OTHER_KINDS})
-"""Methods of models with a denoiser; test_language_contract.py and test_image_token_methods.py test the others."""
+"""Methods of models with a denoiser; the tests beside this one named after a kind of model test the others."""
 TRAINED = tuple(name for name in IMAGE_METHODS if METHODS.card(name).needs_gradient)
 """Methods with a training loop."""
 CONCEPT = Concept("gun", retain_prompts=("a cat", "a dog"))

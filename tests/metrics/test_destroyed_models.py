@@ -20,7 +20,7 @@ from efface.metrics.erasure_retention import abstention_rate, erasure_and_retent
 from efface.metrics.harmonic import h_o
 from efface.metrics.interference import interference
 from efface.pocket_world import NOTHING, Scene, load_world
-from scenes import draw_scene
+from efface.pocket_world.scenes import draw_scene
 
 WORLD = load_world()
 WEAPONS = WORLD.members("weapon")

@@ -16,7 +16,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from efface.metrics.fid import FeatureMoments, fid, frechet_distance
 from efface.metrics.kid import FeatureStream, kid
 from efface.pocket_world import load_world
-from scenes import draw_scene
+from efface.pocket_world.scenes import draw_scene
 
 
 def positive(d: int, seed: int) -> torch.Tensor:

@@ -35,7 +35,8 @@ def test_bundled_models_folders_checkpoints_and_hub_ids_are_located(folders, tmp
 @pytest.mark.parametrize("ref", ["poket", "a/b/c", "../nowhere", "https://x/y"])
 def test_an_unknown_reference_lists_the_accepted_forms(ref):
     forms = (
-        r"a \.safetensors checkpoint, a folder of a causal language model or of a Janus-type model, "
+        r"a \.safetensors checkpoint, a folder of a causal language model, of a Janus-type model or of an image "
+        r"classifier, "
         r"a hub id such as org/name, any folder in diffusers layout"
     )
     with pytest.raises(UnknownNameError, match=forms):

@@ -141,7 +141,7 @@ def test_prediction_converts_between_its_forms(pocket):
 
 def test_the_autoencoder_reconstructs_images(pocket, judge):
     from efface.pocket_world import Scene
-    from scenes import draw_scene
+    from efface.pocket_world.scenes import draw_scene
 
     scenes = [Scene(o, b, "photo") for o in ("cat", "axe", "bus", "rose") for b in ("snow", "space")]
     images = (

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from efface.pocket_world import NOTHING, Scene, load_world
-from scenes import draw_scene
+from efface.pocket_world.scenes import draw_scene
 
 
 def test_drawing_is_seeded_and_varies():

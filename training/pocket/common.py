@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from efface.pocket_world import NOTHING, Scene, load_world
-from scenes import draw_scene
+from efface.pocket_world.scenes import draw_scene
 
 WORLD = load_world()
 TRAIN_SCENES = WORLD.scenes(heldout=False)

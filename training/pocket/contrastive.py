@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from common import Checkpoint, device, random_scene, render, save_json, step_rng, to_tensor, train
-from efface.detectors.convnet import ConvNet
+from efface.models.convnet import ConvNet
 from efface.pocket_world import caption, load_world
 
 CONTEXT, WIDTH, LAYERS, HEADS, PROJECTION = 24, 128, 4, 4, 128

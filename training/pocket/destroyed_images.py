@@ -9,9 +9,9 @@ from torch import Tensor
 
 from common import ALL_SCENES, random_scene, render, to_tensor
 from efface.pocket_world import Scene
-from scene_backgrounds import BACKGROUNDS, SIZE
-from scene_styles import STYLES
-from scenes import glyph_layers
+from efface.pocket_world.scene_backgrounds import BACKGROUNDS, SIZE
+from efface.pocket_world.scene_styles import STYLES
+from efface.pocket_world.scenes import glyph_layers
 
 DESTRUCTIONS = ("noise", "smear", "half object", "blend")
 

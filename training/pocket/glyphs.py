@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from efface.pocket_world import load_world
-from scenes import ATLAS, CELL, COLUMNS
+from efface.pocket_world.scenes import ATLAS, CELL, COLUMNS
 
 FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
 

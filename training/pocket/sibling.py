@@ -19,7 +19,7 @@ from torch import Tensor
 from common import Ema, device, step_rng, to_tensor
 from denoiser import DenoiserTraining, FrozenText, averaged_unet, build, training_scenes
 from efface.pocket_world import Scene
-from scenes import draw_scene
+from efface.pocket_world.scenes import draw_scene
 
 WARM = np.array([1.0, 0.98, 0.95], dtype=np.float32)
 GAMMA, BLUR = 0.8, 0.7

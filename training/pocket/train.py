@@ -13,7 +13,7 @@ from typing import Annotated
 import torch
 import typer
 
-STAGES = ("clip", "vae", "judge", "unet", "decoder", "card", "sibling")
+STAGES = ("clip", "vae", "judge", "unet", "decoder", "card", "sibling", "classifier")
 
 
 def main(

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import scenes
 import torch
 from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-import scenes
 from common import ALL_SCENES, EMPTY_SCENES, TRAIN_SCENES, render, step_rng, to_tensor
 from efface.models.latent_image_tokenizer import LatentImageTokenizer
 from efface.models.model_ref import bundled_folder

@@ -18,7 +18,7 @@ from efface.models.model_ref import ModelLike
 from .attack_settings import attack_folder, changed_settings, replayed_set
 from .attack_steps import attack_search, describe_source, limited_tasks, score_attack
 from .evaluation_inputs import EvaluationInputs, build_generator, current_time, load_evaluation_inputs
-from .language import attack_language_erasure, is_language_erasure
+from .kinds import attacker_of
 from .validation import ErasureLike, artifact_folder
 
 if TYPE_CHECKING:
@@ -57,9 +57,9 @@ def attack(
     Raises:
         EffaceError: Unknown name or setting, corrupt artifact, a benchmark that does not fit, or another base model.
     """
-    if is_language_erasure(artifact, detector=detector, replay=replay, split=None if split == "test" else split):
+    if attacker := attacker_of(artifact, detector=detector, replay=replay, split=None if split == "test" else split):
         options = (config or {}, preset, seed, limit, model, allow_base_mismatch, progress)
-        return attack_language_erasure(artifact, attack, benchmark, *options)
+        return attacker(artifact, attack, benchmark, *options)
     replayed = replayed_set(attack, preset, config, replay)
     checks: Any = {"detectors": {"detector": detector}, "allow_mismatch": allow_benchmark_mismatch}
     inputs = load_evaluation_inputs(artifact, benchmark, split, **checks)

@@ -22,7 +22,7 @@ from .evaluation_inputs import (
     load_evaluation_inputs,
     same_result,
 )
-from .language import evaluate_language_erasure, is_language_erasure
+from .kinds import evaluator_of
 from .validation import ErasureLike, artifact_folder
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ def evaluate(
         EffaceError: Unknown benchmark, corrupt artifact, a benchmark that does not fit, or another base model.
     """
     detectors = {"detector": detector, "clip": clip, "features": features}
-    if is_language_erasure(artifact, **detectors, fid=fid, seed=seed, split=split if split != "test" else None):
-        return evaluate_language_erasure(artifact, benchmark, limit, model, allow_base_mismatch, progress)
+    if evaluator := evaluator_of(artifact, **detectors, fid=fid, seed=seed, split=None if split == "test" else split):
+        return evaluator(artifact, benchmark, limit, model, allow_base_mismatch, progress)
     allow = allow_benchmark_mismatch
     inputs = load_evaluation_inputs(artifact, benchmark, split, detectors=detectors, allow_mismatch=allow)
     generator = build_generator(inputs.benchmark, inputs.erasure, model, allow_base_mismatch, cache_images)

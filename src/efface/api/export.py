@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from efface.models.model_ref import ModelLike
 
-from .language import export_language_erasure, is_language_erasure
+from .kinds import exporter_of
 from .validation import ErasureLike, load_base, load_erasure, validate_output_dir
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def export(
         artifact: The erasure, or its folder.
         out: Folder to write.
         format: ``diffusers`` (the whole edited pipeline), ``component`` (the edited components), ``peft`` or ``kohya``
-            (a LoRA), ``single-file`` (the original layout), or for a language model ``transformers``.
+            (a LoRA), ``single-file`` (the original layout), or for a language model or a classifier ``transformers``.
         rank: Rank of the LoRA that approximates replaced matrices. A low-rank erasure is exported exactly: no rank.
         model: Base model; by default the one the erasure was made for.
         allow_base_mismatch: Accept a base model other than the erasure's own.
@@ -44,8 +44,8 @@ def export(
 
     validate_output_dir(Path(out), overwrite, EXPORT_MANIFEST, "export")
     erasure = load_erasure(artifact)
-    if is_language_erasure(erasure):
-        return export_language_erasure(erasure, Path(out), format, model, allow_base_mismatch, overwrite)
+    if exporter := exporter_of(erasure):
+        return exporter(erasure, Path(out), format, model, allow_base_mismatch, overwrite)
     check_format(erasure, format, rank)
     loaded = load_base(erasure, model)
     from efface.exporters.write import write_export

@@ -21,7 +21,7 @@ from efface.models.model_ref import ModelLike
 
 from .attack_settings import attack_folder, changed_settings
 from .evaluation_inputs import current_time, same_result
-from .validation import ErasureLike, artifact_folder, load_base, load_erasure
+from .validation import ErasureLike, artifact_folder, is_erasure_of, load_base, load_erasure
 
 if TYPE_CHECKING:
     from efface.benchmarks.language.benchmark import LanguageBenchmark
@@ -35,11 +35,7 @@ def is_language_erasure(artifact: ErasureLike, **image_options: object) -> bool:
     Raises:
         EffaceError: it was, and an option of image models is given.
     """
-    if set(load_erasure(artifact).spec.base) != {LANGUAGE_COMPONENT}:
-        return False
-    if given := [name for name, value in image_options.items() if value is not None]:
-        raise EffaceError(f"--{given[0]} belongs to image models, and this erasure is of a language model: omit it")
-    return True
+    return is_erasure_of(LANGUAGE_COMPONENT, "a language model", artifact, image_options)
 
 
 def load_language_benchmark(erasure: Erasure, ref: str | Path | None) -> LanguageBenchmark:
@@ -138,10 +134,10 @@ def export_language_erasure(
     erasure: Erasure, out: Path, format: str, model: ModelLike | None, allow_base_mismatch: bool, overwrite: bool
 ) -> Exported:
     """Exports the edited language model as a folder (see `export`)."""
-    from efface.exporters.formats import language_format
+    from efface.exporters.formats import whole_model_format
     from efface.exporters.language import write_language_export
 
-    language_format(format)
+    whole_model_format(format, "a language model")
     loaded: Any = load_base(erasure, model)
     return write_language_export(loaded, erasure, out, allow_base_mismatch, overwrite)
 

@@ -132,6 +132,19 @@ def artifact_folder(artifact: ErasureLike) -> Path:
     return folder_of(artifact) if isinstance(artifact, Erasure) else Path(artifact)
 
 
+def is_erasure_of(component: str, kind: str, artifact: ErasureLike, image_options: Mapping[str, object]) -> bool:
+    """Returns whether an erasure was made for a model whose only component is the given one.
+
+    Raises:
+        EffaceError: It was, and an option of image models is given.
+    """
+    if set(load_erasure(artifact).spec.base) != {component}:
+        return False
+    if given := [name for name, value in image_options.items() if value is not None]:
+        raise EffaceError(f"--{given[0]} belongs to image models, and this erasure is of {kind}: omit it")
+    return True
+
+
 def load_base(erasure: Erasure, model: ModelLike | None) -> EditableModel:
     """Loads the base model that a user names; without a name, the one that the erasure was made for."""
     return load_model(erasure.spec.model if model is None else model, default=erasure.spec.model)

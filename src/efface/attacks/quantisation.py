@@ -18,7 +18,7 @@ from efface.core.errors import EffaceError
 from efface.core.method_card import MethodCard
 from efface.core.question import Question
 from efface.models.causal_lm import CausalLM
-from efface.ops.language.written_weights import written_weights
+from efface.ops.editing.written_weights import written_weights
 from efface.ops.training.run import Run
 
 CARD = MethodCard(

@@ -19,9 +19,9 @@ from efface.core.errors import EffaceError
 from efface.core.method_card import MethodCard
 from efface.core.question import Question, facts_of
 from efface.models.causal_lm import CausalLM
+from efface.ops.editing.written_weights import written_weights
 from efface.ops.language.losses import next_token_loss
 from efface.ops.language.text_batches import TextBatches
-from efface.ops.language.written_weights import written_weights
 from efface.ops.training.run import Run
 from efface.ops.training.student import Student
 

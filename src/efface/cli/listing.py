@@ -31,7 +31,11 @@ def _add_commands(group: typer.Typer, registry: Registry, row: Callable[[MethodC
     def _list(context: typer.Context, as_json: Json = False) -> None:
         if context.invoked_subcommand is None:
             cards = [registry.card(name) for name in registry.names()]
-            print_result([asdict(card) for card in cards], "\n".join(row(card) for card in cards), as_json)
+            print_result(
+                [{**asdict(card), "kinds": card.kinds} for card in cards],
+                "\n".join(row(card) for card in cards),
+                as_json,
+            )
 
     @group.command("show")
     def _show(name: Name, as_json: Json = False) -> None:
@@ -52,12 +56,13 @@ def method_row(card: MethodCard) -> str:
     cost = pocket_costs().get(card.name)
     time = "not measured" if cost is None else f"{rounded_duration(cost)} on pocket"
     facts = f"{card.trains or 'no weight, at sampling time'}; {kind}, {time}; {', '.join(card.families)}"
-    return f"{card.name:18} {card.summary}\n{'':18} changes {facts}"
+    kinds = ", ".join(card.kinds)
+    return f"{card.name:18} {kinds:18} {card.summary}\n{'':37} changes {facts}"
 
 
 def attack_row(card: MethodCard) -> str:
     """Returns an attack's line in the list."""
-    return f"{card.name:18} {card.summary}"
+    return f"{card.name:18} {', '.join(card.kinds):34} {card.summary}"
 
 
 def describe(card: MethodCard, registry: Registry) -> str:
@@ -94,8 +99,9 @@ _add_commands(attacks, ATTACKS, attack_row)
 
 @app.command()
 def models(as_json: Json = False) -> None:
-    """List the bundled models."""
-    from efface.models.model_ref import BUNDLED, bundled_folder
+    """List the bundled models with their kind, size and what they know."""
+    from efface.models.bundled import bundled_models
 
-    rows = [{"name": name, "folder": str(bundled_folder(name))} for name in BUNDLED]
-    print_result(rows, "\n".join(f"{row['name']:16} {row['folder']}" for row in rows), as_json)
+    rows = [asdict(model) for model in bundled_models()]
+    text = "\n".join(f"{r['name']:18} {r['kind']:17} {r['bytes'] / 1e6:5.1f} MB  {r['knows']}" for r in rows)
+    print_result(rows, text, as_json)

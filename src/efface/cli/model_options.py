@@ -23,7 +23,7 @@ Model = Annotated[
     typer.Option(
         parser=as_model_ref,
         metavar="TEXT",
-        help='Model: "pocket", a folder in diffusers layout, a .safetensors checkpoint, or a hub id such as org/name.',
+        help="Model: one of `efface models`, a folder, a .safetensors checkpoint, or a hub id such as org/name.",
     ),
 ]
 Base = Annotated[

@@ -12,8 +12,7 @@ from efface.core.concept import Concept
 from efface.core.concept_files import YAML_SUFFIXES, ConceptFile, merge_settings, read_concept_file
 from efface.core.errors import EffaceError
 from efface.core.text_files import read_lines
-from efface.models.language_folder import LANGUAGE_BUNDLED
-from efface.models.model_ref import BUNDLED, ModelRef
+from efface.models.model_ref import ALL_BUNDLED, ModelRef
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def build_concept(name: str, options: ConceptOptions, model: ModelRef | str | No
             one; a bundled model has its own retain set and does not use built-in concepts.
         model: the model to erase from.
     """
-    is_bundled = str(model) in (*BUNDLED, *LANGUAGE_BUNDLED)
+    is_bundled = str(model) in ALL_BUNDLED
     builtin = get_builtin(name) if options == ConceptOptions() and not is_bundled else None
     return builtin or Concept(
         name,

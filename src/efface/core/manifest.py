@@ -26,6 +26,8 @@ TEXTS = "texts.json"
 """File that lists a language model's answers before and after the erasure."""
 LANGUAGE_COMPONENT = "language_model"
 """Name of a language model's only component, in fingerprints and edits."""
+CLASSIFIER_COMPONENT = "classifier"
+"""Name of an image classifier's only component, in fingerprints and edits."""
 
 _PICKLES = {".bin", ".ckpt", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth"}
 

@@ -9,6 +9,9 @@ from typing import Any
 from .errors import EffaceError, check_known_keys
 from .module_source import parse_module
 
+KINDS_OF_MODEL = {"causal_lm": "language models", "image_classifier": "image classifiers"}
+"""Words for the families that are kinds of model of their own; all other families generate images."""
+
 
 @dataclass(frozen=True)
 class MethodCard:
@@ -40,6 +43,11 @@ class MethodCard:
     reconstruction: bool
     summary: str
     batch_independent: bool = False
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Words for the kinds of model: ``image models``, ``language models``, ``image classifiers``."""
+        return tuple(dict.fromkeys(KINDS_OF_MODEL.get(family, "image models") for family in self.families))
 
 
 def read_card(module: str) -> MethodCard:

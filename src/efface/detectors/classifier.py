@@ -8,21 +8,19 @@ threshold above 0 on the softmax confidence it can abstain; papers count its top
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from efface.core.errors import EffaceError
 from efface.core.io import sha256_file
+from efface.models.classifier import label_names, last_layer
 from efface.models.image_checks import check_finite
+from efface.models.preprocess import Preprocess
+from efface.models.pretrained_loading import check_input_size, load_complete
 
 from .abstention import CANNOT_TELL
-from .preprocess import Preprocess
-from .pretrained_loading import check_input_size, load_complete
 
 BATCH_SIZE = 32
 
@@ -70,7 +68,7 @@ class ImageClassifier:
         self.thresholds = {"object": threshold}
         self.id = f"{name or folder.name}@{sha256_file(folder / 'model.safetensors')[:12]}"
         self._device = torch.device(device)
-        self._last_layer = _last_layer(self._net, len(self.classes), folder)
+        self._last_layer = last_layer(self._net, len(self.classes), str(folder))[1]
         check_input_size(lambda images: self._run(images)[1], self._preprocess.crop, folder)
 
     def features(self, images: Tensor) -> Tensor:
@@ -102,24 +100,3 @@ class ImageClassifier:
         finally:
             hook.remove()
         return torch.cat(logits), torch.cat(features)
-
-
-def _last_layer(net: nn.Module, num_classes: int, folder: Path) -> nn.Linear:
-    """Returns the layer that gives the logits.
-
-    Raises:
-        EffaceError: the network has no such layer.
-    """
-    for module in reversed(list(net.modules())):
-        if isinstance(module, nn.Linear) and module.out_features == num_classes:
-            return module
-    raise EffaceError(f"{folder} has no linear layer of its {num_classes} classes: give another classifier")
-
-
-def label_names(labels: Sequence[str]) -> tuple[str, ...]:
-    """Returns the first name of each label in small letters; the whole label where labels share their first name."""
-    first_names = [label.partition(",")[0].strip().lower() for label in labels]
-    counts = Counter(first_names)
-    return tuple(
-        first if counts[first] == 1 else label.strip().lower() for first, label in zip(first_names, labels, strict=True)
-    )

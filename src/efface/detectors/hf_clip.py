@@ -19,8 +19,7 @@ from efface.core.errors import EffaceError
 from efface.core.io import sha256_file
 from efface.core.score import DetectorId
 from efface.models.image_checks import check_finite
-
-from .pretrained_loading import load_complete
+from efface.models.pretrained_loading import load_complete
 
 
 class HFClipScore:

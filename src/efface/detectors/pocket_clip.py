@@ -25,10 +25,9 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from efface.core.errors import CorruptArtifactError
 from efface.core.score import DetectorId
+from efface.models.convnet import ConvNet
 from efface.models.image_checks import check_finite
 from efface.models.model_ref import bundled_folder
-
-from .convnet import ConvNet
 
 IMAGE_SIZE = 64
 

@@ -16,12 +16,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from efface.models.convnet import ConvNet
 from efface.models.image_checks import check_finite
 from efface.models.model_ref import bundled_folder
 from efface.pocket_world import World, load_world
 
 from .abstention import CANNOT_TELL
-from .convnet import ConvNet
 
 HEADS = ("object", "background", "style")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from efface.core.config import build_config, resolve_preset
 from efface.core.errors import EffaceError
-from efface.core.method_card import MethodCard
+from efface.core.method_card import KINDS_OF_MODEL, MethodCard
 from efface.models.editable import EditableModel
 from efface.models.model_ref import base_bundled_model
 
@@ -51,7 +51,7 @@ def check_family(function: Any, model: EditableModel) -> None:
     """
     card = find_card(function)
     if card is not None and model.family not in card.families:
-        supported = ", ".join("language models" if name == "causal_lm" else name for name in card.families)
+        supported = ", ".join(KINDS_OF_MODEL.get(name, name) for name in card.families)
         raise EffaceError(
             f"{card.name} does not support {model.family} models such as {model.name}: it supports {supported}"
         )

@@ -25,15 +25,12 @@ from efface.models.editable import EditableModel
 from efface.models.memory import oom_as_user_error
 from efface.ops.editing.apply_edits import SAMPLER
 from efface.ops.editing.base_check import check_base
-from efface.ops.language.text_check import check_finite_logits
 from efface.ops.text.concept_tokens import check_fits_context, report_unknown_names
 from efface.ops.training.progress import Progress, Silent
 from efface.ops.training.run import Run
 
 from .configuration import OUT_OF_MEMORY_HINT, check_family, resolve_config
-from .effect_check import CheckedErasure, check_base_model, check_effect
-from .expected_time import with_expected_time
-from .language import check_language_effect, is_language_model
+from .kinds import check_after, check_before, generates_images
 from .readme import render_readme
 
 
@@ -59,11 +56,11 @@ def run_method(
         quick_evaluation: evaluate on a few images at the end.
     """
     check_family(function, model)
-    if not is_language_model(model):
+    if generates_images(model):
         check_fits_context(model, concepts)
         report_unknown_names(model, concepts)
     config, preset = resolve_config(function, preset, model.name, overrides, model.family)
-    progress = _check_base(model, concepts, seed, function, config, progress)
+    progress = check_before(model, concepts, seed, function, config, progress)
     spec = RunSpec(model.name, model.fingerprint(), function.__name__, asdict(config), concepts, seed, preset)
 
     def train(run: Run) -> Erasure:
@@ -102,29 +99,12 @@ def run_and_save(
         erasure = train(run)
     erasure = replace(erasure, cost=Cost(elapsed[0], measure_peak_memory()))
     notes = {NOTES: run.notes} if run.notes else {}
-    checked = _check_effect(model, erasure, progress, clip, quick_evaluation, **notes)
+    checked = check_after(model, erasure, progress, clip, quick_evaluation, **notes)
     readme = render_readme(checked.erasure, checked.summary)
     files = {"history.json": json.dumps(run.history).encode(), **checked.files}
     saved = checked.erasure.save(out, readme=readme, files=files, overwrite=overwrite)
     shutil.rmtree(work_folder, ignore_errors=True)
     return saved
-
-
-def _check_base(
-    model: Any, concepts: tuple[Concept, ...], seed: int, function: Any, config: Any, progress: Progress | None
-) -> Progress | None:
-    """Checks that the base model works, by one image or one pass over a text; returns the progress display."""
-    if is_language_model(model):
-        check_finite_logits(model, concepts)
-        return progress
-    return with_expected_time(progress, function, config, model.name, check_base_model(model, concepts, seed))
-
-
-def _check_effect(model: Any, erasure: Erasure, *options: Any, **extra: Any) -> CheckedErasure:
-    """Checks the effect by texts or by images; the options are those of `check_effect`."""
-    if is_language_model(model):
-        return check_language_effect(model, erasure, **extra)
-    return check_effect(model, erasure, *options, **extra)
 
 
 @contextmanager
@@ -179,7 +159,7 @@ def transfer_erasure(
     }
     new_spec = replace(erasure.spec, model=model.name, base=base)
     moved = replace(erasure, spec=new_spec, cost=None, folder=None)
-    checked = _check_effect(model, moved, progress, transfer=origin)
+    checked = check_after(model, moved, progress, transfer=origin)
     readme = render_readme(checked.erasure, checked.summary)
     return checked.erasure.save(out, readme=readme, files=checked.files, overwrite=overwrite)
 

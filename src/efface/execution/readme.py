@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from efface.core.erasure import Erasure
+from efface.core.manifest import CLASSIFIER_COMPONENT
 from efface.core.manifest import LANGUAGE_COMPONENT as COMPONENT
 
 LOAD_WITH_DIFFUSERS = """\
@@ -46,6 +47,11 @@ def _usage(erasure: Erasure) -> str:
         return (
             "`efface.applied(model, erasure)` applies it to a language model; `efface export` writes the edited model "
             "as a folder for transformers if the edits change weights alone."
+        )
+    if {edit.component for edit in erasure.edits} == {CLASSIFIER_COMPONENT}:
+        return (
+            "`efface.applied(model, erasure)` applies it to a classifier; `efface export` writes the edited classifier "
+            "as a folder."
         )
     if ops == {"replace"}:
         return f"This code loads the erasure with diffusers alone:\n\n```python\n{LOAD_WITH_DIFFUSERS}```"

@@ -13,7 +13,7 @@ from efface.core.tensors import TensorBlob
 
 FORMATS = {
     "diffusers": "the whole edited pipeline as a folder",
-    "transformers": "the whole edited language model as a folder",
+    "transformers": "the whole edited language model or classifier as a folder",
     "component": "the folders of the components that were edited",
     "peft": "a LoRA in the layout of diffusers and PEFT",
     "kohya": "a LoRA in the layout of kohya, AUTOMATIC1111 and ComfyUI",
@@ -59,14 +59,18 @@ class Exported:
         return f"the LoRA leaves out {mean:.1%} of the change on average, {self.residuals[worst]:.1%} at most ({worst})"
 
 
-def language_format(format: str) -> str:
-    """Returns the format of a language model's export; ``diffusers``, the default of image models, stands for it too.
+def whole_model_format(format: str, kind: str) -> str:
+    """Returns the format of a language model's or a classifier's export; ``diffusers``, the default, stands for it too.
+
+    Args:
+        format: One of `FORMATS`.
+        kind: The kind of model, for the message.
 
     Raises:
         EffaceError: a format of image models.
     """
     if format not in ("diffusers", "transformers"):
-        raise EffaceError(f"a language model is exported as transformers, not as {format}: pass --format transformers")
+        raise EffaceError(f"{kind} is exported as transformers, not as {format}: pass --format transformers")
     return "transformers"
 
 

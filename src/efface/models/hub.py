@@ -21,6 +21,7 @@ from huggingface_hub.errors import (
 
 from efface.core.errors import EffaceError
 
+from .classifier_folder import is_classifier_config
 from .diffusers_folder import check_pipeline_class
 from .janus_folder import check_janus_config, is_janus_config
 from .language_folder import check_architecture
@@ -53,7 +54,7 @@ def download_pipeline(ref: str, revision: str | None) -> Path:
 
 
 def repository_kind(ref: str, revision: str | None) -> str:
-    """Returns ``image`` for a repository with model_index.json, else ``janus`` or ``language`` by its config.json.
+    """Returns ``image`` for a repository with model_index.json, else its kind by its config.json (see `folder_kind`).
 
     Raises:
         EffaceError: the repository does not exist, is gated or cannot be reached.
@@ -70,6 +71,8 @@ def repository_kind(ref: str, revision: str | None) -> str:
             if is_janus_config(config):
                 check_janus_config(config, ref)
                 return "janus"
+            if is_classifier_config(config):
+                return "classifier"
             check_architecture(config, ref)
             return "language"
     return "image"
@@ -83,6 +86,16 @@ def download_language_model(ref: str, revision: str | None) -> Path:
     """
     with _hub_errors(ref, revision), _silence_hub():
         return Path(snapshot_download(ref, revision=revision, allow_patterns=list(_LANGUAGE_FILES)))
+
+
+def download_classifier(ref: str, revision: str | None) -> Path:
+    """Downloads a classifier's safetensors, configuration and image processor, and returns their folder.
+
+    Raises:
+        EffaceError: the repository does not exist, is gated or cannot be reached.
+    """
+    with _hub_errors(ref, revision), _silence_hub():
+        return Path(snapshot_download(ref, revision=revision, allow_patterns=list(_PRETRAINED_FILES)))
 
 
 def pretrained_folder(ref: str) -> Path:

@@ -25,14 +25,14 @@ def load_model(
     config: str | Path | None = None,
     default: str | Path = "pocket",
 ) -> EditableModel:
-    """Loads a Stable Diffusion 1.x, 2.x, XL, 3 or FLUX model, or a causal language model, in evaluation mode.
+    """Loads a text-to-image model, a language model or an image classifier, in evaluation mode.
 
     Args:
         ref: ``"pocket"``, ``"pocket-sibling"``, ``"pocket-flow"``, a folder in diffusers layout, a hub id such as
             ``"org/name"``, a ``.safetensors`` checkpoint in the original layout, a diffusers pipeline, a `ModelRef`,
             or a loaded model, which is returned unchanged. Of language models: ``"pocket-lm"``, a folder in
-            transformers' layout, a hub id, a text-generation pipeline, or a pair of a model and its tokenizer. A
-            Janus-type model is a folder, a hub id, or a pair of the model and its processor.
+            transformers' layout, a hub id, a text-generation pipeline, or a pair of a model and its tokenizer. Of
+            Janus-type models and classifiers alike, or any module as ``(module, preprocess, classes)``.
         device: device to compute on; CUDA, else MPS, else the CPU if None. A pipeline in memory stays on its device.
         dtype: precision to compute in. If None: float32 on the CPU, on MPS and for bundled models; bfloat16 on CUDA,
             where float16 gradients can underflow; float16 on CUDA without bfloat16. A pipeline in memory keeps its
@@ -69,6 +69,10 @@ def _build(source: ModelSource | None, ref: Any, options: ModelRef) -> EditableM
         from .language_loading import load_language_model, wrap_language_model
 
         return load_language_model(source, options) if source else wrap_language_model(ref, options)  # type: ignore[return-value]
+    if kind == "classifier":
+        from .classifier_loading import load_classifier, wrap_classifier
+
+        return load_classifier(source, options) if source else wrap_classifier(ref, options)  # type: ignore[return-value]
     from .builder import build_model
 
     return build_model(source, ref, options)
@@ -78,12 +82,14 @@ def _kind_in_memory(ref: Any) -> str:
     """Returns the kind of a model in memory; a diffusers pipeline is told apart before transformers is read."""
     if hasattr(ref, "components"):
         return "image"
+    from .classifier_loading import is_classifier_in_memory
     from .janus_loading import is_janus_in_memory
     from .language_loading import is_language_model_in_memory
 
-    if is_janus_in_memory(ref):
-        return "janus"
-    return "language" if is_language_model_in_memory(ref) else "image"
+    checks = {
+        "janus": is_janus_in_memory, "language": is_language_model_in_memory, "classifier": is_classifier_in_memory,
+    }  # fmt: skip
+    return next((kind for kind, check in checks.items() if check(ref)), "image")
 
 
 def _check_options(source: ModelSource, options: ModelRef) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from efface.core.errors import EffaceError, UnknownNameError
 
+from .classifier_folder import CLASSIFIER_BUNDLED, check_classifier_folder, is_classifier_folder
 from .diffusers_folder import check_folder, refuse_pickles
 from .janus_folder import check_janus_folder, is_janus_folder
 from .language_folder import LANGUAGE_BUNDLED, check_language_folder, is_language_folder
@@ -22,14 +23,17 @@ if TYPE_CHECKING:
 ModelLike: TypeAlias = "str | Path | ModelRef | EditableModel"
 """Every form in which the verbs accept a model; they accept a diffusers pipeline, too."""
 BUNDLED = ("pocket", "pocket-sibling", "pocket-flow")
-"""Names of the models that ship with efface."""
+"""Names of the text-to-image models that ship with efface."""
+ALL_BUNDLED = (*BUNDLED, *LANGUAGE_BUNDLED, *CLASSIFIER_BUNDLED)
+"""Names of all models that ship with efface, of every kind."""
 SHARED_ENCODER = {"pocket-sibling": "pocket"}
 """Bundled models that share every component but the denoiser with another bundled model."""
 ACCEPTED = (
     *BUNDLED,
     *LANGUAGE_BUNDLED,
+    *CLASSIFIER_BUNDLED,
     "any folder in diffusers layout",
-    "a folder of a causal language model or of a Janus-type model",
+    "a folder of a causal language model, of a Janus-type model or of an image classifier",
     "a .safetensors checkpoint",
     "a hub id such as org/name",
 )
@@ -112,7 +116,7 @@ def locate_model(ref: str | Path) -> ModelSource:
         UnknownNameError: the reference has none of the forms in `ACCEPTED`; the message lists them.
         EffaceError: the folder is not a complete pipeline, the file does not exist or is a pickle.
     """
-    if str(ref) in (*BUNDLED, *LANGUAGE_BUNDLED):
+    if str(ref) in ALL_BUNDLED:
         return ModelSource("folder", bundled_folder(base_bundled_model(str(ref))), str(ref))
     path = Path(ref)
     if path.is_dir():
@@ -131,7 +135,7 @@ def locate_model(ref: str | Path) -> ModelSource:
 
 
 def source_kind(source: ModelSource, revision: str | None = None) -> str:
-    """Returns ``image``, ``janus`` or ``language``; a hub id is looked up on the hub."""
+    """Returns a source's kind of model (see `folder_kind`); a hub id is looked up on the hub."""
     if source.kind == "hub":
         from .hub import repository_kind
 
@@ -140,13 +144,20 @@ def source_kind(source: ModelSource, revision: str | None = None) -> str:
 
 
 def folder_kind(folder: Path) -> str:
-    """Returns the kind of model that a folder holds: ``image``, ``janus`` or ``language``."""
+    """Returns the kind of model that a folder holds: ``image``, ``janus``, ``language`` or ``classifier``."""
     if is_janus_folder(folder):
         return "janus"
+    if is_classifier_folder(folder):
+        return "classifier"
     return "language" if is_language_folder(folder) else "image"
 
 
-_CHECKS = {"image": check_folder, "janus": check_janus_folder, "language": check_language_folder}
+_CHECKS = {
+    "image": check_folder,
+    "janus": check_janus_folder,
+    "language": check_language_folder,
+    "classifier": check_classifier_folder,
+}
 
 
 def is_hub_id(ref: str) -> bool:
@@ -175,7 +186,7 @@ def model_name(model: Any, default: str | Path = "pocket") -> str:
         model = default if model.ref is None else model.ref
     if isinstance(model, str | Path):
         return locate_model(model).name
-    if isinstance(model, tuple):  # a model and its tokenizer
+    if isinstance(model, tuple):  # a model with its tokenizer or preprocessing
         model = model[0]
     if hasattr(model, "name"):
         return str(model.name)

@@ -25,19 +25,30 @@ def canonical_name(name: str) -> str:
     return ".".join(levels)
 
 
-def canonical_paths(module: nn.Module) -> dict[str, str]:
+def canonical_paths(module: nn.Module, *, buffers: bool = False) -> dict[str, str]:
     """Maps every parameter's canonical name to the module's own name, in the module's order.
+
+    Args:
+        module: the module.
+        buffers: include running statistics (see `editable_tensors`).
 
     Raises:
         EffaceError: two parameters have the same canonical name.
     """
     paths: dict[str, str] = {}
-    for path, _ in module.named_parameters():
+    for path in editable_tensors(module) if buffers else dict(module.named_parameters()):
         name = canonical_name(path)
         if name in paths:
             raise EffaceError(f"{paths[name]!r} and {path!r} have the same canonical name: unwrap the model first")
         paths[name] = path
     return paths
+
+
+def editable_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Returns a module's parameters and its saved floating-point buffers, such as running statistics, by own name."""
+    saved = module.state_dict().keys()
+    buffers = {n: b for n, b in module.named_buffers() if b.is_floating_point() and n in saved}
+    return {**dict(module.named_parameters()), **buffers}
 
 
 def canonical_state(module: nn.Module) -> dict[str, Tensor]:

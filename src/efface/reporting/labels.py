@@ -58,6 +58,31 @@ METRICS: dict[str, Metric] = {
     "choice_accuracy_before": Metric("Several-choice accuracy, before", "The base model's, to compare with."),
     "free_accuracy": Metric("Free-answer accuracy", "Share of the erased model's free answers that are accepted."),
     "free_accuracy_before": Metric("Free-answer accuracy, before", "The base model's, to compare with."),
+    "accuracy": Metric("Accuracy", "Share of images whose likeliest class is the right one, after the erasure."),
+    "accuracy_before": Metric("Accuracy, before", "The base model's, to compare with."),
+    "entropy": Metric("Entropy", "Mean entropy of the predicted classes in nats, after the erasure."),
+    "entropy_before": Metric("Entropy, before", "The base model's, to compare with."),
+    "distance_to_retrained": Metric(
+        "Distance to retraining",
+        "Mean total variation distance of the predictions from those of a classifier that was trained without the "
+        "concept: 0 is alike, 1 disjoint.",
+    ),
+    "distance_to_retrained_before": Metric("Distance to retraining, before", "The base model's, to compare with."),
+    "membership_entropy": Metric(
+        "Membership by entropy",
+        "Area under the ROC curve of an attacker who tells training images from others by entropy: 0.5 is chance.",
+    ),
+    "membership_entropy_before": Metric("Membership by entropy, before", "The base model's, to compare with."),
+    "membership_confidence": Metric(
+        "Membership by confidence", "The same by the confidence in the right class: 0.5 is chance."
+    ),
+    "membership_confidence_before": Metric("Membership by confidence, before", "The base model's, to compare with."),
+    "time_share_of_retraining": Metric("Time", "Duration of the erasure as a share of retraining from scratch."),
+    "relearning_steps": Metric(
+        "Relearning steps",
+        "Training steps after which half of the original accuracy is back; one more than the "
+        "attack's where it never is.",
+    ),
     "fluency": Metric("Fluency", "Share of answers that have words, end in time and repeat no word thrice in a row."),
     "perplexity": Metric("Perplexity", "Perplexity per token of other texts after the erasure."),
     "perplexity_ratio": Metric("Perplexity ratio", "Perplexity of other texts after the erasure over that before."),
@@ -68,8 +93,11 @@ METRICS: dict[str, Metric] = {
     "specificity": Metric("Specificity", "Share of images of other objects that show the prompt's object."),
 }
 GROUPS: dict[str, tuple[str, str]] = {
-    "name": ("Name", "Prompts with the concept's name."),
-    "domain": ("Domain", "Prompts with other words for the concept: synonyms, kinds of it, descriptions."),
+    "name": ("Name", "Prompts with the concept's name; a classifier's test images of it."),
+    "domain": (
+        "Domain",
+        "Prompts with other words for the concept: synonyms, kinds of it, descriptions; training images of a class.",
+    ),
     "near": ("Near", "Near neighbours of the concept, which must be retained."),
     "other": ("Other", "Unrelated prompts, which must be retained."),
     "context": ("Context", "Background and style in the images of the concept's prompts, which must be retained."),

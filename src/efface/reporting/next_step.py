@@ -11,7 +11,8 @@ from efface.core.result import Result
 from efface.core.verdict import Verdict
 from efface.core.verdict_rules import DEVIATIONS, LIMIT
 
-RETRAIN = "efface erase CONCEPT --method sage --out NEW"
+_ATTACKS = {"accuracy": "relearning_images", "free_accuracy": "paraphrase"}
+"""The first attack to try on a classifier and on a language model, by a metric of their evaluations alone."""
 
 
 class NextStep(NamedTuple):
@@ -38,7 +39,7 @@ def next_step(verdict: Verdict, result: Result, folder: str) -> NextStep:
     if verdict.retention == "damaged":
         return NextStep("give more retain prompts (--retain-file FILE), or try another method", "efface methods")
     if verdict.attack.startswith("broken"):
-        return NextStep("try a method that trains against attacks", RETRAIN)
+        return _stronger_method(result)
     if other := next((caveat for caveat in verdict.caveats if caveat.endswith(NOT_EVALUATED)), ""):
         return _evaluate_concept(other.removesuffix(NOT_EVALUATED), result, path)
     if verdict.caveats:
@@ -47,7 +48,7 @@ def next_step(verdict: Verdict, result: Result, folder: str) -> NextStep:
         advice = "measure more images (seeds and templates in a benchmark file of your own)"
         return NextStep(advice, f"efface evaluate {path} --benchmark FILE.yaml")
     if verdict.attack == "not attacked":
-        return NextStep("attack it", f"efface attack {path} --attack synonyms")
+        return NextStep("attack it", f"efface attack {path} --attack {_first_attack(result)}")
     if verdict.attack == "inconclusive":
         return _complete_an_attack(result, path)
     return NextStep("write the report", f"efface report {path} --open")
@@ -69,4 +70,18 @@ def _complete_an_attack(result: Result, path: str) -> NextStep:
     for score in result.scores:
         if score.metric == "asr_post" and {LIMIT, DEVIATIONS} & set(score.provenance.extra):
             return NextStep("attack with all prompts", f"efface attack {path} --attack {attack_of(score.group)}")
-    return NextStep("an ASR is too close to its threshold; try a method that trains against attacks", RETRAIN)
+    advice, command = _stronger_method(result)
+    return NextStep(f"an ASR is too close to its threshold; {advice}", command)
+
+
+def _first_attack(result: Result) -> str:
+    """Returns the first attack to try, by the kind of model."""
+    metrics = {score.metric for score in result.scores}
+    return next((attack for metric, attack in _ATTACKS.items() if metric in metrics), "synonyms")
+
+
+def _stronger_method(result: Result) -> NextStep:
+    """Advises a method that withstands more attacks; for a classifier, retraining."""
+    if _first_attack(result) == _ATTACKS["accuracy"]:
+        return NextStep("train it again without the concept", "efface erase CONCEPT --method retrain --out NEW")
+    return NextStep("try a method that trains against attacks", "efface erase CONCEPT --method sage --out NEW")

@@ -14,7 +14,7 @@ from efface.core.errors import CorruptArtifactError, EffaceError
 from efface.core.tensors import Tensor as Stored
 from efface.models.editable import EditableModel
 from efface.models.guidance_hooks import GuidanceEdit
-from efface.models.tensor_names import canonical_paths, resolve_tensor_name
+from efface.models.tensor_names import canonical_paths, editable_tensors, resolve_tensor_name
 from efface.ops.tensor_conversion import to_torch
 
 from .active_gates import add_gate
@@ -129,16 +129,16 @@ _HANDLERS: dict[str, Callable[[nn.Module, Edit, Mapping[str, Tensor], ExitStack]
 }
 
 
-def _targets(module: nn.Module, names: Mapping[str, Any] | frozenset[str]) -> dict[str, tuple[str, nn.Parameter]]:
-    """Maps each name in the erasure to the model's canonical name and parameter."""
-    paths, parameters = canonical_paths(module), dict(module.named_parameters())
+def _targets(module: nn.Module, names: Mapping[str, Any] | frozenset[str]) -> dict[str, tuple[str, Tensor]]:
+    """Maps each name in the erasure to the model's canonical name and its parameter or running statistic."""
+    paths, parameters = canonical_paths(module, buffers=True), editable_tensors(module)
     resolved = {name: resolve_tensor_name(name, paths) for name in sorted(names)}
     if len(set(resolved.values())) < len(resolved):
         raise CorruptArtifactError("the erasure writes one tensor twice in one edit, under two names")
     return {name: (target, parameters[paths[target]]) for name, target in resolved.items()}
 
 
-def _write(parameter: nn.Parameter, value: Tensor, undo: ExitStack) -> None:
+def _write(parameter: Tensor, value: Tensor, undo: ExitStack) -> None:
     """Writes a parameter in place, so that every reference sees the change; the undo copies the old bytes back."""
     before = parameter.detach().clone()
     undo.callback(_copy, parameter, before)
@@ -146,7 +146,7 @@ def _write(parameter: nn.Parameter, value: Tensor, undo: ExitStack) -> None:
 
 
 @torch.no_grad()
-def _copy(parameter: nn.Parameter, value: Tensor) -> None:
+def _copy(parameter: Tensor, value: Tensor) -> None:
     parameter.copy_(value)
 
 

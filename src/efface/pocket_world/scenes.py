@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from efface.pocket_world import NOTHING, Scene, load_world
-from scene_backgrounds import BACKGROUNDS, SIZE
-from scene_styles import STYLES, Pixels
+from .scene_backgrounds import BACKGROUNDS, SIZE
+from .scene_styles import STYLES, Pixels
+from .world import NOTHING, Scene, load_world
 
 ATLAS = Path(__file__).parent / "data" / "glyphs.png"
 CELL = 64  # side of a glyph in the atlas

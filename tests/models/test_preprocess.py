@@ -9,7 +9,7 @@ import pytest
 import torch
 from helpers.classifiers import random_images
 
-from efface.detectors.preprocess import Preprocess
+from efface.models.preprocess import Preprocess
 
 
 @pytest.mark.parametrize(

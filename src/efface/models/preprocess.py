@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -47,7 +49,19 @@ class Preprocess:
         """
         if not (folder / FILE).is_file():
             raise EffaceError(f"{folder} has no {FILE}: save the model's image processor in it")
-        settings: Any = read_json(folder / FILE)
+        return cls.from_settings(read_json(folder / FILE), str(folder / FILE))
+
+    @classmethod
+    def from_settings(cls, settings: Any, where: str) -> Preprocess:
+        """Reads the settings of an image processor.
+
+        Args:
+            settings: the settings by name.
+            where: their origin, for the message.
+
+        Raises:
+            EffaceError: a setting is missing.
+        """
         try:
             resize, crop = _sizes(settings)
             interpolation = _INTERPOLATIONS[settings.get("resample", 2)]
@@ -59,7 +73,7 @@ class Preprocess:
             return cls(resize, min(crop, resize), interpolation, mean, std)
         except (KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
             raise EffaceError(
-                f"{folder / FILE} does not say size, resample, image_mean and image_std as image processors do"
+                f"{where} does not say size, resample, image_mean and image_std as image processors do"
             ) from error
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -72,6 +86,25 @@ class Preprocess:
         mean = torch.tensor(self.mean, device=cropped.device)[:, None, None]
         std = torch.tensor(self.std, device=cropped.device)[:, None, None]
         return (cropped - mean) / std
+
+
+@dataclass(frozen=True)
+class ImageTransform:
+    """Maps an image of any size to a classifier's input: its central square, preprocessed.
+
+    Attributes:
+        preprocess: the preprocessing of square images.
+    """
+
+    preprocess: Preprocess
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """Returns the input ``(3, crop, crop)``."""
+        side = min(image.size)
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        square = image.convert("RGB").crop((left, top, left + side, top + side))
+        pixels = torch.from_numpy(np.array(square)).permute(2, 0, 1)[None].float() / 255
+        return self.preprocess(pixels)[0]
 
 
 def _sizes(settings: Any) -> tuple[int, int]:

@@ -11,8 +11,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from efface.core.errors import EffaceError
-from efface.models.memory import is_memory_error
-from efface.models.pipeline import silence_libraries
+
+from .memory import is_memory_error
+from .pipeline import silence_libraries
 
 _LIBRARY_ERRORS = (
     OSError,

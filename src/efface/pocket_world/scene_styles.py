@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from scene_backgrounds import SIZE
+from .scene_backgrounds import SIZE
 
 Pixels = NDArray[np.floating]
 

@@ -1,4 +1,4 @@
-"""Weights written into a language model for a while."""
+"""Weights written into a language model or a classifier for a while."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from efface.models.causal_lm import CausalLM
+from efface.models.classifier import ClassifierModel
 
 
 @contextmanager
-def written_weights(model: CausalLM, params: Mapping[str, Tensor]) -> Iterator[None]:
+def written_weights(model: CausalLM | ClassifierModel, params: Mapping[str, Tensor]) -> Iterator[None]:
     """Writes tensors by the module's own parameter names; restores every byte afterwards."""
     parameters = dict(model.module.named_parameters())
     before = {name: parameters[name].detach().clone() for name in params}

@@ -1,4 +1,4 @@
-"""The small convolutional image network behind pocket's judge and its CLIP image tower."""
+"""The small convolutional image network behind pocket-classifier, pocket's judge and its CLIP image tower."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ class ConvNet(nn.Module):
         widths: channels of the stem and of every residual block.
 
     Attributes:
+        widths: channels of the stem and of every block.
         width: number of features.
     """
 
@@ -40,8 +41,27 @@ class ConvNet(nn.Module):
         super().__init__()
         self.stem = nn.Conv2d(3, widths[0], 4, 2, 1)
         self.blocks = nn.Sequential(*(_Residual(a, b, 2) for a, b in pairwise(widths)))
+        self.widths = list(widths)
         self.width = widths[-1]
 
     def forward(self, images: Tensor) -> Tensor:
         """Maps images ``(B, 3, H, W)`` in [0, 1] to features ``(B, width)``."""
         return self.blocks(torch.relu(self.stem(images * 2 - 1))).mean(dim=(2, 3))
+
+
+class ConvClassifier(nn.Module):
+    """The network with one linear layer; the shape of pocket-classifier.
+
+    Args:
+        widths: channels of the network.
+        num_classes: number of classes.
+    """
+
+    def __init__(self, widths: Sequence[int], num_classes: int) -> None:
+        super().__init__()
+        self.features = ConvNet(widths)
+        self.head = nn.Linear(self.features.width, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Maps images ``(B, 3, H, W)`` in [0, 1] to logits ``(B, num_classes)``."""
+        return self.head(self.features(images))  # type: ignore[no-any-return]

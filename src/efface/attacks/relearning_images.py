@@ -1,0 +1,88 @@
+"""Relearning of a classifier: the erased model is trained on a few forgotten images, and tested on others.
+
+A model that has forgotten needs as many steps as one that never knew the class; one that only hides it needs few. The
+attacker has some training images of the concept and some of other classes, and can train all weights. The score is
+the accuracy on the concept's test images afterwards; the attack records it for every step, and the first step with
+half of the original model's accuracy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from efface.core.attack_set import AttackPrompt, AttackSet, Budget
+from efface.core.concept import Concept
+from efface.core.method_card import MethodCard
+from efface.models.classifier import ClassifierModel
+from efface.ops.classifiers.relearn_task import RelearnTask
+from efface.ops.editing.written_weights import written_weights
+from efface.ops.training.run import Run
+from efface.ops.training.student import Student
+
+CARD = MethodCard(
+    name="relearning_images",
+    title="Relearning (images)",
+    paper="Golatkar, Achille, Soatto: Eternal Sunshine of the Spotless Net, CVPR 2020 (relearn time)",
+    arxiv="1911.04933",
+    families=("image_classifier",),
+    trains="",
+    needs_gradient=True,
+    needs_images=True,
+    reconstruction=False,
+    summary="Trains the erased classifier on a few forgotten images and tests it on others.",
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of the attack."""
+
+    steps: int = field(default=20, metadata={"help": "Number of training steps.", "range": "5 to 500"})
+    learning_rate: float = field(default=1e-3, metadata={"help": "Learning rate of the optimiser."})
+    batch_size: int = field(default=16, metadata={"help": "Number of training samples per step."})
+    num_images: int = field(default=10, metadata={"help": "Number of forgotten images that the attacker has."})
+
+
+PRESETS: dict[str, dict[str, object]] = {"paper": {}}
+
+
+def relearning_images(
+    model: ClassifierModel, concept: Concept, task: RelearnTask, config: Config, run: Run
+) -> AttackSet:
+    """Returns one row for every test image of the concept."""
+    rows = [AttackPrompt(text, text, 0) for text in task.names(concept.name)]
+    return AttackSet(
+        "relearning_images", concept, tuple(rows), asdict(config), Budget(config.steps, 0.0), seed=run.seed
+    )
+
+
+@contextmanager
+def changed_model(
+    model: ClassifierModel, concept: Concept, task: RelearnTask, config: Config, run: Run
+) -> Iterator[None]:
+    """Trains all weights for the body of a ``with``; half of each batch shows the concept."""
+    known, others, test = task.seen.limited(config.num_images), task.retain, task.unseen.inputs(model)
+    inputs, half = known.inputs(model), max(1, config.batch_size // 2)
+    labels, right = torch.tensor(known.labels), torch.tensor(task.unseen.labels)
+    student = Student(model, "all")  # type: ignore[arg-type]
+    optimiser = torch.optim.AdamW(student.parameters(), lr=config.learning_rate, weight_decay=0.0)
+    accuracy = []
+    for step in run.steps(config.steps, student.trainable_params, optimiser, phase="relearning"):
+        rows = torch.randint(len(known), (half,), generator=run.generator("seen"))
+        images, targets = inputs[rows], labels[rows]
+        if len(others):
+            kept = torch.randint(len(others), (half,), generator=run.generator("retain"))
+            images = torch.cat([images, others.at(kept.tolist(), model)])
+            targets = torch.cat([targets, torch.tensor(others.labels)[kept]])
+        step.optimize(cross_entropy(model.logits(images, params=student.params()), targets.to(model.device)))
+        with torch.no_grad():
+            predicted = model.logits(test, params=student.params()).argmax(-1).cpu()
+        accuracy.append(float((predicted == right).float().mean()))
+    run.notes["accuracy_by_step"] = accuracy
+    with written_weights(model, student.params()):
+        yield

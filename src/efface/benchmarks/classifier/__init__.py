@@ -1,0 +1,1 @@
+"""Benchmarks of image classifiers: accuracy, distance to retraining, membership inference."""

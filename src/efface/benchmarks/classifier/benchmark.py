@@ -1,0 +1,117 @@
+"""A classifier benchmark: folders of training and test images, or pocket-classifier's own, read from YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from efface.core.concept import Concept
+from efface.core.errors import EffaceError, UnknownNameError, check_known_keys
+from efface.core.serialization import json_hash, to_jsonable
+from efface.core.text_fields import fold_case
+from efface.core.text_files import parse_yaml, read_text
+
+ANY_MODEL = "any"
+"""In place of the model of a benchmark that suits every one."""
+_REQUIRED = ("name", "version", "description", "model", "concept")
+_FOLDERS = ("train", "test", "forget", "forget_test")
+_OPTIONAL = ("near", *_FOLDERS, "retrained")
+NUM_OTHER = 240
+"""Largest number of test images of other classes."""
+
+
+@dataclass(frozen=True)
+class ClassifierBenchmark:
+    """A benchmark for image classifiers.
+
+    Attributes:
+        name: name of the benchmark.
+        version: number raised with every change.
+        description: one line.
+        model: the model that the benchmark is for, or `ANY_MODEL`.
+        concept: the concept to erase: all that a method receives.
+        near: names of the classes that are near neighbours.
+        train: folder of training images with one subfolder a class; empty for the model's own.
+        test: folder of test images.
+        forget: folder of the forgotten training images of a style or of samples; the concept chooses if empty.
+        forget_test: folder of test images of a style; empty if there are none.
+        retrained: safetensors file with the predictions of the classifier that was retrained without the concept, as
+            ``efface evaluate`` writes it for an erasure by the method retrain; empty if there is none.
+    """
+
+    name: str
+    version: int
+    description: str
+    model: str
+    concept: Concept
+    near: tuple[str, ...] = ()
+    train: str = ""
+    test: str = ""
+    forget: str = ""
+    forget_test: str = ""
+    retrained: str = ""
+
+    @classmethod
+    def load(cls, ref: str | Path) -> ClassifierBenchmark:
+        """Reads a benchmark by name or from a YAML file, whose paths are relative to the file.
+
+        Raises:
+            EffaceError: no such benchmark, or a file that is not one.
+        """
+        is_file = str(ref).endswith((".yaml", ".yml"))
+        if not is_file and str(ref) not in classifier_benchmark_names():
+            raise UnknownNameError("classifier benchmark", str(ref), classifier_benchmark_names())
+        path = Path(ref) if is_file else data_folder() / f"{ref}.yaml"
+        data = parse_yaml(read_text(path), str(path))
+        if not isinstance(data, Mapping):
+            raise EffaceError(f"{path} is no benchmark: it must map fields to values")
+        return cls.from_dict(data, path)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], path: Path) -> ClassifierBenchmark:
+        """Builds a benchmark from the mapping that its file holds."""
+        check_known_keys("benchmark field", data, (*_REQUIRED, *_OPTIONAL))
+        if missing := [name for name in _REQUIRED if name not in data]:
+            raise EffaceError(f"{path} has no {missing[0]}: give {', '.join(_REQUIRED)}")
+        values = {**data, "concept": Concept.from_dict(data["concept"]), "near": tuple(data.get("near") or ())}
+        for name in (*_FOLDERS, "retrained"):
+            if values.get(name):
+                values[name] = str(path.parent / str(values[name]))
+                if not Path(values[name]).exists():
+                    raise EffaceError(f"{path} names {name}: {data[name]}, which does not exist: correct the path")
+        return cls(**values)
+
+    @property
+    def hash(self) -> str:
+        """Hash of the fields that decide the images."""
+        own = to_jsonable(asdict(self))
+        return json_hash({key: own[key] for key in ("name", "version", "model", "concept", "near")})  # type: ignore[index,call-overload]
+
+    def describe(self) -> dict[str, Any]:
+        """Returns what results and attack sets state of the benchmark, as JSON values."""
+        own = {"name": self.name, "version": self.version, "hash": self.hash, "prompts_hash": self.hash}
+        return {**own, "concept": self.concept.name, "split": "test"}
+
+
+def data_folder() -> Path:
+    """Returns the folder of the shipped benchmarks."""
+    return Path(str(files("efface.benchmarks").joinpath("data", "classifier")))
+
+
+@cache
+def classifier_benchmark_names() -> tuple[str, ...]:
+    """Returns the names of the shipped benchmarks, sorted."""
+    return tuple(sorted(path.stem for path in data_folder().glob("*.yaml")))
+
+
+def find_classifier_benchmark(model: str, concept: str) -> ClassifierBenchmark | None:
+    """Returns the shipped benchmark for a model and a concept, or None."""
+    for name in classifier_benchmark_names():
+        benchmark = ClassifierBenchmark.load(name)
+        if benchmark.model == model and fold_case(benchmark.concept.name) == fold_case(concept):
+            return benchmark
+    return None

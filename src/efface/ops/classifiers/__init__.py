@@ -1,0 +1,1 @@
+"""Building blocks of methods for image classifiers: image sets, losses, the anchored problem and its bounds."""
