@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from choice import CHARTS, choice_table
 from method_pages import comparison, method_page
 from pocket_tables import pocket_flow_tables, pocket_tables, world_tables
 from reference_tables import benchmark_table, command_reference, concept_table, model_matrix
@@ -24,6 +25,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "world.md": world_tables,
     "cli.md": command_reference,
     "methods.md": comparison,
+    "which_method_when.md": choice_table,
     "benchmarks.md": benchmark_table,
     "concepts.md": concept_table,
     "model_matrix.md": model_matrix,
@@ -31,6 +33,8 @@ GENERATED: dict[str, Callable[[], str]] = {
     **{f"attacks/{name}.md": partial(method_page, ATTACKS, name) for name in ATTACKS.names()},
 }
 """By page, the function that writes its generated part."""
+FILES: dict[Path, Callable[[], str]] = {DOCS / name: write for name, write in CHARTS.items()}
+"""By file that is generated as a whole, the function that writes it."""
 MARKS = re.compile(r"(<!-- generated -->\n).*?(\n<!-- end -->)", re.DOTALL)
 
 
@@ -51,14 +55,20 @@ def cost_file() -> str:
     return json.dumps(costs, indent=2) + "\n"
 
 
+FILES[COSTS] = cost_file
+
+
+def _is_current(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_text(encoding="utf-8") == text
+
+
 def main() -> None:
     """Write the pages and the file of costs, or check them."""
     check_only = "--check" in sys.argv
-    stale = []
-    if not COSTS.is_file() or COSTS.read_text(encoding="utf-8") != cost_file():
-        stale.append(COSTS.name)
-        if not check_only:
-            COSTS.write_text(cost_file(), encoding="utf-8")
+    stale = [path.name for path, write in FILES.items() if not _is_current(path, write())]
+    for path, write in FILES.items():
+        if path.name in stale and not check_only:
+            path.write_text(write(), encoding="utf-8")
     for name, generate in GENERATED.items():
         path = DOCS / name
         old = path.read_text(encoding="utf-8") if path.is_file() else ""

@@ -122,6 +122,7 @@ def test_balanced_attributes_appear_more_evenly(pocket: StableDiffusionModel, tm
     assert after < before - 0.1, (before, after)
 
 
+@pytest.mark.slow
 def test_a_stopped_debias_run_resumes_to_the_same_bytes(
     pocket: StableDiffusionModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

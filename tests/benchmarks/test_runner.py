@@ -54,6 +54,7 @@ def test_the_base_model_against_itself_is_unchanged(pocket: StableDiffusionModel
     assert all(row.change.value == 0 for row in evaluation.interference)
 
 
+@pytest.mark.slow
 def test_a_destroyed_model_fails_the_verdict(pocket: StableDiffusionModel, tmp_path: Path) -> None:
     benchmark = Benchmark.load(small_benchmark(tmp_path, num_inference_steps=8, groups=("name", "other")))
     evaluation = run_benchmark(

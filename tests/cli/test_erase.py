@@ -79,14 +79,33 @@ def test_a_configuration_that_does_not_fit(capfd, tmp_path, model_folder, option
     assert content(tmp_path) == {}
 
 
-def test_templates_without_a_placeholder_are_refused(capfd, tmp_path, model_folder):
-    retain, templates = tmp_path / "retain.txt", tmp_path / "templates.txt"
-    retain.write_text("a cat\na dog\na cup\na car\n")
-    templates.write_text("a sketch of the woods\n")
-    options = ("--method", "sage", "--retain-file", retain, "--template-file", templates)
-    fast = ("--set", "num_inference_steps=2")
-    output = call(capfd, "erase", "gun", "--out", tmp_path / "x", "--model", model_folder, *options, *fast)
-    check_refused(output, f"{templates}: 'a sketch of the woods' has no {{}}", early=False)
+def test_templates_of_a_file_replace_the_library(capfd, tmp_path, model_folder):
+    templates = tmp_path / "templates.txt"
+    templates.write_text("a {} x\nmy {}\n")
+    common = ("erase", "gun", "--anchor", "cat", "--method", "uce", "--model", model_folder)
+    for name, options in (("own", ("--template-file", templates)), ("none", ())):
+        output = call(capfd, *common, "--out", tmp_path / name, *options)
+        assert output.code == 0, output
+    own = Erasure.load(tmp_path / "own")
+    assert own.spec.concepts[0].template_library == ("a {} x", "my {}")
+    assert own.spec.config["num_templates"] == 2
+    edits = [(tmp_path / name / "weights.safetensors").read_bytes() for name in ("own", "none")]
+    assert edits[0] != edits[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "method", "words"),
+    [
+        ("a sketch of the woods\n", "uce", ("'a sketch of the woods' has no {}",)),
+        ("", "uce", ("has no templates",)),
+        ("a {}\n", "sld", ("sld trains on no templates", "leave --template-file out")),
+    ],
+)
+def test_templates_that_cannot_be_used_are_refused(capfd, tmp_path, text, method, words):
+    templates = tmp_path / "templates.txt"
+    templates.write_text(text)
+    output = call(capfd, "erase", "gun", "--out", tmp_path / "x", "--method", method, "--template-file", templates)
+    check_refused(output, *words)
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])

@@ -31,6 +31,7 @@ def run(*args: str, cwd=None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300, check=False)
 
 
+@pytest.mark.slow
 def test_sample_saves_a_labelled_grid(tmp_path):
     args = ("-n", "3", "--seed", "1", "--steps", "3", "--out", "cats.png", "--json")
     process = run("sample", "a pencil sketch of a cat in the snow", *args, cwd=tmp_path)

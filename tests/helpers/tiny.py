@@ -24,6 +24,8 @@ from efface.models.stable_diffusion import StableDiffusionModel
 
 WIDTH, CONTEXT, BOS, EOS = 32, 16, "<|startoftext|>", "<|endoftext|>"
 WIDTH_2, POOLED = 24, 20
+TEMPLATES = ("a {} x", "my {}", "the {} in a b")
+"""A library of templates that fits the tiny models' vocabulary and context."""
 """Width and projected width of SDXL's second text encoder."""
 
 

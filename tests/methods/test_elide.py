@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from helpers.tiny import WIDTH, erasure_of, tiny_model, tiny_of
+from helpers.tiny import TEMPLATES, WIDTH, erasure_of, tiny_model, tiny_of
 from torch import Tensor
 
 from efface.core.concept import Concept
@@ -19,7 +19,7 @@ from efface.models.stable_diffusion import StableDiffusionModel
 from efface.ops.editing.apply import applied
 from efface.ops.training.run import Run
 
-CONCEPT = Concept("gun", retain_prompts=("x", "my x"))
+CONCEPT = Concept("gun", retain_prompts=("x", "my x"), template_library=TEMPLATES)
 FEW_STEPS: dict[str, Any] = {
     "steps": 4,
     "warmup_steps": 2,
@@ -32,7 +32,6 @@ FEW_STEPS: dict[str, Any] = {
     "vocabulary_batch_size": 2,
     "measure_every": 2,
     "ambiguous_fraction": 0.0,
-    "template_file": str(Path(__file__).with_name("templates.txt")),
 }
 
 
@@ -65,14 +64,14 @@ def test_the_erased_concept_is_read_as_if_it_were_absent_and_other_words_stay() 
 
 def test_mined_words_are_erased_and_reported() -> None:
     model = tiny_model()
-    _, run = erase(model, Concept("gun", retain_prompts=("a cat", "x")), domain_images=4)
+    _, run = erase(model, replace(CONCEPT, retain_prompts=("a cat", "x")), domain_images=4)
     assert run.notes["domain_words"] == {"gun": ["dog"]}
     assert run.history["train"][0]["domain"] == pytest.approx(1, abs=1e-4)
     assert set(run.notes["most_drifted_words"]) == {"cat"}
 
 
 def test_words_that_no_concept_names_are_held_and_their_drift_is_reported() -> None:
-    _, run = erase(tiny_model(), CONCEPT, Concept("dog", retain_prompts=("x",)))
+    _, run = erase(tiny_model(), CONCEPT, replace(CONCEPT, name="dog", retain_prompts=("x",)))
     drift = run.notes["most_drifted_words"]
     assert set(drift) == {"cat"}
     assert drift["cat"] > 0
@@ -84,7 +83,6 @@ def test_words_that_no_concept_names_are_held_and_their_drift_is_reported() -> N
         ({"ambiguous_fraction": 1.0}, "lower ambiguous_fraction"),
         ({"domain_images": 1}, "increase domain_images"),
         ({"domain_images": 4, "image_tower": "nowhere/"}, "no classifier"),
-        ({"template_file": "none.txt"}, "cannot read none.txt"),
     ],
 )
 def test_invalid_settings_are_errors(settings: dict[str, Any], message: str) -> None:

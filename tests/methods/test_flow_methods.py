@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.tiny import state_bytes
+from helpers.tiny import TEMPLATES, state_bytes
 from helpers.tiny_flow import FLOW_PIPES, tiny_flow_of, tiny_flux_pipe
 
 from efface.core.concept import Concept
@@ -23,7 +23,7 @@ from efface.ops.tensor_conversion import to_torch
 from efface.ops.text.phrase_states import PhraseStates
 from efface.ops.training.trajectory_pool import TrajectoryPool
 
-CONCEPT = Concept("gun", anchor="dog", retain_prompts=("a cat", "the photo"))
+CONCEPT = Concept("gun", anchor="dog", retain_prompts=("a cat", "the photo"), template_library=TEMPLATES)
 FEW_IMAGES = {"batch_size": 4, "num_inference_steps": 3}
 SETTINGS: dict[str, dict[str, Any]] = {
     "negative_prompt": {},
@@ -40,7 +40,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "sage": {
         "steps": 16, "warmup_steps": 12, "attack_steps": 2, "batch_size": 4, "num_inference_steps": 3, "top_k": 2,
         "learning_rate": 2e-3, "target": "concept_free", "negative_guidance": 0.0, "local_weight": 20.0,
-        "template_file": str(Path(__file__).with_name("templates.txt")),
     },
     "erase_anything": {
         **FEW_IMAGES, "steps": 40, "learning_rate": 3e-3, "num_images": 4, "target_modules": "attn_all",

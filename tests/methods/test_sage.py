@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from helpers.tiny import WIDTH, erasure_of, tiny_model, tiny_of
+from helpers.tiny import TEMPLATES, WIDTH, erasure_of, tiny_model, tiny_of
 from torch import Tensor
 
 from efface.core.concept import Concept
@@ -27,9 +27,8 @@ FEW_STEPS: dict[str, Any] = {
     "attack_steps": 2,
     "top_k": 1,
     "num_inference_steps": 2,
-    "template_file": str(Path(__file__).with_name("templates.txt")),
 }
-CONCEPT = Concept("gun", retain_prompts=("a cat", "a dog"))
+CONCEPT = Concept("gun", retain_prompts=("a cat", "a dog"), template_library=TEMPLATES)
 
 
 def erase(model: StableDiffusionModel, concept: Concept = CONCEPT, **settings: Any) -> tuple[Erasure, Run]:
@@ -60,7 +59,7 @@ def test_the_attack_starts_after_the_warm_up() -> None:
 
 def test_a_style_weighs_the_graph_more() -> None:
     def graph_after_training(kind: str) -> float:
-        concept = Concept("gun", kind=kind, retain_prompts=("a cat", "a dog"))
+        concept = replace(CONCEPT, kind=kind)
         settings = {"steps": 12, "warmup_steps": 12, "graph_weight": 0.0, "graph_weight_style": 1000.0}
         return history(concept, **settings)[-1]["graph"]
 
@@ -86,7 +85,6 @@ def test_retention_losses_reduce_the_change_of_retain_prompts() -> None:
         ({"graph_reference": "crss"}, "did you mean 'cross'"),
         ({"top_k": 4}, "4 retain prompts"),
         ({"warmup_steps": -1}, "set warmup_steps to 0 or more"),
-        ({"template_file": "none.txt"}, "cannot read none.txt"),
     ],
 )
 def test_invalid_settings_are_errors(settings: dict[str, Any], message: str) -> None:
@@ -95,14 +93,9 @@ def test_invalid_settings_are_errors(settings: dict[str, Any], message: str) -> 
 
 
 @pytest.mark.filterwarnings("ignore:.*cut")
-def test_invalid_templates_are_errors(tmp_path: Path) -> None:
-    path = tmp_path / "templates.txt"
-    path.write_text("a b c d e f g h i j k l m n {}\n")
+def test_a_template_that_cuts_off_the_concept_is_an_error() -> None:
     with pytest.raises(EffaceError, match="cuts off 'gun'"):
-        history(template_file=str(path))
-    path.write_text("a prompt without a place for the concept\n")
-    with pytest.raises(EffaceError, match=r"has no \{\}"):
-        history(template_file=str(path))
+        history(replace(CONCEPT, template_library=("a b c d e f g h i j k l m n {}",)))
 
 
 @pytest.mark.slow

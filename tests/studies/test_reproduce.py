@@ -92,6 +92,7 @@ def run(
     return reproduce(model, concept, study, detectors, out, settings=settings, progress=progress)
 
 
+@pytest.mark.slow
 def test_an_interrupted_study_continues_to_the_same_scores(
     pocket: StableDiffusionModel, tmp_path: Path, weapon: Concept, study: StudyConfig
 ) -> None:

@@ -17,6 +17,7 @@ from .model_options import POCKET, Model, model_options
 from .options import Json, Method, NewErasure, Overwrite, Preset, Seed, Settings
 from .output import print_result
 from .parsing import ConceptOptions, build_concepts, parse_settings
+from .template_file import with_template_file
 
 ConceptNames = Annotated[
     list[str] | None,
@@ -42,7 +43,8 @@ RetainFile = Annotated[
 TemplateFile = Annotated[
     Path | None,
     typer.Option(
-        help="Text file with one template per line, {} for the concept (methods with the setting template_file)."
+        help="Text file with one template per line, {} for the concept; they replace the bundled templates, "
+        "for methods that train on templates (setting num_templates)."
     ),
 ]
 QuickClip = Annotated[
@@ -89,10 +91,12 @@ def erase(
     options = ConceptOptions(tuple(synonym or ()), anchor, kind, retain_file)
     described = build_concepts(concepts or [], concepts_file, options, model)
     targets, config = described.concepts, described.settings_for(method) | parse_settings(settings)
-    config |= {"template_file": str(template_file)} if template_file else {}
     task: dict[str, Any] = {"out": out, "model": model, "method": method, "preset": preset, "config": config}
+    named = targets
+    if template_file is not None:
+        targets, task["config"] = with_template_file(targets, config, template_file, method)
     validate_erase(targets, **task, overwrite=overwrite, clip=clip)
-    _announce_builtin(targets)
+    _announce_builtin(named)
     on_interrupt(lambda: _what_was_kept(out))
     options_of_run: dict[str, Any] = {"seed": seed, "resume": resume, "quick_evaluation": quick_evaluation}
     erasure = api.erase(targets, **task, **options_of_run, overwrite=overwrite, clip=clip, progress=terminal_progress())

@@ -101,7 +101,7 @@ def _as_text(erasure: Erasure, folder: Path, evaluations: Sequence[EvaluationEvi
     names = ", ".join(concept.name for concept in erasure.concepts)
     effect = (erasure.effect or {}).get("summary", "not checked")
     memory = "" if cost is None or cost.peak_memory_bytes is None else f", {cost.peak_memory_bytes / 2**30:.1f} GiB"
-    lines = [f"{names}: {spec.method} ({spec.preset}) on {spec.model}, seed {spec.seed}"]
+    lines = [f"{names}: {spec.method}{f' ({spec.preset})' if spec.preset else ''} on {spec.model}, seed {spec.seed}"]
     lines += [f"  effect: {effect}"]
     lines += ["  cost: not measured" if cost is None else f"  cost: {cost.seconds:.1f} s{memory}"]
     lines += [f"  {line}" for line in word_notes(erasure).lines()]

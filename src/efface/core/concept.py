@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from .errors import EffaceError, check_known_keys
 from .io import atomic_write_text
 from .policy import check_prompts
-from .serialization import to_jsonable_dict
+from .serialization import OMIT_EMPTY, to_jsonable_dict
 from .text_fields import clean_line, clean_lines, fold_case
 from .text_files import parse_yaml, read_text
 
@@ -22,6 +22,8 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
     "domain": ("a photo of a {}", "a picture of a {}", "a {}", "{}"),
     "": ("a photo of {}", "a picture of {}", "an image of {}", "{}"),
 }
+
+LISTS = ("prompts", "synonyms", "retain_prompts", "templates", "template_library")
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Concept:
         anchor: text of the concept to generate instead; ``""`` is the unconditional prompt.
         retain_prompts: prompts whose images must not change; none may contain the name or a synonym as whole words.
         templates: prompts with a ``{}`` for the name; by default those of the kind (`TEMPLATES`).
+        template_library: templates to train on in place of the bundled library; ``()`` for the bundled ones.
 
     Raises:
         EffaceError: a field that is empty, has another type, or contradicts another field.
@@ -49,26 +52,28 @@ class Concept:
     anchor: str = ""
     retain_prompts: tuple[str, ...] = ()
     templates: tuple[str, ...] = ()
+    template_library: tuple[str, ...] = field(default=(), metadata=OMIT_EMPTY)
 
     def __post_init__(self) -> None:
-        for field in ("name", "kind", "anchor"):
-            object.__setattr__(self, field, clean_line(getattr(self, field), field))
-        for field in ("prompts", "synonyms", "retain_prompts", "templates"):
-            object.__setattr__(self, field, clean_lines(getattr(self, field), field))
-        for field in ("prompts", "synonyms", "retain_prompts", "templates"):
-            check_prompts(getattr(self, field), f"one of the concept's {field}")
+        for name in ("name", "kind", "anchor"):
+            object.__setattr__(self, name, clean_line(getattr(self, name), name))
+        for name in LISTS:
+            object.__setattr__(self, name, clean_lines(getattr(self, name), name))
+        for name in LISTS:
+            check_prompts(getattr(self, name), f"one of the concept's {name}")
         check_prompts((self.name, self.anchor), "the concept's name or anchor")
         if not self.name:
             raise EffaceError("the concept's name is empty: name the concept to erase, for example 'weapon'")
         if not self.templates:
             object.__setattr__(self, "templates", TEMPLATES.get(self.kind, TEMPLATES[""]))
-        for template in self.templates:
+        templates = (*self.templates, *self.template_library)
+        for template in templates:
             if PLACEHOLDER not in template:
                 raise EffaceError(
                     f"template {template!r} of {self.name!r} has no {PLACEHOLDER} for the name: write one such as "
                     f"'a photo of {PLACEHOLDER}'"
                 )
-        filled = (template.replace(PLACEHOLDER, word) for template in self.templates for word in self.words)
+        filled = (template.replace(PLACEHOLDER, word) for template in templates for word in self.words)
         check_prompts(filled, "a template with one of its words")
         if self.anchor and fold_case(self.anchor) in {fold_case(word) for word in self.words}:
             raise EffaceError(
@@ -112,7 +117,7 @@ class Concept:
             raise EffaceError(
                 f"a concept must be a mapping of its fields, such as 'name: weapon', not {type(data).__name__}"
             )
-        check_known_keys("concept field", data, (field.name for field in fields(cls)))
+        check_known_keys("concept field", data, (known.name for known in fields(cls)))
         given = {key: value for key, value in data.items() if value is not None}
         return cls(**{"name": "", **given})
 

@@ -15,6 +15,8 @@ from .errors import CorruptArtifactError, EffaceError
 
 JsonValue = bool | int | float | str | list[Any] | dict[str, Any] | None
 
+OMIT_EMPTY = {"omit": "empty"}
+"""Metadata of a dataclass field that is not saved while it is empty, so that older hashes stay valid."""
 _EXACT = 2**53  # integers beyond this are not all distinct as floats
 
 
@@ -40,6 +42,7 @@ def to_jsonable(value: object, where: str = "value") -> JsonValue:
         return {
             field.name: to_jsonable(getattr(value, field.name), f"{where}.{field.name}")
             for field in dataclasses.fields(value)
+            if getattr(value, field.name) or field.metadata.get("omit") != "empty"
         }
     if isinstance(value, Mapping):
         return {_key(key, where): to_jsonable(item, f"{where}.{key}") for key, item in value.items()}

@@ -34,7 +34,7 @@ from efface.models.editable import EditableModel
 from efface.ops.retention.retain_set import RetainSet
 from efface.ops.text.concept_prompts import TARGETS, ConceptPrompts
 from efface.ops.text.soft_prompts import embedding_table
-from efface.ops.text.templates import template_library, templates_for_kind
+from efface.ops.text.templates import select_templates
 from efface.ops.training.chunked_loss import prediction_error
 from efface.ops.training.run import Run
 from efface.ops.training.student import Student
@@ -144,9 +144,7 @@ def _concept_prompts(
     """Returns the concept's words, or templates of the library with them, as prompts to erase."""
     templates: Sequence[str] = (PLACEHOLDER,)
     if config.num_templates:
-        library = templates_for_kind(template_library(concept.kind), concept.kind)
-        with_context = [template for template in library if template != PLACEHOLDER]
-        templates = evenly_spaced(with_context, config.num_templates)
+        templates = evenly_spaced(select_templates(concept), config.num_templates)
     seed = run.seed_for("pool", concept.name)
     return ConceptPrompts.from_templates(model, concept.words, templates, trajectories, seed)
 

@@ -73,7 +73,6 @@ class Config:
     domain_batch_size: int = field(default=48, metadata={"help": "Number of prompts with domain words per step."})
     domain_images: int = field(default=128, metadata={"help": "Number of images to read domain words from; 0: none."})
     image_tower: str = field(default="", metadata={"help": "CLIP model that reads the images: folder or hub id, such as openai/clip-vit-large-patch14; empty: the denoiser reads them, which misses more words."})  # noqa: E501
-    template_file: str = field(default="", metadata={"help": "File of templates, one per line."})
     num_templates: int = field(default=24, metadata={"help": "Number of templates from the library.", "range": "0 (all) to 66"})  # noqa: E501
     vocabulary_weight: float = field(default=10.0, metadata={"help": "Weight of the held words' loss."})
     vocabulary_batch_size: int = field(default=32, metadata={"help": "Number of prompts with held words per step."})
@@ -92,7 +91,7 @@ PRESETS: dict[str, dict[str, object]] = {
 def elide(model: EditableModel, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
     """Erases ``concepts`` together."""
     student, similarity = Student(model, "text_all"), Similarity(model, "kv_distance")
-    templates = {c.name: select_templates(c.kind, config.template_file, config.num_templates) for c in concepts}
+    templates = {c.name: select_templates(c, config.num_templates) for c in concepts}
     mined = {concept.name: find_domain_words(model, concept, config, run) for concept in concepts}
     named = StateTargets(model, {word: templates[c.name] for c in concepts for word in c.words}, similarity)
     phrases = {word: templates[name] for name, words in mined.items() for word in words}

@@ -76,7 +76,6 @@ class Config:
     graph_reference: str = field(default="self", metadata={"help": "Relations within E (self) or with E* (cross).", "origin": "given"})  # noqa: E501
     local_weight: float = field(default=1.0, metadata={"help": "Weight of the local retention.", "origin": "reconstructed"})  # noqa: E501
     top_k: int = field(default=4, metadata={"help": "Number K of drifting retain prompts per step.", "origin": "given"})
-    template_file: str = field(default="", metadata={"help": "File of templates, one per line.", "origin": "reconstructed"})  # noqa: E501
     num_templates: int = field(default=0, metadata={"help": "Number of templates from the library.", "origin": "reconstructed", "range": "0 (all) to 66"})  # noqa: E501
     num_inference_steps: int = field(default=50, metadata={"help": "Number of steps of the sampler.", "origin": "reconstructed"})  # noqa: E501
 
@@ -101,7 +100,7 @@ def sage(model: EditableModel, concepts: Sequence[Concept], config: Config, run:
     attack = EmbeddingAttack(config.attack_objective, config.concept_weight, config.attack_steps, 0.3)
     cycles: list[tuple[ConceptPrompts, WarmStartBuffer]] = []
     for concept in concepts:
-        templates = select_templates(concept.kind, config.template_file, config.num_templates)
+        templates = select_templates(concept, config.num_templates)
         seed = run.seed_for("pool", concept.name)
         prompts = ConceptPrompts.from_templates(
             model, concept.words, templates, trajectories, seed, erased_phrase=concept.name

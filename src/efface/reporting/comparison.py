@@ -13,7 +13,7 @@ from efface.core.erasure import Erasure
 
 from .data_uris import PIXELATED_SIDE, encode_data_uri
 from .image_grid import labelled_grid
-from .templates import render_template
+from .templates import read_script, render_template
 
 GRID_SIDE = 144
 """Side of an image in the grid, in pixels."""
@@ -53,7 +53,15 @@ def render_comparison_page(erasure: Erasure, images: Sequence[ComparedImages], s
         (title, [_pair_view(pair) for pair in pairs]) for title, pairs in groupby(images, lambda pair: pair.title)
     ]
     names = ", ".join(concept.name for concept in erasure.concepts)
-    variables = {"concept_names": names, "spec": erasure.spec, "prompts": prompts, "settings": settings}
+    script, script_hash = read_script("lightbox.js")
+    variables = {
+        "concept_names": names,
+        "spec": erasure.spec,
+        "prompts": prompts,
+        "settings": settings,
+        "lightbox_script": script,
+        "lightbox_hash": script_hash,
+    }
     return render_template("comparison.html", variables, {})
 
 

@@ -15,7 +15,7 @@ from .evidence import Evidence, LoadedEvaluation
 from .formatting import format_duration, format_interval, format_number
 from .image_pairs import ImageView, PairView, pair_grids
 from .labels import GROUPS
-from .templates import render_template
+from .templates import read_script, render_template
 from .view_models import Badge, verdict_badge
 
 COLUMNS = (
@@ -73,6 +73,7 @@ def render_side_by_side(evidence: Mapping[str, Evidence]) -> str:
         "headings": headings,
         "csv": base64.b64encode(_csv(rows, headings).encode()).decode(),
         "groups": [(GROUPS[group][0], images) for group, images in shared_images(evidence).items()],
+        "lightbox_script": read_script("lightbox.js")[0],
         "version": next(iter(evidence.values())).erasure.spec.version,
     }
     return render_template("side_by_side.html", variables, {})

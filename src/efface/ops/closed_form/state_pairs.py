@@ -10,7 +10,7 @@ from torch import Tensor
 from efface.core.concept import Concept, fill_templates, find_mention, text_after_mention
 from efface.core.errors import EffaceError, UnknownNameError
 from efface.core.subsample import evenly_spaced
-from efface.ops.text.templates import names_context, remove_concept, template_library, templates_for_kind
+from efface.ops.text.templates import library_templates, names_context, remove_concept
 
 from .embedding_cache import EmbeddingCache
 from .problem import Pairs
@@ -34,8 +34,7 @@ def concept_prompts(concept: Concept, num_templates: int, words: Sequence[str] |
         num_templates: number of templates; 0 pairs the words alone.
         words: words to use instead of the concept's words and prompts.
     """
-    library = templates_for_kind(template_library(concept.kind), concept.kind)
-    usable = [template for template in library if concept.anchor or names_context(template)]
+    usable = [template for template in library_templates(concept) if concept.anchor or names_context(template)]
     templates = evenly_spaced(usable, num_templates) if num_templates else []
     pairs: dict[str, PromptPair] = {}
     for word in words or concept.words:

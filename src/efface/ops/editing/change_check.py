@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from efface.core.erasure import Erasure
+from efface.core.strength_advice import strength_advice
 from efface.models.editable import EditableModel
 from efface.models.image_checks import check_base_images
 from efface.ops.tensor_conversion import to_image_bytes
@@ -55,6 +56,7 @@ class ChangeCheck:
         num_images: number of images of each.
         num_flat: number of the concept's images that have one flat colour after the erasure, such as black ones.
         pairs: the images.
+        settings: names of the method's settings, of which the summary names those that help.
     """
 
     concept: float
@@ -63,6 +65,7 @@ class ChangeCheck:
     num_flat: int = 0
     pairs: tuple[ImagePair, ...] = field(default=(), repr=False, compare=False)
     gates: tuple[dict[str, Any], ...] = ()
+    settings: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def is_noop(self) -> bool:
@@ -79,10 +82,10 @@ class ChangeCheck:
         if self.num_flat:
             return (
                 f"DESTROYED: {self.num_flat} of {self.num_images} images of the concept have one flat colour; "
-                "lower learning_rate or steps"
+                f"{strength_advice(self.settings, stronger=False)}"
             )
         change = f"the concept's images moved by {self.concept:.2f} of the distance between two seeds{retained}"
-        return f"NOTHING CHANGED: {change}; raise learning_rate or steps" if self.is_noop else change
+        return f"NOTHING CHANGED: {change}; {strength_advice(self.settings, stronger=True)}" if self.is_noop else change
 
 
 def image_change(before: Tensor, after: Tensor) -> float:
@@ -127,7 +130,9 @@ def change_check(
     changes = [image_change(b, a) for b, a in zip(before, after, strict=True)]
     num_flat = sum(flat_images(after[0]))
     pairs = _image_pairs(groups, seeds, before, after)
-    return ChangeCheck(changes[0], changes[1] if retain_prompts else None, num_images, num_flat, pairs, gates)
+    settings = tuple(erasure.spec.config)
+    retained = changes[1] if retain_prompts else None
+    return ChangeCheck(changes[0], retained, num_images, num_flat, pairs, gates, settings)
 
 
 def _image_pairs(

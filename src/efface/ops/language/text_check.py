@@ -12,6 +12,7 @@ from torch import Tensor
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
+from efface.core.strength_advice import strength_advice
 from efface.models.causal_lm import CausalLM
 from efface.ops.editing.apply import applied
 
@@ -42,12 +43,14 @@ class TextCheck:
         retained: the same on the beginnings of retain prompts; None without retain prompts.
         num_changed: number of the concept's prompts whose continuation changed.
         pairs: the continuations.
+        settings: names of the method's settings, of which the summary names those that help.
     """
 
     concept: float
     retained: float | None
     num_changed: int
     pairs: tuple[TextPair, ...] = field(default=(), repr=False, compare=False)
+    settings: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the numbers as plain JSON."""
@@ -62,7 +65,7 @@ class TextCheck:
             f"{self.concept:.2f} nats{retained}"
         )
         is_noop = self.concept < NOOP_DIVERGENCE and not self.num_changed
-        return f"NOTHING CHANGED: {change}; raise learning_rate or steps" if is_noop else change
+        return f"NOTHING CHANGED: {change}; {strength_advice(self.settings, stronger=True)}" if is_noop else change
 
 
 def check_finite_logits(model: CausalLM, concepts: Sequence[Concept]) -> None:
@@ -104,4 +107,4 @@ def text_check(model: CausalLM, erasure: Erasure, count: int = 24) -> TextCheck:
         for prompt, one, two in zip(prompts, olds, news, strict=True)
     )
     num_changed = sum(pair.before != pair.after for pair in pairs if pair.group == "concept")
-    return TextCheck(changes[0], changes[1] if retained else None, num_changed, pairs)
+    return TextCheck(changes[0], changes[1] if retained else None, num_changed, pairs, tuple(erasure.spec.config))

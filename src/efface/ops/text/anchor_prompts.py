@@ -5,14 +5,13 @@ from __future__ import annotations
 from efface.core.concept import Concept, fill_templates
 from efface.core.subsample import evenly_spaced
 
-from .templates import names_context, remove_concept, template_library, templates_for_kind
+from .templates import library_templates, names_context, remove_concept
 
 
 def anchor_pairs(concept: Concept, num_templates: int) -> dict[str, str]:
     """Pairs every prompt that names the concept with its anchor prompt, or with the prompt without the concept."""
     pairs: dict[str, str] = {}
-    library = templates_for_kind(template_library(concept.kind), concept.kind)
-    usable = [template for template in library if concept.anchor or names_context(template)]
+    usable = [template for template in library_templates(concept) if concept.anchor or names_context(template)]
     for template in (*concept.templates, *evenly_spaced(usable, num_templates)):
         anchor = fill_templates([template], [concept.anchor])[0] if concept.anchor else remove_concept(template)
         pairs |= dict.fromkeys(fill_templates([template], concept.words), anchor)

@@ -15,7 +15,7 @@ from efface.ops.targets import negative_guidance
 from efface.ops.training.trajectory_config import TrajectoryConfig
 from efface.ops.training.trajectory_pool import TrajectoryBatch, TrajectoryPool
 
-from .templates import concept_templates, template_library
+from .templates import concept_templates, library_templates
 
 
 @dataclass(frozen=True)
@@ -94,5 +94,5 @@ def collect_erase_prompts(concepts: Sequence[Concept], num_templates: int) -> tu
             continue
         for word in concept.words:
             named = replace(concept, name=word, synonyms=(), retain_prompts=())
-            phrases |= dict.fromkeys(concept_templates(named, template_library(concept.kind), num_templates), word)
+            phrases |= dict.fromkeys(concept_templates(named, library_templates(concept), num_templates), word)
     return tuple(phrases), tuple(phrases.values())

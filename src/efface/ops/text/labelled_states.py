@@ -156,7 +156,7 @@ def _prompts(concepts: Sequence[Concept], num_templates: int) -> tuple[dict[str,
     retained: list[str] = []
     without_concept: list[str] = []
     for concept in concepts:
-        library = evenly_spaced(template_library(concept.kind), num_templates)
+        library = evenly_spaced(concept.template_library or template_library(concept.kind), num_templates)
         templates = list(dict.fromkeys([*concept.templates, *library]))
         for phrase in concept.words:
             named = concept_templates(replace(concept, name=phrase, synonyms=()), templates)

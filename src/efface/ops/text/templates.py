@@ -40,16 +40,15 @@ def read_templates(path: str | Path) -> tuple[str, ...]:
     return _parse(read_text(Path(path)), str(path))
 
 
-def select_templates(kind: str, path: str = "", limit: int = 0) -> tuple[str, ...]:
-    """Returns templates with a context for a kind of concept: from a file if a path is given, else from the library.
+def library_templates(concept: Concept) -> tuple[str, ...]:
+    """Returns the templates to train on: the concept's own library, else the bundled one for its kind."""
+    return templates_for_kind(concept.template_library or template_library(concept.kind), concept.kind)
 
-    Args:
-        kind: kind of the concept.
-        path: file of templates; ``""`` for the library.
-        limit: largest number of templates, a fixed subset; 0 for all.
-    """
-    templates = templates_for_kind(read_templates(path) if path else template_library(kind), kind)
-    return tuple(template for template in evenly_spaced(templates, limit or None) if template != PLACEHOLDER)
+
+def select_templates(concept: Concept, limit: int = 0) -> tuple[str, ...]:
+    """Returns the library's templates without the bare ``{}``, at most ``limit`` as a fixed subset; 0 for all."""
+    templates = evenly_spaced(library_templates(concept), limit or None)
+    return tuple(template for template in templates if template != PLACEHOLDER)
 
 
 def concept_templates(concept: Concept, templates: Sequence[str], limit: int | None = None) -> tuple[str, ...]:

@@ -1,4 +1,5 @@
 // Opens a pair of images in a dialog with a slider between before and after, and offers both files for download.
+// A figure holds both images, or names the image before by its id in data-before.
 const box = document.getElementById("lightbox");
 const [under, over] = box.querySelectorAll("img");
 const [saveBefore, saveAfter] = box.querySelectorAll("a");
@@ -17,8 +18,10 @@ function save(link, image, name) {
 
 function open(figure) {
   const images = figure.querySelectorAll("img");
-  const before = images.length > 1 ? images[0] : null, after = images[images.length - 1];
-  const name = figure.querySelector(".prompt").textContent.replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 60);
+  const shared = document.getElementById(figure.dataset.before);
+  const before = shared || (images.length > 1 ? images[0] : null), after = images[images.length - 1];
+  const prompt = figure.dataset.prompt || figure.querySelector(".prompt").textContent;
+  const name = prompt.replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 60);
   under.hidden = slider.hidden = !before;
   under.src = (before || after).src;
   over.src = after.src;
@@ -28,7 +31,7 @@ function open(figure) {
   slider.value = before ? 50 : 0;
   save(saveBefore, before, `${name}-before`);
   save(saveAfter, after, `${name}-after`);
-  box.querySelector("p").textContent = figure.querySelector(".prompt").textContent;
+  box.querySelector("p").textContent = prompt;
   showShare();
   box.showModal();
 }
