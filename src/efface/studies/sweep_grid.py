@@ -48,10 +48,10 @@ class Grid:
     split: str
 
     def cells(self) -> list[Cell]:
-        """Returns all cells: method by method in the file's order, then by benchmark, seed and attack."""
+        """Returns all cells: benchmark by benchmark in the file's order, then by method, seed and attack."""
         loaded = {name: Benchmark.load(name) for name in self.benchmarks}
         cells = []
-        for method, name, seed in product(self.methods, self.benchmarks, self.seeds):
+        for name, method, seed in product(self.benchmarks, self.methods, self.seeds):
             benchmark = loaded[name]
             benchmark.first_seed(self.split)
             run = RunSpec(self.model, {}, method.function, method.config, benchmark.concepts, seed, method.preset)
