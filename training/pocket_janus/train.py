@@ -25,20 +25,32 @@ from transformers import JanusForConditionalGeneration, PreTrainedTokenizerFast
 
 from common import WORLD, Checkpoint, save_json, step_rng, train
 from efface.detectors.pocket_judge import load_judge
-from efface.pocket_world import caption
+from efface.pocket_world import NOTHING, Scene, caption
+from efface.pocket_world.captions import assemble, noun_phrase
 from pocket_janus.image_tokens import load_image_tokenizer, load_tokens, training_scenes
 from pocket_janus.model import build_model
 from pocket_janus.tokenizer import load_tokenizer
 from pocket_janus.validation import prompt_ids, score
-from quality import named_prompts
+from quality import named_prompts, sample_style
 
 WARM_UP, DECAY_SHARE, DROP_CAPTION = 60, 0.2, 0.1
+PRIMARY_SHARE = 0.7
+"""Share of captions with the object's primary name; with every caption from the grammar, objects are learnt late."""
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
     """Returns the rate: linear warm-up, constant, linear decay to a hundredth."""
     left = (steps - step) / (DECAY_SHARE * steps)
     return peak * min((step + 1) / WARM_UP, max(left, 0.01), 1.0)
+
+
+def sample_caption(scene: Scene, rng: np.random.Generator) -> str:
+    """Samples a caption of a scene: with the object's primary name, or from the whole grammar."""
+    if scene.object == NOTHING or rng.random() >= PRIMARY_SHARE:
+        return caption(WORLD, scene, rng)
+    item, (prefix, suffix) = WORLD.object_classes[scene.object], sample_style(scene, rng)
+    places = ("", *WORLD.backgrounds[scene.background].phrases)
+    return assemble(noun_phrase(item, item.name), places[int(rng.integers(len(places)))], prefix, suffix)
 
 
 class Batches:
@@ -52,7 +64,7 @@ class Batches:
         """Returns token ids and mask of captions ``(B, L)``, and image tokens ``(B, 64)``."""
         rows = rng.integers(len(self.scenes), size=self.size)
         copies = rng.integers(len(self.tokens), size=self.size)
-        ids, mask = prompt_ids(self.tokenizer, [caption(WORLD, self.scenes[int(i)], rng) for i in rows])
+        ids, mask = prompt_ids(self.tokenizer, [sample_caption(self.scenes[int(i)], rng) for i in rows])
         is_special = (ids == self.tokenizer.bos_token_id) | (ids == self.tokenizer.convert_tokens_to_ids(
             self.tokenizer.boi_token
         ))  # fmt: skip
@@ -88,7 +100,7 @@ def write(model: JanusForConditionalGeneration, folder: Path) -> None:
 def main(
     out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("pocket-janus-run"),
     steps: Annotated[int, typer.Option(help="Number of steps.")] = 2600,
-    batch: Annotated[int, typer.Option(help="Number of images in a step.")] = 32,
+    batch: Annotated[int, typer.Option(help="Number of images in a step.")] = 16,
     lr: Annotated[float, typer.Option(help="Maximum learning rate.")] = 2e-3,
     seed: Annotated[int, typer.Option(help="Seed of weights and batches.")] = 32,
     every: Annotated[int, typer.Option(help="Steps between two checkpoints with scores.")] = 100,

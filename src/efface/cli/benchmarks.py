@@ -9,7 +9,7 @@ import typer
 
 from .app import app
 from .model_options import POCKET, Model, model_options
-from .options import Json, Overwrite
+from .options import BenchmarkRef, Json, Overwrite
 from .output import print_result
 
 benchmarks = typer.Typer(
@@ -107,3 +107,32 @@ def new(
     advice = f"read the groups near and other in {out}: take out each subject that belongs to the concept"
     usage = f"efface evaluate ERASURE --benchmark {out}"
     print_result(benchmark_fields(benchmark), f"{describe_benchmark(benchmark)}\n\n{advice}\nthen: {usage}", as_json)
+
+
+@benchmarks.command()
+@model_options("model")
+def ecgvf(
+    concept: Annotated[str, typer.Argument(help="Name of the concept.")],
+    out: Annotated[Path, typer.Option("--out", help="YAML file to write.")],
+    model: Model = POCKET,
+    benchmark: BenchmarkRef = None,
+    count: Annotated[int, typer.Option(help="Maximum number of pairs of a split.")] = 50,
+    endpoint: Annotated[
+        str | None, typer.Option(help="URL of a chat endpoint that writes the pairs, in place of templates.")
+    ] = None,
+    endpoint_model: Annotated[str, typer.Option(help="Name of the model at the endpoint.")] = "",
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Write a benchmark of target and replacement prompts that the model's images verified (ECGVF)."""
+    from efface.api.ecgvf import write_ecgvf_benchmark
+    from efface.ops.training.progress import terminal_progress
+
+    written = write_ecgvf_benchmark(
+        concept, out=out, model=model, benchmark=benchmark, count=count, endpoint=endpoint,
+        endpoint_model=endpoint_model, overwrite=overwrite, progress=terminal_progress(),
+    )  # fmt: skip
+    from efface.benchmarks.benchmark_fields import benchmark_fields
+
+    usage = f"then: efface evaluate ERASURE --benchmark {out}"
+    print_result(benchmark_fields(written.benchmark), f"{written.summary()}\n{usage}", as_json)

@@ -60,9 +60,9 @@ class Config:
     """EAR's hyper-parameters; the defaults are the paper's."""
 
     target_modules: str = field(default="attn:0-4", metadata={"help": "Parameter group to change."})
-    steps: int = field(default=50, metadata={"help": "Number of steps, each with all windows of a batch of images."})
+    steps: int = field(default=50, metadata={"help": "Number of training steps."})
     learning_rate: float = field(default=1e-4, metadata={"help": "Learning rate of the optimiser."})
-    batch_size: int = field(default=1, metadata={"help": "Number of pairs of prompts per step."})
+    batch_size: int = field(default=1, metadata={"help": "Number of training samples per step."})
     window: int = field(
         default=48, metadata={"help": "Number of image tokens per update (paper: 48, nudity 100, style 12)."}
     )
@@ -74,7 +74,7 @@ class Config:
     trajectories: str = field(
         default="own", metadata={"help": "Images that the safe states follow.", "range": "own, shared"}
     )
-    num_templates: int = field(default=50, metadata={"help": "Number of templates for pairs of prompts."})
+    num_templates: int = field(default=50, metadata={"help": "Number of templates from the library."})
     retain_weight: float = field(default=0.0, metadata={"help": "Weight of the retain loss."})
 
 

@@ -53,11 +53,11 @@ class Config:
     target_modules: str = field(default="attn", metadata={"help": "Parameter group to change."})
     steps: int = field(default=200, metadata={"help": "Number of training steps.", "range": "60 to 1000"})
     learning_rate: float = field(default=5e-5, metadata={"help": "Learning rate of the optimiser."})
-    batch_size: int = field(default=1, metadata={"help": "Number of images per step."})
+    batch_size: int = field(default=1, metadata={"help": "Number of training samples per step."})
     negative_guidance: float = field(default=1.0, metadata={"help": "Strength eta of the negative guidance."})
     erase_from: bool = field(default=False, metadata={"help": "Start from the prompt without the concept."})
     guidance_scale: float = field(default=5.0, metadata={"help": "Guidance scale of the images."})
-    num_templates: int = field(default=50, metadata={"help": "Number of templates for prompts."})
+    num_templates: int = field(default=50, metadata={"help": "Number of templates from the library."})
     retain_weight: float = field(default=0.0, metadata={"help": "Weight of the retain loss."})
 
 
