@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from efface.api.ecgvf import write_ecgvf_benchmark
 from efface.benchmarks import ecgvf
 from efface.benchmarks.benchmark import Benchmark
 from efface.benchmarks.benchmark_fields import benchmark_fields
@@ -136,3 +138,23 @@ def test_an_endpoint_that_writes_no_pair_or_does_not_answer_is_refused(endpoint:
         endpoint_pairs("http://127.0.0.1:9/v1", "writer", Concept("gun"), "object", 5)
     with pytest.raises(EffaceError, match="is no endpoint: give a URL"):
         endpoint_pairs("localhost", "writer", Concept("gun"), "object", 5)
+
+
+@pytest.mark.parametrize(
+    ("concept", "options", "message"),
+    [
+        ("gun", {"out": "a.txt"}, "does not end in .yaml"),
+        ("gun", {"count": 0}, "--count 0 asks for no pairs"),
+        ("gun", {}, "no benchmark for 'gun' on pocket: name a YAML file with --benchmark"),
+        ("gun", {"benchmark": "pocket-weapon"}, "pocket-weapon is for 'weapon', not for 'gun'"),
+        ("weapon", {"endpoint": "http://localhost:1"}, "give --endpoint-model NAME"),
+    ],
+)
+def test_bad_input_is_refused_before_a_model_is_loaded(
+    concept: str, options: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("efface.api.ecgvf.load_model", None)
+    out = tmp_path / options.pop("out", "a.yaml")
+    with pytest.raises(EffaceError, match=message):
+        write_ecgvf_benchmark(concept, out=out, **options)
+    assert not out.exists()

@@ -61,11 +61,7 @@ def write_ecgvf_benchmark(
         EffaceError: No benchmark, a file that exists, or an endpoint that does not answer.
     """
     path = Path(out)
-    check_file_path(path, *YAML_SUFFIXES)
-    if path.exists() and not overwrite:
-        raise EffaceError(f"{path} exists already: choose another file, or overwrite it (--overwrite)")
-    if count < 1:
-        raise EffaceError(f"--count {count} asks for no pairs: give 1 or more")
+    _check(path, count, overwrite)
     source = _source(concept, model, benchmark)
     from efface.benchmarks.benchmark_fields import benchmark_fields
     from efface.benchmarks.benchmark_file import benchmark_yaml
@@ -83,6 +79,15 @@ def write_ecgvf_benchmark(
     validate_benchmark(written)
     atomic_write_text(path, COMMENT + benchmark_yaml(benchmark_fields(written)))
     return EcgvfBenchmark(written, found)
+
+
+def _check(path: Path, count: int, overwrite: bool) -> None:
+    """Checks the file to write and the number of pairs."""
+    check_file_path(path, *YAML_SUFFIXES)
+    if path.exists() and not overwrite:
+        raise EffaceError(f"{path} exists already: choose another file, or overwrite it (--overwrite)")
+    if count < 1:
+        raise EffaceError(f"--count {count} asks for no pairs: give 1 or more")
 
 
 def _source(concept: str, model: ModelLike, ref: str | Path | None) -> Benchmark:
