@@ -17,13 +17,17 @@ from efface import api
 from efface.attacks.quantisation import round_to_levels
 from efface.benchmarks.language.answers import is_fluent
 from efface.benchmarks.language.benchmark import LanguageBenchmark, language_benchmark_names
+from efface.benchmarks.language.evaluation import MATCH
 from efface.core.concept import Concept
 from efface.core.errors import EffaceError
 from efface.core.question import Question
 from efface.core.registry import ATTACKS
-from efface.core.result import Result
+from efface.core.result import Result, Score
+from efface.core.verdict import Verdict
 from efface.execution import check_family
 from efface.models.causal_lm import CausalLM
+from efface.reporting.next_step import next_step
+from efface.reporting.plain_words import plain_words
 
 NAMES = tuple(name for name in ATTACKS.names() if ATTACKS.card(name).families == ("causal_lm",))
 SETTINGS: dict[str, dict[str, Any]] = {"relearning": {"steps": 2}, "few_shot_context": {"shots": 1}}
@@ -193,3 +197,32 @@ def test_rounding_keeps_extremes_and_uses_few_levels() -> None:
     rounded = round_to_levels(weight, 2)
     assert all(len(row.unique()) <= 4 for row in rounded)
     assert torch.allclose(rounded.amax(1), weight.amax(1))
+
+
+def test_the_attack_without_a_name_is_paraphrase(model: CausalLM, erasure: Path, tmp_path: Path) -> None:
+    attack_set = api.attack(erasure, benchmark=write_benchmark(tmp_path), model=model)  # type: ignore[arg-type]
+    assert attack_set.attack == "paraphrase"
+
+
+def test_a_benchmark_states_its_split(model: CausalLM, erasure: Path, tmp_path: Path) -> None:
+    with pytest.raises(EffaceError, match="split 'train': give test or dev"):
+        LanguageBenchmark.load(write_benchmark(tmp_path, split="train"))
+    path = write_benchmark(tmp_path, split="dev")
+    result = api.evaluate(erasure, path, model=model)  # type: ignore[arg-type]
+    assert result.metadata["benchmark"]["split"] == "dev"
+    assert {LanguageBenchmark.load(name).split for name in ("pocket-lm-tool", "pocket-lm-vampire")} == {"dev"}
+
+
+def test_verdict_and_advice_speak_of_questions(model: CausalLM, erasure: Path, tmp_path: Path) -> None:
+    result = api.evaluate(erasure, write_benchmark(tmp_path), model=model)  # type: ignore[arg-type]
+    verdict = Verdict.of(result.scores)
+    rates = [Score("rer", "name", 0.8, 0.7, 0.9, 40, MATCH), Score("asr_post", "paraphrase", 0.5, 0.4, 0.6, 40, MATCH)]
+    sentences = plain_words(Result((*rates, Score("retention", "near", 1.0, 0.9, 1.0, 40, MATCH))), Concept("gun"))
+    assert sentences == [
+        "1 of 5 questions about gun are still answered.",
+        "Of the other questions, all about near neighbours are still answered.",
+        "1 of 2 questions are answered under the attack paraphrase.",
+    ]
+    texts = [verdict.summary(), str(next_step(verdict, result, "e"))]
+    assert "at least 30 questions are needed" in texts[0]
+    assert not any("image" in text for text in texts)

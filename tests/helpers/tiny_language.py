@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     AutoModelForCausalLM,
@@ -52,3 +55,19 @@ def tiny_language_model(shape: str = "llama", dtype: torch.dtype = torch.float32
         config = kind(**sizes, num_key_value_heads=2, max_position_embeddings=128, **ids, **extra)
     torch.manual_seed(0)
     return CausalLM(AutoModelForCausalLM.from_config(config).to(dtype), tokenizer, f"tiny-{shape}")
+
+
+def write_autoencoder(folder: Path, model: CausalLM, layer: int, site: str, **changes: Any) -> Path:
+    """Writes an autoencoder with random weights in the layout of SAELens; returns its folder."""
+    width, size = model.neuron_outputs(layer).shape[-1], 32
+    generator = torch.Generator().manual_seed(layer)
+    decoder = torch.nn.functional.normalize(torch.randn(size, width, generator=generator), dim=-1)
+    tensors = {"W_enc": decoder.T.contiguous(), "b_enc": torch.zeros(size), "W_dec": decoder}
+    tensors |= {"b_dec": torch.zeros(width), "threshold": torch.full((size,), 0.5)}
+    config = {"architecture": "jumprelu", "normalize_activations": "layer_norm", "apply_b_dec_to_input": True}
+    config["metadata"] = {"hook_name": f"blocks.{layer}.hook_{site}"}  # type: ignore[assignment]
+    own = folder / f"{site}-{layer}"
+    own.mkdir(parents=True)
+    (own / "cfg.json").write_text(json.dumps({**config, **changes}))
+    save_file(tensors, own / "sae_weights.safetensors")
+    return own

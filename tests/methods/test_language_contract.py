@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.tiny import tiny_model
-from helpers.tiny_language import tiny_language_model
+from helpers.tiny_language import tiny_language_model, write_autoencoder
 
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
@@ -36,18 +36,30 @@ SMALL = {
     "target_modules": "attn_mlp:0-1",
     "max_length": 12,
     "amnesic": 1.0,
+    "max_frequency": 1.0,
+    "max_loss": 1.0,
+    "min_tokens": 1,
+    "strength": 4.0,
+    "threshold": 0.5,
 }
-CONCEPT = Concept("gun", retain_prompts=("a cat meow .", "a dog bark .", "the dog is made of steel ."))
+OTHERS = tuple(f"the {a} is {b} for it ." for a in ("cat", "dog") for b in ("made", "used", "it", "a"))
+CONCEPT = Concept("gun", retain_prompts=("a cat meow .", "a dog bark .", *OTHERS))
 all_methods = pytest.mark.parametrize("name", NAMES)
 
 
 def run(name: str, out: Path, model: CausalLM | None = None, **options: Any) -> Erasure:
     function: Any = METHODS.get(name)
     fields = {field.name for field in dataclasses.fields(sys.modules[function.__module__].Config)}
+    base = model or tiny_language_model()
     overrides = {key: value for key, value in SMALL.items() if key in fields}
+    if "autoencoders" in fields:
+        folder = out.parent / f"autoencoders-{base.name}"
+        for site in () if folder.exists() else ("mlp_out", "resid_post"):
+            write_autoencoder(folder, base, 1, site)
+        overrides["autoencoders"] = str(folder)
     defaults = {"seed": 3, "resume": False, "progress": None}
     return run_method(
-        model or tiny_language_model(), (CONCEPT,), out, function, preset="paper", overrides=overrides,
+        base, (CONCEPT,), out, function, preset="paper", overrides=overrides,
         overwrite=False, **(defaults | options),
     )  # fmt: skip
 

@@ -18,7 +18,7 @@ from efface.models.model_ref import ModelLike
 from .attack_settings import attack_folder, changed_settings, replayed_set
 from .attack_steps import attack_search, describe_source, limited_tasks, score_attack
 from .evaluation_inputs import EvaluationInputs, build_generator, current_time, load_evaluation_inputs
-from .kinds import attacker_of
+from .kinds import FIRST_ATTACKS, attacker_of
 from .validation import ErasureLike, artifact_folder
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def attack(
-    artifact: ErasureLike, attack: str = "synonyms", benchmark: str | Path | None = None, *, split: str = "test",
+    artifact: ErasureLike, attack: str | None = None, benchmark: str | Path | None = None, *, split: str = "test",
     config: Mapping[str, Any] | None = None, preset: str | None = None, replay: str | Path | None = None, seed: int = 0,
     limit: int | None = None, detector: str | None = None, model: ModelLike | None = None,
     allow_base_mismatch: bool = False, allow_benchmark_mismatch: bool = False, progress: Progress | None = None,
@@ -36,7 +36,7 @@ def attack(
 
     Args:
         artifact: The erasure, or its folder.
-        attack: Name of a registered attack.
+        attack: Name of a registered attack; by default ``synonyms``, or the first one of another kind of model.
         benchmark: Source of the prompts and the detector; by default the benchmark of the erasure's model and concept.
         split: Split of the benchmark, ``test`` or ``dev``.
         config: Values for fields of the attack's configuration.
@@ -59,8 +59,8 @@ def attack(
     """
     if attacker := attacker_of(artifact, detector=detector, replay=replay, split=None if split == "test" else split):
         options = (config or {}, preset, seed, limit, model, allow_base_mismatch, progress)
-        return attacker(artifact, attack, benchmark, *options)
-    replayed = replayed_set(attack, preset, config, replay)
+        return attacker(artifact, attack or FIRST_ATTACKS[attacker], benchmark, *options)
+    replayed = replayed_set(attack := attack or "synonyms", preset, config, replay)
     checks: Any = {"detectors": {"detector": detector}, "allow_mismatch": allow_benchmark_mismatch}
     inputs = load_evaluation_inputs(artifact, benchmark, split, **checks)
     run = _attack_run(artifact_folder(artifact), inputs, split, detector, model, allow_base_mismatch, progress)

@@ -65,9 +65,10 @@ def _erase(concepts: Sequence[Concept], out: Path, task: Mapping[str, Any], opti
     """Checks the task, loads the model and runs the method."""
     validate_erase(concepts, out=out, overwrite=options["overwrite"], **task)
     loaded = load_model(task["model"])
-    from efface.execution import run_method  # imports torch, so it follows the checks
+    from efface.execution import is_language_model, run_method  # imports torch, so it follows the checks
 
+    prepared = add_default_retain_sets(concepts, loaded.name, of_language=is_language_model(loaded))
     return run_method(
-        loaded, add_default_retain_sets(concepts, loaded.name), out, METHODS.get(task["method"]),
-        preset=task["preset"], overrides=task["config"], clip=task["clip"], **options,
+        loaded, prepared, out, METHODS.get(task["method"]), preset=task["preset"], overrides=task["config"],
+        clip=task["clip"], **options,
     )  # fmt: skip

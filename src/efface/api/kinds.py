@@ -25,6 +25,12 @@ from .validation import ErasureLike
 if TYPE_CHECKING:
     from efface.exporters.formats import Exported
 
+FIRST_ATTACKS: dict[Callable[..., AttackSet], str] = {
+    attack_language_erasure: "paraphrase",
+    attack_classifier_erasure: "relearning_images",
+}
+"""The attack that runs if none is named, by the function that runs it."""
+
 
 def evaluator_of(artifact: ErasureLike, **image_options: object) -> Callable[..., Result] | None:
     """Returns the function that evaluates an erasure of another kind of model; None for image models.

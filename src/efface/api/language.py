@@ -82,7 +82,7 @@ def evaluate_language_erasure(
         loaded, erasure, chosen.limited(limit), allow_base_mismatch=allow_base_mismatch, metadata=metadata,
         progress=progress,
     )  # fmt: skip
-    name = f"{chosen.name}-test-0" + (f"-{limit}" if is_limited else "")
+    name = f"{chosen.name}-{chosen.split}-0" + (f"-{limit}" if is_limited else "")
     folder = free_folder(artifact_path / EVIDENCE, name, lambda path: same_result(path, evaluation.result))
     if not folder.exists():
         _save(folder, evaluation.result, evaluation.texts)
@@ -90,8 +90,9 @@ def evaluate_language_erasure(
 
 
 def attack_language_erasure(
-    artifact: ErasureLike, attack: str, benchmark: str | Path | None, config: Mapping[str, Any], preset: str | None,
-    seed: int, limit: int | None, model: ModelLike | None, allow_base_mismatch: bool, progress: Progress | None,
+    artifact: ErasureLike, attack: str, benchmark: str | Path | None, config: Mapping[str, Any],
+    preset: str | None, seed: int, limit: int | None, model: ModelLike | None, allow_base_mismatch: bool,
+    progress: Progress | None,
 ) -> AttackSet:  # fmt: skip
     """Attacks an erasure of a language model; saves the set, its scores and texts in its evidence (see `attack`)."""
     ATTACKS.validate_config(attack, preset, "", config)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from efface.core.builtin_concepts import is_builtin
 from efface.core.concept import Concept, find_mention, validate_concepts
 from efface.core.concept_files import ConceptFile, merge_settings, read_concept_file
 from efface.core.contradictions import check_contradictions
@@ -108,12 +109,18 @@ def validate_output_dir(out: Path, overwrite: bool = False, marker_file: str = M
         raise EffaceError(f"no permission to write to the folder {parent}: choose another --out")
 
 
-def add_default_retain_sets(concepts: Sequence[Concept], model: str) -> tuple[Concept, ...]:
+def add_default_retain_sets(
+    concepts: Sequence[Concept], model: str, *, of_language: bool = False
+) -> tuple[Concept, ...]:
     """Gives concepts without retain prompts the retain set of their bundled model.
+
+    The retain prompts of built-in concepts are prompts for images: a language model does not get them.
 
     The first concept holds the retain prompts for all. Prompts that mention a concept are left out. Concepts are
     returned unchanged if one of them has retain prompts, or if ``model`` is not bundled.
     """
+    if of_language:
+        concepts = [replace(item, retain_prompts=()) if is_builtin(item) else item for item in concepts]
     if model not in (*BUNDLED, *LANGUAGE_BUNDLED) or any(concept.retain_prompts for concept in concepts):
         return tuple(concepts)
     words = [word for concept in concepts for word in concept.words]

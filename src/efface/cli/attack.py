@@ -43,7 +43,12 @@ PromptLimit = Annotated[
 @model_options("model")
 def attack(
     artifact: Artifact,
-    attack: Annotated[str, typer.Option(help="Name of the attack; `efface attacks` lists all.")] = "synonyms",
+    attack: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the attack, by default synonyms, for language models paraphrase; `efface attacks` lists all."
+        ),
+    ] = None,
     benchmark: BenchmarkRef = None,
     split: Split = "test",
     replay: Replay = None,

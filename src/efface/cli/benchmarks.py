@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -45,7 +45,10 @@ def _list(context: typer.Context, as_json: Json = False) -> None:
     if context.invoked_subcommand is not None:
         return
     from efface.benchmarks.benchmark import Benchmark, benchmark_names
+    from efface.benchmarks.language.benchmark import LanguageBenchmark, language_benchmark_names
 
+    shipped: list[Any] = [Benchmark.load(name) for name in benchmark_names()]
+    shipped += [LanguageBenchmark.load(name) for name in language_benchmark_names()]
     rows = [
         {
             "name": benchmark.name,
@@ -54,7 +57,7 @@ def _list(context: typer.Context, as_json: Json = False) -> None:
             "model": benchmark.model,
             "concept": benchmark.concept.name,
         }
-        for benchmark in map(Benchmark.load, benchmark_names())
+        for benchmark in shipped
     ]
     text = "\n".join(f"{row['name']:20} {row['description']} (version {row['version']})" for row in rows)
     print_result(rows, text, as_json)
@@ -69,7 +72,13 @@ def show(
     from efface.benchmarks.benchmark import Benchmark
     from efface.benchmarks.benchmark_fields import benchmark_fields
     from efface.benchmarks.describe import describe_benchmark
+    from efface.benchmarks.language.benchmark import LanguageBenchmark, is_language_benchmark
+    from efface.benchmarks.language.describe import describe_language_benchmark, language_benchmark_fields
 
+    if is_language_benchmark(name):
+        questions = LanguageBenchmark.load(name)
+        print_result(language_benchmark_fields(questions), describe_language_benchmark(questions), as_json)
+        return
     benchmark = Benchmark.load(name)
     print_result(benchmark_fields(benchmark), describe_benchmark(benchmark), as_json)
 

@@ -19,6 +19,8 @@ TARGETS = ("name", "domain")
 """Groups of images of the concept itself."""
 LIMIT = "limit"
 """Key in a score's provenance for the number of prompts that an attack was limited to."""
+COUNTED = {"exact-match": "questions", "log-likelihood": "texts"}
+"""What the scores of a language model's detectors count; every other one counts images."""
 DEVIATIONS = "deviations"
 """Key in a score's provenance for an attack's deviations from its own settings, as texts."""
 
@@ -149,6 +151,11 @@ def all_of(decisions: Collection[Decision]) -> Decision:
     return "open" if "open" in decisions else "yes"
 
 
+def counted(score: Score) -> str:
+    """Returns what a score counts: images, questions or texts."""
+    return COUNTED.get(score.detector.id, "images") if score.detector else "images"
+
+
 def _is_unmeasured(table: ScoreTable, metric: str, group: str) -> bool:
     """Returns whether there is no such score, or one without images."""
     score = table.get((metric, group))
@@ -161,7 +168,7 @@ def _why(table: ScoreTable, metric: str, group: str, limits: Thresholds, limit: 
     if score is None or score.n == 0:
         return f"{metric}/{group} was not measured"
     if score.n < limits.min_images:
-        return f"{score.summary()}: at least {limits.min_images} images are needed"
+        return f"{score.summary()}: at least {limits.min_images} {counted(score)} are needed"
     if score.low is None:
         return f"{score.summary()}: there is nothing to compare with"
     return f"{score.summary()} {'does not decide about' if decision == 'open' else 'misses'} {limit:g}"

@@ -124,11 +124,32 @@ class CausalLM:
             self.logits(tokens)
         return states
 
+    @torch.no_grad()
+    def neuron_activations(self, tokens: TextTokens, layers: Collection[int]) -> dict[int, Tensor]:
+        """Returns the activations of the MLPs' neurons, by which `neuron_outputs` are weighted, ``(B, L, d_mlp)``."""
+        with self._captured({layer: mlp_output(self.layer(layer)) for layer in layers}, inputs=True) as states:
+            self.logits(tokens)
+        return states
+
+    @torch.no_grad()
+    def layer_states(self, tokens: TextTokens, layers: Collection[int]) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+        """Returns the outputs of the MLPs of layers and the residual stream behind the layers, by one pass."""
+        with (
+            self._captured({layer: mlp_output(self.layer(layer)) for layer in layers}) as outputs,
+            self._captured({layer: self.layer(layer) for layer in layers}) as behind,
+        ):
+            self.logits(tokens)
+        return outputs, behind
+
     def layer(self, index: int) -> nn.Module:
         """Returns a decoder layer; raises `EffaceError` if there is none of this number."""
+        return decoder_layers(self.module)[1][self.checked_layer(index)]
+
+    def checked_layer(self, index: int) -> int:
+        """Returns the number of a decoder layer; raises `EffaceError` if there is none of this number."""
         if not 0 <= index < self.num_layers:
             raise EffaceError(f"{self.name} has no layer {index}: give one from 0 to {self.num_layers - 1}")
-        return decoder_layers(self.module)[1][index]
+        return index
 
     def neuron_outputs(self, layer: int) -> Tensor:
         """Returns the output vectors of a layer's MLP neurons, ``(d_mlp, d_model)``; a view of the weight."""
@@ -152,13 +173,14 @@ class CausalLM:
         return [self.detokenize(row) for row in ids]
 
     @contextmanager
-    def _captured(self, modules: Mapping[int, nn.Module]) -> Iterator[dict[int, Tensor]]:
-        """Collects the outputs of modules by layer while a pass runs."""
+    def _captured(self, modules: Mapping[int, nn.Module], *, inputs: bool = False) -> Iterator[dict[int, Tensor]]:
+        """Collects the outputs, or the first inputs, of modules by layer while a pass runs."""
         states: dict[int, Tensor] = {}
 
         def keep(layer: int) -> Any:
-            def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-                states[layer] = output[0] if isinstance(output, tuple) else output
+            def hook(_module: nn.Module, given: Any, output: Any) -> None:
+                kept = given if inputs else output
+                states[layer] = kept[0] if isinstance(kept, tuple) else kept
 
             return hook
 

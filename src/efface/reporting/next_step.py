@@ -11,6 +11,8 @@ from efface.core.result import Result
 from efface.core.verdict import Verdict
 from efface.core.verdict_rules import DEVIATIONS, LIMIT
 
+from .plain_words import is_of_language
+
 _ATTACKS = {"accuracy": "relearning_images", "free_accuracy": "paraphrase"}
 """The first attack to try on a classifier and on a language model, by a metric of their evaluations alone."""
 
@@ -45,8 +47,8 @@ def next_step(verdict: Verdict, result: Result, folder: str) -> NextStep:
     if verdict.caveats:
         return NextStep("evaluate the whole test split of the erasure's own benchmark", f"efface evaluate {path}")
     if "inconclusive" in (verdict.erasure, verdict.retention):
-        advice = "measure more images (seeds and templates in a benchmark file of your own)"
-        return NextStep(advice, f"efface evaluate {path} --benchmark FILE.yaml")
+        more = "ask more questions (in" if is_of_language(result) else "measure more images (seeds and templates in"
+        return NextStep(f"{more} a benchmark file of your own)", f"efface evaluate {path} --benchmark FILE.yaml")
     if verdict.attack == "not attacked":
         return NextStep("attack it", f"efface attack {path} --attack {_first_attack(result)}")
     if verdict.attack == "inconclusive":
@@ -81,7 +83,9 @@ def _first_attack(result: Result) -> str:
 
 
 def _stronger_method(result: Result) -> NextStep:
-    """Advises a method that withstands more attacks; for a classifier, retraining."""
+    """Advises a method that withstands more attacks; for a classifier, retraining; for a language model, a filter."""
     if _first_attack(result) == _ATTACKS["accuracy"]:
         return NextStep("train it again without the concept", "efface erase CONCEPT --method retrain --out NEW")
+    if is_of_language(result):
+        return NextStep("try another method, or a filter in front of the model", "efface methods")
     return NextStep("try a method that trains against attacks", "efface erase CONCEPT --method sage --out NEW")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from efface.core.concept import Concept
 from efface.core.result import Result, Thresholds
+from efface.core.verdict_rules import COUNTED
 
 DENOMINATORS = (2, 3, 4, 5, 10)
 TOLERANCE = 0.02
@@ -21,6 +22,8 @@ def plain_words(result: Result, concept: Concept) -> list[str]:
         result: Scores of one evaluation.
         concept: The concept that the evaluation measures.
     """
+    if is_of_language(result):
+        return _about_answers(result, concept)
     shows = _shows(concept)
     sentences = []
     for group, asked in RESULTS_IN.items():
@@ -35,6 +38,30 @@ def plain_words(result: Result, concept: Concept) -> list[str]:
     if attacks:
         attack, worst = max(attacks.items(), key=lambda item: item[1].value or 0.0)
         sentences.append(f"{fraction(worst.value or 0.0, worst.n)} images under the attack {attack} {shows}.")
+    return sentences
+
+
+def is_of_language(result: Result) -> bool:
+    """Tells whether a result is of a language model: its scores count questions and texts."""
+    return any(score.detector is not None and score.detector.id in COUNTED for score in result.scores)
+
+
+def _about_answers(result: Result, concept: Concept) -> list[str]:
+    """The same sentences for a language model."""
+    sentences, asked = [], {"name": f"about {concept.name}", "domain": f"that describe {concept.name}"}
+    for group, about in asked.items():
+        score = result.score("rer", group)
+        if score is not None and score.value is not None:
+            sentences.append(f"{fraction(1 - score.value, score.n)} questions {about} are still answered.")
+    kept = {"near": "near neighbours", "other": "other subjects", "general": "facts of other kinds"}
+    scores = [(name, score) for group, name in kept.items() if (score := result.score("retention", group))]
+    parts = [f"{fraction(score.value, score.n)} about {name}" for name, score in scores if score.value is not None]
+    if parts:
+        sentences.append(f"Of the other questions, {', '.join(part.lower() for part in parts)} are still answered.")
+    attacks = {attack: score for attack, score in result.attack_scores().items() if score.value is not None}
+    if attacks:
+        attack, worst = max(attacks.items(), key=lambda item: item[1].value or 0.0)
+        sentences.append(f"{fraction(worst.value or 0.0, worst.n)} questions are answered under the attack {attack}.")
     return sentences
 
 

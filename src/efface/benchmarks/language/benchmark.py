@@ -23,6 +23,8 @@ the same world; facts of other kinds."""
 ANY_MODEL = "any"
 """In place of the model of a benchmark that suits every one."""
 _FIELDS = ("name", "version", "description", "model", "concept", "questions", "texts")
+SPLITS = ("test", "dev")
+"""Benchmarks that measure, and those on which hyper-parameters are chosen; no concept has both."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class LanguageBenchmark:
         concept: the concept to erase: all that a method receives.
         questions: questions by group (`GROUPS`).
         texts: texts without the concept, for the perplexity.
+        split: one of `SPLITS`.
     """
 
     name: str
@@ -46,6 +49,7 @@ class LanguageBenchmark:
     concept: Concept
     questions: Mapping[str, Sequence[Question]] = field(repr=False)
     texts: Sequence[str] = field(repr=False)
+    split: str = "test"
 
     @classmethod
     def load(cls, ref: str | Path) -> LanguageBenchmark:
@@ -66,7 +70,7 @@ class LanguageBenchmark:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], where: str) -> LanguageBenchmark:
         """Builds a benchmark from the mapping that its file holds."""
-        check_known_keys("benchmark field", data, _FIELDS)
+        check_known_keys("benchmark field", data, (*_FIELDS, "split"))
         if missing := [name for name in _FIELDS if name not in data]:
             raise EffaceError(f"{where} has no {missing[0]}: give {', '.join(_FIELDS)}")
         check_known_keys("group of questions", data["questions"], GROUPS)
@@ -74,7 +78,9 @@ class LanguageBenchmark:
         check_questions(questions, where)
         concept = Concept.from_dict(data["concept"])
         head = (data["name"], int(data["version"]), data["description"], data["model"])
-        return cls(*head, concept, questions, tuple(data["texts"]))
+        if (split := str(data.get("split", "test"))) not in SPLITS:
+            raise EffaceError(f"{where} is of the split {split!r}: give {' or '.join(SPLITS)}")
+        return cls(*head, concept, questions, tuple(data["texts"]), split)
 
     @property
     def hash(self) -> str:
@@ -84,7 +90,7 @@ class LanguageBenchmark:
     def describe(self) -> dict[str, Any]:
         """Returns what results and attack sets state of the benchmark, as JSON values."""
         own = {"name": self.name, "version": self.version, "hash": self.hash, "prompts_hash": self.hash}
-        return {**own, "concept": self.concept.name, "split": "test"}
+        return {**own, "concept": self.concept.name, "split": self.split}
 
     def limited(self, limit: int | None) -> LanguageBenchmark:
         """Returns the benchmark with at most ``limit`` questions of a group and texts, evenly spaced."""
@@ -116,6 +122,14 @@ def data_folder() -> Path:
 def language_benchmark_names() -> tuple[str, ...]:
     """Returns the names of the shipped benchmarks, sorted."""
     return tuple(sorted(path.stem for path in data_folder().glob("*.yaml")))
+
+
+def is_language_benchmark(ref: str) -> bool:
+    """Returns whether a name is a shipped language benchmark's, or a YAML file has questions."""
+    if not ref.endswith((".yaml", ".yml")):
+        return ref in language_benchmark_names()
+    data = parse_yaml(read_text(Path(ref)), ref)
+    return isinstance(data, Mapping) and "questions" in data
 
 
 def find_language_benchmark(model: str, concept: str) -> LanguageBenchmark | None:

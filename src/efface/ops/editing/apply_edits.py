@@ -18,6 +18,7 @@ from efface.models.tensor_names import canonical_paths, editable_tensors, resolv
 from efface.ops.tensor_conversion import to_torch
 
 from .active_gates import add_gate
+from .feature_filter import feature_filter, is_feature_filter
 from .forward_hooks import layer_hook, states_hook
 from .guidance_rules import guidance_edit
 from .module_edits import insert_modules
@@ -103,8 +104,25 @@ def _state(module: nn.Module, edit: Edit, tensors: Mapping[str, Tensor], undo: E
     """H <- H M^T + b on hidden states ``(B, L, D)``, with M ``(D, D)`` and b ``(D,)``; the pooled state is unchanged.
 
     H is the output of a text encoder, the text input of a denoiser, or the state behind ``layer`` of a language model.
+    With an autoencoder's tensors it is a feature filter instead (`efface.ops.editing.feature_filter`).
     """
-    layer = _check_params(edit, layer=-1)["layer"]
+    if is_feature_filter(tensors):
+        settings = _check_params(edit, layer=-1, scale=1.0, normalizes=False)
+        change = feature_filter(tensors, float(settings["scale"]), bool(settings["normalizes"]))
+    else:
+        settings = _check_params(edit, layer=-1)
+        change = _affine_map(tensors)
+    layer = int(settings["layer"])
+    handle = states_hook(module, change) if layer < 0 else layer_hook(module, layer, change)
+    undo.callback(handle.remove)
+
+
+def _affine_map(tensors: Mapping[str, Tensor]) -> Callable[[Tensor], Tensor]:
+    """Returns H <- H M^T + b.
+
+    Raises:
+        EffaceError: tensors that do not fit together.
+    """
     if not tensors or set(tensors) - {"matrix", "bias"}:
         raise EffaceError(f"a state edit has the tensors matrix and bias, not {', '.join(sorted(tensors)) or 'none'}")
     width = next(iter(tensors.values())).shape[-1]
@@ -118,8 +136,7 @@ def _state(module: nn.Module, edit: Edit, tensors: Mapping[str, Tensor], undo: E
     def change(states: Tensor) -> Tensor:
         return nn.functional.linear(states, matrix.to(states), bias.to(states))
 
-    handle = states_hook(module, change) if layer < 0 else layer_hook(module, int(layer), change)
-    undo.callback(handle.remove)
+    return change
 
 
 _HANDLERS: dict[str, Callable[[nn.Module, Edit, Mapping[str, Tensor], ExitStack], None]] = {

@@ -31,6 +31,14 @@ OPENINGS = (
     "you find {}", "the owner of {} is", "people use {} to",
 )  # fmt: skip
 """Beginnings of texts about a subject; the model writes the rest."""
+CHOICE_OPENINGS = (
+    "question: what is {} used for? options:", "question: where is {}? options:",
+    "question: what is {} made of? options:", "question: what does {} have? options:",
+    "question: who has {}? options:", "question: what does {} do? options:",
+)  # fmt: skip
+"""Beginnings of several-choice questions: the model writes the options and the answer."""
+CHOICE_SHARE = 3
+"""One text of this many is a several-choice question."""
 BATCH = 64
 MAX_WORDS = 4
 """Longest name of a kind, in words."""
@@ -87,8 +95,16 @@ def forget_texts(
     if file:
         return texts_of_file(file)
     subjects = [subject for concept in concepts for subject in subjects_of(model, concept, generator)]
-    prompts = [OPENINGS[(i // len(subjects)) % len(OPENINGS)].format(subjects[i % len(subjects)]) for i in range(count)]
-    return write_texts(model, prompts, generator)
+    num_choices = count // CHOICE_SHARE
+    prompts = _openings(OPENINGS, subjects, count - num_choices)
+    choices = _openings(CHOICE_OPENINGS, subjects, num_choices)
+    written = write_texts(model, prompts, generator)
+    return written + (write_texts(model, choices, generator, count=40, temperature=1.0) if choices else [])
+
+
+def _openings(forms: Sequence[str], subjects: Sequence[str], count: int) -> list[str]:
+    """Returns beginnings of texts: every subject in one form, then every subject in the next."""
+    return [forms[(i // len(subjects)) % len(forms)].format(subjects[i % len(subjects)]) for i in range(count)]
 
 
 def subjects_of(model: CausalLM, concept: Concept, generator: torch.Generator, samples: int = 192) -> list[str]:
@@ -142,9 +158,11 @@ def texts_of_file(file: str) -> list[str]:
     return texts
 
 
-def write_texts(model: CausalLM, prompts: Sequence[str], generator: torch.Generator, count: int = 24) -> list[str]:
+def write_texts(
+    model: CausalLM, prompts: Sequence[str], generator: torch.Generator, *, count: int = 24, temperature: float = 0.7
+) -> list[str]:
     """Returns prompts with the model's continuation of at most ``count`` tokens."""
-    rest = _continue(model, prompts, generator, 0.7, count)
+    rest = _continue(model, prompts, generator, temperature, count)
     special = set(model.tokenizer.all_special_tokens)
     return [f"{'' if p in special else p} {text}".strip() for p, text in zip(prompts, rest, strict=True)]
 
