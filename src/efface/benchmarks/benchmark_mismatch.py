@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from efface.core.concept_names import concept_names
 from efface.core.erasure import Erasure
 from efface.core.score import Score
 from efface.core.text_fields import fold_case
@@ -30,7 +31,7 @@ def describe_mismatch(benchmark: Benchmark, erasure: Erasure, model: str) -> str
     base_model = image_world(model)
     texts = []
     if unknown:
-        names = ", ".join(concept.name for concept in erasure.concepts)
+        names = concept_names(erasure.concepts)
         texts.append(f"measured on {unknown[0]!r}, and the erasure is of {names}")
     if not benchmark.is_for(model):
         benchmark_model = "models that are not bundled" if benchmark.fits_every_model else benchmark.model

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from efface.core.concept_names import concept_names
+
 from .benchmark import Benchmark
 from .samples import GROUPS
 
@@ -17,7 +19,7 @@ MEANINGS = {
 
 def describe_benchmark(benchmark: Benchmark) -> str:
     """Describes a benchmark in a paragraph for each question that a reader has."""
-    names = ", ".join(concept.name for concept in benchmark.concepts)
+    names = concept_names(benchmark.concepts)
     model = "every model that is not bundled" if benchmark.fits_every_model else benchmark.model
     sampler = benchmark.sampler
     splits = list(benchmark.splits)

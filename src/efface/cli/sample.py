@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from efface.core.concept_names import concept_names
 from efface.core.output_files import check_file_path
 from efface.core.policy import check_prompts
 from efface.models.loading import load_model
@@ -117,7 +118,7 @@ def _erased_by(erasure: Erasure | None) -> str:
     """The erasure in words, for the heading; empty without one."""
     if erasure is None:
         return ""
-    return f" · erasure of {', '.join(concept.name for concept in erasure.concepts)} by {erasure.spec.method}"
+    return f" · erasure of {concept_names(erasure.concepts)} by {erasure.spec.method}"
 
 
 def _write_grid(images: Tensor, pairs: Sequence[tuple[str, int]], subtitle: str, out: Path) -> None:

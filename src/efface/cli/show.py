@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from efface.core.concept_names import concept_names
 from efface.core.errors import EffaceError
 
 from .app import app
@@ -98,7 +99,7 @@ def _as_text(erasure: Erasure, folder: Path, evaluations: Sequence[EvaluationEvi
     from efface.core.word_notes import word_notes
 
     spec, cost = erasure.spec, erasure.cost
-    names = ", ".join(concept.name for concept in erasure.concepts)
+    names = concept_names(erasure.concepts)
     effect = (erasure.effect or {}).get("summary", "not checked")
     memory = "" if cost is None or cost.peak_memory_bytes is None else f", {cost.peak_memory_bytes / 2**30:.1f} GiB"
     lines = [f"{names}: {spec.method}{f' ({spec.preset})' if spec.preset else ''} on {spec.model}, seed {spec.seed}"]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .concept import Concept
+from .concept_names import concept_names
 from .edits import Cost, Edit
 from .erasure_verbs import ErasureVerbs
 from .errors import CorruptArtifactError, EffaceError
@@ -64,7 +65,7 @@ class Erasure(ErasureVerbs):
                     )
 
     def __repr__(self) -> str:
-        names = ", ".join(concept.name for concept in self.concepts)
+        names = concept_names(self.concepts)
         preset = f" ({self.spec.preset})" if self.spec.preset else ""
         place = "not saved" if is_unsaved(self.folder) else str(self.folder)
         return (

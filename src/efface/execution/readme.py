@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from efface.core.concept_names import concept_names
 from efface.core.erasure import Erasure
 from efface.core.manifest import CLASSIFIER_COMPONENT
 from efface.core.manifest import LANGUAGE_COMPONENT as COMPONENT
@@ -30,10 +31,11 @@ def render_readme(erasure: Erasure, effect_summary: str) -> str:
         effect_summary: One line with the result of the effect check.
     """
     spec = erasure.spec
-    names = ", ".join(concept.name for concept in erasure.concepts)
+    names = concept_names(erasure.concepts)
     paragraphs = [
         f"# Erasure of {names} from {spec.model} by {spec.method}",
         f"Preset {spec.preset}, seed {spec.seed}. Effect check: {effect_summary}.",
+        f"Concepts: {concept_names(erasure.concepts, limit=None)}.",
         _usage(erasure),
         "`efface verify` compares every file with its recorded SHA-256 hash. `efface show` summarises erasure.json.",
     ]

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from efface.core.concept_names import concept_names
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
 from efface.core.io import atomic_folder, user_file_errors
@@ -42,7 +43,7 @@ def write_classifier_export(
     with atomic_folder(out, replace=overwrite) as new, user_file_errors(out), silence_libraries():
         with applied(model, erasure, allow_base_mismatch) as record:
             kind = _save(model, new)
-        names = ", ".join(concept.name for concept in erasure.concepts)
+        names = concept_names(erasure.concepts)
         text = f"# {erasure.spec.model} without {names}\n\nErased by {erasure.spec.method} with efface.\n\n"
         text += f"{_USAGE[kind]}\n"
         (new / README).write_text(text, encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from efface.core.concept_names import concept_names
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
 from efface.core.io import atomic_folder, user_file_errors
@@ -33,7 +34,7 @@ def write_language_export(
         with applied(model, erasure, allow_base_mismatch) as record:
             model.module.save_pretrained(new)
             model.tokenizer.save_pretrained(new)
-        names = ", ".join(concept.name for concept in erasure.concepts)
+        names = concept_names(erasure.concepts)
         text = f"# {erasure.spec.model} without {names}\n\nErased by {erasure.spec.method} with efface.\n\n"
         text += "`AutoModelForCausalLM.from_pretrained(folder)` loads it.\n"
         (new / README).write_text(text, encoding="utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from efface.core.concept_names import concept_names
 from efface.core.erasure import Erasure
 from efface.core.evaluation_evidence import is_of_run, read_attack_results, read_evaluations
 from efface.core.spec import RunSpec
@@ -86,7 +87,7 @@ def render_model_card(
     return _CARD.format(
         base_model=json.dumps(erasure.spec.model, ensure_ascii=False),
         model=erasure.spec.model,
-        names=_concept_names(erasure),
+        names=concept_names(erasure.concepts),
         format=description[0].upper() + description[1:],
         provenance="\n".join(_provenance(exported, erasure)),
         scores="\n".join(scores) or "Nothing: the erasure was not evaluated.",
@@ -117,17 +118,13 @@ def measured_section(folder: Path, spec: RunSpec) -> list[str]:
     return lines
 
 
-def _concept_names(erasure: Erasure) -> str:
-    return ", ".join(concept.name for concept in erasure.concepts)
-
-
 def _provenance(exported: Exported, erasure: Erasure) -> list[str]:
     """List items on the base model, the method, the run and the accuracy of the export."""
     spec = erasure.spec
     mismatch = " (differs from the base model the erasure was made for)" if exported.base_mismatch else ""
     items = [
         f"base model: {spec.model}{mismatch}",
-        f"erased: {_concept_names(erasure)}",
+        f"erased: {concept_names(erasure.concepts, limit=None)}",
         f"method: {spec.method}, preset {spec.preset}, seed {spec.seed}, efface {spec.version}",
         f"run: {spec.hash}",
         exported.residual_summary,

@@ -9,6 +9,7 @@ from itertools import groupby
 
 from PIL import Image
 
+from efface.core.concept_names import concept_names
 from efface.core.erasure import Erasure
 
 from .data_uris import PIXELATED_SIDE, encode_data_uri
@@ -52,7 +53,7 @@ def render_comparison_page(erasure: Erasure, images: Sequence[ComparedImages], s
     prompts = [
         (title, [_pair_view(pair) for pair in pairs]) for title, pairs in groupby(images, lambda pair: pair.title)
     ]
-    names = ", ".join(concept.name for concept in erasure.concepts)
+    names = concept_names(erasure.concepts)
     script, script_hash = read_script("lightbox.js")
     variables = {
         "concept_names": names,
@@ -74,7 +75,7 @@ def comparison_grid(erasure: Erasure, images: Sequence[ComparedImages], settings
         for when in ("before", "after"):
             cells += [Image.open(io.BytesIO(getattr(pair, when))) for pair in pairs]
             labels += [f"{when} · seed {pair.seed}" for pair in pairs]
-    names = ", ".join(concept.name for concept in erasure.concepts)
+    names = concept_names(erasure.concepts)
     return labelled_grid(
         cells, labels, title=f"Erasure of {names} by {erasure.spec.method}", subtitle=settings, columns=len(rows[0]),
         side=GRID_SIDE, row_titles=titles,

@@ -9,6 +9,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from efface.core.concept_names import concept_names
 from efface.core.io import atomic_write_text
 from efface.core.manifest import EVIDENCE
 from efface.core.serialization import json_hash
@@ -88,7 +89,7 @@ def _template_variables(evidence: Evidence, folder: str) -> dict[str, Any]:
         "erasure": erasure,
         "spec": spec,
         "words": word_notes(erasure),
-        "concept_names": ", ".join(concept.name for concept in erasure.concepts),
+        "concept_names": concept_names(erasure.concepts),
         "lead": lead,
         "other_views": views[1:],
         "effect_grids": effect_grids(evidence.effect_pairs),

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from efface.core.concept_names import concept_names
 from efface.core.result import Result
 
 from .evidence import Evidence, LoadedEvaluation
@@ -81,7 +82,7 @@ def render_side_by_side(evidence: Mapping[str, Evidence]) -> str:
 
 def _row(label: str, evidence: Evidence) -> Row:
     spec = evidence.erasure.spec
-    concepts = ", ".join(concept.name for concept in spec.concepts)
+    concepts = concept_names(spec.concepts)
     description = f"{concepts} from {spec.model} by {spec.method}{f' ({spec.preset})' if spec.preset else ''}"
     cost = evidence.erasure.cost
     seconds = Cell(format_duration(cost.seconds), value=cost.seconds) if cost else Cell("-")

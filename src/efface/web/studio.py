@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from efface.api.generated_images import describe_settings, generate_images
 from efface.api.validation import load_base, load_erasure
+from efface.core.concept_names import concept_names
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
 from efface.core.evaluation_evidence import read_evaluations
@@ -117,7 +118,7 @@ class Studio:
         rows = []
         for label, erasure in self.erasures.items():
             spec = erasure.spec
-            names = ", ".join(concept.name for concept in spec.concepts)
+            names = concept_names(spec.concepts)
             evaluations = read_evaluations(self.folders[label], spec)
             name, verdict = (evaluations[0].name, evaluations[0].verdict.headline) if evaluations else ("", "")
             rows.append((label, f"{names} by {spec.method}", name, verdict or "not evaluated"))
