@@ -1,5 +1,6 @@
 from .api.attack import attack as attack
 from .api.compare import compare as compare
+from .api.compose import compose as compose
 from .api.coreferences import propose_coreferences as propose_coreferences
 from .api.erase import erase as erase
 from .api.evaluate import evaluate as evaluate
@@ -10,7 +11,6 @@ from .api.revise import revise as revise
 from .api.transfer import transfer as transfer
 from .benchmarks.benchmark import Benchmark as Benchmark
 from .core.attack_set import AttackSet as AttackSet
-from .core.composition import compose as compose
 from .core.concept import Concept as Concept
 from .core.erasure import Erasure as Erasure
 from .core.erasure import verify as verify

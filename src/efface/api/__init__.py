@@ -1,7 +1,8 @@
-"""The verbs of efface, one module each, such as erase, attack, evaluate, export and report."""
+"""The verbs of efface, one module each, such as erase, attack, evaluate, compose and export."""
 
 from .attack import attack
 from .compare import compare
+from .compose import compose
 from .coreferences import propose_coreferences
 from .erase import erase
 from .evaluate import evaluate
@@ -12,6 +13,6 @@ from .revise import revise
 from .transfer import transfer
 
 __all__ = [
-    "attack", "compare", "erase", "evaluate", "export", "new_benchmark", "propose_coreferences", "report", "revise",
-    "transfer",
+    "attack", "compare", "compose", "erase", "evaluate", "export", "new_benchmark", "propose_coreferences", "report",
+    "revise", "transfer",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ from typer.models import CommandInfo, TyperInfo
 PANELS = {
     "Erase": ("erase", "coreferences", "revise", "gram", "demo"),
     "Measure": ("attack", "evaluate", "audit", "report", "compare", "sample", "serve"),
-    "Use": ("show", "verify", "export", "transfer"),
+    "Use": ("show", "verify", "export", "transfer", "compose"),
     "Studies": ("sweep", "leaderboard", "reproduce", "ablate", "topology"),
     "Lists": ("methods", "attacks", "models", "benchmarks", "concepts"),
 }
@@ -62,6 +62,10 @@ EXAMPLES = {
     "transfer": (
         "efface transfer weapon-erased/ --to pocket-sibling --out weapon-erased-on-sibling/",
         "efface transfer weapon-erased/ --to other-sd15/ --allow-base-mismatch --out weapon-erased-on-other/",
+    ),
+    "compose": (
+        "efface compose weapon-spm/ style-spm/ --out both-erased/",
+        "efface compose weapon-uce/ style-sld/ santa-spm/ --out all-erased/ --overwrite",
     ),
     "sweep": (
         "efface sweep grid.yaml --out matrix/",

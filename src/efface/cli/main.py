@@ -16,6 +16,7 @@ from . import (
     benchmarks,
     closed_form,
     compare,
+    compose,
     concepts,
     coreferences,
     demo,
@@ -40,9 +41,9 @@ from .help_texts import add_help_texts
 add_help_texts(app)
 
 __all__ = [
-    "app", "attack", "audit", "benchmarks", "closed_form", "compare", "concepts", "coreferences", "demo", "erase",
-    "evaluate", "export", "leaderboard", "listing", "main", "report", "reproduce", "sample", "serve", "show", "studies",
-    "sweep", "transfer", "unlearn_canvas",
+    "app", "attack", "audit", "benchmarks", "closed_form", "compare", "compose", "concepts", "coreferences", "demo",
+    "erase", "evaluate", "export", "leaderboard", "listing", "main", "report", "reproduce", "sample", "serve", "show",
+    "studies", "sweep", "transfer", "unlearn_canvas",
 ]  # fmt: skip
 
 

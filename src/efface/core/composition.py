@@ -23,7 +23,8 @@ def compose(erasures: Sequence[Erasure], same_base: Callable[[Any, Any], bool] =
 
     Raises:
         BaseModelMismatchError: erasures of different base models.
-        EffaceError: no erasures, or a later one that replaces a tensor an earlier one writes and so would undo it.
+        EffaceError: no erasures, a later one that replaces a tensor an earlier one writes and so would undo it, or two
+            autoencoders at one layer, of which the second would read the first one's output.
     """
     if not erasures:
         raise EffaceError("nothing to compose: give at least one erasure")
@@ -38,8 +39,8 @@ def compose(erasures: Sequence[Erasure], same_base: Callable[[Any, Any], bool] =
                     f"erasure {i + 1} was made for another {component}: compose erasures of one base model"
                 )
         for edit in part.edits:
-            for target in sorted(edit.targets):
-                if written.setdefault((edit.component, target), i) != i and edit.op == "replace":
+            for target in sorted(edit.targets) + _exclusive_layers(edit):
+                if written.setdefault((edit.component, target), i) != i and edit.op != "low_rank":
                     both = f"{written[edit.component, target] + 1} and {i + 1}"
                     raise EffaceError(
                         f"erasures {both} both write {target!r} of {edit.component}: erase the concepts in one run"
@@ -50,6 +51,26 @@ def compose(erasures: Sequence[Erasure], same_base: Callable[[Any, Any], bool] =
     config = {"parts": [part.spec.to_dict() for part in erasures]}
     first_spec = erasures[0].spec
     return Erasure(RunSpec(first_spec.model, base, "compose", config, concepts, first_spec.seed), tuple(edits), tensors)
+
+
+def order_note(erasure: Erasure) -> str:
+    """Says in one line why the order of a composed erasure's edits matters; empty if it does not."""
+    seen: set[tuple[str, str]] = set()
+    for edit in erasure.edits:
+        places = {(edit.component, target) for target in edit.targets}
+        places |= {(edit.component, "the states")} if edit.op == "state" else set()
+        if shared := sorted(seen & places):
+            component, target = shared[0]
+            return f"the order matters: more than one edit changes {target} of {component}, one after the other"
+        seen |= places
+    return ""
+
+
+def _exclusive_layers(edit: Edit) -> list[str]:
+    """Returns the layers whose output an edit replaces, so that no other such edit can be there."""
+    if edit.op != "module" or edit.params.get("kind") != "autoencoder":
+        return []
+    return sorted({role.rpartition(".")[0] for role in edit.tensors})
 
 
 def _adopt_tensor(name: str, part: Erasure, i: int, tensors: dict[str, Tensor]) -> str:

@@ -1,6 +1,7 @@
 """Runs registered methods and attacks, checks an erasure's effect, and packages the result."""
 
 from .attack import attack_batch_size, drop_refused, run_attack
+from .composition import save_composed
 from .configuration import check_family, resolve_config
 from .erasure import run_and_save, run_method, transfer_erasure
 from .language import is_language_model
@@ -14,5 +15,6 @@ __all__ = [
     "run_and_save",
     "run_attack",
     "run_method",
+    "save_composed",
     "transfer_erasure",
 ]

@@ -105,8 +105,7 @@ class DiffusionSampler(PromptEncoder):
         """
         guide = GuidanceChain(self.guidance_edits, cond)
         joint_cond, rows = self._joint(cond, guide)
-        num_extra = len(guide.prompts)
-        z = self.initial_noise(seeds)
+        z, num_extra = self.initial_noise(seeds), len(guide.prompts)
         guidance_scale = max(guidance_scale, 1.0)
         timesteps = inference_timesteps(self.scheduler, num_inference_steps)
         for index, (t, next_t) in enumerate(pairwise((*timesteps, -1))):

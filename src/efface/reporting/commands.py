@@ -36,7 +36,8 @@ def erase_commands(spec: RunSpec, folder: str) -> list[str]:
     if not isinstance(parts, list):
         return [erase_command(spec, folder)]
     commands = [erase_command(RunSpec.from_dict(part), f"{folder}-{i}") for i, part in enumerate(parts, 1)]
-    return [*commands, "# then join the parts, in this order, with efface.compose"]
+    parts_folders = [f"{folder}-{i}" for i in range(1, len(parts) + 1)]
+    return [*commands, _command_line(["efface", "compose", *parts_folders, "--out", folder], [])]
 
 
 def settings(config: Mapping[str, Any]) -> list[str]:

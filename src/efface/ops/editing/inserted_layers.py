@@ -88,7 +88,10 @@ class InsertedLayer:
                 changed = self._membranes(transport, members, args[0], changed)
         for insertion, tensors in self.members:
             if insertion.enabled and insertion.kind == "eraser":
-                changed = changed + self._eraser(insertion, tensors, output)
+                added = self._eraser(insertion, tensors, output)
+                changed = changed + added
+                if insertion.record is not None:
+                    insertion.record.append(added)
         return changed
 
     def _membranes(

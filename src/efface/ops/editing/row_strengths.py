@@ -31,6 +31,7 @@ class Insertion:
         adapter: name under which samplers switch the modules off; empty for modules that are always on.
         gate: strength by prompt; None for 1.
         enabled: whether the modules act at all.
+        record: receives the output of each eraser, in the order of the layers; None for no record.
     """
 
     kind: str
@@ -39,6 +40,7 @@ class Insertion:
     adapter: str = ""
     gate: PromptGate | None = None
     enabled: bool = True
+    record: list[Tensor] | None = None
 
 
 @dataclass(eq=False)

@@ -76,6 +76,27 @@ class InsertedStudent:
             tensors[path] = {"down": down, "up": torch.zeros(len(weight), rank)}
         return cls(model, insertion, tensors)
 
+    @classmethod
+    def erasers(cls, model: EditableModel, width: int, generator: torch.Generator) -> InsertedStudent:
+        """Creates an eraser behind every cross-attention layer; its last matrix is zero, so that nothing changes.
+
+        Args:
+            model: the original model.
+            width: width of an eraser's hidden layer.
+            generator: draws the first matrix and its bias as torch does, on the CPU.
+        """
+        group = model.parameter_group("cross_q")
+        tensors: dict[str, dict[str, Tensor]] = {}
+        for path in group.paths.values():
+            layer = path.rsplit(".", 2)[0]
+            to_out: Any = model.components[group.component].get_submodule(f"{layer}.to_out.0")
+            channels = to_out.out_features
+            down, bias = ((2 * torch.rand(*size, generator=generator) - 1) for size in ((width, channels), (width,)))
+            bound = 1 / math.sqrt(channels)
+            zeros = {"up.weight": torch.zeros(channels, width), "up.bias": torch.zeros(channels)}
+            tensors[layer] = {"down.weight": down * bound, "down.bias": bias * bound, **zeros}
+        return cls(model, Insertion("eraser"), tensors)
+
     def __enter__(self) -> InsertedStudent:
         insert(self._component, self.insertion, self._layers, self._stack)
         self.insertion.enabled = False
