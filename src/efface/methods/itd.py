@@ -39,7 +39,7 @@ from efface.ops.editing.autoencoder import decode_features, encode_features
 from efface.ops.editing.inserted_modules import resolve_layer
 from efface.ops.tensor_conversion import to_blob
 from efface.ops.text.erase_prompts import collect_erase_prompts
-from efface.ops.text.templates import select_templates
+from efface.ops.text.templates import template_library
 from efface.ops.training.run import Run
 from efface.ops.training.topk_autoencoder import TopKAutoencoder, layer_states
 
@@ -148,7 +148,7 @@ def train_autoencoder(states: Tensor, config: Config, run: Run) -> TopKAutoencod
 
 def _vocabulary_prompts(model: EditableModel, count: int) -> list[str]:
     """Puts words of the model's vocabulary into templates, one each."""
-    templates = select_templates("object")
+    templates = template_library("object")
     words = evenly_spaced(tuple(model.vocabulary_words(whole_only=True)), count)
     return [templates[i % len(templates)].replace("{}", word) for i, word in enumerate(words)]
 
