@@ -6,6 +6,7 @@ import importlib
 from dataclasses import fields
 from typing import Any
 
+from classifier_tables import classifier_tables
 from cost_table import cost_table
 from measured import measured
 from result_tables import cell, rates_table, sample_sizes, single_results, table
@@ -31,6 +32,7 @@ def method_page(registry: Registry, name: str) -> str:
     lines += ["```text", (module.__doc__ or "").strip(), "```"]
     lines += _settings(module)
     lines += measured(name) if registry is METHODS else []
+    lines += classifier_tables() if name == "famr" else []
     return "\n".join(lines).strip()
 
 

@@ -56,7 +56,10 @@ class Config:
     )
 
 
-PRESETS: dict[str, dict[str, object]] = {"paper": {}, "pocket-classifier": {"steps": 60, "batch_size": 48}}
+PRESETS: dict[str, dict[str, object]] = {
+    "paper": {},
+    "pocket-classifier": {"steps": 40, "batch_size": 48, "learning_rate": 3e-3, "retain_weight": 5.0},
+}
 
 
 def salun(model: ClassifierModel, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:

@@ -70,12 +70,11 @@ METRICS: dict[str, Metric] = {
     "distance_to_retrained_before": Metric("Distance to retraining, before", "The base model's, to compare with."),
     "membership_entropy": Metric(
         "Membership by entropy",
-        "Area under the ROC curve of an attacker who tells training images from others by entropy: 0.5 is chance.",
+        "Area under the ROC curve of an attacker who tells training images from others by low entropy: 0.5 is chance; "
+        "he can tell them far above and far below.",
     ),
     "membership_entropy_before": Metric("Membership by entropy, before", "The base model's, to compare with."),
-    "membership_confidence": Metric(
-        "Membership by confidence", "The same by the confidence in the right class: 0.5 is chance."
-    ),
+    "membership_confidence": Metric("Membership by confidence", "The same by the confidence in the right class."),
     "membership_confidence_before": Metric("Membership by confidence, before", "The base model's, to compare with."),
     "time_share_of_retraining": Metric("Time", "Duration of the erasure as a share of retraining from scratch."),
     "relearning_steps": Metric(

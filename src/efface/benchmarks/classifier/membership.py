@@ -1,7 +1,8 @@
 """Membership inference: can an attacker tell forgotten training images from images that were never trained on?
 
 The attacker ranks images by the model's entropy (low: member) or by its confidence in the right class (high: member).
-The area under the ROC curve is 0.5 where he cannot tell, and 1 where he always can.
+The area under the ROC curve is 0.5 where he cannot tell, and 1 where he always can; far below 0.5 he can tell by the
+opposite sign, as where an erasure makes the training images less certain than others.
 """
 
 from __future__ import annotations
