@@ -73,7 +73,7 @@ def test_evaluation_measures_what_retraining_would_give(erasure: Path, folders: 
 
 
 def test_relearning_counts_steps_and_brings_the_class_back(erasure: Path, folders: Path) -> None:
-    settings = {"steps": 40, "learning_rate": 0.02}
+    settings = {"steps": 40, "watched_steps": 20, "learning_rate": 0.02}
     attack_set = efface.attack(
         erasure, "relearning_images", benchmark(folders), config=settings, model=tiny_classifier()
     )

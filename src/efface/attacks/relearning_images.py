@@ -1,9 +1,10 @@
 """Relearning of a classifier: the erased model is trained on a few forgotten images, and tested on others.
 
-A model that has forgotten needs as many steps as one that never knew the class; one that only hides it needs few. The
-attacker has some training images of the concept and some of other classes, and can train all weights. The score is
-the accuracy on the concept's test images afterwards; it is recorded for every step on up to 64 of them, and with it
-the first step with half of the original model's accuracy.
+A model that has forgotten needs as many steps as one that was never trained on the class; one that only hides it needs
+few. The attacker has some training images of the concept and some of other classes, and trains all weights. The score
+is the accuracy on the concept's test images after ``steps`` steps, few enough that a retrained model fails. Training
+goes on for the count of relearning steps: the first step with half of the original model's accuracy, on up to 64 test
+images.
 """
 
 from __future__ import annotations
@@ -42,7 +43,10 @@ CARD = MethodCard(
 class Config:
     """Settings of the attack."""
 
-    steps: int = field(default=20, metadata={"help": "Number of training steps.", "range": "5 to 500"})
+    steps: int = field(default=5, metadata={"help": "Number of training steps.", "range": "1 to 500"})
+    watched_steps: int = field(
+        default=20, metadata={"help": "Number of steps in which the class can count as relearned."}
+    )
     learning_rate: float = field(default=1e-3, metadata={"help": "Learning rate of the optimiser."})
     batch_size: int = field(default=16, metadata={"help": "Number of training samples per step."})
     num_images: int = field(default=10, metadata={"help": "Number of forgotten images that the attacker has."})
@@ -76,7 +80,8 @@ def changed_model(
     student = Student(model, "all")  # type: ignore[arg-type]
     optimiser = torch.optim.AdamW(student.parameters(), lr=config.learning_rate, weight_decay=0.0)
     accuracy = []
-    for step in run.steps(config.steps, student.trainable_params, optimiser, phase="relearning"):
+    kept_params, total = student.params(), max(config.steps, config.watched_steps)
+    for step in run.steps(total, student.trainable_params, optimiser, phase="relearning"):
         rows = torch.randint(len(known), (half,), generator=run.generator("seen"))
         images, targets = inputs[rows], labels[rows]
         if len(others):
@@ -87,6 +92,8 @@ def changed_model(
         with torch.no_grad():
             predicted = model.logits(test, params=student.params()).argmax(-1).cpu()
         accuracy.append(float((predicted == right).float().mean()))
+        if step.index + 1 == config.steps:
+            kept_params = {name: tensor.detach().clone() for name, tensor in student.params().items()}
     run.notes["accuracy_by_step"] = accuracy
-    with written_weights(model, student.params()):
+    with written_weights(model, kept_params):
         yield

@@ -79,8 +79,8 @@ METRICS: dict[str, Metric] = {
     "time_share_of_retraining": Metric("Time", "Duration of the erasure as a share of retraining from scratch."),
     "relearning_steps": Metric(
         "Relearning steps",
-        "Training steps after which half of the original accuracy is back; one more than the "
-        "attack's where it never is.",
+        "Training steps after which half of the original accuracy is back; one more than were "
+        "watched where it never is.",
     ),
     "fluency": Metric("Fluency", "Share of answers that have words, end in time and repeat no word thrice in a row."),
     "perplexity": Metric("Perplexity", "Perplexity per token of other texts after the erasure."),

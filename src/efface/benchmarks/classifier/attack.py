@@ -56,7 +56,7 @@ class ClassifierAttack:
     def scores(self, label: str) -> tuple[Score, ...]:
         """Returns the share of right predictions without and with the attack, and the steps until half is relearned.
 
-        The number of steps is one more than the attack's where it never reached half of the original accuracy.
+        The number of steps is one more than was watched where half of the original accuracy was never reached.
         """
         n = len(self.plain)
         source = Provenance(extra=self.attack_set.proof(self.attack_set.erasure_hash, self.benchmark.hash, n))
