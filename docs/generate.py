@@ -35,7 +35,7 @@ GENERATED: dict[str, Callable[[], str]] = {
 """By page, the function that writes its generated part."""
 FILES: dict[Path, Callable[[], str]] = {DOCS / name: write for name, write in CHARTS.items()}
 """By file that is generated as a whole, the function that writes it."""
-MARKS = re.compile(r"(<!-- generated -->\n).*?(\n<!-- end -->)", re.DOTALL)
+MARKS = re.compile(r"(<!-- generated -->\n)(?:.*?\n)??(<!-- end -->)", re.DOTALL)
 
 
 def empty_page(path: Path) -> str:
@@ -73,7 +73,9 @@ def main() -> None:
         path = DOCS / name
         old = path.read_text(encoding="utf-8") if path.is_file() else ""
         text = generate()
-        new = MARKS.sub(lambda marks, text=text: f"{marks[1]}{text}{marks[2]}", old or empty_page(path))  # type: ignore[misc]
+        new, count = MARKS.subn(lambda marks, text=text: f"{marks[1]}{text}\n{marks[2]}", old or empty_page(path))  # type: ignore[misc]
+        if count != 1:
+            sys.exit(f"{path} needs one generated part, between <!-- generated --> and <!-- end -->")
         if new == old:
             continue
         stale.append(name)
