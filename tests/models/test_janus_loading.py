@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.tiny import tiny_vae
 from helpers.tiny_janus import SIDE, tiny_janus_module, tiny_janus_tokenizer
 from helpers.tiny_language import tiny_language_tokenizer
 
 from efface.core.errors import EffaceError
 from efface.models.janus import JanusModel
-from efface.models.latent_image_tokenizer import FOLDER, LatentImageTokenizer
 from efface.models.loading import load_model
+from efface.models.patch_image_tokenizer import FOLDER, PatchImageTokenizer
 
 
 @pytest.fixture
@@ -39,19 +38,20 @@ def test_a_folder_and_a_pair_in_memory_give_the_same_images(folder: Path) -> Non
 
 
 def test_an_image_tokenizer_beside_the_model_takes_the_place_of_the_vq_decoder(folder: Path) -> None:
-    tokenizer = LatentImageTokenizer(tiny_vae(), torch.randn(24, 16), SIDE).eval()
+    tokenizer = PatchImageTokenizer(torch.randn(24, 3 * 4 * 4), SIDE)
     tokenizer.save(folder / FOLDER)
     model: Any = load_model(folder)
     assert model.image_size == 16
     assert image(model).shape == (1, 3, 16, 16)
-    assert isinstance(model.components["vqmodel"], LatentImageTokenizer)
+    assert isinstance(model.components["vqmodel"], PatchImageTokenizer)
 
 
-def test_tokens_of_a_decoded_image_are_its_nearest_codes() -> None:
-    tokenizer = LatentImageTokenizer(tiny_vae(), torch.randn(24, 16), SIDE).eval()
-    tokens = torch.arange(SIDE * SIDE)[None]
-    assert torch.equal(tokenizer.nearest(tokenizer.codebook(tokens)), tokens)
-    assert tokenizer.tokens(tokenizer.decode(tokens)).shape == tokens.shape
+def test_a_decoded_image_has_its_own_tokens() -> None:
+    tokenizer = PatchImageTokenizer(torch.randn(24, 3 * 4 * 4), SIDE)
+    tokens = torch.arange(2 * SIDE * SIDE).view(2, -1) % 24
+    image = tokenizer.decode(tokens)
+    assert torch.equal(image[0, :, :4, 4:8].flatten(), tokenizer.codebook.weight[1])
+    assert torch.equal(tokenizer.tokens(image), tokens)
 
 
 @pytest.mark.parametrize(

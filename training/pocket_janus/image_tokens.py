@@ -1,30 +1,29 @@
 """The image tokenizer and the tokens of the training scenes; both are made once and kept in the training folder.
 
-The autoencoder is pocket's. The codebook is the k-means of its patches of latents, so no gradient is needed. The
-objects have one size and stand in the middle of the image: a position takes 8 x 8 pixels, and a codebook of this size
-shows objects at any position and size less well (an object is recognised in 95 % of the images instead of 99 %).
+The codebook is the k-means of the scenes' patches of pixels, on their principal components, so no gradient is needed.
+A patch has no context: the same part of an object gives the same token in front of every background, which the language
+model learns far sooner than codes of an autoencoder's latents. The objects have one size and stand in the middle of the
+image, where one patch always shows the same part.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import scenes
 import torch
-from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from common import ALL_SCENES, EMPTY_SCENES, TRAIN_SCENES, render, step_rng, to_tensor
-from efface.models.latent_image_tokenizer import LatentImageTokenizer
-from efface.models.model_ref import bundled_folder
-from efface.pocket_world import Scene
+from efface.models.patch_image_tokenizer import PatchImageTokenizer, nearest_codes
+from efface.pocket_world import Scene, scenes
 
-SIDE = 8
-NUM_CODES = 2048
-COPIES = 6
+SIDE, PATCH = 8, 8
+NUM_CODES = 4096
+COPIES = 3
 OBJECT_SIDE = 50
 SEED = 31
+COMPONENTS, ITERATIONS = 48, 6
 _BATCH = 32
 
 
@@ -38,49 +37,55 @@ def training_scenes() -> list[Scene]:
     return TRAIN_SCENES + EMPTY_SCENES * 2
 
 
-def _assign(patches: Tensor, codes: Tensor) -> Tensor:
-    norms = codes.square().sum(-1)
-    return torch.cat([(norms - 2 * part @ codes.T).argmin(-1) for part in patches.split(8192)])
+def principal_components(patches: Tensor, count: int) -> Tensor:
+    """Returns the patches ``(N, D)`` on their first principal components, ``(N, count)``."""
+    centred = patches - patches.mean(0)
+    covariance = centred.T @ centred / len(centred)
+    return centred @ torch.linalg.eigh(covariance).eigenvectors[:, -count:].flip(1)
 
 
 def k_means(patches: Tensor, num_codes: int, *, iterations: int, generator: torch.Generator) -> Tensor:
-    """Returns the centres ``(num_codes, D)`` of patches ``(N, D)``; a centre without patches moves to a random one."""
+    """Returns each patch's cluster ``(N,)``; a centre without patches moves to a random one."""
     codes = patches[torch.randperm(len(patches), generator=generator)[:num_codes]].clone()
     for _ in range(iterations):
-        nearest = _assign(patches, codes)
-        counts = torch.zeros(num_codes).index_add_(0, nearest, torch.ones(len(patches)))
-        sums = torch.zeros_like(codes).index_add_(0, nearest, patches)
+        nearest = nearest_codes(patches, codes)
+        means, counts = cluster_means(patches, nearest, num_codes)
         random = patches[torch.randint(len(patches), (num_codes,), generator=generator)]
-        codes = torch.where(counts[:, None] == 0, random, sums / counts.clamp(min=1)[:, None])
-    return codes
+        codes = torch.where(counts[:, None] == 0, random, means)
+    return nearest_codes(patches, codes)
 
 
-def _patches(tokenizer: LatentImageTokenizer, rows: list[Scene], copy: int) -> Tensor:
-    """Renders one copy of scenes and returns their patches of latents, ``(len(rows), tokens, D)``."""
+def cluster_means(patches: Tensor, clusters: Tensor, num_codes: int) -> tuple[Tensor, Tensor]:
+    """Returns the means ``(num_codes, D)`` and the sizes ``(num_codes,)`` of clusters."""
+    counts = torch.zeros(num_codes).index_add_(0, clusters, torch.ones(len(patches)))
+    sums = torch.zeros(num_codes, patches.shape[1]).index_add_(0, clusters, patches)
+    return sums / counts.clamp(min=1)[:, None], counts
+
+
+def _images(rows: list[Scene], copy: int) -> Tensor:
+    """Renders one copy of scenes, ``(len(rows), 3, 64, 64)`` in [-1, 1]."""
     rng = step_rng(SEED, copy)
     batches = (rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH))
-    return torch.cat([tokenizer.patches(to_tensor(render(batch, rng)) * 2 - 1) for batch in batches])
+    return torch.cat([to_tensor(render(batch, rng)) * 2 - 1 for batch in batches])
 
 
-@torch.no_grad()
-def load_image_tokenizer(folder: Path) -> LatentImageTokenizer:
+def load_image_tokenizer(folder: Path) -> PatchImageTokenizer:
     """Loads the image tokenizer of a training folder; builds it first if there is none."""
     if not folder.exists():
         center_objects()
-        vae = AutoencoderKL.from_pretrained(bundled_folder("pocket") / "vae", torch_dtype=torch.float32).eval()
-        blank = LatentImageTokenizer(vae, torch.zeros(1, 16), SIDE)
-        patches = _patches(blank, ALL_SCENES, 10**6).flatten(0, 1)
+        blank = PatchImageTokenizer(torch.zeros(1, 3 * PATCH * PATCH), SIDE)
+        patches = torch.unique(blank.patches(_images(ALL_SCENES, 10**6)).flatten(0, 1), dim=0)
+        reduced = principal_components(patches, COMPONENTS)
         generator = torch.Generator().manual_seed(SEED)
-        codes = k_means(patches, NUM_CODES, iterations=15, generator=generator)
-        LatentImageTokenizer(vae, codes, SIDE).save(folder)
-    return LatentImageTokenizer.load(folder, SIDE)
+        clusters = k_means(reduced, NUM_CODES, iterations=ITERATIONS, generator=generator)
+        PatchImageTokenizer(cluster_means(patches, clusters, NUM_CODES)[0], SIDE).save(folder)
+    return PatchImageTokenizer.load(folder, SIDE)
 
 
-@torch.no_grad()
-def load_tokens(path: Path, tokenizer: LatentImageTokenizer) -> Tensor:
+def load_tokens(path: Path, tokenizer: PatchImageTokenizer) -> Tensor:
     """Loads the tokens ``(COPIES, scenes, SIDE * SIDE)`` of `training_scenes`; makes them first if there are none."""
     if not path.exists():
         center_objects()
-        copies = [tokenizer.nearest(_patches(tokenizer, training_scenes(), copy)) for copy in range(COPIES)]
+        copies = [tokenizer.tokens(_images(training_scenes(), copy)) for copy in range(COPIES)]
         save_file({"tokens": torch.stack(copies).to(torch.int16)}, path)
     return load_file(path)["tokens"]

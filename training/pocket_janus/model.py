@@ -14,10 +14,11 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from pocket_janus.image_tokens import NUM_CODES, SIDE
+from pocket_janus.image_tokens import NUM_CODES, SIDE, principal_components
 
-WIDTH, LAYERS, MLP_WIDTH, HEADS = 192, 5, 512, 6
+WIDTH, LAYERS, MLP_WIDTH, HEADS = 160, 4, 416, 5
 CODE_WIDTH = 16
+HEAD_SCALE = 0.25
 GUIDANCE_SCALE = 3.0
 
 
@@ -49,11 +50,19 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> JanusConfig:
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast, codebook: Tensor, seed: int) -> JanusForConditionalGeneration:
-    """Returns the untrained model; its embeddings of image tokens start as the standardized codes."""
+    """Returns the untrained model.
+
+    Embeddings and rows of the head start as the codes' standardized principal components, so that similar patches are
+    similar tokens from the first step on.
+    """
     torch.manual_seed(seed)
     model = JanusForConditionalGeneration(build_config(tokenizer)).float()
+    codes = principal_components(codebook, CODE_WIDTH)
+    codes = codes / codes.std(0)
     with torch.no_grad():
-        model.model.generation_embeddings.weight.copy_((codebook - codebook.mean(0)) / codebook.std(0))
+        model.model.generation_embeddings.weight.copy_(codes)
+        rotation = torch.nn.init.orthogonal_(torch.empty(CODE_WIDTH, WIDTH))
+        model.model.generation_head.vision_head.weight.copy_(HEAD_SCALE * codes @ rotation)
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,

@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers import JanusForConditionalGeneration, PreTrainedTokenizerFast
 
 from efface.detectors.pocket_judge import Judge
-from efface.models.latent_image_tokenizer import LatentImageTokenizer
+from efface.models.patch_image_tokenizer import PatchImageTokenizer
 from pocket_janus.model import GUIDANCE_SCALE
 from quality import Sample
 
@@ -22,7 +22,7 @@ def prompt_ids(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> tuple[Te
 def score(
     model: JanusForConditionalGeneration,
     tokenizer: PreTrainedTokenizerFast,
-    images: LatentImageTokenizer,
+    images: PatchImageTokenizer,
     judge: Judge,
     rows: list[Sample],
     *,

@@ -15,9 +15,9 @@ from .builder import CURE, default_dtype, resolve_device, resolve_dtype
 from .hub import download_language_model
 from .janus import JanusModel
 from .janus_folder import ARCHITECTURE, check_janus_folder
-from .latent_image_tokenizer import FOLDER, LatentImageTokenizer
 from .memory import oom_as_user_error
 from .model_ref import BUNDLED, ModelRef, ModelSource
+from .patch_image_tokenizer import FOLDER, PatchImageTokenizer
 from .pipeline import default_device, silence_libraries
 
 
@@ -52,5 +52,5 @@ def load_janus(source: ModelSource, options: ModelRef) -> JanusModel:
             raise EffaceError(f"{source.name} does not load: {str(error).strip().splitlines()[0]}") from error
         if (folder / FOLDER).is_dir():
             side = module.config.vq_config.num_patches
-            module.model.vqmodel = LatentImageTokenizer.load(folder / FOLDER, side).to(dtype)
+            module.model.vqmodel = PatchImageTokenizer.load(folder / FOLDER, side).to(dtype)
         return JanusModel(module.to(device), tokenizer, source.name)
