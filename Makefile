@@ -50,7 +50,7 @@ pocket-quality: setup  ## measure pocket: every number in docs/pocket.md
 
 pocket: setup  ## train pocket from nothing (needs fonts-noto-color-emoji and hours)
 	$(RUN) training/pocket/glyphs.py
-	for stage in clip vae judge unet decoder card; do $(RUN) training/pocket/train.py $$stage --out pocket-run || exit 1; done
+	for stage in clip vae judge unet decoder image_prompt card; do $(RUN) training/pocket/train.py $$stage --out pocket-run || exit 1; done
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -8,12 +8,14 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 import torch
 from helpers.tiny import TEMPLATES, state_bytes, tiny_model, tiny_of
 from helpers.tiny_flow import tiny_flow_of
+from helpers.tiny_ip_adapter import tiny_ip_adapter
 from torch import Tensor
 
 from efface.core.concept import Concept
@@ -65,6 +67,7 @@ TRAINED = tuple(name for name in IMAGE_METHODS if METHODS.card(name).needs_gradi
 """Methods with a training loop."""
 CONCEPT = Concept("gun", retain_prompts=("a cat", "a dog"), template_library=TEMPLATES)
 ROOT = Path(__file__).parents[2]
+ADAPTERS = TemporaryDirectory()
 
 all_methods = pytest.mark.parametrize("name", IMAGE_METHODS)
 every_method = pytest.mark.parametrize("name", METHODS.names())
@@ -92,8 +95,10 @@ def run(
     progress: Silent | None = None,
     **settings: Any,
 ) -> Erasure:
+    model = model or model_for(name)
+    settings |= {"image_adapter": adapter_for(model.family)} if name == "co_erasing" else {}
     return run_method(
-        model or model_for(name),
+        model,
         concepts,
         out,
         METHODS.get(name),
@@ -104,6 +109,12 @@ def run(
         overwrite=False,
         progress=progress,
     )
+
+
+@cache
+def adapter_for(family: str) -> str:
+    """The folder of a tiny IP-Adapter for the tiny models of a family."""
+    return str(tiny_ip_adapter(Path(ADAPTERS.name) / family, tiny_of(family)))
 
 
 def model_for(name: str) -> Any:

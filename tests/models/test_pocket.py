@@ -31,7 +31,7 @@ def test_the_training_card_holds_the_hashes_of_the_files():
     import hashlib
 
     card = json.loads((FOLDER / "training_card.json").read_text())
-    assert set(card["stages"]) == {"clip", "vae", "judge", "unet", "decoder"}
+    assert set(card["stages"]) == {"clip", "vae", "judge", "unet", "decoder", "image_prompt"}
     for name, digest in card["sha256"].items():
         assert hashlib.sha256((FOLDER / name).read_bytes()).hexdigest() == digest, name
 

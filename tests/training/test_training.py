@@ -14,6 +14,7 @@ from helpers import processes
 import card
 import contrastive
 import decoder
+import image_prompt
 import judge
 import sibling
 import unet
@@ -68,6 +69,7 @@ def test_the_stages_produce_a_pipeline(tmp_path):
     unet.run(tmp_path, steps=2, batch=2, copies=1, compiled=False, limit=128)
     sibling.run(tmp_path, steps=1, batch=2, copies=1, limit=32)
     decoder.run(tmp_path, steps=2, batch=2)
+    image_prompt.run(tmp_path, steps=2, batch=2)
     card.run(tmp_path)
     target = tmp_path / "shipped"
     card.ship(tmp_path, target)

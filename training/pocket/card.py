@@ -13,8 +13,8 @@ from safetensors import safe_open
 from common import EMPTY_SHARE, TRAIN_SCENES, save_json, sha256
 from efface.pocket_world import load_world
 
-STAGES = ("clip", "vae", "judge", "unet", "decoder")
-SHIPPED = ("tokenizer", "text_encoder", "vae", "unet", "scheduler", "clip", "judge")
+STAGES = ("clip", "vae", "judge", "unet", "decoder", "image_prompt")
+SHIPPED = ("tokenizer", "text_encoder", "vae", "unet", "scheduler", "clip", "judge", "image_prompt")
 
 README = """# pocket
 

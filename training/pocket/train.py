@@ -13,7 +13,7 @@ from typing import Annotated
 import torch
 import typer
 
-STAGES = ("clip", "vae", "judge", "unet", "decoder", "card", "sibling", "classifier")
+STAGES = ("clip", "vae", "judge", "unet", "decoder", "image_prompt", "card", "sibling", "classifier")
 
 
 def main(

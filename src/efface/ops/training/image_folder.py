@@ -32,12 +32,16 @@ def encode_folder(model: EditableModel, concepts: Sequence[Concept], folder: str
     Raises:
         EffaceError: a folder or an image that cannot be read, a folder without images, or an image of another size.
     """
-    folders = [Path(folder) / concept.name for concept in concepts] if len(concepts) > 1 else [Path(folder)]
-    groups = [read_images(path, model.image_size) for path in folders]
+    groups = [read_images(path, model.image_size) for path in concept_folders(concepts, folder)]
     index = torch.tensor([number for number, images in enumerate(groups) for _ in images])
     with torch.no_grad():
         latents = [model.encode_image(image[None].to(model.device)) for images in groups for image in images]
     return Latents(model, torch.cat(latents), index)
+
+
+def concept_folders(concepts: Sequence[Concept], folder: str) -> list[Path]:
+    """Returns the folder of each concept's images: of several concepts, one of each one's name."""
+    return [Path(folder) / concept.name for concept in concepts] if len(concepts) > 1 else [Path(folder)]
 
 
 def read_images(folder: Path, size: int) -> list[Tensor]:
