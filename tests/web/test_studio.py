@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers.tiny import state_bytes, tiny_model
+from helpers.edits import membrane_edit
+from helpers.tiny import erasure_of, state_bytes, tiny_model
 
 from efface.core.errors import EffaceError
 from efface.core.policy import ContentPolicyError
@@ -102,3 +103,15 @@ def test_images_are_html_without_markup_of_the_labels(studio):
     assert "<b>" not in html
     assert "<i>" not in html
     assert "seed 0" in html
+
+
+def test_the_strength_of_a_gate_for_the_prompt_is_shown(tmp_path):
+    model = tiny_model()
+    edit, tensors = membrane_edit(model, ["gun"])
+    erasure_of(model, [edit], tensors).save(tmp_path / "gated")
+    answer = Studio([tmp_path / "gated"], model).answer(replace(REQUEST, erasures=("gated",)))
+    assert answer.rows[0].gates == ()
+    ((gate, strength),) = answer.rows[1].gates
+    assert gate == "similarity to 'gun'"
+    assert strength == pytest.approx(1), "the prompt names the concept"
+    assert "gate by similarity to &#39;gun&#39;, strength 1.00 for this prompt" in image_table(answer)

@@ -17,4 +17,5 @@ def image_table(answer: Answer) -> str:
         rows.append((seed, cells))
     pixelated = max(answer.rows[0].images.shape[-2:]) <= PIXELATED_SIDE
     variables = {"rows": rows, "pixelated": pixelated, "settings": answer.settings, "warnings": answer.warnings}
+    variables["gates"] = [(row.label, gate, strength) for row in answer.rows for gate, strength in row.gates]
     return render_template("web_images.html", variables, {})

@@ -18,6 +18,7 @@ from efface.core.errors import EffaceError
 from efface.core.evaluation_evidence import read_evaluations
 from efface.core.policy import check_prompts
 from efface.models.model_ref import ModelLike
+from efface.ops.editing.active_gates import active_gates
 from efface.ops.editing.apply import applied
 from efface.ops.editing.base_check import check_base
 from efface.reporting.side_by_side import labels_of
@@ -62,10 +63,14 @@ class ImageRequest:
 
 @dataclass(frozen=True)
 class ImageRow:
-    """Images ``(N, 3, H, W)`` as bytes, with the erasures applied that the label names."""
+    """Images ``(N, 3, H, W)`` as bytes, with the erasures applied that the label names.
+
+    ``gates`` holds each gate's description and the strength that it gave the prompt.
+    """
 
     label: str
     images: Tensor
+    gates: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -187,4 +192,5 @@ class Studio:
                 self.model, pairs, request.num_inference_steps, request.guidance_scale, phase=label,
                 has_erasure=bool(erasures), progress=progress,
             )  # fmt: skip
-        return ImageRow(label, images)
+            gates = tuple((gate.label, list(gate.log.values())[-1]) for gate in active_gates(self.model) if gate.log)
+        return ImageRow(label, images, gates)
