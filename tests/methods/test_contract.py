@@ -58,7 +58,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "unguide": {"gate_repeats": 2, "gate_steps": 1, "gate_inference_steps": 2},
 }
 """Settings of single methods: images of both concepts, templates that fit the context, a regular system."""
-DETERMINISTIC = ("leace", "negative_prompt", "rece", "sld", "uce")
+DETERMINISTIC = ("irece", "leace", "negative_prompt", "rece", "sld", "uce")
 """Methods whose result does not depend on the seed."""
 OTHER_KINDS = ("causal_lm", "janus", "image_classifier")
 IMAGE_METHODS = tuple(name for name in METHODS.names() if not set(METHODS.card(name).families) <= {*OTHER_KINDS})

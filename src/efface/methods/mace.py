@@ -37,11 +37,11 @@ from efface.core.concept import Concept, fill_templates
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError, UnknownNameError
 from efface.core.method_card import MethodCard
+from efface.models.attention_maps import attention_maps
 from efface.models.editable import EditableModel
 from efface.models.float32_weights import float32_group
 from efface.models.protocol import Params
 from efface.ops.attention.concept_masks import MASK_SOURCES
-from efface.ops.attention.maps import attention_maps
 from efface.ops.attention.suppression import SuppressionData, suppression_loss
 from efface.ops.closed_form import (
     EmbeddingCache,

@@ -27,10 +27,10 @@ from torch import Tensor
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
 from efface.core.method_card import MethodCard
+from efface.models.attention_maps import attention_maps
 from efface.models.editable import EditableModel
 from efface.ops.adversarial.adversarial_states import AdversarialStates
-from efface.ops.attention.latent_masks import concept_attention, resize_mask, threshold_attention
-from efface.ops.attention.maps import attention_maps
+from efface.ops.latent_masks import concept_attention, resize_mask, threshold_attention
 from efface.ops.retention.retain_set import RetainSet
 from efface.ops.targets import negative_guidance
 from efface.ops.text.concept_tokens import mention_mask

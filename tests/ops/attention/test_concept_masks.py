@@ -10,8 +10,8 @@ from helpers.tiny import tiny_model
 from PIL import Image
 
 from efface.core.errors import EffaceError
+from efface.models.attention_maps import attention_maps
 from efface.ops.attention.concept_masks import attention_masks, read_masks, resize_masks
-from efface.ops.attention.maps import attention_maps
 
 
 def test_resize_masks_takes_the_nearest_pixel() -> None:

@@ -11,10 +11,9 @@ from torch.nn.functional import interpolate
 
 from efface.core.errors import EffaceError
 from efface.core.io import user_file_errors
+from efface.models.attention_maps import attention_maps
 from efface.models.editable import EditableModel
 from efface.models.protocol import Conditioning
-
-from .maps import attention_maps
 
 MASK_SOURCES = ("none", "attention", "folder")
 MASK_TIMESTEP = 0.3

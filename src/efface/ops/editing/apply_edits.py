@@ -21,7 +21,9 @@ from .active_gates import add_gate
 from .feature_filter import feature_filter, is_feature_filter
 from .forward_hooks import layer_hook, states_hook
 from .guidance_rules import guidance_edit
+from .latent_perturbation import latent_perturbation
 from .module_edits import insert_modules
+from .unedited import forget, remember
 
 SAMPLER = "sampler"
 """Component name of guidance edits, which change the sampler and no weights."""
@@ -60,6 +62,11 @@ def _guidance(model: EditableModel, edit: Edit, undo: ExitStack) -> None:
     """Adds a guidance rule to the model's sampler."""
     if edit.component != SAMPLER:
         raise EffaceError(f"a guidance edit belongs to the component {SAMPLER!r}, not {edit.component!r}")
+    if edit.params.get("rule") == "irece":
+        perturbation, latent_edits = latent_perturbation(model, edit.params), model.latent_edits
+        latent_edits.append(perturbation)
+        undo.callback(latent_edits.remove, perturbation)
+        return
     gate = add_gate(model, edit.gate, undo) if edit.gate else None
     rule, rules = guidance_edit(edit.params, gate), model.guidance_edits
     rules.append(rule)
@@ -158,6 +165,8 @@ def _targets(module: nn.Module, names: Mapping[str, Any] | frozenset[str]) -> di
 def _write(parameter: Tensor, value: Tensor, undo: ExitStack) -> None:
     """Writes a parameter in place, so that every reference sees the change; the undo copies the old bytes back."""
     before = parameter.detach().clone()
+    remember(parameter, before)
+    undo.callback(forget, parameter)
     undo.callback(_copy, parameter, before)
     _copy(parameter, value)
 

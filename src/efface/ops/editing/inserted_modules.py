@@ -71,6 +71,11 @@ class InsertedModules:
         while self._handles and not self._insertions:
             self._handles.pop().remove()
 
+    @property
+    def insertions(self) -> tuple[Insertion, ...]:
+        """The edits' insertions, in the order in which they were added."""
+        return tuple(self._insertions)
+
     def forget(self) -> None:
         """Computes the strengths again at the next pass."""
         self._pass = ()

@@ -7,8 +7,8 @@ import torch
 from helpers.tiny import tiny_model
 from torch import Tensor
 
+from efface.models.attention_maps import attention_maps
 from efface.models.stable_diffusion import StableDiffusionModel
-from efface.ops.attention.maps import attention_maps
 from efface.ops.training.lora import LoraAdapter
 
 

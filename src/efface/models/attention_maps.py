@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from efface.models.editable import EditableModel
+from .editable import EditableModel
 
 Maps = dict[str, Tensor]
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from .maps import Maps
+from efface.models.attention_maps import Maps
 
 
 def concept_attention(maps: Maps, token_mask: Tensor, num_latent_pixels: int) -> Tensor:

@@ -1,0 +1,46 @@
+"""Passes of a model as if no erasure were applied to its weights and no module inserted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from .inserted_modules import inserted_modules
+
+_ORIGINALS: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+"""By written parameter, its values before each write, the oldest first."""
+
+
+def remember(parameter: Tensor, before: Tensor) -> None:
+    """Records the values of a parameter before an edit writes to it."""
+    _ORIGINALS.setdefault(parameter, []).append(before)
+
+
+def forget(parameter: Tensor) -> None:
+    """Drops the last record of a parameter, when the edit is undone."""
+    values = _ORIGINALS[parameter]
+    values.pop()
+    if not values:
+        del _ORIGINALS[parameter]
+
+
+def unedited_params(component: nn.Module) -> dict[str, Tensor]:
+    """Returns the original values of the parameters that edits have written, for ``params=`` of a pass."""
+    return {name: _ORIGINALS[p][0] for name, p in component.named_parameters() if p in _ORIGINALS}
+
+
+@contextmanager
+def without_modules(component: nn.Module) -> Iterator[None]:
+    """Switches off all modules inserted into a component."""
+    insertions = inserted_modules(component).insertions
+    before = [insertion.enabled for insertion in insertions]
+    for insertion in insertions:
+        insertion.enabled = False
+    try:
+        yield
+    finally:
+        for insertion, enabled in zip(insertions, before, strict=True):
+            insertion.enabled = enabled
