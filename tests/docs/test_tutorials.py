@@ -8,7 +8,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from helpers.cli import call
+from helpers.classifiers import saved_clip
+from helpers.cli import call, tiny_folder
 from helpers.clip_vocabulary import clip_folder, stable_diffusion_folder
 
 TUTORIALS = Path(__file__).parents[2] / "docs/tutorials"
@@ -16,7 +17,6 @@ FEWER = {"--limit": "2", "-n": "1"}
 """Values of options in place of the page's."""
 QUICK_ELIDE = ("--set", "steps=2", "--set", "warmup_steps=1", "--set", "domain_images=8", "--no-quick-evaluation")
 PAGES_ON_STABLE_DIFFUSION = {
-    "own_concept": "dog-erased/evidence/report.html",
     "artist_style": "van-gogh-erased/evidence/report.html",
     "hundred_concepts": "artists-lora/pytorch_lora_weights.safetensors",
     "audit_checkpoint": "audit/evidence/report.html",
@@ -41,6 +41,17 @@ def follow(name: str, capfd: pytest.CaptureFixture[str]) -> None:
         assert output.code == 0, (words, output)
         if words[:2] == ["benchmarks", "new"]:
             _shorten(Path(words[words.index("--out") + 1]))
+
+
+def test_a_newcomer_gets_from_a_folder_to_a_report_and_an_export(capfd, tmp_path, monkeypatch):
+    tiny_folder(tmp_path / "sd15")
+    (tmp_path / "clip-vit-large-patch14").mkdir()
+    saved_clip(tmp_path / "clip-vit-large-patch14")
+    monkeypatch.chdir(tmp_path)
+    follow("own_concept", capfd)
+    report = (tmp_path / "dog-erased/evidence/report.html").read_text()
+    assert all(f'id="{section}"' in report for section in ("scores", "attacks"))
+    assert (tmp_path / "sd15-without-dog/model_index.json").is_file()
 
 
 @pytest.mark.slow

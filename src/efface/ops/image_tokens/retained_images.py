@@ -48,7 +48,7 @@ class RetainedImages:
             return None
         prompts = tuple(dict.fromkeys(prompt for concept in concepts for prompt in concept.retain_prompts))
         if not prompts:
-            raise EffaceError("retain_weight needs retain prompts: give --retain-prompts, or set retain_weight to 0")
+            raise EffaceError("retain_weight needs retain prompts: give --retain-file, or set retain_weight to 0")
         found = []
         for start in range(0, len(prompts), _PROMPTS_AT_ONCE):
             part = prompts[start : start + _PROMPTS_AT_ONCE]
