@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from language_tables import language_results
 from result_tables import (
     COLUMNS,
     DOCS,
@@ -37,15 +38,8 @@ BASELINES = {
 
 def measured(method: str) -> list[str]:
     """All tables of a method's results, and an image of what it does."""
-    sections: list[Callable[[str], list[str]]] = [
-        main_results,
-        over_seeds,
-        baseline_comparison,
-        joint_erasure,
-        transfer,
-        embedding_topology,
-        ablation,
-    ]
+    tables: list[Callable[[str], list[str]]] = [main_results, language_results, over_seeds, baseline_comparison]
+    sections = [*tables, joint_erasure, transfer, embedding_topology, ablation]
     lines = [line for section in sections for line in section(method)]
     if (DOCS / "methods" / f"{method}.webp").is_file():
         lines += ["", f"![Images before and after {method} erased weapon, same prompts and seeds]({method}.webp)"]

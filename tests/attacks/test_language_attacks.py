@@ -19,6 +19,7 @@ from efface.benchmarks.language.answers import is_fluent
 from efface.benchmarks.language.benchmark import LanguageBenchmark, language_benchmark_names
 from efface.benchmarks.language.evaluation import MATCH
 from efface.core.concept import Concept
+from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
 from efface.core.question import Question
 from efface.core.registry import ATTACKS
@@ -26,6 +27,7 @@ from efface.core.result import Result, Score
 from efface.core.verdict import Verdict
 from efface.execution import check_family
 from efface.models.causal_lm import CausalLM
+from efface.ops.editing.apply import applied
 from efface.reporting.next_step import next_step
 from efface.reporting.plain_words import plain_words
 
@@ -226,3 +228,27 @@ def test_verdict_and_advice_speak_of_questions(model: CausalLM, erasure: Path, t
     texts = [verdict.summary(), str(next_step(verdict, result, "e"))]
     assert "at least 30 questions are needed" in texts[0]
     assert not any("image" in text for text in texts)
+
+
+def test_a_lora_is_exported_as_a_peft_adapter(tmp_path: Path) -> None:
+    from peft import PeftModel
+
+    model = tiny_language_model()
+    concept = Concept("gun", retain_prompts=("a cat meow .", "a dog bark ."))
+    config = {"steps": 2, "rank": 2, "num_texts": 8, "max_length": 12, "target_modules": "attn_mlp:0-1"}
+    out = tmp_path / "e"
+    api.erase(concept, out=out, model=model, method="elm", config=config | {"learning_rate": 0.05})  # type: ignore[arg-type]
+    api.export(out, tmp_path / "adapter", format="peft", model=model)  # type: ignore[arg-type]
+    tokens = model.tokenize(["what is a gun ?"])
+    with torch.no_grad():
+        plain = model.logits(tokens)
+        with applied(model, Erasure.load(out)):
+            edited = model.logits(tokens)
+        adapted = PeftModel.from_pretrained(tiny_language_model().module, tmp_path / "adapter")
+        torch.testing.assert_close(adapted(input_ids=tokens.ids).logits, edited, atol=1e-4, rtol=1e-3)
+    assert not torch.allclose(plain, edited, atol=1e-3)
+
+
+def test_an_edit_of_states_is_no_adapter(model: CausalLM, erasure: Path, tmp_path: Path) -> None:
+    with pytest.raises(EffaceError, match="a LoRA cannot hold the state edit of leace_lm"):
+        api.export(erasure, tmp_path / "x", format="peft", model=model)  # type: ignore[arg-type]

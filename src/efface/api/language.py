@@ -134,13 +134,16 @@ def _own_benchmark(erasure: Erasure, concept: str) -> LanguageBenchmark | None:
 def export_language_erasure(
     erasure: Erasure, out: Path, format: str, model: ModelLike | None, allow_base_mismatch: bool, overwrite: bool
 ) -> Exported:
-    """Exports the edited language model as a folder (see `export`)."""
+    """Exports the edited language model, or the erasure as a PEFT adapter, as a folder (see `export`)."""
     from efface.exporters.formats import whole_model_format
-    from efface.exporters.language import write_language_export
+    from efface.exporters.language import check_language_adapter, write_language_adapter, write_language_export
 
-    whole_model_format(format, "a language model")
-    loaded: Any = load_base(erasure, model)
-    return write_language_export(loaded, erasure, out, allow_base_mismatch, overwrite)
+    if format == "peft":
+        check_language_adapter(erasure)
+    else:
+        whole_model_format(format, "a language model")
+    write = write_language_adapter if format == "peft" else write_language_export
+    return write(load_base(erasure, model), erasure, out, allow_base_mismatch, overwrite)  # type: ignore[arg-type]
 
 
 def _save(folder: Path, result: Result, texts: list[dict[str, Any]]) -> None:

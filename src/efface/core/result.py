@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ from .io import atomic_write_json, read_json
 from .score import DetectorId, Provenance, Score
 from .serialization import json_hash, to_jsonable_dict
 from .verdict import Thresholds, Verdict
+from .verdict_rules import counted
 
 __all__ = ["DetectorId", "Provenance", "Result", "Score", "Thresholds", "Verdict"]
 
@@ -51,7 +52,7 @@ class Result:
     @cached_property
     def verdict(self) -> Verdict:
         """The verdict on the scores; always computed, so it cannot disagree with them."""
-        return Verdict.of(self.scores, self.thresholds, _caveats(self.metadata))
+        return Verdict.of(self.scores, self.thresholds, _caveats(self.metadata, self.scores))
 
     def score(self, metric: str, group: str) -> Score | None:
         """Returns the score of a metric and group, or None if it was not measured."""
@@ -117,7 +118,7 @@ class Result:
         return cls.from_dict(data)
 
 
-def _caveats(metadata: Mapping[str, Any]) -> list[str]:
+def _caveats(metadata: Mapping[str, Any], scores: Sequence[Score]) -> list[str]:
     """Says in which ways an evaluation differs from the whole test split of its benchmark."""
     benchmark = metadata.get("benchmark")
     benchmark = benchmark if isinstance(benchmark, Mapping) else {}
@@ -125,7 +126,8 @@ def _caveats(metadata: Mapping[str, Any]) -> list[str]:
     if benchmark.get("split", "test") != "test":
         caveats.append(f"on the {benchmark['split']} split, which is for choosing settings")
     if metadata.get("limit") is not None:
-        caveats.append(f"limited to {metadata['limit']} images per group")
+        things = "questions" if any(counted(score) == "questions" for score in scores) else "images"
+        caveats.append(f"limited to {metadata['limit']} {things} per group")
     if "seed" in benchmark and metadata.get("seed") != benchmark["seed"]:
         caveats.append(f"with the seed {metadata.get('seed')} instead of the benchmark's {benchmark['seed']}")
     if metadata.get("replaced_detector"):

@@ -60,11 +60,11 @@ PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
     "pocket-lm": {
         "layer": 3,
-        "steps": 200,
+        "steps": 100,
         "learning_rate": 1e-3,
         "batch_size": 16,
         "retain_weight": 20.0,
-        "max_length": 40,
+        "max_length": 56,
     },
 }
 

@@ -55,7 +55,9 @@ class Config:
     num_features: int = field(default=20, metadata={"help": "Number of features per layer.", "range": "2 to 500"})
     max_frequency: float = field(default=0.01, metadata={"help": "Largest share of other tokens that activate one."})
     scale: float = field(default=1.0, metadata={"help": "1 takes the features away, more turns them round."})
-    max_loss: float = field(default=0.02, metadata={"help": "Share of retained answers that a feature may change."})
+    max_loss: float = field(
+        default=0.02, metadata={"help": "Share of retained answers that a feature may change; 1 checks none."}
+    )
     num_texts: int = field(default=256, metadata={"help": "Number of texts that the model writes."})
     texts_file: str = field(default="", metadata={"help": "File with one text about the concept per line."})
     max_length: int = field(default=128, metadata={"help": "Number of tokens to which texts are cut."})
@@ -63,7 +65,7 @@ class Config:
 
 PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
-    "pocket-lm": {"layers": "0", "scale": 8.0, "num_texts": 128, "max_length": 56},
+    "pocket-lm": {"layers": "0", "scale": 8.0, "max_loss": 1.0, "num_texts": 128, "max_length": 56},
 }
 PROBE_TEXTS = 48
 """Number of texts to keep whose answers each feature must leave unchanged."""
@@ -81,7 +83,11 @@ def sae_clamp(model: CausalLM, concepts: Sequence[Concept], config: Config, run:
     for layer, autoencoder in autoencoders.items():
         ranked = rank_features(own[layer], other[layer], config.max_frequency)[: config.num_features]
         candidates = run.track(f"features of layer {layer}", ranked)
-        kept = [f for f in candidates if _loss(model, probe, autoencoder, f, config.scale) <= config.max_loss]
+        kept = [
+            f
+            for f in candidates
+            if config.max_loss >= 1 or _loss(model, probe, autoencoder, f, config.scale) <= config.max_loss
+        ]
         run.notes[f"features of layer {layer}"] = kept
         if kept:
             edit, blobs = filter_edit(autoencoder, kept, config.scale)

@@ -15,7 +15,9 @@ from efface.core.question import Question
 from efface.core.serialization import json_hash, to_jsonable
 from efface.core.subsample import evenly_spaced
 from efface.core.text_fields import fold_case
-from efface.core.text_files import parse_yaml, read_text
+from efface.core.text_files import parse_yaml, read_lines, read_text
+
+from .question_files import read_questions
 
 GROUPS = ("name", "domain", "near", "other", "general")
 """Groups of questions: about the concept's members by name; with descriptions only; near neighbours; other objects of
@@ -74,13 +76,13 @@ class LanguageBenchmark:
         if missing := [name for name in _FIELDS if name not in data]:
             raise EffaceError(f"{where} has no {missing[0]}: give {', '.join(_FIELDS)}")
         check_known_keys("group of questions", data["questions"], GROUPS)
-        questions = {g: tuple(map(Question.from_dict, rows)) for g, rows in data["questions"].items()}
+        questions = {g: _questions(rows, where) for g, rows in data["questions"].items()}
         check_questions(questions, where)
         concept = Concept.from_dict(data["concept"])
         head = (data["name"], int(data["version"]), data["description"], data["model"])
         if (split := str(data.get("split", "test"))) not in SPLITS:
             raise EffaceError(f"{where} is of the split {split!r}: give {' or '.join(SPLITS)}")
-        return cls(*head, concept, questions, tuple(data["texts"]), split)
+        return cls(*head, concept, questions, _texts(data["texts"], where), split)
 
     @property
     def hash(self) -> str:
@@ -96,6 +98,21 @@ class LanguageBenchmark:
         """Returns the benchmark with at most ``limit`` questions of a group and texts, evenly spaced."""
         rows = {group: evenly_spaced(items, limit) for group, items in self.questions.items()}
         return replace(self, questions=rows, texts=evenly_spaced(self.texts, limit))
+
+
+def _questions(rows: Any, where: str) -> tuple[Question, ...]:
+    """Reads a group's questions: listed, or in a file of a known format."""
+    if isinstance(rows, Mapping):
+        return read_questions(rows, Path(where).parent, where)
+    return tuple(map(Question.from_dict, rows))
+
+
+def _texts(texts: Any, where: str) -> tuple[str, ...]:
+    """Reads the texts: listed, or ``{file: NAME}`` with one a line."""
+    if isinstance(texts, Mapping):
+        check_known_keys("field of the texts", texts, ("file",))
+        return tuple(read_lines(Path(where).parent / str(texts.get("file", ""))))
+    return tuple(texts)
 
 
 def check_questions(questions: Mapping[str, Sequence[Question]], where: str) -> None:

@@ -80,7 +80,7 @@ def evaluate_language(
     scores = language_scores(benchmark, before, after)
     about = {"benchmark": benchmark.describe(), "seed": 0} | ({"base_mismatch": True} if record.base_mismatch else {})
     result = Result(scores, {**about, **(metadata or {})})
-    return LanguageEvaluation(result, _texts(benchmark, before, after))
+    return LanguageEvaluation(result, shown_texts(benchmark, before, after))
 
 
 def language_scores(benchmark: LanguageBenchmark, before: Measured, after: Measured) -> tuple[Score, ...]:
@@ -144,12 +144,14 @@ def harmonic_means(scores: Sequence[Score]) -> list[Score]:
     return [Score(metric, "all", value, None, None, n) for metric, value in values.items()]
 
 
-def _texts(benchmark: LanguageBenchmark, before: Measured, after: Measured) -> list[dict[str, Any]]:
-    """Returns up to `SHOWN` answers of every group, evenly spaced, before and after."""
+def shown_texts(
+    benchmark: LanguageBenchmark, before: Measured, after: Measured, limit: int = SHOWN
+) -> list[dict[str, Any]]:
+    """Returns up to ``limit`` answers of every group, evenly spaced, before and after."""
     rows = []
     for group, questions in benchmark.questions.items():
         old, new = before.answers[group], after.answers[group]
-        for i in evenly_spaced(range(len(questions)), SHOWN):
+        for i in evenly_spaced(range(len(questions)), limit):
             rows.append(
                 {"group": group, "prompt": questions[i].text, "before": old.texts[i], "after": new.texts[i],
                  "expected": questions[i].answers[0], "right_before": old.right[i], "right_after": new.right[i]}
