@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from efface.core.attack_set import AttackSet, AttackTask
+from efface.core.errors import EffaceError
 from efface.core.evaluation_evidence import RESULT
 from efface.core.registry import ATTACKS
 from efface.core.serialization import json_bytes, json_hash, to_jsonable
@@ -15,6 +16,7 @@ from efface.core.spec import package_versions
 from efface.distributed import env
 from efface.models.model_ref import ModelLike
 
+from .attack_control import check_control, control_inputs, with_control
 from .attack_settings import attack_folder, changed_settings, replayed_set
 from .attack_steps import attack_search, describe_source, limited_tasks, score_attack
 from .evaluation_inputs import EvaluationInputs, build_generator, current_time, load_evaluation_inputs
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 def attack(
     artifact: ErasureLike, attack: str | None = None, benchmark: str | Path | None = None, *, split: str = "test",
+    control: ErasureLike | None = None,
     config: Mapping[str, Any] | None = None, preset: str | None = None, replay: str | Path | None = None, seed: int = 0,
     limit: int | None = None, detector: str | None = None, model: ModelLike | None = None,
     allow_base_mismatch: bool = False, allow_benchmark_mismatch: bool = False, progress: Progress | None = None,
@@ -39,6 +42,8 @@ def attack(
         attack: Name of a registered attack; by default ``synonyms``, or the first one of another kind of model.
         benchmark: Source of the prompts and the detector; by default the benchmark of the erasure's model and concept.
         split: Split of the benchmark, ``test`` or ``dev``.
+        control: Artifact for the same base model that makes it one in which the concept never was; for attacks that
+            bring back what a model never knew. Their success is the rate above the control's.
         config: Values for fields of the attack's configuration.
         preset: One of the attack's presets; the model's own by default, else ``paper``.
         replay: Folder of an attack set found elsewhere; its prompts are used and no search runs.
@@ -60,11 +65,14 @@ def attack(
     if attacker := attacker_of(artifact, detector=detector, replay=replay, split=None if split == "test" else split):
         options = (config or {}, preset, seed, limit, model, allow_base_mismatch, progress)
         return attacker(artifact, attack or FIRST_ATTACKS[attacker], benchmark, *options)
-    replayed = replayed_set(attack := attack or "synonyms", preset, config, replay)
+    check_control(attack := attack or "synonyms", control, replay)
+    replayed = replayed_set(attack, preset, config, replay)
     checks: Any = {"detectors": {"detector": detector}, "allow_mismatch": allow_benchmark_mismatch}
     inputs = load_evaluation_inputs(artifact, benchmark, split, **checks)
     run = _attack_run(artifact_folder(artifact), inputs, split, detector, model, allow_base_mismatch, progress)
     search = (attack, preset, dict(config or {}), seed, limit)
+    if control is not None:
+        run = replace(run, control=control_inputs(inputs, control))
     return run.search(*search) if replayed is None else run.evaluate_and_save(run.with_deviations(replayed, {}))
 
 
@@ -88,6 +96,7 @@ class _AttackRun:
     split: str
     detector: str | None
     progress: Progress | None
+    control: EvaluationInputs | None = None
 
     def search(
         self, attack: str, preset: str | None, overrides: dict[str, Any], seed: int, limit: int | None
@@ -111,7 +120,11 @@ class _AttackRun:
 
         with search_distributed(self.artifact, search_tasks, tasks, batch_size) as attack_set:
             found = replace(drop_refused(attack_set), limit=used_limit)
-            saved = self.evaluate_and_save(self.with_deviations(found, changed))
+            control = None
+            if self.control is not None:
+                control_search = attack_search(self.control, self.generator, function, preset, overrides, seed)
+                control = replace(drop_refused(control_search(tasks, self.progress)), limit=used_limit)
+            saved = self.evaluate_and_save(self.with_deviations(found, changed), control)
         if env.is_main():
             remove_parts(folder)
         return saved
@@ -131,7 +144,7 @@ class _AttackRun:
         source = describe_source(self.inputs.benchmark, self.split)
         return replace(attack_set, deviations=deviations, benchmark=attack_set.benchmark or source, folder=None)
 
-    def evaluate_and_save(self, attack_set: AttackSet) -> AttackSet:
+    def evaluate_and_save(self, attack_set: AttackSet, control: AttackSet | None = None) -> AttackSet:
         """Generates images from the attack's prompts, scores them, and saves the set, its result and some images.
 
         A set that the evidence holds already is neither scored nor saved again.
@@ -142,10 +155,11 @@ class _AttackRun:
         folder = attack_folder(self.artifact, attack_set, self.inputs.erasure.spec.hash, other_benchmark)
         if folder.exists():
             return AttackSet.load(folder)
-        evaluation = score_attack(
-            self.inputs, self.generator, attack_set, split=self.split, label=folder.name, progress=self.progress,
-            created=current_time(),
-        )  # fmt: skip
+        settings: Any = {"split": self.split, "label": folder.name, "progress": self.progress}
+        evaluation = score_attack(self.inputs, self.generator, attack_set, **settings, created=current_time())
+        if control is not None and self.control is not None:
+            measured = score_attack(self.control, self.generator, control, **settings)
+            evaluation = with_control(evaluation, measured.result, folder.name)
         with sync_errors():
             if env.is_main():
                 files = {RESULT: json_bytes(to_jsonable(evaluation.result.to_dict())), **evaluation.image_files()}

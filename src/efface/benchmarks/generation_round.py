@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from efface.core.attack_set import SoftPrompt
+from efface.core.attack_set import SoftPrompt, StartLatent
 from efface.core.serialization import json_hash
 from efface.distributed import env
 from efface.distributed.collectives import broadcast_bytes, broadcast_tensor, gather_tensor
@@ -22,6 +22,11 @@ from .samples import EvalSample
 def soft_key(soft: SoftPrompt | None) -> list[object]:
     """The part of an image's key that depends on its soft prompt; empty without one."""
     return [] if soft is None else [hashlib.sha256(soft.embeddings.data).hexdigest(), soft.positions]
+
+
+def start_key(start: StartLatent | None) -> list[object]:
+    """The part of an image's key that depends on the latent that it starts from; empty without one."""
+    return [] if start is None else ["start", hashlib.sha256(start.latent.data).hexdigest(), start.step]
 
 
 @dataclass
@@ -104,4 +109,4 @@ class GenerationRound:
 
 
 def _image_key(model_state: str, sample: EvalSample) -> str:
-    return json_hash([model_state, sample.text, sample.seed, *soft_key(sample.soft)])
+    return json_hash([model_state, sample.text, sample.seed, *soft_key(sample.soft), *start_key(sample.start)])

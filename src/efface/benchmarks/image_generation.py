@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 
 from torch import Tensor
 
@@ -25,6 +25,7 @@ from efface.ops.text.soft_prompts import to_soft_tokens
 from .generation_round import GenerationRound
 from .image_cache import ImageCache
 from .samples import EvalSample, Sampler
+from .start_latents import decoded, started_from
 
 Advance = Callable[[int], None]
 """Called with the number of images after each batch."""
@@ -124,13 +125,17 @@ class ImageGenerator:
 
     def _generate_batch(self, samples: Sequence[EvalSample]) -> Tensor:
         """The samples' images as bytes, ``(B, 3, H, W)``."""
-        texts = [sample.text for sample in samples]
-        images = self.model.sample(
-            texts,
-            seeds=[sample.seed for sample in samples],
-            num_inference_steps=self.sampler.num_inference_steps,
-            guidance_scale=self.sampler.guidance_scale,
-            batch_size=self.batch_size,
-            soft=to_soft_tokens(self.model, [sample.soft for sample in samples]),
-        )
+        texts, seeds = [sample.text for sample in samples], [sample.seed for sample in samples]
+        starts = [sample.start for sample in samples if sample.start]
+        if starts and starts[0].step >= self.sampler.num_inference_steps:
+            return to_image_bytes(decoded(self.model, starts))
+        with started_from(self.model, starts, seeds) if starts else nullcontext():
+            images = self.model.sample(
+                texts,
+                seeds=seeds,
+                num_inference_steps=self.sampler.num_inference_steps,
+                guidance_scale=self.sampler.guidance_scale,
+                batch_size=self.batch_size,
+                soft=to_soft_tokens(self.model, [sample.soft for sample in samples]),
+            )
         return to_image_bytes(images)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from efface.core.attack_set import SoftPrompt, insert_phrase
+from efface.core.attack_set import SoftPrompt, StartLatent, insert_phrase
 
 GROUPS = ("name", "domain", "near", "other")
 """Groups of a split: the concept's name, other phrases of its domain, near neighbours, and unrelated objects."""
@@ -40,6 +40,7 @@ class EvalSample:
         template: the prompt without its phrase, with ``{}`` in the phrase's place.
         soft: embeddings that replace some of the text's tokens; None for none.
         nearest_tokens: the tokens nearest to these embeddings, for display.
+        start: latent that the image starts from; None for the noise of the seed.
     """
 
     group: str
@@ -50,6 +51,7 @@ class EvalSample:
     template: str = ""
     soft: SoftPrompt | None = None
     nearest_tokens: str = ""
+    start: StartLatent | None = None
 
 
 def group_samples(split: Mapping[str, Any], group: str, first_seed: int) -> list[EvalSample]:

@@ -31,6 +31,14 @@ Replay = Annotated[
     Path | None, typer.Option(help="Folder of a saved attack set; its prompts are evaluated and no search runs.")
 ]
 
+Control = Annotated[
+    Path | None,
+    typer.Option(
+        help="Artifact that makes the base model one in which the concept never was: an attack that brings back what a "
+        "model never knew succeeds only above it."
+    ),
+]
+
 PromptLimit = Annotated[
     int | None,
     typer.Option(
@@ -52,6 +60,7 @@ def attack(
     benchmark: BenchmarkRef = None,
     split: Split = "test",
     replay: Replay = None,
+    control: Control = None,
     model: Base = None,
     settings: Settings = None,
     seed: Seed = 0,
@@ -70,8 +79,8 @@ def attack(
 
     on_interrupt(continues_from_cache)
     attack_set = api.attack(
-        artifact, attack, benchmark, split=split, config=parse_settings(settings), replay=replay, seed=seed,
-        limit=limit, model=model, detector=detector, allow_base_mismatch=allow_base_mismatch,
+        artifact, attack, benchmark, split=split, control=control, config=parse_settings(settings), replay=replay,
+        seed=seed, limit=limit, model=model, detector=detector, allow_base_mismatch=allow_base_mismatch,
         allow_benchmark_mismatch=allow_benchmark_mismatch, progress=terminal_progress(),
     )  # fmt: skip
     data, text = _describe(attack_set)
@@ -80,6 +89,7 @@ def attack(
 
 def _describe(attack_set: AttackSet) -> tuple[dict[str, Any], str]:
     """Describes a saved attack set and its scores as JSON values and as text."""
+    from efface.api.attack_control import without_control_note
     from efface.core.evaluation_evidence import RESULT
     from efface.core.result import Result
     from efface.core.serialization import to_jsonable
@@ -97,4 +107,6 @@ def _describe(attack_set: AttackSet) -> tuple[dict[str, Any], str]:
     lines = [score.summary() for score in scores]
     if attack_set.limit is not None:
         lines.append(f"limited to {attack_set.limit} prompts: this can break an erasure, but proves no resistance")
+    if note := without_control_note(attack_set, [score.metric for score in scores]):
+        lines.append(note)
     return data, "\n".join([*lines, str(attack_set.folder)])

@@ -11,6 +11,9 @@ from .concept import PLACEHOLDER
 from .errors import EffaceError
 from .tensors import TensorBlob, TensorFile
 
+SOFT, LATENTS = "soft.safetensors", "latents.safetensors"
+"""Files of an attack set with the embeddings and the latents of its prompts."""
+
 
 @dataclass(frozen=True)
 class AttackTask:
@@ -59,6 +62,24 @@ class SoftPrompt:
 
 
 @dataclass(frozen=True)
+class StartLatent:
+    """A latent that an image is sampled from, in place of the noise of its seed.
+
+    Attributes:
+        latent: float32 ``(C, h, w)``.
+        step: number of sampling steps that lie behind it; 0 for noise. Sampling goes on with the others, and decodes
+            a latent that has all of them behind it.
+    """
+
+    latent: TensorBlob
+    step: int = 0
+
+    def __post_init__(self) -> None:
+        if self.latent.dtype != "F32" or len(self.latent.shape) != 3 or self.step < 0:
+            raise EffaceError(f"a latent of shape {self.latent.shape} after {self.step} steps cannot start an image")
+
+
+@dataclass(frozen=True)
 class AttackPrompt:
     """One prompt before and after the attack.
 
@@ -69,6 +90,7 @@ class AttackPrompt:
         soft: embeddings in place of some of the adversarial prompt's tokens; None for an attack that only changes
             words.
         nearest_tokens: the words nearest to the embeddings, for attacks on embeddings.
+        start: the latent that the image under attack starts from; None for the noise of the seed.
     """
 
     source_prompt: str
@@ -76,6 +98,7 @@ class AttackPrompt:
     seed: int
     soft: SoftPrompt | None = field(default=None, repr=False)
     nearest_tokens: str = ""
+    start: StartLatent | None = field(default=None, repr=False)
 
     @property
     def display_text(self) -> str:
@@ -84,8 +107,10 @@ class AttackPrompt:
 
 
 def row_to_dict(row: AttackPrompt) -> dict[str, Any]:
-    """Returns a prompt as JSON values, without its embeddings."""
+    """Returns a prompt as JSON values, without its embeddings and the numbers of its latent."""
+    start = {"start_step": row.start.step} if row.start else {}
     return {
+        **start,
         "source_prompt": row.source_prompt,
         "adversarial_prompt": row.adversarial_prompt,
         "seed": row.seed,
@@ -94,7 +119,11 @@ def row_to_dict(row: AttackPrompt) -> dict[str, Any]:
     }
 
 
-def row_from_dict(data: Mapping[str, Any], name: str, tensors: Path) -> AttackPrompt:
-    """Reads what `row_to_dict` returned; the embeddings have that name in the file of tensors."""
-    soft = SoftPrompt(TensorFile(tensors)[name], data["positions"]) if data["positions"] else None
-    return AttackPrompt(data["source_prompt"], data["adversarial_prompt"], data["seed"], soft, data["nearest_tokens"])
+def row_from_dict(data: Mapping[str, Any], name: str, folder: Path) -> AttackPrompt:
+    """Reads what `row_to_dict` returned; embeddings and latent have that name in the folder's files of tensors."""
+    soft = SoftPrompt(TensorFile(folder / SOFT)[name], data["positions"]) if data["positions"] else None
+    start = None
+    if data.get("start_step") is not None:
+        start = StartLatent(TensorFile(folder / LATENTS)[name], data["start_step"])
+    texts = (data["source_prompt"], data["adversarial_prompt"], data["seed"])
+    return AttackPrompt(*texts, soft, data["nearest_tokens"], start)

@@ -7,19 +7,30 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from .attack_prompt import AttackPrompt, AttackTask, SoftPrompt, insert_phrase, row_from_dict, row_to_dict
+from .attack_prompt import (
+    LATENTS,
+    SOFT,
+    AttackPrompt,
+    AttackTask,
+    SoftPrompt,
+    StartLatent,
+    insert_phrase,
+    row_from_dict,
+    row_to_dict,
+)
 from .concept import Concept
+from .edits import Edit
 from .errors import CorruptArtifactError, EffaceError, check_known_keys
 from .io import atomic_folder, read_json, sha256_file
 from .policy import check_prompts, is_refused
 from .serialization import json_bytes, json_hash, to_jsonable_dict
 from .spec import package_versions
-from .tensors import write_tensors
+from .tensors import Tensor, TensorFile, write_tensors
 from .verdict_rules import DEVIATIONS, LIMIT
 
-__all__ = ["AttackPrompt", "AttackSet", "AttackTask", "Budget", "SoftPrompt", "insert_phrase"]
+__all__ = ["AttackPrompt", "AttackSet", "AttackTask", "Budget", "SoftPrompt", "StartLatent", "insert_phrase"]
 
-ATTACK, SOFT = "attack.json", "soft.safetensors"
+ATTACK, EDITS = "attack.json", "edits.safetensors"
 SCHEMA = 5
 
 
@@ -54,6 +65,8 @@ class AttackSet:
         benchmark: name, split and hash of the benchmark whose prompts the search started from.
         versions: versions of Python and of packages at the time of the attack.
         folder: folder of the saved set; None in memory. Not part of equality.
+        edits: edits of the attacked model's weights, after those of the erasure; empty for an attack that trains none.
+        tensors: tensors of the edits by name. Not part of equality.
     """
 
     attack: str
@@ -69,9 +82,12 @@ class AttackSet:
     benchmark: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=package_versions)
     folder: Path | None = field(default=None, compare=False)
+    edits: tuple[Edit, ...] = ()
+    tensors: Mapping[str, Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prompts", tuple(self.prompts))
+        object.__setattr__(self, "edits", tuple(self.edits))
         for name in ("config", "deviations", "benchmark"):
             object.__setattr__(self, name, to_jsonable_dict(getattr(self, name), name))
         if not self.prompts:
@@ -115,19 +131,29 @@ class AttackSet:
         Raises:
             EffaceError: a folder with content, or a file error such as a full disk.
         """
-        own_fields = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("folder", "prompts")}
+        skipped = ("folder", "prompts", "tensors", *(() if self.edits else ("edits",)))
+        own_fields = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in skipped}
         rows = [row_to_dict(row) for row in self.prompts]
-        tensors = {f"{i:05}": row.soft.embeddings for i, row in enumerate(self.prompts) if row.soft}
         with atomic_folder(folder, replace=overwrite) as new:
-            if tensors:
-                write_tensors(new / SOFT, tensors)
+            for name, tensors in self._files().items():
+                if tensors:
+                    write_tensors(new / name, tensors)
             content = {**to_jsonable_dict(own_fields), "prompts": rows}
-            file_hash = _content_hash(content, new / SOFT)
+            file_hash = _content_hash(content, new)
             (new / ATTACK).write_bytes(json_bytes({"schema": SCHEMA, **content, "hash": file_hash}))
             for name, data in (files or {}).items():
                 (new / name).parent.mkdir(exist_ok=True)
                 (new / name).write_bytes(data)
         return replace(self, folder=Path(folder))
+
+    def _files(self) -> dict[str, Mapping[str, Tensor]]:
+        """Returns the tensors of every file."""
+        rows = {f"{i:05}": row for i, row in enumerate(self.prompts)}
+        return {
+            SOFT: {name: row.soft.embeddings for name, row in rows.items() if row.soft},
+            LATENTS: {name: row.start.latent for name, row in rows.items() if row.start},
+            EDITS: self.tensors,
+        }
 
     @classmethod
     def load(cls, folder: str | Path, allow_refused: bool = False) -> AttackSet:
@@ -151,22 +177,26 @@ class AttackSet:
         content = {key: value for key, value in data.items() if key not in ("schema", "hash")}
         check_known_keys("attack set field", content, (f.name for f in fields(cls)))
         try:
-            if data["hash"] != _content_hash(content, Path(folder) / SOFT):
-                raise CorruptArtifactError(f"{path} or its embeddings were changed after the attack: attack again")
+            if data["hash"] != _content_hash(content, Path(folder)):
+                raise CorruptArtifactError(f"{path} or its tensors were changed after the attack: attack again")
             content["concept"] = Concept.coerce(content["concept"])
             content["prompts"] = tuple(
-                row_from_dict(row, f"{i:05}", Path(folder) / SOFT) for i, row in enumerate(content["prompts"])
+                row_from_dict(row, f"{i:05}", Path(folder)) for i, row in enumerate(content["prompts"])
             )
             texts = (text for row in content["prompts"] for text in (row.source_prompt, row.display_text))
             if not allow_refused:
                 check_prompts(texts, f"a prompt of {path}")
             content["budget"] = Budget(**content["budget"])
+            content["edits"] = tuple(Edit.from_dict(edit) for edit in content.get("edits", ()))
+            if content["edits"]:
+                content["tensors"] = TensorFile(Path(folder) / EDITS)
             return cls(**content, folder=Path(folder))
         except (KeyError, TypeError) as error:
             raise CorruptArtifactError(f"{path} is incomplete ({error})") from error
 
 
-def _content_hash(content: Mapping[str, Any], soft: Path) -> str:
-    """Returns the hash of a set's JSON values and of the file with its embeddings, which need not exist."""
-    embeddings = sha256_file(soft) if soft.is_file() else None
-    return json_hash({**content, "embeddings": embeddings})
+def _content_hash(content: Mapping[str, Any], folder: Path) -> str:
+    """Returns the hash of a set's JSON values and of the files with its tensors, which need not exist."""
+    soft = folder / SOFT
+    others = {name: sha256_file(folder / name) for name in (LATENTS, EDITS) if (folder / name).is_file()}
+    return json_hash({**content, "embeddings": sha256_file(soft) if soft.is_file() else None, **others})

@@ -30,6 +30,8 @@ class MethodCard:
         summary: the idea in one sentence.
         batch_independent: whether an attack searches each batch of prompts independently, so that several processes
             can share the batches.
+        needs_control: whether an attack brings back concepts that a model never knew, so that its success counts only
+            above that on a control model.
     """
 
     name: str
@@ -43,6 +45,7 @@ class MethodCard:
     reconstruction: bool
     summary: str
     batch_independent: bool = False
+    needs_control: bool = False
 
     @property
     def kinds(self) -> tuple[str, ...]:

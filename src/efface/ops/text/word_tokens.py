@@ -79,3 +79,23 @@ def with_free_words(model: EditableModel, prompts: Sequence[str], every: int) ->
         ids[row, tokens.start : int(eos[row]) + 1] = values.where(values != -1, end_token)
     mask = (torch.arange(ids.shape[1], device=ids.device)[None] <= eos[:, None]).long()
     return replace(tokens, ids=ids, mask=mask, eos=eos), free
+
+
+def with_words_before(model: EditableModel, prompts: Sequence[str], count: int) -> tuple[Tokens, Tensor]:
+    """Returns the tokens of B prompts with ``count`` free words before each, and their positions, bool ``(B, L)``.
+
+    Tokens of a prompt that no longer fit the context are cut off.
+
+    Raises:
+        EffaceError: as many words do not fit the context.
+    """
+    tokens, empty = model.tokenize(prompts), model.tokenize([""])
+    check_num_words(count, empty)
+    start, length = tokens.start, tokens.ids.shape[1]
+    filler = empty.ids[:, start : start + 1].expand(len(prompts), count)
+    ids = torch.cat([tokens.ids[:, :start], filler, tokens.ids[:, start : length - count]], dim=1)
+    eos = (tokens.eos + count).clamp(max=length - 1)
+    ids[torch.arange(len(ids)), eos] = empty.ids[0, start]
+    positions = torch.arange(length, device=ids.device)[None]
+    free = ((positions >= start) & (positions < start + count)).expand(len(ids), -1)
+    return replace(tokens, ids=ids, mask=(positions <= eos[:, None]).long(), eos=eos), free

@@ -1,0 +1,116 @@
+"""Sampling of an erased model with another step: the model predicts and is guided as always, the probe moves on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from efface.models.editable import EditableModel
+from efface.models.guidance_hooks import GuidedStep, Rule
+from efface.models.sampling import DiffusionSampler
+from efface.models.scheduler import inference_timesteps
+
+
+@dataclass(frozen=True)
+class Levels:
+    """One step of sampling.
+
+    Attributes:
+        t: timestep.
+        alpha: signal level at t.
+        sigma: noise level at t.
+        next_alpha: signal level after the step.
+        next_sigma: noise level after it.
+    """
+
+    t: int
+    alpha: float
+    sigma: float
+    next_alpha: float
+    next_sigma: float
+
+
+Move = Callable[[Tensor, Tensor, Levels], Tensor]
+"""Maps latents ``(B, C, h, w)``, their guided noise prediction and the levels to the latents after the step."""
+
+
+class SamplerProbe:
+    """A guidance edit whose rule makes DDIM step to where `move` leads; all steps but the last.
+
+    DDIM's step is linear in the prediction, so that some prediction leads to every latent. The rule comes after the
+    erasure's own, and its latents after the erasure's edits of latents.
+
+    Args:
+        model: a diffusion model.
+        num_inference_steps: number of sampling steps.
+        move: the step.
+    """
+
+    prompts: tuple[str, ...] = ()
+    adapter = ""
+    gate = None
+
+    def __init__(self, model: EditableModel, num_inference_steps: int, move: Move) -> None:
+        self._scheduler = cast(DiffusionSampler, model).scheduler
+        self._timesteps = inference_timesteps(self._scheduler, num_inference_steps)
+        self._move = move
+        self._z = torch.empty(0)
+
+    def change_latent(self, z: Tensor, index: int, num_inference_steps: int, t: float, seeds: Sequence[int]) -> Tensor:
+        """Notes the latents of a step and leaves them as they are."""
+        self._z = z
+        return z
+
+    def new_rule(self) -> Rule:
+        """Returns the rule for one trajectory."""
+
+        def rule(guided: Tensor, step: GuidedStep) -> Tensor:
+            if step.index + 1 >= len(self._timesteps):
+                return guided
+            levels, z = self._levels(step.index), self._z
+            is_epsilon = self._scheduler.config.prediction_type == "epsilon"
+            epsilon = guided if is_epsilon else levels.alpha * guided + levels.sigma * z
+            target = self._move(z, epsilon, levels)
+            a, s, b, r = levels.alpha, levels.sigma, levels.next_alpha, levels.next_sigma
+            if is_epsilon:
+                return (target - b / a * z) / (r - b * s / a)
+            return (target - (a * b + s * r) * z) / (r * a - b * s)
+
+        return rule
+
+    def _levels(self, index: int) -> Levels:
+        alphas, (t, next_t) = self._scheduler.alphas_cumprod, self._timesteps[index : index + 2]
+        now, after = float(alphas[t]), float(alphas[next_t])
+        return Levels(t, now**0.5, (1 - now) ** 0.5, after**0.5, (1 - after) ** 0.5)
+
+
+def sample_latents(
+    model: EditableModel, prompts: Sequence[str], seeds: Sequence[int], steps: int, guidance_scale: float, move: Move
+) -> Tensor:
+    """Samples clean latents ``(B, C, h, w)`` with another step than DDIM's.
+
+    Args:
+        model: a diffusion model, with whatever is applied to it.
+        prompts: B prompts.
+        seeds: B seeds.
+        steps: number of sampling steps.
+        guidance_scale: classifier-free guidance scale.
+        move: the step.
+    """
+    probe = SamplerProbe(model, steps, move)
+    model.guidance_edits.append(probe)
+    model.latent_edits.append(probe)
+    try:
+        points = model.trajectory(
+            model.encode(prompts), num_inference_steps=steps, guidance_scale=guidance_scale, seeds=seeds
+        )
+        for point in points:
+            z = point.z
+    finally:
+        model.guidance_edits.remove(probe)
+        model.latent_edits.remove(probe)
+    return z
