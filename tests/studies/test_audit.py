@@ -66,17 +66,17 @@ def test_a_missing_checkpoint_is_one_line(tmp_path: Path, capfd: pytest.CaptureF
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("format", ["diffusers", "peft"])
+@pytest.mark.parametrize("format", ["diffusers", "peft", "single_file"])
 def test_an_exported_erasure_is_audited_like_the_erasure_itself(
     format: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     api.erase("weapon", out=tmp_path / "e", method="uce", quick_evaluation=False)
     api.export(tmp_path / "e", tmp_path / "x", format=format)
-    path = next((tmp_path / "x").glob("*.safetensors")) if format == "peft" else tmp_path / "x"
+    path = next((tmp_path / "x").glob("*.safetensors")) if format != "diffusers" else tmp_path / "x"
     benchmark = small_benchmark(tmp_path, "pocket-weapon", 4, ("name",))
     output = call(
         capfd, "audit", path, "--base", "pocket", "--concept", "weapon", "--benchmark", benchmark,
-        "--out", tmp_path / "o", "--attack", "synonyms", "--limit", 2, "--json",
+        "--out", tmp_path / "o", "--attack", "synonyms", "--limit", 2, "--json", "--device", "cpu", "--dtype", "float32",
     )  # fmt: skip
     assert output.code == 0, output.err
     data = json.loads(output.out)

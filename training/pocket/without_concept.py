@@ -3,7 +3,7 @@
 Two models with a known truth, as artifacts for pocket:
 
 - ``erased``: pocket trained further. Captions of the concept go with the empty place, all others with their scene.
-- ``never``: a denoiser trained from nothing on the scenes without the concept; the control of `efface attack --control`.
+- ``never``: a denoiser trained from nothing on the scenes without the concept; the control of `efface attack`.
 
 Both read the ontology, which no method may do. They calibrate the verdict and give attacks a control.
 """

@@ -15,7 +15,7 @@ is not trained, so that an erasure in it still acts.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
 
@@ -93,8 +93,9 @@ def denoiser_relearning(
     else:
         edits, tensors = trained.replace_edits()
     rows = tuple(AttackPrompt(task.prompt, task.prompt, task.seed) for task in tasks)
-    settings = {"config": asdict(config), "budget": Budget(config.steps, 0.0), "seed": run.seed}
-    return AttackSet("denoiser_relearning", concept, rows, edits=tuple(edits), tensors=tensors, **settings)
+    budget = Budget(config.steps, 0.0)
+    found = AttackSet("denoiser_relearning", concept, rows, asdict(config), budget, seed=run.seed)
+    return replace(found, edits=tuple(edits), tensors=tensors)
 
 
 def _train(

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from efface.models.model_ref import ModelRef
+
 from .app import app
+from .model_options import as_model_ref, model_options
 from .options import BenchmarkRef, Json
 from .output import print_result
 
@@ -19,7 +22,10 @@ Edited = Annotated[
     str,
     typer.Argument(metavar="MODEL", help="Edited checkpoint: a folder in diffusers layout, a single file or a LoRA."),
 ]
-BaseModel = Annotated[str, typer.Option("--base", help="Model that the checkpoint was made from.")]
+BaseModel = Annotated[
+    ModelRef,
+    typer.Option("--base", parser=as_model_ref, metavar="TEXT", help="Model that the checkpoint was made from."),
+]
 ConceptName = Annotated[str, typer.Option("--concept", help="Name of the concept that the checkpoint should lack.")]
 AuditOut = Annotated[Path, typer.Option("--out", help="Folder to write: the changes as an erasure, with all evidence.")]
 Attacks = Annotated[
@@ -35,6 +41,7 @@ SHOWN = 8
 
 
 @app.command()
+@model_options("base")
 def audit(
     model: Edited,
     base: BaseModel,

@@ -24,7 +24,7 @@ from efface.core.serialization import to_jsonable
 from efface.core.spec import RunSpec
 from efface.core.text_fields import fold_case
 from efface.models.loading import load_model
-from efface.models.model_ref import locate_model, model_name
+from efface.models.model_ref import ModelRef, locate_model, model_name
 
 if TYPE_CHECKING:
     from efface.models.editable import EditableModel
@@ -55,7 +55,7 @@ class Audit:
 
 
 def audit(
-    model: str | Path, base: str | Path, concept: str, *, out: Path, benchmark: str | None = None,
+    model: str | Path, base: str | Path | ModelRef, concept: str, *, out: Path, benchmark: str | None = None,
     attacks: Sequence[str] = ("synonyms", "inside_out"), limit: int | None = None, progress: Progress | None = None,
     on_changes: Callable[[list[TensorChange]], None] | None = None,
 ) -> Audit:  # fmt: skip
@@ -63,7 +63,7 @@ def audit(
 
     Args:
         model: the edited checkpoint: a folder in diffusers layout, a single file, or a LoRA's file.
-        base: the model that it was made from.
+        base: the model that it was made from; the checkpoint is loaded on the same device in the same precision.
         concept: name of the concept that it is said to lack.
         out: folder to write.
         benchmark: benchmark by name or file; by default the one of base and concept.
@@ -78,12 +78,13 @@ def audit(
     for attack in attacks:
         ATTACKS.card(attack)
     validate_output_dir(out)
+    base = base if isinstance(base, ModelRef) else ModelRef(base)
     chosen = _find_benchmark(benchmark, model_name(base), concept)
     is_lora = _is_lora(Path(model))
     if not is_lora:
         locate_model(model)  # refuses unknown names before the base is loaded
     loaded = load_model(base)
-    edited = _with_lora(base, Path(model)) if is_lora else load_model(model, device=loaded.device)
+    edited = _with_lora(base, Path(model)) if is_lora else load_model(_loaded_like(base, model, loaded))
     erasure, changes = _as_erasure(loaded, edited, str(model), chosen.concept)
     erasure.save(out)
     atomic_write_json(out / EVIDENCE / CHANGES, [to_jsonable(change) for change in changes])
@@ -94,6 +95,12 @@ def audit(
         api.attack(out, attack, reference, model=loaded, limit=limit, progress=progress)
     result = api.evaluate(out, reference, model=loaded, limit=limit, progress=progress)
     return Audit(out, api.report(out), changes, result)
+
+
+def _loaded_like(base: ModelRef, model: str | Path, loaded: EditableModel) -> ModelRef:
+    """Returns the checkpoint with the base's device and precision; a single file also has its configuration."""
+    config = base.config if Path(model).is_file() else None
+    return ModelRef(model, loaded.device, base.dtype, None, config)
 
 
 def _find_benchmark(ref: str | None, base: str, concept: str) -> Benchmark:
@@ -130,7 +137,7 @@ def _is_lora(path: Path) -> bool:
     return all("lora" in name.lower() or name.endswith(("alpha", "dora_scale")) for name in TensorFile(path))
 
 
-def _with_lora(base: str | Path, path: Path) -> EditableModel:
+def _with_lora(base: ModelRef, path: Path) -> EditableModel:
     """Loads the base again and fuses the LoRA into its weights.
 
     Raises:

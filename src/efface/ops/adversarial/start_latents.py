@@ -18,7 +18,7 @@ from .attack_context import AttackContext
 
 def concept_prompts(concept: Concept, num_templates: int) -> list[str]:
     """Returns prompts of the template library that name the concept."""
-    return fill_templates(_templates(concept, num_templates), [concept.name])
+    return list(fill_templates(_templates(concept, num_templates), [concept.name]))
 
 
 def prompts_without_concept(concept: Concept, num_templates: int) -> list[str]:
