@@ -66,7 +66,7 @@ def test_a_missing_checkpoint_is_one_line(tmp_path: Path, capfd: pytest.CaptureF
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("format", ["diffusers", "peft", "single_file"])
+@pytest.mark.parametrize("format", ["diffusers", "peft", "single-file"])
 def test_an_exported_erasure_is_audited_like_the_erasure_itself(
     format: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -76,7 +76,8 @@ def test_an_exported_erasure_is_audited_like_the_erasure_itself(
     benchmark = small_benchmark(tmp_path, "pocket-weapon", 4, ("name",))
     output = call(
         capfd, "audit", path, "--base", "pocket", "--concept", "weapon", "--benchmark", benchmark,
-        "--out", tmp_path / "o", "--attack", "synonyms", "--limit", 2, "--json", "--device", "cpu", "--dtype", "float32",
+        "--out", tmp_path / "o", "--attack", "synonyms", "--limit", 2, "--json", "--device", "cpu",
+        "--dtype", "float32",
     )  # fmt: skip
     assert output.code == 0, output.err
     data = json.loads(output.out)

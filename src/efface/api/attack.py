@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from efface.core.attack_set import AttackSet, AttackTask
-from efface.core.errors import EffaceError
 from efface.core.evaluation_evidence import RESULT
 from efface.core.registry import ATTACKS
 from efface.core.serialization import json_bytes, json_hash, to_jsonable
@@ -16,7 +15,7 @@ from efface.core.spec import package_versions
 from efface.distributed import env
 from efface.models.model_ref import ModelLike
 
-from .attack_control import check_control, control_inputs, with_control
+from .attack_control import control_inputs, with_control
 from .attack_settings import attack_folder, changed_settings, replayed_set
 from .attack_steps import attack_search, describe_source, limited_tasks, score_attack
 from .evaluation_inputs import EvaluationInputs, build_generator, current_time, load_evaluation_inputs
@@ -42,8 +41,7 @@ def attack(
         attack: Name of a registered attack; by default ``synonyms``, or the first one of another kind of model.
         benchmark: Source of the prompts and the detector; by default the benchmark of the erasure's model and concept.
         split: Split of the benchmark, ``test`` or ``dev``.
-        control: Artifact for the same base model that makes it one in which the concept never was; for attacks that
-            bring back what a model never knew. Their success is the rate above the control's.
+        control: Artifact that makes the base model one in which the concept never was, for attacks that need one.
         config: Values for fields of the attack's configuration.
         preset: One of the attack's presets; the model's own by default, else ``paper``.
         replay: Folder of an attack set found elsewhere; its prompts are used and no search runs.
@@ -56,8 +54,7 @@ def attack(
         progress: Progress display; none by default.
 
     Returns:
-        The attack set, saved with ASR_pre, ASR_post and some images in ``<artifact>/evidence/attacks/<label>``, never
-        replaced. The label names the attack and every setting that differs from its own.
+        The attack set, saved with its scores and some images in ``<artifact>/evidence/attacks/<label>``.
 
     Raises:
         EffaceError: Unknown name or setting, corrupt artifact, a benchmark that does not fit, or another base model.
@@ -65,25 +62,25 @@ def attack(
     if attacker := attacker_of(artifact, detector=detector, replay=replay, split=None if split == "test" else split):
         options = (config or {}, preset, seed, limit, model, allow_base_mismatch, progress)
         return attacker(artifact, attack or FIRST_ATTACKS[attacker], benchmark, *options)
-    check_control(attack := attack or "synonyms", control, replay)
-    replayed = replayed_set(attack, preset, config, replay)
-    checks: Any = {"detectors": {"detector": detector}, "allow_mismatch": allow_benchmark_mismatch}
-    inputs = load_evaluation_inputs(artifact, benchmark, split, **checks)
-    run = _attack_run(artifact_folder(artifact), inputs, split, detector, model, allow_base_mismatch, progress)
+    replayed = replayed_set(attack := attack or "synonyms", preset, config, replay, control)
+    allowed = (allow_base_mismatch, allow_benchmark_mismatch)
+    run = _attack_run(artifact, benchmark, split, detector, model, allowed, control, progress)
     search = (attack, preset, dict(config or {}), seed, limit)
-    if control is not None:
-        run = replace(run, control=control_inputs(inputs, control))
     return run.search(*search) if replayed is None else run.evaluate_and_save(run.with_deviations(replayed, {}))
 
 
 def _attack_run(
-    artifact: Path, inputs: EvaluationInputs, split: str, detector: str | None, model: ModelLike | None,
-    allow_base_mismatch: bool, progress: Progress | None,
+    artifact: ErasureLike, benchmark: str | Path | None, split: str, detector: str | None, model: ModelLike | None,
+    allowed: tuple[bool, bool], control: ErasureLike | None, progress: Progress | None,
 ) -> _AttackRun:  # fmt: skip
-    """Loads the base model and checks the benchmark against it."""
+    """Loads the base model and checks the benchmark against it; ``allowed`` are mismatches of base and benchmark."""
+    allow_base_mismatch, allow_benchmark_mismatch = allowed
+    checks: Any = {"detectors": {"detector": detector}, "allow_mismatch": allow_benchmark_mismatch}
+    inputs = load_evaluation_inputs(artifact, benchmark, split, **checks)
     generator = build_generator(inputs.benchmark, inputs.erasure, model, allow_base_mismatch, cache_images=True)
     shown = progress if env.is_main() else None
-    return _AttackRun(artifact, inputs.checked_for(generator), generator, split, detector, shown)
+    checked, folder = inputs.checked_for(generator), artifact_folder(artifact)
+    return _AttackRun(folder, checked, generator, split, detector, shown, control_inputs(checked, control))
 
 
 @dataclass(frozen=True)

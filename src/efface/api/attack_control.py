@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from efface.core.attack_set import AttackSet
@@ -18,22 +19,28 @@ if TYPE_CHECKING:
     from efface.benchmarks.evaluation import Evaluation
 
 
-def check_control(attack: str, control: ErasureLike | None) -> None:
-    """Raises `EffaceError` if a control is given for an attack that needs none."""
-    if control is None or ATTACKS.card(attack).needs_control:
+def check_control(attack: str, control: ErasureLike | None, replay: str | Path | None) -> None:
+    """Raises `EffaceError` if a control is given for an attack that needs none, or for a replayed set."""
+    if control is None:
+        return
+    if replay is not None:
+        raise EffaceError("a replayed set cannot be compared with a control: leave out --replay or --control")
+    if ATTACKS.card(attack).needs_control:
         return
     known = ", ".join(name for name in ATTACKS.names() if ATTACKS.card(name).needs_control)
     raise EffaceError(f"{attack} finds nothing in a model that never knew the concept: --control is for {known}")
 
 
-def control_inputs(inputs: EvaluationInputs, control: ErasureLike) -> EvaluationInputs:
-    """Returns the same benchmark with the control, an artifact for the same base model, in the erasure's place.
+def control_inputs(inputs: EvaluationInputs, control: ErasureLike | None) -> EvaluationInputs | None:
+    """Returns the same benchmark with the control, an artifact for the same base model, in the erasure's place, if any.
 
     Raises:
         EffaceError: the control is the attacked erasure.
     """
     from efface.core.erasure import Erasure
 
+    if control is None:
+        return None
     loaded = Erasure.load(artifact_folder(control))
     if loaded.spec.hash == inputs.erasure.spec.hash:
         raise EffaceError("the control is the attacked erasure itself: give a model in which the concept never was")

@@ -15,11 +15,16 @@ from efface.core.output_files import free_folder
 from efface.core.registry import ATTACKS
 from efface.core.serialization import to_jsonable, to_jsonable_dict
 
+from .attack_control import check_control
+from .validation import ErasureLike
+
 
 def replayed_set(
-    attack: str, preset: str | None, config: Mapping[str, Any] | None, replay: str | Path | None
-) -> AttackSet | None:
+    attack: str, preset: str | None, config: Mapping[str, Any] | None, replay: str | Path | None,
+    control: ErasureLike | None,
+) -> AttackSet | None:  # fmt: skip
     """Returns the attack set to replay; without one, checks the attack's name and settings and returns None."""
+    check_control(attack, control, replay)
     if replay is not None:
         return AttackSet.load(replay)
     ATTACKS.validate_config(attack, preset, "", config or {})

@@ -188,8 +188,7 @@ class AttackSet:
                 check_prompts(texts, f"a prompt of {path}")
             content["budget"] = Budget(**content["budget"])
             content["edits"] = tuple(Edit.from_dict(edit) for edit in content.get("edits", ()))
-            if content["edits"]:
-                content["tensors"] = TensorFile(Path(folder) / EDITS)
+            content["tensors"] = TensorFile(Path(folder) / EDITS) if content["edits"] else {}
             return cls(**content, folder=Path(folder))
         except (KeyError, TypeError) as error:
             raise CorruptArtifactError(f"{path} is incomplete ({error})") from error
@@ -197,6 +196,5 @@ class AttackSet:
 
 def _content_hash(content: Mapping[str, Any], folder: Path) -> str:
     """Returns the hash of a set's JSON values and of the files with its tensors, which need not exist."""
-    soft = folder / SOFT
-    others = {name: sha256_file(folder / name) for name in (LATENTS, EDITS) if (folder / name).is_file()}
-    return json_hash({**content, "embeddings": sha256_file(soft) if soft.is_file() else None, **others})
+    hashes = {name: sha256_file(folder / name) for name in (SOFT, LATENTS, EDITS) if (folder / name).is_file()}
+    return json_hash({**content, "embeddings": hashes.pop(SOFT, None), **hashes})

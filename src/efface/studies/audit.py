@@ -90,17 +90,16 @@ def audit(
     atomic_write_json(out / EVIDENCE / CHANGES, [to_jsonable(change) for change in changes])
     if on_changes is not None:
         on_changes(changes)
-    reference = chosen.name if benchmark is None else benchmark
     for attack in attacks:
-        api.attack(out, attack, reference, model=loaded, limit=limit, progress=progress)
-    result = api.evaluate(out, reference, model=loaded, limit=limit, progress=progress)
+        api.attack(out, attack, benchmark or chosen.name, model=loaded, limit=limit, progress=progress)
+    result = api.evaluate(out, benchmark or chosen.name, model=loaded, limit=limit, progress=progress)
     return Audit(out, api.report(out), changes, result)
 
 
-def _loaded_like(base: ModelRef, model: str | Path, loaded: EditableModel) -> ModelRef:
+def _loaded_like(base: str | Path | ModelRef, model: str | Path, loaded: EditableModel) -> ModelRef:
     """Returns the checkpoint with the base's device and precision; a single file also has its configuration."""
-    config = base.config if Path(model).is_file() else None
-    return ModelRef(model, loaded.device, base.dtype, None, config)
+    ref = base if isinstance(base, ModelRef) else ModelRef(base)
+    return ModelRef(model, loaded.device, ref.dtype, None, ref.config if Path(model).is_file() else None)
 
 
 def _find_benchmark(ref: str | None, base: str, concept: str) -> Benchmark:
@@ -137,7 +136,7 @@ def _is_lora(path: Path) -> bool:
     return all("lora" in name.lower() or name.endswith(("alpha", "dora_scale")) for name in TensorFile(path))
 
 
-def _with_lora(base: ModelRef, path: Path) -> EditableModel:
+def _with_lora(base: str | Path | ModelRef, path: Path) -> EditableModel:
     """Loads the base again and fuses the LoRA into its weights.
 
     Raises:
