@@ -24,7 +24,7 @@ from efface.ops.training.progress import terminal_progress
 RESULTS = Path(__file__).parents[1] / "docs" / "results" / "classifiers"
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "famr": ("famr", {}),
-    "famr-l2": ("famr", {"anchor": "l2", "target": "uniform"}),
+    "famr-l2": ("famr", {"anchor": "l2", "target": "uniform", "rho": 1e-3}),
     "famr-all": ("famr", {"anchor": "l2", "solver": "lbfgs", "target_modules": "all", "rho": 1.0, "steps": 25}),
     "salun": ("salun", {}),
     "fine_tuning": ("fine_tuning", {}),

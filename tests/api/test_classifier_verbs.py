@@ -131,3 +131,10 @@ def test_options_and_attacks_of_other_models_are_refused(erasure: Path, folders:
         efface.export(erasure, folders / "out", format="kohya", model=tiny_classifier())
     with pytest.raises(EffaceError, match="no benchmark for 'red' on colours: name one of pocket-classifier-cat"):
         efface.evaluate(erasure, model=tiny_classifier())
+
+
+def test_images_of_a_classifier_are_refused_in_one_line() -> None:
+    from efface.api.generated_images import generate_images
+
+    with pytest.raises(EffaceError, match=r"colours generates no images \(image classifiers do not\)"):
+        generate_images(tiny_classifier(), [("red", 1)], 2, 1.0, phase="images")  # type: ignore[arg-type]

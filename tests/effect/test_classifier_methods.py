@@ -41,7 +41,8 @@ def test_famr_on_every_test_benchmark_in_a_twentieth_of_the_time(name: str, tmp_
     measured = scores(efface.evaluate(tmp_path / "e", model=model))
     assert measured["accuracy", "domain"] <= CHANCE
     assert measured["retention", "other"] >= 0.98
-    assert measured["time_share_of_retraining", "all"] <= 1 / 20
+    if benchmark.retrained:
+        assert measured["time_share_of_retraining", "all"] <= 1 / 20
 
 
 @pytest.mark.effect

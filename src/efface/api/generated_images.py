@@ -6,6 +6,9 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from efface.core.errors import EffaceError
+from efface.core.method_card import KINDS_OF_MODEL
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -32,8 +35,12 @@ def generate_images(
         Bytes ``(N, 3, H, W)``.
 
     Raises:
-        EffaceError: An image is not finite, or an image of the model without an erasure is black.
+        EffaceError: The model generates no images, an image is not finite, or one of the model without an erasure is
+            black.
     """
+    if not hasattr(model, "sample"):
+        kind = KINDS_OF_MODEL.get(model.family, model.family)
+        raise EffaceError(f"{model.name} generates no images ({kind} do not): give an image model such as pocket")
     from efface.ops.tensor_conversion import to_image_bytes
     from efface.ops.training.progress import Silent
 

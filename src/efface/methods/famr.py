@@ -89,7 +89,10 @@ class Config:
     )
 
 
-PRESETS: dict[str, dict[str, object]] = {"paper": {}, "pocket-classifier": {"anchor": "features", "target": "others"}}
+PRESETS: dict[str, dict[str, object]] = {
+    "paper": {},
+    "pocket-classifier": {"anchor": "features", "target": "others", "rho": 3e-4},
+}
 
 
 def famr(model: ClassifierModel, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
