@@ -32,7 +32,7 @@ def coreferences_from_vocabulary(
     seed: int,
     progress: Progress | None = None,
 ) -> dict[str, Coreferences]:
-    """Reads coreferents from images of each concept, as ELIDE's domain words, and retains the words nearest its name.
+    """Reads coreferents from images of each concept, as ELIDE's domain words, and retained words from retain prompts.
 
     A word's certainty follows from its rank.
 
@@ -85,18 +85,16 @@ def _mine(
 def _nearest_words(
     model: EditableModel, concept: Concept, erased: Sequence[str], retain_prompts: Sequence[str]
 ) -> list[str]:
-    """Returns the words that are not erased, nearest to the name first, by the cosine of the pooled states.
+    """Returns words that are not erased, nearest to the name first, by the cosine of the pooled states.
 
-    Ambiguous words are left out, unless a retain prompt has them.
+    They are words of the retain prompts, because the nearest words of the vocabulary may belong to the concept. Without
+    such words, they are the nearest words that are not ambiguous.
     """
     words = unnamed_words(model, concept)
     template = concept.templates[0]
     cosines = (pooled_states(model, template, words) @ pooled_states(model, template, [concept.name]).T)[:, 0]
     order = [words[i] for i in cosines.argsort(descending=True).tolist()]
-    ambiguous = set(order[: round(AMBIGUOUS_FRACTION * len(order))])
+    order = [word for word in order if find_mention(word, erased) is None]
     prompts = " | ".join(retain_prompts)
-    return [
-        word
-        for word in order
-        if find_mention(word, erased) is None and (word not in ambiguous or find_mention(prompts, [word]) is not None)
-    ]
+    named = [word for word in order if find_mention(prompts, [word]) is not None]
+    return named or order[round(AMBIGUOUS_FRACTION * len(order)) :]
