@@ -124,6 +124,7 @@ FLOORS = {
     ("race", "pocket-style"): (0.85, 0.95),
     ("doco", "pocket-instrument"): (0.85, 0.88),
     ("few_shot", "pocket-instrument"): (0.85, 0.83),
+    ("ace", "pocket-instrument"): (0.85, 0.88),
     ("sage", "pocket-style"): (0.95, 0.93),
     ("advunlearn", "pocket-weapon"): (0.85, 0.75),
     ("uce", "pocket-weapon"): (0.95, 0.9),
