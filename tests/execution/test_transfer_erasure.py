@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.edits import trained
+from helpers.edits import membrane_edit, trained
 from helpers.tiny import erasure_of, tiny_model
 
 from efface.core.erasure import Erasure
@@ -46,3 +46,19 @@ def test_another_text_encoder_needs_allow_base_mismatch(tmp_path: Path) -> None:
     moved = transfer_erasure(other, erasure, tmp_path / "e", allow_base_mismatch=True, overwrite=False, progress=None)
     assert moved.effect is not None
     assert moved.effect["transfer"]["base_mismatch"] is True
+
+
+def test_a_gated_membrane_transfers_if_the_text_encoder_is_the_same(tmp_path: Path) -> None:
+    """A membrane works in a sibling without training; its gate reads the prompt's states."""
+    model = tiny_model()
+    edit, tensors = membrane_edit(model, ["gun"])
+    part = erasure_of(model, [edit], tensors)
+    tuned = with_other_denoiser(model)
+    moved = transfer_erasure(tuned, part, tmp_path / "e", allow_base_mismatch=True, overwrite=False, progress=None)
+    assert moved.effect is not None
+    assert moved.effect["transfer"]["distances"]["text_encoder"] == pytest.approx(0, abs=1e-3)
+    assert moved.effect["gates"][0]["strengths"]
+    with pytest.raises(BaseModelMismatchError, match=r"text_encoder is .*%|unet is .*%"):
+        transfer_erasure(
+            tiny_model(seed=5), part, tmp_path / "x", allow_base_mismatch=False, overwrite=False, progress=None
+        )
