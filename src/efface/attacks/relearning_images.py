@@ -1,6 +1,7 @@
 """Relearning of a classifier: the erased model is trained on a few forgotten images, and tested on others.
 
-A model that has forgotten needs as many steps as one that was never trained on the class; one that only hides it needs
+A model that has forgotten needs as many steps as one that was never trained on the class (Golatkar, Achille, Soatto,
+arXiv 1911.04933); one that only hides it needs
 few. The attacker has some training images of the concept and some of other classes, and trains all weights. The score
 is the accuracy on the concept's test images after ``steps`` steps, few enough that a retrained model fails. Training
 goes on for the count of relearning steps: the first step with half of the original model's accuracy, on up to 64 test

@@ -68,7 +68,9 @@ SOLVERS, ANCHORS = ("newton", "lbfgs", "sgd"), ("l2", "features")
 class Config:
     """FAMR's hyper-parameters; the abstract states none, so that the defaults are ours."""
 
-    target_modules: str = field(default="last_layer", metadata={"help": "Parameters to change: last_layer or all."})
+    target_modules: str = field(
+        default="last_layer", metadata={"help": "Parameter group to change.", "range": "last_layer, all"}
+    )
     solver: str = field(
         default="newton", metadata={"help": "Solver: newton (last_layer only), lbfgs, or sgd for large image sets."}
     )
@@ -80,7 +82,7 @@ class Config:
     anchor_weight: float = field(
         default=100.0, metadata={"help": "Weight of the features in anchor=features.", "range": "0 to 10000"}
     )
-    steps: int = field(default=100, metadata={"help": "Largest number of steps.", "range": "1 to 5000"})
+    steps: int = field(default=100, metadata={"help": "Number of training steps.", "range": "1 to 5000"})
     learning_rate: float = field(default=1e-2, metadata={"help": "Learning rate of the optimiser."})
     batch_size: int = field(default=64, metadata={"help": "Number of training samples per step."})
     images: str = field(default="", metadata={"help": "Folder of training images with one subfolder for each class."})

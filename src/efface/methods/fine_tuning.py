@@ -1,7 +1,7 @@
 """Fine-tuning: the classifier is trained further on the images to keep, so that it forgets the others on its own.
 
-The simplest baseline of unlearning in classifiers; it forgets little, as far as the images to keep do not contradict
-what was learned. Normalisation layers keep their statistics.
+The simplest baseline of unlearning in classifiers (Golatkar, Achille, Soatto, arXiv 1911.04933); it forgets little, as
+far as the images to keep do not contradict what was learned. Normalisation layers keep their statistics.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ class Config:
     steps: int = field(default=500, metadata={"help": "Number of training steps.", "range": "50 to 10000"})
     batch_size: int = field(default=64, metadata={"help": "Number of training samples per step."})
     learning_rate: float = field(default=1e-2, metadata={"help": "Learning rate of the optimiser."})
-    target_modules: str = field(default="all", metadata={"help": "Parameters to change: all, features or last_layer."})
+    target_modules: str = field(
+        default="all", metadata={"help": "Parameter group to change.", "range": "all, features, last_layer"}
+    )
     images: str = field(default="", metadata={"help": "Folder of training images with one subfolder for each class."})
     forget_images: str = field(
         default="", metadata={"help": "Folder of images to forget, in place of the concepts' training images."}

@@ -1,7 +1,7 @@
 """Retraining: the classifier is trained from scratch without the images to forget.
 
-The gold standard of forgetting: the other methods for classifiers try to reach its predictions in less time. New
-random parameters are drawn and trained on all other images with AdamW, linear warm-up and decay, and random shifts.
+The gold standard of forgetting (Bourtoule et al., arXiv 1912.03817): the other methods for classifiers try to reach its
+predictions in less time. New random parameters are drawn and trained on all other images with AdamW, linear warm-up and decay, and random shifts.
 The preset of pocket-classifier is the recipe that it was trained with.
 """
 
@@ -41,7 +41,7 @@ class Config:
 
     steps: int = field(default=20_000, metadata={"help": "Number of training steps.", "range": "100 to 1000000"})
     batch_size: int = field(default=128, metadata={"help": "Number of training samples per step."})
-    learning_rate: float = field(default=1e-3, metadata={"help": "Highest learning rate of the optimiser."})
+    learning_rate: float = field(default=1e-3, metadata={"help": "Learning rate of the optimiser."})
     weight_decay: float = field(default=0.02, metadata={"help": "Weight decay."})
     shift: int = field(default=4, metadata={"help": "Largest random shift of an image in pixels."})
     images: str = field(default="", metadata={"help": "Folder of training images with one subfolder for each class."})

@@ -54,7 +54,7 @@ class Config:
     autoencoders: str = field(default="", metadata={"help": "Folder of autoencoders in SAELens' layout."})
     num_features: int = field(default=20, metadata={"help": "Number of features per layer.", "range": "2 to 500"})
     max_frequency: float = field(default=0.01, metadata={"help": "Largest share of other tokens that activate one."})
-    scale: float = field(default=1.0, metadata={"help": "1 takes the features away, more turns them round."})
+    scale: float = field(default=1.0, metadata={"help": "Multiple of the features to subtract; above 1 reverses them."})
     max_loss: float = field(
         default=0.02, metadata={"help": "Share of retained answers that a feature may change; 1 checks none."}
     )
