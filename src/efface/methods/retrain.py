@@ -1,8 +1,8 @@
 """Retraining: the classifier is trained from scratch without the images to forget.
 
 The gold standard of forgetting (Bourtoule et al., arXiv 1912.03817): the other methods for classifiers try to reach its
-predictions in less time. New random parameters are drawn and trained on all other images with AdamW, linear warm-up and decay, and random shifts.
-The preset of pocket-classifier is the recipe that it was trained with.
+predictions in less time. New random parameters are drawn and trained on all other images with AdamW, linear warm-up and
+decay, and random shifts. The preset of pocket-classifier is the recipe that it was trained with.
 """
 
 from __future__ import annotations
