@@ -77,9 +77,10 @@ def test_schema_1_marks_limited_attacks(tmp_path: Path) -> None:
 def test_the_committed_results_are_readable() -> None:
     folder = Path(__file__).parents[2] / "docs" / "results"
     paths = [path for path in folder.glob("*.json") if path.stem in METHODS.names()]
-    results = [result for path in paths for result in ResultStore(path).results.values()]
+    results = [(path.stem, result) for path in paths for result in ResultStore(path).results.values()]
     assert len(results) > 50
-    for result in results:
+    for method, result in results:
         score = result.score("rer", "name")
         assert score is not None
-        assert score.n >= 100
+        is_language = METHODS.card(method).families == ("causal_lm",)
+        assert score.n >= (36 if is_language else 100), "questions, or images"

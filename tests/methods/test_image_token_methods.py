@@ -134,7 +134,7 @@ def test_a_choice_that_does_not_exist_is_named(field: str) -> None:
 
 
 def test_a_retain_weight_without_retain_prompts_is_refused() -> None:
-    with pytest.raises(EffaceError, match="give --retain-prompts, or set retain_weight to 0"):
+    with pytest.raises(EffaceError, match="give --retain-file, or set retain_weight to 0"):
         train("ear", tiny_janus(), Concept("gun", anchor="cat"), retain_weight=1.0)
 
 
