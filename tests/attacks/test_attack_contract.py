@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.edits import trained
-from helpers.tiny import PIPES, erasure_of, state_bytes, tiny_model, tiny_of
+from helpers.tiny import erasure_of, state_bytes, tiny_model, tiny_of
 from helpers.tiny_flow import FLOW_PIPES, tiny_flow_of
 
 from efface.core.attack_set import AttackSet, AttackTask
@@ -43,6 +43,7 @@ SMALL: dict[str, Any] = {
 }
 IMAGE_ATTACKS = tuple(name for name in ATTACKS.names() if ATTACKS.card(name).kinds == ("image models",))
 """Attacks on image models; test_language_attacks.py tests those on language models."""
+FAMILIES = ["sd1", "flux", *(pytest.param(name, marks=pytest.mark.slow) for name in ("sd2", "sdxl", "sd3"))]
 CONCEPT = Concept("gun")
 TASKS = (
     AttackTask("a cat gun", "a cat {}", 1),
@@ -73,13 +74,14 @@ def run(name: str, model: Any, **changes: Any) -> AttackSet:
     return run_attack(model, text_erasure(model), CONCEPT, TASKS, function, **{**settings, **changes})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", IMAGE_ATTACKS)
 def test_runs_in_bfloat16(name: str) -> None:
     """bfloat16 is the default dtype on a GPU."""
     assert len(run(name, tiny_model(dtype=torch.bfloat16)).prompts) == len(TASKS)
 
 
-@pytest.mark.parametrize("family", [*PIPES, *FLOW_PIPES])
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("name", IMAGE_ATTACKS)
 def test_finds_a_prompt_for_every_task_and_does_not_change_the_model(name: str, family: str, tmp_path: Path) -> None:
     model = tiny_flow_of(family) if family in FLOW_PIPES else tiny_of(family)
@@ -105,6 +107,7 @@ def test_finds_a_prompt_for_every_task_and_does_not_change_the_model(name: str, 
     assert torch.isfinite(images).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", IMAGE_ATTACKS)
 def test_the_same_seed_gives_the_same_prompts(name: str) -> None:
     assert run(name, tiny_model()).prompts == run(name, tiny_model()).prompts

@@ -65,12 +65,19 @@ IMAGE_METHODS = tuple(name for name in METHODS.names() if not set(METHODS.card(n
 """Methods of models with a denoiser; the tests beside this one named after a kind of model test the others."""
 TRAINED = tuple(name for name in IMAGE_METHODS if METHODS.card(name).needs_gradient)
 """Methods with a training loop."""
+FAST_FAMILY_CASES = [(name, "sdxl") for name in ("advunlearn", "elide", "esd", "sage", "spm", "uce", "unguide")]
+"""One method of each way to change a model; the others run on SDXL and Stable Diffusion 2 in ``make effect``."""
 CONCEPT = Concept("gun", retain_prompts=("a cat", "a dog"), template_library=TEMPLATES)
 ROOT = Path(__file__).parents[2]
 ADAPTERS = TemporaryDirectory()
 
 all_methods = pytest.mark.parametrize("name", IMAGE_METHODS)
 every_method = pytest.mark.parametrize("name", METHODS.names())
+FAMILY_CASES = [
+    pytest.param(name, family, marks=() if (name, family) in FAST_FAMILY_CASES else pytest.mark.slow)
+    for name in IMAGE_METHODS
+    for family in ("sdxl", "sd2")
+]
 
 
 def module_of(name: str) -> Any:
@@ -219,8 +226,7 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(
     assert not (tmp_path / ".e.run").exists(), "a saved erasure needs no checkpoints"
 
 
-@pytest.mark.parametrize("family", ["sdxl", pytest.param("sd2", marks=pytest.mark.slow)])
-@all_methods
+@pytest.mark.parametrize(("name", "family"), FAMILY_CASES)
 def test_it_runs_on_every_family_of_its_card(name: str, family: str, tmp_path: Path) -> None:
     """Every test above runs it on sd1."""
     model = tiny_of(family)
@@ -233,6 +239,7 @@ def test_it_runs_on_every_family_of_its_card(name: str, family: str, tmp_path: P
     assert_changes_images(model, erasure)
 
 
+@pytest.mark.slow
 @all_methods
 def test_the_second_concept_changes_the_result(name: str, tmp_path: Path, default_run: DefaultRun) -> None:
     concepts = (CONCEPT, Concept("cub", anchor="x", template_library=TEMPLATES))

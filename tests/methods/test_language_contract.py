@@ -84,6 +84,7 @@ def test_a_saved_erasure_changes_logits_and_can_be_removed_exactly(name: str, sh
     assert all(torch.equal(tensor, state[key]) for key, tensor in model.module.state_dict().items())
 
 
+@pytest.mark.slow
 @all_methods
 def test_it_runs_in_bfloat16(name: str, tmp_path: Path) -> None:
     model = tiny_language_model(dtype=torch.bfloat16)
