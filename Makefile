@@ -6,7 +6,7 @@ WORKERS ?= 2
 # Pocket's layers are small: two processes of one thread each are faster than one of two. Else transformers speaks behind the summary.
 PYTEST := OMP_NUM_THREADS=1 TRANSFORMERS_VERBOSITY=error $(RUN) -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: setup demo test effect check docs docs-site format clean pocket pocket-quality
+.PHONY: setup demo test tutorials effect check docs docs-site format clean pocket pocket-quality
 
 setup: $(BIN)/.ready  ## a virtual environment with everything
 
@@ -22,6 +22,9 @@ demo: setup  ## erase a concept from pocket, attack, evaluate, report
 
 test: setup  ## the tests that run everywhere
 	$(PYTEST)
+
+tutorials: setup  ## the commands of the tutorials, as written
+	$(PYTEST) -m "slow or not slow" tests/docs/test_tutorials.py
 
 effect: setup  ## every method's effect on pocket, and the slow tests
 	$(PYTEST) -m "effect or slow"

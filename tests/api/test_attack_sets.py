@@ -42,6 +42,7 @@ def artifact(pocket: StableDiffusionModel, tmp_path: Path) -> Path:
     return tmp_path / "e"
 
 
+@pytest.mark.slow
 def test_a_later_attack_never_replaces_an_earlier_one(
     pocket: StableDiffusionModel, artifact: Path, benchmark: Path
 ) -> None:

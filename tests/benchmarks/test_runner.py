@@ -42,6 +42,7 @@ def noise_erasure(model: StableDiffusionModel, amount: float) -> Erasure:
     return Erasure(spec, (Edit("unet", "replace", {name: name for name in tensors}),), tensors)
 
 
+@pytest.mark.slow
 def test_the_base_model_against_itself_is_unchanged(pocket: StableDiffusionModel, tmp_path: Path) -> None:
     benchmark = Benchmark.load(small_benchmark(tmp_path, num_inference_steps=8, groups=("name", "other")))
     evaluation = run_benchmark(benchmark, ImageGenerator(pocket, benchmark.sampler, ImageCache()), None, limit=LIMIT)

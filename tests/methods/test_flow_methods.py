@@ -62,7 +62,7 @@ def sample(model: Any, prompt: str) -> torch.Tensor:
     return model.sample([prompt], seeds=[7], num_inference_steps=2, guidance_scale=model.default_guidance_scale)
 
 
-@pytest.mark.parametrize("family", FLOW_PIPES)
+@pytest.mark.parametrize("family", ["flux", pytest.param("sd3", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", SETTINGS)
 def test_the_concept_moves_more_than_retained_prompts(name: str, family: str, tmp_path: Path) -> None:
     model = tiny_flow_of(family)

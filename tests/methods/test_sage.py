@@ -66,6 +66,7 @@ def test_a_style_weighs_the_graph_more() -> None:
     assert graph_after_training("style") < 0.5 * graph_after_training("object")
 
 
+@pytest.mark.slow
 def test_retention_losses_reduce_the_change_of_retain_prompts() -> None:
     def change(**weights: float) -> float:
         model = tiny_model()
