@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from efface.core.attack_set import AttackSet
 from efface.core.erasure import Erasure
-from efface.core.errors import EffaceError
-from efface.core.evaluation_evidence import RESULT, attack_results_of, with_attacks
-from efface.core.io import atomic_folder
-from efface.core.manifest import CLASSIFIER_COMPONENT, EVIDENCE, TEXTS
-from efface.core.output_files import free_folder
-from efface.core.registry import ATTACKS
+from efface.core.manifest import CLASSIFIER_COMPONENT, TEXTS
 from efface.core.result import Result
 from efface.core.serialization import json_bytes, to_jsonable
 from efface.models.model_ref import ModelLike
 
-from .attack_settings import attack_folder, changed_settings
-from .evaluation_inputs import current_time, same_result
+from .kind_evidence import attack_and_save, check_benchmark, evaluation_metadata, save_evaluation
 from .validation import ErasureLike, artifact_folder, is_erasure_of, load_base, load_erasure
 
 if TYPE_CHECKING:
@@ -53,13 +46,8 @@ def load_classifier_benchmark(erasure: Erasure, ref: str | Path | None) -> Class
 
     concept, model = erasure.concepts[0].name, erasure.spec.model
     found = ClassifierBenchmark.load(ref) if ref is not None else find_classifier_benchmark(model, concept)
-    if found is None:
-        names = ", ".join(classifier_benchmark_names())
-        raise EffaceError(f"no benchmark for {concept!r} on {model}: name one of {names}, or a YAML file")
-    if found.concept.name not in [item.name for item in erasure.concepts]:
-        raise EffaceError(f"{found.name} is for {found.concept.name!r}, which this erasure does not erase")
-    if found.model not in (ANY_MODEL, model):
-        raise EffaceError(f"{found.name} is for {found.model}, not for {model}: choose another --benchmark")
+    check_benchmark(erasure, found, classifier_benchmark_names(), ANY_MODEL)
+    assert found is not None
     return found
 
 
@@ -71,23 +59,16 @@ def evaluate_classifier_erasure(
     erasure, artifact_path = load_erasure(artifact), artifact_folder(artifact)
     chosen = load_classifier_benchmark(erasure, benchmark)
     loaded: Any = load_base(erasure, model)
+    from efface.benchmarks.classifier.benchmark import find_classifier_benchmark
     from efface.benchmarks.classifier.evaluation import evaluate_classifier
     from efface.benchmarks.classifier.retrained import FILE
 
-    metadata = {"model": loaded.name, "erasure_hash": erasure.spec.hash, "created": current_time()}
-    metadata |= {"limit": limit} if limit is not None else {}
     evaluation = evaluate_classifier(
-        loaded, erasure, chosen, limit=limit, allow_base_mismatch=allow_base_mismatch, metadata=metadata,
-        progress=progress,
+        loaded, erasure, chosen, limit=limit, allow_base_mismatch=allow_base_mismatch, progress=progress,
+        metadata=evaluation_metadata(loaded.name, erasure, chosen, find_classifier_benchmark, limit),
     )  # fmt: skip
-    name = f"{chosen.name}-test-0" + (f"-{limit}" if limit is not None else "")
-    folder = free_folder(artifact_path / EVIDENCE, name, lambda path: same_result(path, evaluation.result))
-    if not folder.exists():
-        with atomic_folder(folder) as new:
-            (new / RESULT).write_bytes(json_bytes(evaluation.result.to_dict()))
-            (new / TEXTS).write_bytes(json_bytes(to_jsonable(evaluation.rows)))
-            (new / FILE).write_bytes(evaluation.predictions)
-    return with_attacks(evaluation.result, attack_results_of(artifact_path, erasure.spec.hash))
+    files = {TEXTS: json_bytes(to_jsonable(evaluation.rows)), FILE: evaluation.predictions}
+    return save_evaluation(artifact_path, erasure, chosen, evaluation.result, limit, files)
 
 
 def attack_classifier_erasure(
@@ -95,34 +76,14 @@ def attack_classifier_erasure(
     seed: int, limit: int | None, model: ModelLike | None, allow_base_mismatch: bool, progress: Progress | None,
 ) -> AttackSet:  # fmt: skip
     """Attacks an erasure of a classifier; saves the set, its scores and predictions in its evidence (see `attack`)."""
-    ATTACKS.validate_config(attack, preset, "", config)
-    erasure, artifact_path = load_erasure(artifact), artifact_folder(artifact)
-    chosen = load_classifier_benchmark(erasure, benchmark)
-    loaded: Any = load_base(erasure, model)
     from efface.benchmarks.classifier.attack import attack_classifier
     from efface.benchmarks.classifier.benchmark import find_classifier_benchmark
-    from efface.execution import check_family, resolve_config
 
-    function = ATTACKS.get(attack)
-    check_family(function, loaded)
-    settings, _ = resolve_config(function, preset, loaded.name, config)
-    outcome = attack_classifier(
-        loaded, erasure, chosen, function, settings, seed=seed, limit=limit, allow_base_mismatch=allow_base_mismatch,
+    return attack_and_save(
+        artifact, attack, config, preset, model, lambda erasure: load_classifier_benchmark(erasure, benchmark),
+        find_classifier_benchmark, attack_classifier, seed=seed, limit=limit, allow_base_mismatch=allow_base_mismatch,
         progress=progress,
     )  # fmt: skip
-    deviations = changed_settings(function, preset, loaded.name, config)
-    deviations |= {"base": loaded.name} if outcome.has_other_base else {}
-    attack_set = replace(outcome.attack_set, deviations=deviations, benchmark=chosen.describe())
-    own = find_classifier_benchmark(erasure.spec.model, erasure.concepts[0].name)
-    other_benchmark = "" if own is not None and own.hash == chosen.hash else chosen.name
-    folder = attack_folder(artifact_path, attack_set, erasure.spec.hash, other_benchmark)
-    if folder.exists():
-        return AttackSet.load(folder)
-    outcome = replace(outcome, attack_set=attack_set)
-    metadata = {"model": loaded.name, "erasure_hash": erasure.spec.hash, "created": current_time()}
-    result = Result(outcome.scores(folder.name), {**metadata, "benchmark": chosen.describe()})
-    rows = to_jsonable(outcome.rows(folder.name, loaded.classes))
-    return attack_set.save(folder, files={RESULT: json_bytes(result.to_dict()), TEXTS: json_bytes(rows)})
 
 
 def export_classifier_erasure(

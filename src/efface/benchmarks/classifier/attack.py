@@ -43,6 +43,7 @@ class ClassifierAttack:
         attacked: predictions under the attack.
         accuracy_by_step: accuracy on the same images after every step of the attack.
         has_other_base: whether the model is not the erasure's base.
+        classes: names of the model's classes.
     """
 
     attack_set: AttackSet
@@ -52,6 +53,7 @@ class ClassifierAttack:
     attacked: Predictions
     accuracy_by_step: Sequence[float]
     has_other_base: bool
+    classes: Sequence[str]
 
     def scores(self, label: str) -> tuple[Score, ...]:
         """Returns the share of right predictions without and with the attack, and the steps until half is relearned.
@@ -69,9 +71,9 @@ class ClassifierAttack:
         steps = float(next(reached, len(self.accuracy_by_step) + 1))
         return (*rates, Score("relearning_steps", label, steps, None, None, n, TOP1, source))
 
-    def rows(self, label: str, classes: Sequence[str]) -> list[dict[str, Any]]:
+    def rows(self, label: str) -> list[dict[str, Any]]:
         """Returns some images with their predictions without and with the attack."""
-        return self.plain.rows(self.attacked, label, classes)
+        return self.plain.rows(self.attacked, label, self.classes)
 
 
 def attack_classifier(
@@ -108,7 +110,7 @@ def attack_classifier(
             attacked = predict(model, task.unseen)
     found = replace(attack_set, limit=used_limit, erasure_hash=erasure.spec.hash, base_fingerprint=record.base)
     steps = run.notes.get("accuracy_by_step", [])
-    return ClassifierAttack(found, benchmark, original, plain, attacked, steps, record.base_mismatch)
+    return ClassifierAttack(found, benchmark, original, plain, attacked, steps, record.base_mismatch, model.classes)
 
 
 def _task(unseen: ImageSet, seen: ImageSet, retain: ImageSet, name: str, limit: int | None) -> RelearnTask:

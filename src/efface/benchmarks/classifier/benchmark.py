@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from efface.core.concept import Concept
 from efface.core.errors import EffaceError, UnknownNameError, check_known_keys
@@ -54,6 +54,8 @@ class ClassifierBenchmark:
     forget: str = ""
     forget_test: str = ""
     retrained: str = ""
+    split: ClassVar[str] = "test"
+    """Every classifier benchmark measures on test images."""
 
     @classmethod
     def load(cls, ref: str | Path) -> ClassifierBenchmark:
@@ -94,7 +96,7 @@ class ClassifierBenchmark:
     def describe(self) -> dict[str, Any]:
         """Returns what results and attack sets state of the benchmark, as JSON values."""
         own = {"name": self.name, "version": self.version, "hash": self.hash, "prompts_hash": self.hash}
-        return {**own, "concept": self.concept.name, "split": "test"}
+        return {**own, "concept": self.concept.name, "split": self.split}
 
 
 def data_folder() -> Path:

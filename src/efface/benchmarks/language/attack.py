@@ -57,7 +57,7 @@ class LanguageAttack:
             for metric, answers in (("asr_pre", self.plain), ("asr_post", self.attacked))
         )
 
-    def texts(self, label: str) -> list[dict[str, Any]]:
+    def rows(self, label: str) -> list[dict[str, Any]]:
         """Returns the answers without and with the attack, as the evidence holds them."""
         rows = zip(self.questions, self.attack_set.prompts, self.plain, self.attacked, strict=True)
         return [
