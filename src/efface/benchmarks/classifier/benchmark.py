@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, ClassVar
 
+from efface.benchmarks.yaml_files import check_fields, read_benchmark_file, shipped_names
 from efface.core.concept import Concept
-from efface.core.errors import EffaceError, UnknownNameError, check_known_keys
+from efface.core.errors import EffaceError
 from efface.core.serialization import json_hash, to_jsonable
 from efface.core.text_fields import fold_case
-from efface.core.text_files import parse_yaml, read_text
 
 ANY_MODEL = "any"
 """In place of the model of a benchmark that suits every one."""
@@ -64,21 +63,13 @@ class ClassifierBenchmark:
         Raises:
             EffaceError: no such benchmark, or a file that is not one.
         """
-        is_file = str(ref).endswith((".yaml", ".yml"))
-        if not is_file and str(ref) not in classifier_benchmark_names():
-            raise UnknownNameError("classifier benchmark", str(ref), classifier_benchmark_names())
-        path = Path(ref) if is_file else data_folder() / f"{ref}.yaml"
-        data = parse_yaml(read_text(path), str(path))
-        if not isinstance(data, Mapping):
-            raise EffaceError(f"{path} is no benchmark: it must map fields to values")
+        data, path = read_benchmark_file(ref, "classifier")
         return cls.from_dict(data, path)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], path: Path) -> ClassifierBenchmark:
         """Builds a benchmark from the mapping that its file holds."""
-        check_known_keys("benchmark field", data, (*_REQUIRED, *_OPTIONAL))
-        if missing := [name for name in _REQUIRED if name not in data]:
-            raise EffaceError(f"{path} has no {missing[0]}: give {', '.join(_REQUIRED)}")
+        check_fields(data, _REQUIRED, _OPTIONAL, path)
         values = {**data, "concept": Concept.from_dict(data["concept"]), "near": tuple(data.get("near") or ())}
         for name in (*_FOLDERS, "retrained"):
             if values.get(name):
@@ -99,15 +90,10 @@ class ClassifierBenchmark:
         return {**own, "concept": self.concept.name, "split": self.split}
 
 
-def data_folder() -> Path:
-    """Returns the folder of the shipped benchmarks."""
-    return Path(str(files("efface.benchmarks").joinpath("data", "classifier")))
-
-
 @cache
 def classifier_benchmark_names() -> tuple[str, ...]:
     """Returns the names of the shipped benchmarks, sorted."""
-    return tuple(sorted(path.stem for path in data_folder().glob("*.yaml")))
+    return shipped_names("classifier")
 
 
 def find_classifier_benchmark(model: str, concept: str) -> ClassifierBenchmark | None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from efface.benchmarks.yaml_files import check_fields, read_benchmark_file, shipped_names
 from efface.core.concept import Concept
-from efface.core.errors import EffaceError, UnknownNameError, check_known_keys
+from efface.core.errors import EffaceError, check_known_keys
 from efface.core.question import Question
 from efface.core.serialization import json_hash, to_jsonable
 from efface.core.subsample import evenly_spaced
@@ -60,21 +60,13 @@ class LanguageBenchmark:
         Raises:
             EffaceError: no such benchmark, or a file that is not one.
         """
-        is_file = str(ref).endswith((".yaml", ".yml"))
-        if not is_file and str(ref) not in language_benchmark_names():
-            raise UnknownNameError("language benchmark", str(ref), language_benchmark_names())
-        path = Path(ref) if is_file else data_folder() / f"{ref}.yaml"
-        data = parse_yaml(read_text(path), str(path))
-        if not isinstance(data, Mapping):
-            raise EffaceError(f"{path} is no benchmark: it must map fields to values")
+        data, path = read_benchmark_file(ref, "language")
         return cls.from_dict(data, str(path))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], where: str) -> LanguageBenchmark:
         """Builds a benchmark from the mapping that its file holds."""
-        check_known_keys("benchmark field", data, (*_FIELDS, "split"))
-        if missing := [name for name in _FIELDS if name not in data]:
-            raise EffaceError(f"{where} has no {missing[0]}: give {', '.join(_FIELDS)}")
+        check_fields(data, _FIELDS, ("split",), where)
         check_known_keys("group of questions", data["questions"], GROUPS)
         questions = {g: _questions(rows, where) for g, rows in data["questions"].items()}
         check_questions(questions, where)
@@ -130,15 +122,10 @@ def check_questions(questions: Mapping[str, Sequence[Question]], where: str) -> 
             raise EffaceError(f"{where}: all questions of {group!r} have one answer, which measures nothing")
 
 
-def data_folder() -> Path:
-    """Returns the folder of the shipped benchmarks."""
-    return Path(str(files("efface.benchmarks").joinpath("data", "language")))
-
-
 @cache
 def language_benchmark_names() -> tuple[str, ...]:
     """Returns the names of the shipped benchmarks, sorted."""
-    return tuple(sorted(path.stem for path in data_folder().glob("*.yaml")))
+    return shipped_names("language")
 
 
 def is_language_benchmark(ref: str) -> bool:
