@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.interrupt import InterruptAfter
 from helpers.tiny import tiny_model
 from helpers.tiny_classifier import COLOURS, tiny_classifier, write_images
 
@@ -23,7 +24,6 @@ from efface.models.classifier import ClassifierModel
 from efface.ops.classifiers.forget_sets import training_images
 from efface.ops.classifiers.predictions import predict
 from efface.ops.editing.apply import applied
-from efface.ops.training.progress import Silent
 from efface.ops.training.run import Run
 
 NAMES = tuple(name for name in METHODS.names() if METHODS.card(name).families == ("image_classifier",))
@@ -86,12 +86,6 @@ def test_famr_forgets_a_class_and_keeps_the_others(tmp_path: Path, images: Path,
     assert bounds["parameters"]["measured"] <= bounds["parameters"]["bound"]
 
 
-class Interrupt(Silent):
-    def update(self, done: int, losses: Mapping[str, float]) -> None:
-        if losses and done == 4:
-            raise KeyboardInterrupt
-
-
 @pytest.mark.parametrize(("name", "settings"), [("retrain", {}), ("fine_tuning", {}), ("salun", {}), ("famr", SGD)])
 def test_an_interrupted_run_resumes_to_the_same_bytes(
     name: str, settings: dict[str, Any], tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch
@@ -99,7 +93,7 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(
     first = run(name, tmp_path / "first", images, settings=settings)
     monkeypatch.setattr("efface.execution.erasure.Run", partial(Run, checkpoint_every=2))
     with pytest.raises(KeyboardInterrupt):
-        run(name, tmp_path / "e", images, settings=settings, progress=Interrupt())
+        run(name, tmp_path / "e", images, settings=settings, progress=InterruptAfter(4))
     resumed = run(name, tmp_path / "e", images, settings=settings, resume=True)
     assert resumed.tensors_path.read_bytes() == first.tensors_path.read_bytes()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.interrupt import InterruptAfter
 from helpers.tiny import TEMPLATES, state_bytes, tiny_model, tiny_of
 from helpers.tiny_flow import tiny_flow_of
 from helpers.tiny_ip_adapter import tiny_ip_adapter
@@ -203,14 +204,6 @@ def test_the_same_seed_gives_the_same_bytes(name: str, tmp_path: Path, default_r
     assert first.edits == second.edits
 
 
-class Interrupt(Silent):
-    """Interrupts a training loop after four steps, like Ctrl-C."""
-
-    def update(self, done: int, losses: Mapping[str, float]) -> None:
-        if losses and done == 4:
-            raise KeyboardInterrupt
-
-
 @pytest.mark.parametrize("name", TRAINED)
 def test_an_interrupted_run_resumes_to_the_same_bytes(
     name: str, tmp_path: Path, default_run: DefaultRun, monkeypatch: pytest.MonkeyPatch
@@ -218,7 +211,7 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(
     _, uninterrupted = default_run(name)
     monkeypatch.setattr("efface.execution.erasure.Run", partial(Run, checkpoint_every=2))
     with pytest.raises(KeyboardInterrupt):
-        run(name, tmp_path / "e", progress=Interrupt())
+        run(name, tmp_path / "e", progress=InterruptAfter(4))
     assert not (tmp_path / "e").exists()
     resumed = run(name, tmp_path / "e", resume=True)
     assert resumed.tensors_path.read_bytes() == uninterrupted.tensors_path.read_bytes()

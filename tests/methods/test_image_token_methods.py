@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.interrupt import InterruptAfter
 from helpers.tiny_janus import tiny_janus
 
 from efface.core.concept import Concept
@@ -22,7 +22,6 @@ from efface.execution import run_method
 from efface.models.janus import JanusModel
 from efface.ops.editing.apply import applied
 from efface.ops.training.loop import Step
-from efface.ops.training.progress import Silent
 from efface.ops.training.run import Run
 
 TRAINED = ("ear", "esd_logits")
@@ -69,12 +68,6 @@ def test_a_saved_erasure_changes_images_and_can_be_removed_exactly(name: str, tm
     assert all(torch.equal(value, state[key]) for key, value in model.module.state_dict().items())
 
 
-class Interrupt(Silent):
-    def update(self, done: int, losses: Mapping[str, float]) -> None:
-        if losses and done == 2:
-            raise KeyboardInterrupt
-
-
 @pytest.mark.parametrize("name", TRAINED)
 def test_an_interrupted_run_resumes_to_the_same_bytes(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -82,7 +75,7 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(
     first = run(name, tmp_path / "first")
     monkeypatch.setattr("efface.execution.erasure.Run", partial(Run, checkpoint_every=2))
     with pytest.raises(KeyboardInterrupt):
-        run(name, tmp_path / "e", progress=Interrupt())
+        run(name, tmp_path / "e", progress=InterruptAfter(2))
     resumed = run(name, tmp_path / "e", resume=True)
     assert resumed.tensors_path.read_bytes() == first.tensors_path.read_bytes()
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from helpers.interrupt import InterruptAfter
 from helpers.tiny import tiny_model
 from helpers.tiny_language import tiny_language_model, write_autoencoder
 
@@ -21,7 +21,6 @@ from efface.core.registry import METHODS
 from efface.execution import run_method
 from efface.models.causal_lm import CausalLM
 from efface.ops.editing.apply import applied
-from efface.ops.training.progress import Silent
 from efface.ops.training.run import Run
 
 NAMES = tuple(name for name in METHODS.names() if METHODS.card(name).families == ("causal_lm",))
@@ -93,12 +92,6 @@ def test_it_runs_in_bfloat16(name: str, tmp_path: Path) -> None:
         assert logits(model).isfinite().all()
 
 
-class Interrupt(Silent):
-    def update(self, done: int, losses: Mapping[str, float]) -> None:
-        if losses and done == 2:
-            raise KeyboardInterrupt
-
-
 @pytest.mark.parametrize("name", TRAINED)
 def test_an_interrupted_run_resumes_to_the_same_bytes(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -106,7 +99,7 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(
     first = run(name, tmp_path / "first")
     monkeypatch.setattr("efface.execution.erasure.Run", partial(Run, checkpoint_every=2))
     with pytest.raises(KeyboardInterrupt):
-        run(name, tmp_path / "e", progress=Interrupt())
+        run(name, tmp_path / "e", progress=InterruptAfter(2))
     resumed = run(name, tmp_path / "e", resume=True)
     assert resumed.tensors_path.read_bytes() == first.tensors_path.read_bytes()
 

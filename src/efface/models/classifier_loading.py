@@ -5,22 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from efface.core.errors import EffaceError
 from efface.core.io import read_json
 
-from .builder import CURE, default_dtype, resolve_device, resolve_dtype
+from .builder import CURE
 from .classifier import ClassifierModel
 from .classifier_folder import CLASSIFIER_BUNDLED, POCKET_ARCHITECTURE, check_classifier_folder
 from .hub import download_classifier
 from .memory import oom_as_user_error
 from .model_ref import ModelRef, ModelSource
-from .pipeline import default_device, silence_libraries
+from .pipeline import silence_libraries
 from .pocket_classifier import load_pocket_classifier
 from .preprocess import ImageTransform, Preprocess
 from .pretrained_loading import load_complete
+from .transformers_loading import load_target, moved, name_of
 
 
 def is_classifier_in_memory(ref: Any) -> bool:
@@ -41,10 +41,8 @@ def wrap_classifier(ref: Any, options: ModelRef) -> ClassifierModel:
     processor = transform if hasattr(transform, "image_mean") else None
     if processor is not None:
         transform = ImageTransform(Preprocess.from_settings(processor.to_dict(), "the image processor"))
-    targets = [target for target in (resolve_device(options), resolve_dtype(options)) if target is not None]
-    name = Path(str(getattr(module, "name_or_path", "") or "")).name or "classifier"
-    moved = module.to(*targets) if targets else module
-    return ClassifierModel(moved, transform, classes[0] if classes else None, name, processor)
+    name = name_of(module, "classifier")
+    return ClassifierModel(moved(module, options), transform, classes[0] if classes else None, name, processor)
 
 
 def load_classifier(source: ModelSource, options: ModelRef) -> ClassifierModel:
@@ -53,8 +51,7 @@ def load_classifier(source: ModelSource, options: ModelRef) -> ClassifierModel:
     Raises:
         EffaceError: the model does not load, or memory does not suffice.
     """
-    device = resolve_device(options) or default_device()
-    dtype = resolve_dtype(options) or (torch.float32 if source.name in CLASSIFIER_BUNDLED else default_dtype(device))
+    device, dtype = load_target(source.name, options, CLASSIFIER_BUNDLED)
     folder = Path(str(source.path)) if source.path else download_classifier(source.name, options.revision)
     check_classifier_folder(folder)
     config: Any = read_json(folder / "config.json")

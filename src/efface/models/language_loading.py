@@ -5,18 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
-from efface.core.errors import EffaceError
-
-from .builder import CURE, default_dtype, resolve_device, resolve_dtype
+from .builder import CURE
 from .causal_lm import CausalLM
 from .hub import download_language_model
 from .language_folder import LANGUAGE_BUNDLED, check_language_folder
 from .memory import oom_as_user_error
 from .model_ref import ModelRef, ModelSource
-from .pipeline import default_device, silence_libraries
+from .pipeline import silence_libraries
+from .transformers_loading import load_target, load_with_tokenizer, moved, name_of
 
 
 def is_language_model_in_memory(ref: Any) -> bool:
@@ -34,9 +32,7 @@ def _parts(ref: Any) -> tuple[Any, Any]:
 def wrap_language_model(ref: Any, options: ModelRef) -> CausalLM:
     """Returns the adapter of a model in memory, which stays on its device unless one is named."""
     model, tokenizer = _parts(ref)
-    targets = [target for target in (resolve_device(options), resolve_dtype(options)) if target is not None]
-    name = Path(str(getattr(model, "name_or_path", "") or "")).name or "language-model"
-    return CausalLM(model.to(*targets) if targets else model, tokenizer, name)
+    return CausalLM(moved(model, options), tokenizer, name_of(model, "language-model"))
 
 
 def load_language_model(source: ModelSource, options: ModelRef) -> CausalLM:
@@ -45,14 +41,9 @@ def load_language_model(source: ModelSource, options: ModelRef) -> CausalLM:
     Raises:
         EffaceError: the model does not load, or memory does not suffice.
     """
-    device = resolve_device(options) or default_device()
-    dtype = resolve_dtype(options) or (torch.float32 if source.name in LANGUAGE_BUNDLED else default_dtype(device))
+    device, dtype = load_target(source.name, options, LANGUAGE_BUNDLED)
     folder = Path(str(source.path)) if source.path else download_language_model(source.name, options.revision)
     check_language_folder(folder)
     with oom_as_user_error(f"the model does not fit: {CURE}"), silence_libraries():
-        try:
-            module = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
-            tokenizer = AutoTokenizer.from_pretrained(folder)
-        except (OSError, ValueError, KeyError, ImportError) as error:
-            raise EffaceError(f"{source.name} does not load: {str(error).strip().splitlines()[0]}") from error
+        module, tokenizer = load_with_tokenizer(AutoModelForCausalLM, folder, dtype, source.name)
         return CausalLM(module.to(device), tokenizer, source.name)
