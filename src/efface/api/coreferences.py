@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from efface.core.chat_endpoint import ask, parse_json_object
 from efface.core.concept import Concept, validate_concepts
 from efface.core.concept_files import YAML_SUFFIXES
 from efface.core.coreferences import Coreferences, coreferences_yaml, without_contradictions
@@ -16,7 +17,6 @@ from efface.core.policy import ContentPolicyError
 from efface.models.loading import load_model
 from efface.models.model_ref import ModelLike, image_world
 
-from .chat_endpoint import ask, parse_json_object
 from .validation import ConceptLike, add_default_retain_sets, coerce_concepts
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ No retained concept may contain a coreferent or "{name}".
 Give each a certainty: 1.0, 0.8, 0.6, 0.4 or 0.2.
 Reply with JSON alone: {{"coreferents": {{"WORD": CERTAINTY}}, "retained": {{"WORD": CERTAINTY}}}}
 """
+
+INSTEAD = "read the model's own vocabulary"
 
 
 def propose_coreferences(
@@ -87,7 +89,7 @@ def _from_endpoint(
     proposed = {}
     for concept in concepts:
         question = QUESTION.format(name=concept.name, kind=concept.kind, count=count)
-        reply = parse_json_object(ask(endpoint, language_model, question))
+        reply = parse_json_object(ask(endpoint, language_model, question, instead=INSTEAD))
         try:
             words = Coreferences.from_dict(reply)
         except ContentPolicyError:

@@ -41,7 +41,7 @@ class EcgvfBenchmark:
 
 def write_ecgvf_benchmark(
     concept: str, *, out: str | Path, model: ModelLike = "pocket", benchmark: str | Path | None = None,
-    count: int = 50, endpoint: str | None = None, endpoint_model: str = "", overwrite: bool = False,
+    count: int = 50, endpoint: str | None = None, language_model: str = "", overwrite: bool = False,
     progress: Progress | None = None,
 ) -> EcgvfBenchmark:  # fmt: skip
     """Makes pairs of prompts, verifies them on the model's images and writes them as a benchmark's YAML file.
@@ -53,7 +53,7 @@ def write_ecgvf_benchmark(
         benchmark: Benchmark that names detector, classes, sampler and templates; by default the shipped one.
         count: Maximum number of pairs of a split.
         endpoint: URL of a chat endpoint that writes the pairs, instead of the benchmark's templates.
-        endpoint_model: Name of the model at the endpoint.
+        language_model: Name of the model at the endpoint.
         overwrite: Replace a file.
         progress: Progress display; none by default.
 
@@ -69,7 +69,7 @@ def write_ecgvf_benchmark(
     from efface.benchmarks.ecgvf import VERIFIED_SEED, ecgvf_benchmark, verify_pairs
     from efface.core.io import atomic_write_text
 
-    candidates = _candidates(source, count, endpoint, endpoint_model)
+    candidates = _candidates(source, count, endpoint, language_model)
     loaded = load_model(model)
     found = {
         split: verify_pairs(loaded, source, pairs, VERIFIED_SEED + 1000 * i, progress)
@@ -109,7 +109,7 @@ def _source(concept: str, model: ModelLike, ref: str | Path | None) -> Benchmark
     return found
 
 
-def _candidates(source: Benchmark, count: int, endpoint: str | None, endpoint_model: str) -> dict[str, Any]:
+def _candidates(source: Benchmark, count: int, endpoint: str | None, language_model: str) -> dict[str, Any]:
     """Returns the pairs to verify, by split; every second pair of an endpoint is of the split dev."""
     from efface.benchmarks.ecgvf import template_pairs
 
@@ -117,8 +117,8 @@ def _candidates(source: Benchmark, count: int, endpoint: str | None, endpoint_mo
         return {split: template_pairs(source, split, count) for split in source.splits}
     from efface.benchmarks.pair_endpoint import endpoint_pairs
 
-    if not endpoint_model:
-        raise EffaceError("an endpoint needs the name of its model: give --endpoint-model NAME")
-    pairs = endpoint_pairs(endpoint, endpoint_model, source.concept, source.head, 2 * count)
+    if not language_model:
+        raise EffaceError("an endpoint needs the name of its model: give --language-model NAME")
+    pairs = endpoint_pairs(endpoint, language_model, source.concept, source.head, 2 * count)
     names = list(source.splits)
     return {split: pairs[i :: len(names)] for i, split in enumerate(names)}

@@ -129,7 +129,7 @@ def ecgvf(
     endpoint: Annotated[
         str | None, typer.Option(help="URL of a chat endpoint that writes the pairs, in place of templates.")
     ] = None,
-    endpoint_model: Annotated[str, typer.Option(help="Name of the model at the endpoint.")] = "",
+    language_model: Annotated[str, typer.Option(help="Name of the model at the endpoint.")] = "",
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -139,7 +139,7 @@ def ecgvf(
 
     written = write_ecgvf_benchmark(
         concept, out=out, model=model, benchmark=benchmark, count=count, endpoint=endpoint,
-        endpoint_model=endpoint_model, overwrite=overwrite, progress=terminal_progress(),
+        language_model=language_model, overwrite=overwrite, progress=terminal_progress(),
     )  # fmt: skip
     from efface.benchmarks.benchmark_fields import benchmark_fields
 

@@ -8,24 +8,29 @@ import urllib.error
 import urllib.request
 from typing import Any
 
-from efface.core.errors import EffaceError
+from .errors import EffaceError
 
 API_KEY_VARIABLE = "EFFACE_API_KEY"
 """Environment variable of the key, sent to the endpoint if it is set."""
 TIMEOUT_SECONDS = 120
 
 
-def ask(endpoint: str, language_model: str, question: str, timeout: float = TIMEOUT_SECONDS) -> str:
+def ask(
+    endpoint: str, language_model: str, question: str, *, instead: str, temperature: float = 0.0,
+    timeout: float = TIMEOUT_SECONDS,
+) -> str:  # fmt: skip
     """Sends one question to ``ENDPOINT/chat/completions`` and returns the text of the reply.
 
     Args:
         endpoint: the address up to the version, such as ``http://localhost:11434/v1``.
         language_model: name of the model at the endpoint.
         question: the user's message.
+        instead: what happens without an endpoint, such as "read the model's own vocabulary", for the message.
+        temperature: temperature of the reply.
         timeout: seconds to wait for the reply.
 
     Raises:
-        EffaceError: the address is none, the endpoint cannot be reached or refuses, or its reply is not one of a chat.
+        EffaceError: not an address, an endpoint that cannot be reached or refuses, or a reply that is not a chat's.
     """
     if not endpoint.startswith(("http://", "https://")):
         raise EffaceError(f"{endpoint!r} is no address: give one such as http://localhost:11434/v1")
@@ -33,7 +38,7 @@ def ask(endpoint: str, language_model: str, question: str, timeout: float = TIME
     if key := os.environ.get(API_KEY_VARIABLE):
         headers["Authorization"] = f"Bearer {key}"
     message = {"role": "user", "content": question}
-    body = json.dumps({"model": language_model, "messages": [message], "temperature": 0}).encode()
+    body = json.dumps({"model": language_model, "messages": [message], "temperature": temperature}).encode()
     request = urllib.request.Request(f"{endpoint.rstrip('/')}/chat/completions", body, headers)
     try:
         with urllib.request.urlopen(request, timeout=timeout) as response:
@@ -46,8 +51,7 @@ def ask(endpoint: str, language_model: str, question: str, timeout: float = TIME
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise EffaceError(
-            f"cannot reach {endpoint} ({reason}): start the server or correct the address, or leave it out to read "
-            "the model's own vocabulary"
+            f"cannot reach {endpoint} ({reason}): start the server or correct the address, or leave it out to {instead}"
         ) from error
 
 
