@@ -134,7 +134,7 @@ def test_an_endpoint_is_asked_for_pairs(endpoint: tuple[str, list[Any]]) -> None
 def test_an_endpoint_that_writes_no_pair_or_does_not_answer_is_refused(endpoint: tuple[str, list[Any]]) -> None:
     with pytest.raises(EffaceError, match="wrote no pair"):
         endpoint_pairs(endpoint[0], "writer", Concept("castle"), "object", 5)
-    with pytest.raises(EffaceError, match="cannot reach .*leave it out to take pairs from templates"):
+    with pytest.raises(EffaceError, match=r"cannot reach .*leave it out to take pairs from templates"):
         endpoint_pairs("http://127.0.0.1:9/v1", "writer", Concept("gun"), "object", 5)
     with pytest.raises(EffaceError, match="is no address: give one such as"):
         endpoint_pairs("localhost", "writer", Concept("gun"), "object", 5)

@@ -11,7 +11,7 @@ from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
 from efface.models.model_ref import ModelLike
 
-from .language import is_language_erasure
+from .kinds import exporter_of
 from .validation import ErasureLike, load_base, load_erasure, validate_output_dir
 
 if TYPE_CHECKING:
@@ -46,8 +46,10 @@ def compose(
                 "there is one erasure to compose: give at least two, such as efface compose A/ B/ --out C/"
             )
     erasures = [artifact if isinstance(artifact, Erasure) else load_erasure(artifact) for artifact in artifacts]
-    if any(is_language_erasure(erasure) for erasure in erasures) and out is not None:
-        raise EffaceError("erasures of language models are composed in memory: efface.compose([...]).save(folder)")
+    if out is not None and any(exporter_of(erasure) is not None for erasure in erasures):
+        raise EffaceError(
+            "erasures of language models and classifiers are composed in memory: efface.compose([...]).save(folder)"
+        )
     from efface.models.fingerprint import matches
 
     composed = join(erasures, same_base=matches)
