@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from efface.core.concept import Concept
+from efface.core.concept import Concept, distinct_retain_prompts
 from efface.core.erasure import Erasure
 from efface.core.score import Score
 from efface.core.serialization import to_jsonable_dict
@@ -133,7 +133,7 @@ def quick_benchmark(model: EditableModel, concepts: Sequence[Concept], clip: str
     shipped = find_benchmark(model.name, concepts[0].name)
     if shipped is None:
         erased_too = [word for concept in concepts[1:] for word in concept.words]
-        retained = tuple(dict.fromkeys(prompt for concept in concepts for prompt in concept.retain_prompts))
+        retained = distinct_retain_prompts(concepts)
         concept = replace(concepts[0], retain_prompts=retained)
         return draft_benchmark(model, concept, unscored=erased_too, **({} if clip is None else {"clip": clip}))
     if is_pocket or clip is None:

@@ -169,6 +169,11 @@ def text_after_mention(text: str, word: str) -> str | None:
     return folded[mentions[-1].end() :] if mentions else None
 
 
+def distinct_retain_prompts(concepts: Iterable[Concept]) -> tuple[str, ...]:
+    """Returns the retain prompts of all concepts, each once, in their order."""
+    return tuple(dict.fromkeys(prompt for concept in concepts for prompt in concept.retain_prompts))
+
+
 def validate_concepts(concepts: Sequence[Concept]) -> None:
     """Checks the concepts of one run.
 
@@ -178,7 +183,7 @@ def validate_concepts(concepts: Sequence[Concept]) -> None:
     if not concepts:
         raise EffaceError("no concept given: name at least one, for example 'weapon'")
     seen: set[str] = set()
-    prompts = list(dict.fromkeys(prompt for concept in concepts for prompt in concept.retain_prompts))
+    prompts = distinct_retain_prompts(concepts)
     for concept in concepts:
         if fold_case(concept.name) in seen:
             raise EffaceError(f"concept {concept.name!r} is given twice: leave one out")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from .concept import Concept, find_mention
+from .concept import Concept, distinct_retain_prompts, find_mention
 from .errors import EffaceError, check_known_keys
 from .policy import ContentPolicyError, check_prompts
 from .text_fields import clean_line
@@ -66,7 +66,7 @@ def check_coreferences(by_concept: Mapping[str, Coreferences], concepts: Sequenc
     """
     erased = [word for concept in concepts for word in concept.words]
     coreferents = [word for words in by_concept.values() for word in words.coreferents]
-    prompts = dict.fromkeys(prompt for concept in concepts for prompt in concept.retain_prompts)
+    prompts = distinct_retain_prompts(concepts)
     for name, words in by_concept.items():
         for word in words.retained:
             if named := find_mention(word, [*erased, *coreferents]):

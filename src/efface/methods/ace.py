@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from efface.core.concept import Concept
+from efface.core.concept import Concept, distinct_retain_prompts
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
 from efface.core.method_card import MethodCard
@@ -154,7 +154,7 @@ def _losses(
 @torch.no_grad()
 def _encode_priors(model: EditableModel, concepts: Sequence[Concept]) -> Conditioning:
     """Returns the conditioning of the retain prompts."""
-    prompts = tuple(dict.fromkeys(prompt for concept in concepts for prompt in concept.retain_prompts))
+    prompts = distinct_retain_prompts(concepts)
     if not prompts:
         raise EffaceError("ACE has no prior concepts: give retain prompts with --retain-file")
     return model.encode(prompts)

@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from efface.core.concept import Concept
+from efface.core.concept import Concept, distinct_retain_prompts
 from efface.core.edits import Edit
 from efface.core.erasure import Erasure
 from efface.core.method_card import MethodCard
@@ -107,7 +107,7 @@ def itd(model: EditableModel, concepts: Sequence[Concept], config: Config, run: 
     name = f"encoder.layers.{config.layer}"
     layer = encoder.get_submodule(resolve_layer(encoder, name, "an autoencoder in text_encoder"))
     prompts, _ = collect_erase_prompts(concepts, config.num_templates)
-    retained = tuple(dict.fromkeys(prompt for concept in concepts for prompt in concept.retain_prompts))
+    retained = distinct_retain_prompts(concepts)
     texts = [*prompts, *retained, *_vocabulary_prompts(model, config.num_words)]
     autoencoder = train_autoencoder(layer_states(model, layer, texts), config, run)
     tensors = {role: tensor.detach() for role, tensor in autoencoder.parameters.items()}

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from efface.core.concept import Concept, find_mention
+from efface.core.concept import Concept, distinct_retain_prompts, find_mention
 from efface.core.coreferences import Coreferences, check_coreferences, rank_words
 from efface.core.errors import EffaceError
 from efface.core.seeds import derive_seed
@@ -48,7 +48,7 @@ def coreferences_from_vocabulary(
     Raises:
         EffaceError: the images show no other word, or no word is left to retain.
     """
-    prompts = tuple(dict.fromkeys(prompt for concept in concepts for prompt in concept.retain_prompts))
+    prompts = distinct_retain_prompts(concepts)
     mined = {}
     for concept in concepts:
         shared, own_seed = replace(concept, retain_prompts=prompts), derive_seed(seed, "images", concept.name)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from efface.core.concept import Concept
+from efface.core.concept import Concept, distinct_retain_prompts
 from efface.core.errors import EffaceError
 from efface.models.image_token_context import ImageTokenContext
 from efface.models.image_token_sampling import sample_image_tokens
@@ -46,7 +46,7 @@ class RetainedImages:
         """
         if not weight:
             return None
-        prompts = tuple(dict.fromkeys(prompt for concept in concepts for prompt in concept.retain_prompts))
+        prompts = distinct_retain_prompts(concepts)
         if not prompts:
             raise EffaceError("retain_weight needs retain prompts: give --retain-file, or set retain_weight to 0")
         found = []
