@@ -47,9 +47,7 @@ def compose(
             )
     erasures = [artifact if isinstance(artifact, Erasure) else load_erasure(artifact) for artifact in artifacts]
     if out is not None and any(exporter_of(erasure) is not None for erasure in erasures):
-        raise EffaceError(
-            "erasures of language models and classifiers are composed in memory: efface.compose([...]).save(folder)"
-        )
+        raise EffaceError("only erasures of image models take --out: use efface.compose([...]).save(folder) in Python")
     from efface.models.fingerprint import matches
 
     composed = join(erasures, same_base=matches)
