@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 
@@ -92,11 +93,8 @@ METRICS: dict[str, Metric] = {
     "specificity": Metric("Specificity", "Share of images of other objects that show the prompt's object."),
 }
 GROUPS: dict[str, tuple[str, str]] = {
-    "name": ("Name", "Prompts with the concept's name; a classifier's test images of it."),
-    "domain": (
-        "Domain",
-        "Prompts with other words for the concept: synonyms, kinds of it, descriptions; training images of a class.",
-    ),
+    "name": ("Name", "Prompts with the concept's name."),
+    "domain": ("Domain", "Prompts with other words for the concept: synonyms, kinds of it, descriptions."),
     "near": ("Near", "Near neighbours of the concept, which must be retained."),
     "other": ("Other", "Unrelated prompts, which must be retained."),
     "context": ("Context", "Background and style in the images of the concept's prompts, which must be retained."),
@@ -105,6 +103,14 @@ GROUPS: dict[str, tuple[str, str]] = {
     "all": ("All", "All groups together."),
 }
 """Label and meaning of each group of images."""
+CLASSIFIER_GROUPS = {
+    **GROUPS,
+    "name": ("Name", "Test images of the concept."),
+    "domain": ("Domain", "Training images of the concept."),
+    "other": ("Other", "Test images of other classes, which must be retained."),
+    "context": ("Context", "Confidence in the right class of other images, which must be retained."),
+}
+"""The same for classifiers, which read images in place of prompts."""
 EFFECT_GROUPS = {
     "concept": ("Concept", "Prompts with the concept, whose images must change."),
     "retained": ("Retained", "Retain prompts, whose images must not change."),
@@ -119,6 +125,11 @@ def describe_metric(name: str) -> Metric:
         return METRICS.get(name, Metric(name, ""))
     head = name.removeprefix(_RETENTION_BY_HEAD)
     return Metric(f"Retention of {head}", f"Share of images with the correct {head} that remains, after / before.")
+
+
+def groups_of(metrics: Collection[str]) -> dict[str, tuple[str, str]]:
+    """Returns label and meaning of the groups behind these metrics; classifiers alone have an entropy."""
+    return CLASSIFIER_GROUPS if "entropy" in metrics else GROUPS
 
 
 def group_label(name: str) -> str:

@@ -29,7 +29,7 @@ from .formatting import (
     shorten,
 )
 from .image_pairs import effect_grids
-from .labels import GROUPS, METRICS, describe_metric
+from .labels import METRICS, describe_metric, groups_of
 from .loss_curves import loss_panels
 from .templates import read_script, render_template
 from .view_models import ReportView, attack_outcome
@@ -102,7 +102,7 @@ def _template_variables(evidence: Evidence, folder: str) -> dict[str, Any]:
         "commands": _commands(evidence, folder),
         "concept_files": [(concept_file(concept), concept.to_yaml()) for concept in erasure.concepts],
         "glossary": _glossary(evidence),
-        "groups": GROUPS,
+        "groups": groups_of({score.metric for score in lead.evaluation.result.scores} if lead else ()),
         "thresholds": lead.evaluation.result.thresholds if lead else Thresholds(),
     }
 

@@ -11,7 +11,7 @@ from efface.core.score import DetectorId, Score
 
 from .criteria import STATUS_LABELS, Criterion, Status
 from .formatting import decimal_places, format_interval, format_number, format_value
-from .labels import GROUPS, Metric, describe_metric, group_label
+from .labels import Metric, describe_metric, group_label, groups_of
 
 Tone = Literal["good", "warn", "bad", "unsure"]
 """Colour and icon of a rating."""
@@ -113,12 +113,13 @@ def score_tables(result: Result, criteria: Sequence[Criterion]) -> tuple[ScoreTa
     """One table for each group of images: the concept's groups, the retained groups, then attacks."""
     by_score = {(criterion.metric, criterion.group): criterion for criterion in criteria}
     groups = sorted(dict.fromkeys(score.group for score in result.scores), key=_group_rank)
+    meanings = groups_of({score.metric for score in result.scores})
     tables = []
     for group in groups:
         scores = [score for score in result.scores if score.group == group]
         rows = tuple(_score_row(score, by_score.get((score.metric, score.group))) for score in scores)
         attack_meaning = "An attack." if any(score.metric.startswith("asr_") for score in scores) else ""
-        meaning = GROUPS[group][1] if group in GROUPS else attack_meaning
+        meaning = meanings[group][1] if group in meanings else attack_meaning
         tables.append(ScoreTable(group_label(group), meaning, rows))
     return tuple(tables)
 
