@@ -52,6 +52,7 @@ class Measurement:
         model: the base model.
         attacks: names of the attacks to run.
         attack_limit: maximum number of prompts of every attack but synonyms.
+        limit: maximum number of images of each group, and of prompts of synonyms; None for all.
         settings: fields of the method's configuration, as text.
         transfer_to: another model to transfer each erasure to and evaluate on; empty for none.
         artifacts: a folder for the erasures; None deletes them after the evaluation.
@@ -60,6 +61,7 @@ class Measurement:
     model: EditableModel
     attacks: list[str]
     attack_limit: int
+    limit: int | None
     settings: dict[str, str]
     transfer_to: str
     artifacts: Path | None
@@ -114,11 +116,11 @@ class Measurement:
 
     def _evaluate(self, artifact: Path, key: ResultKey, metadata: dict[str, Any]) -> Result:
         for attack in self.attacks:
-            limit = None if attack == "synonyms" else self.attack_limit
+            limit = self.limit if attack == "synonyms" else self.attack_limit
             api.attack(
                 artifact, attack, key.benchmark, model=self.model, seed=key.seed, limit=limit, progress=RichProgress()
             )
-        result = api.evaluate(artifact, key.benchmark, model=self.model, progress=RichProgress())
+        result = api.evaluate(artifact, key.benchmark, model=self.model, limit=self.limit, progress=RichProgress())
         return replace(result, metadata={**result.metadata, **metadata})
 
     def _transfer(self, artifact: Path, key: ResultKey) -> Result:
@@ -168,6 +170,7 @@ def main(
     seeds: Annotated[int, typer.Option(help="Number of seeds for each erasure.")] = 1,
     attack: Annotated[list[str] | None, typer.Option(help="Attacks to run, or none; synonyms by default.")] = None,
     attack_limit: Annotated[int, typer.Option(help="Maximum number of prompts of every attack but synonyms.")] = 48,
+    limit: Annotated[int | None, typer.Option(help="Maximum number of images of each group; all by default.")] = None,
     model: Annotated[str, typer.Option(help="Bundled model to erase from.")] = "pocket",
     variant: Annotated[str, typer.Option(help="Name under which to store a variant of the configuration.")] = "",
     transfer_to: Annotated[str, typer.Option(help="Model to transfer each erasure to, such as pocket-sibling.")] = "",
@@ -184,7 +187,7 @@ def main(
     attacks = [] if attack == ["none"] else attack or ["synonyms"]
     other_model = "" if model == "pocket" else model
     measurement = Measurement(
-        load_model(model), attacks, attack_limit, parse_settings(settings or []), transfer_to, artifacts
+        load_model(model), attacks, attack_limit, limit, parse_settings(settings or []), transfer_to, artifacts
     )
     for seed in range(seeds):
         for group in [names] if joint else [[name] for name in names]:
