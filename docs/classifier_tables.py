@@ -1,14 +1,12 @@
-"""Tables of the methods for classifiers on pocket-classifier, from docs/results/classifiers."""
+"""Tables of the methods for classifiers on pocket-classifier, from docs/results."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from result_tables import table
+from result_tables import single_results, table
 
 from efface.core.result import Result, Score
 
-RESULTS = Path(__file__).parent / "results" / "classifiers"
+MODEL = "pocket-classifier"
 BENCHMARKS = {
     "pocket-classifier-cat": "Forget a class: cat",
     "pocket-classifier-weapon": "Forget seven classes: weapon",
@@ -16,13 +14,14 @@ BENCHMARKS = {
     "pocket-classifier-owner": "Forget 58 images: owner 7",
 }
 VARIANTS = {
-    "retrain": "retraining",
-    "famr": "`famr`",
-    "famr-l2": "`famr`, anchor=l2, target=uniform",
-    "famr-all": "`famr`, all weights, L-BFGS",
-    "salun": "`salun`",
-    "fine_tuning": "`fine_tuning`",
+    ("retrain", ""): "retraining",
+    ("famr", ""): "`famr`",
+    ("famr", "l2"): "`famr`, anchor=l2, target=uniform",
+    ("famr", "all"): "`famr`, all weights, L-BFGS",
+    ("salun", ""): "`salun`",
+    ("fine_tuning", ""): "`fine_tuning`",
 }
+"""What a table calls a method and the variant of its configuration."""
 ACCURACY = [("accuracy", "name"), ("accuracy", "domain"), ("retention", "near"), ("retention", "other")]
 OTHERS = [
     ("distance_to_retrained", "name"),
@@ -37,22 +36,26 @@ def classifier_tables() -> list[str]:
     """Two tables for every benchmark: accuracy; distance to retraining, membership, relearning and time."""
     lines = []
     for name, title in BENCHMARKS.items():
-        results = {v: Result.load(p) for v in VARIANTS if (p := RESULTS / name / f"{v}.json").is_file()}
+        found = {
+            shown: single_results(method, variant=variant, model=MODEL).get(name)
+            for (method, variant), shown in VARIANTS.items()
+        }
+        results = {shown: result for shown, result in found.items() if result is not None}
         if not results:
             continue
         first = next(iter(results.values()))
         sizes = [f"{score.n} ({group})" for metric, group in ACCURACY if (score := first.score(metric, group))]
         lines += ["", f"### {title}", "", f"n = {', '.join(sizes)}.", ""]
         head = ["method", "accuracy test", "accuracy training", "retention near", "retention other"]
-        lines += table(head, [[VARIANTS[v], *(_cell(r.score(*key)) for key in ACCURACY)] for v, r in results.items()])
+        lines += table(head, [[shown, *(_cell(r.score(*key)) for key in ACCURACY)] for shown, r in results.items()])
         head = ["method", "distance, concept", "distance, other", "membership", "relearning steps", "time"]
-        lines += ["", *table(head, [[VARIANTS[v], *_others(v, r)] for v, r in results.items()])]
+        lines += ["", *table(head, [[shown, *_others(shown, r)] for shown, r in results.items()])]
     return ["", "## Measured", *lines] if lines else []
 
 
-def _others(variant: str, result: Result) -> list[str]:
+def _others(shown: str, result: Result) -> list[str]:
     cells = [_cell(result.score(*key)) for key in OTHERS]
-    return [*cells[:-1], "1" if variant == "retrain" else cells[-1]]
+    return [*cells[:-1], "1" if shown == VARIANTS["retrain", ""] else cells[-1]]
 
 
 def _cell(score: Score | None) -> str:

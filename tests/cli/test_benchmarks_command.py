@@ -35,3 +35,10 @@ def test_a_concept_without_phrases_is_refused(capfd, tmp_path, model_folder):
     options = ("--model", model_folder, "--out", tmp_path / "gun.yaml")
     check_refused(call(capfd, "benchmarks", "new", "gun", *options), "no phrases", "--domain", "--clip")
     check_refused(call(capfd, "benchmarks", "new", "gun", "--out", tmp_path / "gun.txt"), "does not end in .yaml")
+
+
+def test_benchmarks_of_every_kind_of_model_are_listed_and_explained(capfd):
+    rows = json.loads(call(capfd, "benchmarks", "--json").out)
+    assert {"pocket-weapon", "pocket-lm-weapon", "pocket-classifier-weapon"} <= {row["name"] for row in rows}
+    text = call(capfd, "benchmarks", "show", "pocket-classifier-weapon").out
+    assert "near      test images of near classes: hammer" in text

@@ -10,7 +10,7 @@ from efface.core.concept import Concept
 from efface.core.erasure import Erasure
 from efface.core.registry import METHODS
 from efface.core.unsaved import new_folder, remove_with, removed_on_error
-from efface.models.loading import load_model
+from efface.models.loading import kind_of_model, load_model
 from efface.models.model_ref import ModelLike
 
 from .validation import ConceptLike, add_default_retain_sets, coerce_concepts, validate_erase
@@ -18,10 +18,13 @@ from .validation import ConceptLike, add_default_retain_sets, coerce_concepts, v
 if TYPE_CHECKING:
     from efface.ops.training.progress import Progress
 
+DEFAULT_METHODS = {"image": "esd", "janus": "ear", "language": "elm", "classifier": "famr"}
+"""By kind of model."""
+
 
 def erase(
     concepts: ConceptLike | Sequence[ConceptLike], *, out: str | Path | None = None, model: ModelLike = "pocket",
-    method: str = "esd", preset: str | None = None, config: Mapping[str, Any] | None = None, seed: int = 0,
+    method: str | None = None, preset: str | None = None, config: Mapping[str, Any] | None = None, seed: int = 0,
     resume: bool = False, overwrite: bool = False, clip: str | None = None, quick_evaluation: bool = True,
     progress: Progress | None = None,
 ) -> Erasure:  # fmt: skip
@@ -32,7 +35,7 @@ def erase(
             On a bundled model, its retain set is the default.
         out: Folder to write the erasure to. Without one, ``erasure.save(folder)`` keeps it and its evidence later.
         model: Anything `efface.load_model` accepts, or a `ModelRef` with the options to load it.
-        method: Name of a method.
+        method: Name of a method; by default `default_method` of the model.
         preset: One of its presets; by default the model's own, else ``paper``.
         config: Values for fields of the method's configuration.
         seed: Root seed.
@@ -49,6 +52,7 @@ def erase(
         EffaceError: Invalid concepts, method, configuration, model or output folder, raised before any work.
     """
     described = coerce_concepts(concepts)
+    method = method or default_method(model)
     settings = {**described.settings_for(method), **(config or {})}
     task = {"model": model, "method": method, "preset": preset, "config": settings, "clip": clip}
     options = {"seed": seed, "resume": resume, "quick_evaluation": quick_evaluation, "progress": progress}
@@ -59,6 +63,15 @@ def erase(
         erasure = _erase(described.concepts, folder, task, {**options, "overwrite": False})
     remove_with(erasure, folder)
     return erasure
+
+
+def default_method(model: ModelLike) -> str:
+    """Returns the method that erases from a model if none is named.
+
+    Raises:
+        EffaceError: The model does not exist, or the hub cannot be reached.
+    """
+    return DEFAULT_METHODS[kind_of_model(model)]
 
 
 def _erase(concepts: Sequence[Concept], out: Path, task: Mapping[str, Any], options: Mapping[str, Any]) -> Erasure:

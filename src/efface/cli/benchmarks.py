@@ -45,10 +45,12 @@ def _list(context: typer.Context, as_json: Json = False) -> None:
     if context.invoked_subcommand is not None:
         return
     from efface.benchmarks.benchmark import Benchmark, benchmark_names
+    from efface.benchmarks.classifier.benchmark import ClassifierBenchmark, classifier_benchmark_names
     from efface.benchmarks.language.benchmark import LanguageBenchmark, language_benchmark_names
 
     shipped: list[Any] = [Benchmark.load(name) for name in benchmark_names()]
     shipped += [LanguageBenchmark.load(name) for name in language_benchmark_names()]
+    shipped += [ClassifierBenchmark.load(name) for name in classifier_benchmark_names()]
     rows = [
         {
             "name": benchmark.name,
@@ -59,7 +61,8 @@ def _list(context: typer.Context, as_json: Json = False) -> None:
         }
         for benchmark in shipped
     ]
-    text = "\n".join(f"{row['name']:20} {row['description']} (version {row['version']})" for row in rows)
+    width = max(len(row["name"]) for row in rows)
+    text = "\n".join(f"{row['name']:{width}} {row['description']} (version {row['version']})" for row in rows)
     print_result(rows, text, as_json)
 
 
@@ -71,6 +74,8 @@ def show(
     """Explain a benchmark: its groups, detector and sampler, and what a good erasure does."""
     from efface.benchmarks.benchmark import Benchmark
     from efface.benchmarks.benchmark_fields import benchmark_fields
+    from efface.benchmarks.classifier.benchmark import ClassifierBenchmark, is_classifier_benchmark
+    from efface.benchmarks.classifier.describe import classifier_benchmark_fields, describe_classifier_benchmark
     from efface.benchmarks.describe import describe_benchmark
     from efface.benchmarks.language.benchmark import LanguageBenchmark, is_language_benchmark
     from efface.benchmarks.language.describe import describe_language_benchmark, language_benchmark_fields
@@ -78,6 +83,10 @@ def show(
     if is_language_benchmark(name):
         questions = LanguageBenchmark.load(name)
         print_result(language_benchmark_fields(questions), describe_language_benchmark(questions), as_json)
+        return
+    if is_classifier_benchmark(name):
+        images = ClassifierBenchmark.load(name)
+        print_result(classifier_benchmark_fields(images), describe_classifier_benchmark(images), as_json)
         return
     benchmark = Benchmark.load(name)
     print_result(benchmark_fields(benchmark), describe_benchmark(benchmark), as_json)

@@ -14,7 +14,7 @@ from efface.core.concept import Concept
 from .app import app
 from .interruption import on_interrupt, same_command
 from .model_options import POCKET, Model, model_options
-from .options import Json, Method, NewErasure, Overwrite, Preset, Seed, Settings
+from .options import Json, NewErasure, Overwrite, Preset, Seed, Settings
 from .output import print_result
 from .parsing import ConceptOptions, build_concepts, parse_settings
 from .template_file import with_template_file
@@ -47,6 +47,13 @@ TemplateFile = Annotated[
         "for methods that train on templates (setting num_templates)."
     ),
 ]
+ErasingMethod = Annotated[
+    str | None,
+    typer.Option(
+        help="Name of the method (`efface methods` lists all); by default esd, for language models elm, for "
+        "classifiers famr, for Janus-type models ear."
+    ),
+]
 QuickClip = Annotated[
     str | None,
     typer.Option(
@@ -66,7 +73,7 @@ def erase(
     concepts: ConceptNames = None,
     concepts_file: ConceptsFile = None,
     model: Model = POCKET,
-    method: Method = "esd",
+    method: ErasingMethod = None,
     preset: Preset = None,
     synonym: Synonyms = None,
     anchor: Anchor = None,
@@ -83,11 +90,13 @@ def erase(
 ) -> None:
     """Erase concepts from a model and save the erasure as a folder; the model itself does not change."""
     from efface import api
+    from efface.api.erase import default_method
     from efface.api.validation import validate_erase
     from efface.ops.training.progress import terminal_progress
 
     from .show import describe_erasure
 
+    method = method or default_method(model)
     options = ConceptOptions(tuple(synonym or ()), anchor, kind, retain_file)
     described = build_concepts(concepts or [], concepts_file, options, model)
     targets, config = described.concepts, described.settings_for(method) | parse_settings(settings)

@@ -10,6 +10,9 @@ from efface.core.errors import EffaceError
 
 from .model_ref import ModelRef, ModelSource, locate_model, source_kind
 
+_KINDS = {"causal_lm": "language", "janus": "janus", "image_classifier": "classifier"}
+"""Kind by the family of a loaded model; every other family generates images by denoising."""
+
 if TYPE_CHECKING:
     import torch
 
@@ -76,6 +79,20 @@ def _build(source: ModelSource | None, ref: Any, options: ModelRef) -> EditableM
     from .builder import build_model
 
     return build_model(source, ref, options)
+
+
+def kind_of_model(ref: Any) -> str:
+    """Returns the kind of what `load_model` accepts, without building it: image, janus, language or classifier.
+
+    Raises:
+        EffaceError: the model does not exist, or the hub cannot be reached.
+    """
+    options = ref if isinstance(ref, ModelRef) else ModelRef(ref)
+    ref = "pocket" if options.ref is None else options.ref
+    if isinstance(ref, str | Path):
+        return source_kind(locate_model(ref), options.revision)
+    family = getattr(ref, "family", None)
+    return _KINDS.get(family, "image") if family is not None else _kind_in_memory(ref)
 
 
 def _kind_in_memory(ref: Any) -> str:

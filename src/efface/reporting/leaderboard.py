@@ -22,6 +22,8 @@ SCORED_ATTACKS = ("synonyms", "inside_out", "ring_a_bell", "concept_inversion")
 """Attacks that a score needs: the worst of fewer attacks would make an erasure look more robust than it is."""
 LANGUAGE_ATTACKS = ("paraphrase", "prefill", "few_shot_context", "relearning", "quantisation")
 """Those that the score of an erasure of a language model needs."""
+CLASSIFIER_ATTACKS = ("relearning_images",)
+"""Those that the score of an erasure of a classifier needs."""
 KEPT = (("retention", "near"), ("retention", "other"), ("retention", "context"))
 
 
@@ -125,8 +127,9 @@ def _entry(method: str, benchmark: str, results: Sequence[Result]) -> Entry:
 
 
 def _has_every_attack(rates: Mapping[str, float]) -> bool:
-    """Tells whether all attacks were run that a score needs, those on images or those on language models."""
-    return any(rates.keys() >= set(needed) for needed in (SCORED_ATTACKS, LANGUAGE_ATTACKS))
+    """Tells whether all attacks were run that a score needs, those of image, language or classifying models."""
+    every_kind = (SCORED_ATTACKS, LANGUAGE_ATTACKS, CLASSIFIER_ATTACKS)
+    return any(rates.keys() >= set(needed) for needed in every_kind)
 
 
 def _average(method: str, rows: Sequence[Entry]) -> Entry:

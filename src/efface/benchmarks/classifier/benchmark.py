@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
 from efface.benchmarks.yaml_files import check_fields, read_benchmark_file, shipped_names
 from efface.core.concept import Concept
+from efface.core.concept_files import YAML_SUFFIXES
 from efface.core.errors import EffaceError
-from efface.core.serialization import json_hash, to_jsonable
+from efface.core.serialization import json_hash, to_jsonable_dict
 from efface.core.text_fields import fold_case
+from efface.core.text_files import parse_yaml, read_text
 
 ANY_MODEL = "any"
 """In place of the model of a benchmark that suits every one."""
@@ -80,14 +82,29 @@ class ClassifierBenchmark:
 
     @property
     def hash(self) -> str:
-        """Hash of the fields that decide the images."""
-        own = to_jsonable(asdict(self))
-        return json_hash({key: own[key] for key in ("name", "version", "model", "concept", "near")})  # type: ignore[index,call-overload]
+        """Hash of the fields that decide the images, and of the names and sizes of the files in its folders."""
+        own = to_jsonable_dict(self)
+        fields = {key: own[key] for key in ("name", "version", "model", "concept", "near")}
+        files = {name: _files(Path(folder)) for name in _FOLDERS if (folder := getattr(self, name))}
+        return json_hash(fields | ({"files": files} if files else {}))
 
     def describe(self) -> dict[str, Any]:
         """Returns what results and attack sets state of the benchmark, as JSON values."""
         own = {"name": self.name, "version": self.version, "hash": self.hash, "prompts_hash": self.hash}
         return {**own, "concept": self.concept.name, "split": self.split}
+
+
+def _files(folder: Path) -> list[tuple[str, int]]:
+    """Paths in a folder and sizes in bytes, sorted: reading every image of a large folder would take minutes."""
+    return sorted((str(p.relative_to(folder)), p.stat().st_size) for p in folder.rglob("*") if p.is_file())
+
+
+def is_classifier_benchmark(ref: str) -> bool:
+    """Returns whether a name is a shipped classifier benchmark's, or a YAML file has its fields alone."""
+    if not ref.endswith(YAML_SUFFIXES):
+        return ref in classifier_benchmark_names()
+    data = parse_yaml(read_text(Path(ref)), ref)
+    return isinstance(data, Mapping) and set(_REQUIRED) <= set(data) <= {*_REQUIRED, *_OPTIONAL}
 
 
 @cache
