@@ -40,6 +40,8 @@ SMALL: dict[str, Any] = {
     "iterations": 2,
     "steps_before": 1,
     "rank": 2,
+    "first_layer": 1,
+    "first_step": 1,
 }
 IMAGE_ATTACKS = tuple(name for name in ATTACKS.names() if ATTACKS.card(name).kinds == ("image models",))
 """Attacks on image models; test_language_attacks.py tests those on language models."""

@@ -9,7 +9,6 @@ import torch
 from helpers.edits import trained
 from helpers.tiny import erasure_of, tiny_model
 
-from efface.attacks.noise_probe import noisy_step
 from efface.benchmarks.attack_evaluation import attacked_model
 from efface.benchmarks.start_latents import decoded, started_from
 from efface.core.attack_set import AttackPrompt, AttackSet, StartLatent
@@ -17,7 +16,7 @@ from efface.core.concept import Concept
 from efface.core.errors import CorruptArtifactError, EffaceError
 from efface.core.score import DetectorId, Provenance, Score
 from efface.metrics.asr import above_control
-from efface.ops.adversarial.sampler_probe import Levels, sample_latents
+from efface.ops.adversarial.sampler_probe import Levels, noisy_step, sample_latents
 from efface.ops.latent_inversion import invert
 from efface.ops.tensor_conversion import to_blob
 from efface.ops.text.simplex import project_to_simplex

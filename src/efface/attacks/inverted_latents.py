@@ -25,9 +25,8 @@ from efface.core.errors import EffaceError
 from efface.core.method_card import MethodCard
 from efface.models.editable import EditableModel
 from efface.ops.adversarial.attack_context import AttackContext
-from efface.ops.adversarial.start_latents import start_rows, task_batches
+from efface.ops.adversarial.start_latents import images_of_tasks, start_rows, task_batches
 from efface.ops.latent_inversion import invert
-from efface.ops.training.latents import generate_per_prompt
 
 CARD = MethodCard(
     name="inverted_latents",
@@ -77,11 +76,7 @@ def inverted_latents(
     rows = list[AttackPrompt]()
     for batch in task_batches(model, tasks, run, "inverting images"):
         texts = [task.prompt for task in batch]
-        seeds = [run.seed_for("image", task.prompt, task.seed) for task in batch]
-        with run.erasure_disabled():
-            images = generate_per_prompt(
-                model, texts, seeds, num_inference_steps=steps, guidance_scale=config.guidance_scale
-            ).x0
+        images = images_of_tasks(model, batch, run, steps, config.guidance_scale)
         with run.erasure_disabled() if config.setting == "black_box" else nullcontext():
             cond = model.encode(texts if prompt is None else [prompt] * len(batch))
             noise = invert(model, images, cond, steps, config.iterations)

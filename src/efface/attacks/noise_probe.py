@@ -23,7 +23,7 @@ from efface.core.errors import EffaceError
 from efface.core.method_card import MethodCard
 from efface.models.editable import EditableModel
 from efface.ops.adversarial.attack_context import AttackContext
-from efface.ops.adversarial.sampler_probe import Levels, sample_latents
+from efface.ops.adversarial.sampler_probe import Levels, noisy_step, sample_latents
 from efface.ops.adversarial.start_latents import start_rows, task_batches
 
 CARD = MethodCard(
@@ -73,12 +73,3 @@ def noise_probe(
         z = sample_latents(model, texts, seeds, steps, config.guidance_scale, move)
         rows += start_rows(batch, None, z, steps)
     return AttackSet("noise_probe", concept, tuple(rows), asdict(config), Budget(steps, 0.0), seed=run.seed)
-
-
-def noisy_step(z: Tensor, epsilon: Tensor, levels: Levels, eta: float, nu: float, noise: Tensor) -> Tensor:
-    """Returns z' of the module's text; all tensors are ``(B, C, h, w)``."""
-    ratio = levels.alpha**2 / levels.next_alpha**2
-    sigma = eta * levels.next_sigma / levels.sigma * (1 - ratio) ** 0.5
-    clean = (z - levels.sigma * epsilon) / levels.alpha
-    direction = abs(levels.next_sigma**2 - sigma**2) ** 0.5
-    return levels.next_alpha * clean + direction * epsilon + nu * sigma * noise

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from efface.models.editable import EditableModel
-from efface.models.guidance_hooks import GuidedStep, Rule
+from efface.models.guidance_hooks import GuidedStep, LatentEdit, Rule
 from efface.models.sampling import DiffusionSampler
 from efface.models.scheduler import inference_timesteps
 
@@ -25,6 +25,7 @@ class Levels:
         sigma: noise level at t.
         next_alpha: signal level after the step.
         next_sigma: noise level after it.
+        index: number of the step; 0 is the noisiest.
     """
 
     t: int
@@ -32,6 +33,7 @@ class Levels:
     sigma: float
     next_alpha: float
     next_sigma: float
+    index: int
 
 
 Move = Callable[[Tensor, Tensor, Levels], Tensor]
@@ -85,12 +87,48 @@ class SamplerProbe:
     def _levels(self, index: int) -> Levels:
         alphas, (t, next_t) = self._scheduler.alphas_cumprod, self._timesteps[index : index + 2]
         now, after = float(alphas[t]), float(alphas[next_t])
-        return Levels(t, now**0.5, (1 - now) ** 0.5, after**0.5, (1 - after) ** 0.5)
+        return Levels(t, now**0.5, (1 - now) ** 0.5, after**0.5, (1 - after) ** 0.5, index)
+
+
+class StartAt:
+    """A latent edit that replaces the latents of one step by given ones ``(B, C, h, w)``."""
+
+    def __init__(self, latents: Tensor, step: int = 0) -> None:
+        self._latents = latents
+        self._step = step
+
+    def change_latent(self, z: Tensor, index: int, num_inference_steps: int, t: float, seeds: Sequence[int]) -> Tensor:
+        """Returns the given latents at their step."""
+        return self._latents.to(z) if index == self._step else z
+
+
+def noisy_step(z: Tensor, epsilon: Tensor, levels: Levels, eta: float, nu: float, noise: Tensor) -> Tensor:
+    """Takes a step of DDIM with noise (Song et al. 2021, arXiv 2010.02502, Eq. 12 and 16).
+
+        sigma  = eta ((1 - a') / (1 - a))^1/2 (1 - a / a')^1/2
+        z'     = a'^1/2 x0 + |1 - a' - sigma^2|^1/2 e + nu sigma n
+
+    a and a' are the squared signal levels before and after the step. With eta = nu = 1 it is DDPM's step.
+
+    Args:
+        z: latents, like all tensors ``(B, C, h, w)``.
+        epsilon: e, the guided noise prediction.
+        levels: the levels.
+        eta: strength of the noise.
+        nu: further scale of the noise.
+        noise: n.
+    """
+    ratio = levels.alpha**2 / levels.next_alpha**2
+    sigma = eta * levels.next_sigma / levels.sigma * (1 - ratio) ** 0.5
+    clean = (z - levels.sigma * epsilon) / levels.alpha
+    direction = abs(levels.next_sigma**2 - sigma**2) ** 0.5
+    return levels.next_alpha * clean + direction * epsilon + nu * sigma * noise
 
 
 def sample_latents(
-    model: EditableModel, prompts: Sequence[str], seeds: Sequence[int], steps: int, guidance_scale: float, move: Move
-) -> Tensor:
+    model: EditableModel, prompts: Sequence[str], seeds: Sequence[int], steps: int, guidance_scale: float, move: Move,
+    start: StartAt | None = None,
+) -> Tensor:  # fmt: skip
     """Samples clean latents ``(B, C, h, w)`` with another step than DDIM's.
 
     Args:
@@ -100,10 +138,12 @@ def sample_latents(
         steps: number of sampling steps.
         guidance_scale: classifier-free guidance scale.
         move: the step.
+        start: latents that replace those of a step, before the erasure's own edits of latents.
     """
     probe = SamplerProbe(model, steps, move)
+    own: list[LatentEdit] = [start, probe] if start else [probe]
     model.guidance_edits.append(probe)
-    model.latent_edits.append(probe)
+    model.latent_edits[:] = [*own[:-1], *model.latent_edits, probe]
     try:
         points = model.trajectory(
             model.encode(prompts), num_inference_steps=steps, guidance_scale=guidance_scale, seeds=seeds
@@ -112,5 +152,6 @@ def sample_latents(
             z = point.z
     finally:
         model.guidance_edits.remove(probe)
-        model.latent_edits.remove(probe)
+        for edit in own:
+            model.latent_edits.remove(edit)
     return z

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from torch import Tensor
 
 from efface.core.attack_set import AttackPrompt, AttackTask, StartLatent
 from efface.core.concept import Concept, fill_templates
+from efface.core.errors import EffaceError
+from efface.core.policy import check_prompts
 from efface.core.subsample import evenly_spaced
 from efface.models.editable import EditableModel
 from efface.ops.tensor_conversion import to_blob
 from efface.ops.text.templates import remove_concept, template_library, templates_for_kind
+from efface.ops.training.latents import generate_per_prompt
 
 from .attack_context import AttackContext
 
@@ -30,21 +34,64 @@ def _templates(concept: Concept, num_templates: int) -> Sequence[str]:
     return evenly_spaced(templates_for_kind(template_library(concept.kind), concept.kind), num_templates)
 
 
-def start_rows(tasks: Sequence[AttackTask], prompt: str | None, latents: Tensor, step: int) -> list[AttackPrompt]:
+def start_rows(
+    tasks: Sequence[AttackTask], prompts: str | Sequence[str] | None, latents: Tensor, step: int
+) -> list[AttackPrompt]:
     """Returns a row for each task that starts from its latent.
 
     Args:
         tasks: B tasks.
-        prompt: the prompt under attack; None for the task's own.
+        prompts: the prompt under attack, one for all tasks or one for each; None for the tasks' own.
         latents: ``(B, C, h, w)``.
         step: number of sampling steps that lie behind the latents.
     """
+    if prompts is None:
+        prompts = [task.prompt for task in tasks]
+    elif isinstance(prompts, str):
+        prompts = [prompts] * len(tasks)
     return [
-        AttackPrompt(
-            task.prompt, task.prompt if prompt is None else prompt, task.seed, start=StartLatent(to_blob(row), step)
-        )
-        for task, row in zip(tasks, latents.float(), strict=True)
+        AttackPrompt(task.prompt, prompt, task.seed, start=StartLatent(to_blob(row), step))
+        for task, prompt, row in zip(tasks, prompts, latents.float(), strict=True)
     ]
+
+
+def images_of_tasks(
+    model: EditableModel,
+    tasks: Sequence[AttackTask],
+    run: AttackContext,
+    num_inference_steps: int,
+    guidance_scale: float,
+) -> Tensor:
+    """Generates an image of the concept for each task with the unedited model, from another seed than the task's.
+
+    Returns:
+        Clean latents ``(B, C, h, w)``.
+    """
+    seeds = [run.seed_for("image", task.prompt, task.seed) for task in tasks]
+    settings: Any = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
+    with run.erasure_disabled():
+        return generate_per_prompt(model, [task.prompt for task in tasks], seeds, **settings).x0
+
+
+def batches_by_edit(
+    model: EditableModel, tasks: Sequence[AttackTask], edits: Sequence[str], run: AttackContext, phase: str
+) -> Iterator[tuple[str, Sequence[int]]]:
+    """Gives the tasks edits in turn; yields an edit and the indices of a batch of its tasks.
+
+    Raises:
+        EffaceError: no edits.
+        ContentPolicyError: an edit that the content policy refuses.
+    """
+    if not edits:
+        raise EffaceError("the attack has no edits: give --set edits='a hat,sunglasses'")
+    check_prompts(edits, "an edit")
+    size = model.default_batch_size
+    batches = [
+        (edit, range(number, len(tasks), len(edits))[start : start + size])
+        for number, edit in enumerate(edits)
+        for start in range(0, len(range(number, len(tasks), len(edits))), size)
+    ]
+    yield from run.track(phase, batches)
 
 
 def task_batches(
