@@ -57,6 +57,8 @@ def _results_on(method: str, model: str) -> list[str]:
     if not results:
         return []
     options = f" --model {model} --benchmark ..." if model else ""
+    limits = {limit for result in results.values() if (limit := result.metadata.get("limit")) is not None}
+    options += f" --limit {min(limits)}" if limits else ""
     caption = (
         f"Test split, seed 0, preset `{model or 'pocket'}` where the method has one. 95 % intervals in small print. "
         f"{_duration(results)} {sample_sizes(results.values())}. "
@@ -82,7 +84,7 @@ def _duration(results: Mapping[str, Result]) -> str:
     threads = sorted({int(cost.get("threads", 2)) for cost in costs})
     cores = " or ".join(CORES.get(count, f"{count} cores") for count in threads)
     duration = fastest if len(seconds) == 1 else f"{fastest} to {slowest}"
-    return f"An erasure took {duration} s on {cores}."
+    return f"An erasure took {duration} s on {cores} that other work may have shared."
 
 
 def attack_results(results: Mapping[str, Result]) -> list[str]:
