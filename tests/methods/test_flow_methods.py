@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from efface.execution import resolve_config, run_method
 from efface.models.builder import wrap_pipeline
 from efface.ops.attention.joint_attention import attention_norm, joint_attention
 from efface.ops.closed_form import PromptFilter
+from efface.ops.editing.active_gates import active_gates
 from efface.ops.editing.apply import applied
 from efface.ops.tensor_conversion import to_torch
 from efface.ops.text.phrase_states import PhraseStates
@@ -40,6 +42,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "sage": {
         "steps": 16, "warmup_steps": 12, "attack_steps": 2, "batch_size": 4, "num_inference_steps": 3, "top_k": 2,
         "learning_rate": 2e-3, "target": "concept_free", "negative_guidance": 0.0, "local_weight": 20.0,
+    },
+    "spm": {
+        **FEW_IMAGES, "steps": 8, "learning_rate": 1e-2, "trajectories_per_prompt": 2, "anchor_weight": 0.0,
+        "negative_guidance": 0.0, "transport_floor": 0.9,
     },
     "erase_anything": {
         **FEW_IMAGES, "steps": 40, "learning_rate": 3e-3, "num_images": 4, "target_modules": "attn_all",
@@ -88,7 +94,7 @@ def test_the_concept_moves_more_than_retained_prompts(name: str, family: str, tm
     assert change["a gun"] > 1.5 * max(change[text] for text in CONCEPT.retain_prompts)
     if name == "sage":  # its target is the prompt without the concept
         assert {edit.component for edit in erasure.edits} == {encoder.component for encoder in model.encoders}
-    elif name != "esd":  # its target is the concept's own prediction, guided away from the concept
+    elif name not in ("esd", "spm"):  # ESD's target is another; SPM's membranes fit the latents of trajectories alone
         before, after = ((pred["a gun"] - original["a dog"]).norm() for pred in (original, edited))
         assert after < before, "the anchor's prediction is the target"
     assert state_bytes(model) == state
@@ -119,6 +125,27 @@ def test_gradient_checkpointing_does_not_change_erase_anything(tmp_path: Path) -
     checkpointed = erase("erase_anything", model, tmp_path / "checkpointed", **settings)
     for name, tensor in plain.tensors.items():
         assert torch.allclose(to_torch(tensor), to_torch(checkpointed.tensors[name]), atol=1e-6), name
+
+
+@pytest.mark.parametrize("family", ["flux", pytest.param("sd3", marks=pytest.mark.slow)])
+def test_a_membrane_has_the_prompts_strength_in_our_sampler_and_in_diffusers(family: str, tmp_path: Path) -> None:
+    model = tiny_flow_of(family)
+    erasure = erase("spm", model, tmp_path / "e", steps=20, learning_rate=1e-2, transport_floor=0.999)
+    losses = [entry["loss"] for entry in json.loads((tmp_path / "e" / "history.json").read_text())["train"]]
+    assert sum(losses[-4:]) < 0.7 * sum(losses[:4])
+    options = {"num_inference_steps": 2, "guidance_scale": 4.0}
+    kept = model.sample(["the photo"], seeds=[7], **options)
+    with applied(model, erasure):
+        (gate,) = active_gates(model)
+        ours = [model.sample([prompt], seeds=[7], **options) for prompt in ("a gun", "the photo")]
+        images = model.pipe(
+            "a gun", height=16, width=16, max_sequence_length=model.max_sequence_length, output_type="pt",
+            generator=torch.Generator().manual_seed(7), **options,
+        ).images  # fmt: skip
+    assert (gate.log["a gun"], gate.log["the photo"]) == (1.0, 0.0)
+    assert (images - ours[0]).abs().max() < 1e-4
+    assert (sample(model, "a gun") - ours[0]).abs().max() > 1e-3
+    assert (ours[1] - kept).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("family", FLOW_PIPES)

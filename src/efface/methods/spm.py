@@ -1,7 +1,7 @@
 """SPM: concept semi-permeable membranes (Lyu et al., CVPR 2024, arXiv 2312.16145).
 
-A membrane is a LoRA of rank 1 at every linear and convolution layer of the UNet's attention blocks; one set of them
-erases one concept, and the weights stay as they are. With the frozen model e* and the model with membranes e:
+A membrane is a LoRA of rank 1 at every linear and convolution layer of the denoiser's attention blocks, feed-forward
+layers included; one set of them erases one concept, and the weights stay as they are. With the frozen model e* and the model with membranes e:
 
     L_erase  = || e(z_t, t, c) - [ e*(z_t, t, n) - eta ( e*(z_t, t, c) - e*(z_t, t, n) ) ] ||^2
     L_anchor = mean over random states a of || e(z_t, t, a) - e*(z_t, t, a) ||^2
@@ -52,12 +52,12 @@ CARD = MethodCard(
     paper="Lyu et al.: One-Dimensional Adapter to Rule Them All: Concepts, Diffusion Models and Erasing Applications, "
     "CVPR 2024",
     arxiv="2312.16145",
-    families=("sd1", "sd2", "sdxl"),
-    trains="membranes of rank 1 in the UNet's attention blocks",
+    families=("sd1", "sd2", "sdxl", "sd3", "flux"),
+    trains="membranes of rank 1 in the denoiser's attention blocks",
     needs_gradient=True,
     needs_images=False,
     reconstruction=False,
-    summary="Trains membranes of rank 1 beside the UNet, each as strong as the prompt is similar to the concept.",
+    summary="Trains membranes of rank 1 beside the denoiser, each as strong as the prompt is similar to the concept.",
 )
 
 
@@ -97,6 +97,7 @@ class Config:
 
 PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
+    "flux": {"guidance_scale": 3.5},
     "released": {"transport": "product"},
     "pocket": {
         "steps": 400,

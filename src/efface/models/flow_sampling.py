@@ -17,6 +17,7 @@ from torch import Tensor
 
 from efface.core.errors import EffaceError
 
+from .batch_rows import ALL_ON, BatchRows, announced_rows
 from .guidance_hooks import GuidanceChain, GuidedStep
 from .protocol import Conditioning, Params, Prediction, TrajectoryPoint
 from .sampling import DiffusionSampler
@@ -144,14 +145,16 @@ class FlowSampler(DiffusionSampler):
     ) -> Iterator[TrajectoryPoint]:
         """Yields a trajectory's points; without ``unconditional``, the prediction for the prompt takes its place."""
         self.check_guidance_scale(guidance_scale)
-        guide = GuidanceChain(self.guidance_edits)
+        guide = GuidanceChain(self.guidance_edits, cond)
         others = [self.unconditional(len(seeds))] if unconditional else []
         others += [self.encode([prompt] * len(seeds)) for prompt in guide.prompts]
         joint_cond = Conditioning.cat([replace(cond, guidance=None), *others]).with_guidance(guidance_scale)
+        rows = BatchRows(cond, (ALL_ON,) * (1 + len(others)))
         pair_scale = max(guidance_scale, 1.0) if self.guided_by_pairs else 1.0
         z, scheduler = self.initial_noise(seeds), self.schedule(num_inference_steps)
         for index, t in enumerate(scheduler.timesteps):
-            joint = self.predict(torch.cat([z] * (1 + len(others))), t, joint_cond, params=params)
+            with announced_rows(self.denoiser, rows):
+                joint = self.predict(torch.cat([z] * len(rows.chunks)), t, joint_cond, params=params)
             c, *rest = (joint[start : start + len(z)] for start in range(0, len(joint.z), len(z)))
             u, extra = (rest[0], rest[1:]) if unconditional else (c, rest)
             yield TrajectoryPoint(z, float(t), c, u)

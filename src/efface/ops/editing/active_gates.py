@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 
 from efface.core.errors import EffaceError
 from efface.models.editable import EditableModel
+from efface.models.pipeline_parts import DENOISERS
 
 from .gate_settings import SimilaritySettings, gate_label, read_gate
 from .gates import Gate, SimilarityGate
@@ -21,7 +22,12 @@ class GateSet:
 
     def __init__(self, model: EditableModel) -> None:
         encoders = [part for name, part in model.components.items() if name.startswith("text_encoder")]
-        self.reader = PromptReader(encoders[0], before_last_layer=len(encoders) > 1)
+        t5 = getattr(model, "t5", None)  # the last encoder of a flow model, whose states the denoiser reads last
+        self.reader = PromptReader(
+            encoders[-1] if t5 else encoders[0],
+            before_last_layer=not t5 and len(encoders) > 1,
+            reads_end=t5 is not None,
+        )
         self.gates: list[Gate] = []
 
     def forget(self) -> None:
@@ -50,16 +56,20 @@ def add_gate(model: EditableModel, settings: Mapping[str, Any], undo: ExitStack)
     """Adds a gate to a model until ``undo`` is closed.
 
     Args:
-        model: a model whose denoiser is a UNet.
+        model: the model; its denoiser is a UNet, or for a gate of the kind ``similarity`` a transformer.
         settings: an edit's ``gate``.
         undo: receives the removal.
 
     Raises:
-        EffaceError: settings that do not fit, or a model without a UNet.
+        EffaceError: settings that do not fit, or a model without such a denoiser.
     """
     read = read_gate(settings)
-    if "unet" not in model.components:
-        raise EffaceError(f"the erasure has a gate, which needs a UNet; {model.name} has {', '.join(model.components)}")
+    denoisers = DENOISERS if isinstance(read, SimilaritySettings) else ("unet",)
+    if not set(denoisers) & set(model.components):
+        raise EffaceError(
+            f"the erasure has a gate, which needs a {' or '.join(denoisers)}; {model.name} has "
+            f"{', '.join(model.components)}"
+        )
     gates = _SETS[model] = _SETS.get(model) or GateSet(model)
     kind: Any = SimilarityGate if isinstance(read, SimilaritySettings) else PredictionChangeGate
     gate: Gate = kind(model, gates.reader, gate_label(settings), read)

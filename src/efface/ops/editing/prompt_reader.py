@@ -19,13 +19,15 @@ class PromptReader:
     no tokens.
 
     Args:
-        encoder: the text encoder; with two (SDXL), the first.
+        encoder: the text encoder; of two CLIP encoders the first (SDXL), and T5 beside CLIP (FLUX, SD3).
         before_last_layer: whether the denoiser reads the states before the encoder's last layer (SDXL).
+        reads_end: whether the encoder's states are the last that the denoiser reads (T5), or the first.
     """
 
-    def __init__(self, encoder: nn.Module, before_last_layer: bool) -> None:
+    def __init__(self, encoder: nn.Module, before_last_layer: bool, reads_end: bool = False) -> None:
         self._encoder = encoder
         self._before_last_layer = before_last_layer
+        self._reads_end = reads_end
         self._passes: deque[tuple[Tensor, Tensor]] = deque(maxlen=MAX_CALLS)
         self._handle = encoder.register_forward_hook(self._remember, with_kwargs=True)
 
@@ -51,7 +53,8 @@ class PromptReader:
         """Returns the token ids of each row of states ``(B, L, D)``; None for states that no pass gave."""
         found: list[tuple[int, ...] | None] = [None] * len(states)
         for ids, known in reversed(self._passes):
-            own = states[:, :, : known.shape[-1]]
+            length = known.shape[1]
+            own = (states[:, -length:] if self._reads_end else states[:, :length])[:, :, : known.shape[-1]]
             if own.shape[1:] != known.shape[1:]:
                 continue
             equal = (own[:, None] == known.to(own)[None]).flatten(2).all(-1)

@@ -14,6 +14,7 @@ from efface.core.edits import Edit
 from efface.core.errors import EffaceError
 from efface.core.tensors import TensorBlob
 from efface.models.editable import EditableModel
+from efface.models.pipeline_parts import denoiser_name
 from efface.models.protocol import Conditioning, Prediction, Tokens
 from efface.models.tensor_names import canonical_name
 from efface.ops.editing.module_edits import insert
@@ -30,6 +31,9 @@ class InsertedStudent:
         model: the original model.
         insertion: kind and settings of the modules.
         tensors: initial tensors by layer path and by the kind's names; they are trained in float32.
+
+    Attributes:
+        component: name of the denoiser.
     """
 
     trains_text = False
@@ -37,7 +41,8 @@ class InsertedStudent:
     def __init__(self, model: EditableModel, insertion: Insertion, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
         self.model = model
         self.insertion = insertion
-        self._component: Any = model.components["unet"]
+        self.component = denoiser_name(model.components)
+        self._component: Any = model.components[self.component]
         self._layers = {
             path: {end: tensor.to(model.device).requires_grad_(True) for end, tensor in own.items()}
             for path, own in tensors.items()
@@ -140,4 +145,4 @@ class InsertedStudent:
         """
         names = {role: f"{prefix}.{role}" for role in self.trainable_params}
         tensors = {names[role]: to_blob(tensor.detach()) for role, tensor in self.trainable_params.items()}
-        return Edit("unet", "module", names, gate or {}, {"kind": self.insertion.kind, **params}), tensors
+        return Edit(self.component, "module", names, gate or {}, {"kind": self.insertion.kind, **params}), tensors
