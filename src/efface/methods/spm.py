@@ -1,7 +1,8 @@
 """SPM: concept semi-permeable membranes (Lyu et al., CVPR 2024, arXiv 2312.16145).
 
 A membrane is a LoRA of rank 1 at every linear and convolution layer of the denoiser's attention blocks, feed-forward
-layers included; one set of them erases one concept, and the weights stay as they are. With the frozen model e* and the model with membranes e:
+layers included; one set of them erases one concept, and the weights stay as they are. With the frozen model e* and the
+model with membranes e:
 
     L_erase  = || e(z_t, t, c) - [ e*(z_t, t, n) - eta ( e*(z_t, t, c) - e*(z_t, t, n) ) ] ||^2
     L_anchor = mean over random states a of || e(z_t, t, a) - e*(z_t, t, a) ||^2
