@@ -71,7 +71,7 @@ def parse_yaml(text: str, where: str) -> Any:
     import yaml  # not needed to import this module
 
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # in C, ten times as fast
     except yaml.YAMLError as error:
         raise EffaceError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
 
