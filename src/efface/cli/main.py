@@ -21,6 +21,7 @@ from . import (
     coreferences,
     demo,
     erase,
+    erase_eval,
     evaluate,
     export,
     leaderboard,
@@ -42,8 +43,8 @@ add_help_texts(app)
 
 __all__ = [
     "app", "attack", "audit", "benchmarks", "closed_form", "compare", "compose", "concepts", "coreferences", "demo",
-    "erase", "evaluate", "export", "leaderboard", "listing", "main", "report", "reproduce", "sample", "serve", "show",
-    "studies", "sweep", "transfer", "unlearn_canvas",
+    "erase", "erase_eval", "evaluate", "export", "leaderboard", "listing", "main", "report", "reproduce", "sample",
+    "serve", "show", "studies", "sweep", "transfer", "unlearn_canvas",
 ]  # fmt: skip
 
 

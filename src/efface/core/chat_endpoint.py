@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from typing import Any
 
 from .errors import EffaceError
@@ -17,7 +19,7 @@ TIMEOUT_SECONDS = 120
 
 def ask(
     endpoint: str, language_model: str, question: str, *, instead: str, temperature: float = 0.0,
-    timeout: float = TIMEOUT_SECONDS,
+    timeout: float = TIMEOUT_SECONDS, images: Sequence[bytes] = (),
 ) -> str:  # fmt: skip
     """Sends one question to ``ENDPOINT/chat/completions`` and returns the text of the reply.
 
@@ -28,6 +30,7 @@ def ask(
         instead: what happens without an endpoint, such as "read the model's own vocabulary", for the message.
         temperature: temperature of the reply.
         timeout: seconds to wait for the reply.
+        images: PNG files that the question is about, for a vision-language model.
 
     Raises:
         EffaceError: not an address, an endpoint that cannot be reached or refuses, or a reply that is not a chat's.
@@ -37,7 +40,7 @@ def ask(
     headers = {"Content-Type": "application/json"}
     if key := os.environ.get(API_KEY_VARIABLE):
         headers["Authorization"] = f"Bearer {key}"
-    message = {"role": "user", "content": question}
+    message = {"role": "user", "content": _content(question, images)}
     body = json.dumps({"model": language_model, "messages": [message], "temperature": temperature}).encode()
     request = urllib.request.Request(f"{endpoint.rstrip('/')}/chat/completions", body, headers)
     try:
@@ -53,6 +56,15 @@ def ask(
         raise EffaceError(
             f"cannot reach {endpoint} ({reason}): start the server or correct the address, or leave it out to {instead}"
         ) from error
+
+
+def _content(question: str, images: Sequence[bytes]) -> Any:
+    """Returns the content of a message: text, or parts if there are images."""
+    if not images:
+        return question
+    urls = [f"data:image/png;base64,{base64.b64encode(image).decode()}" for image in images]
+    parts = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
+    return [{"type": "text", "text": question}, *parts]
 
 
 def _text(reply: Any, endpoint: str) -> str:
