@@ -36,14 +36,12 @@ def erase_eval(
         endpoint: Address and name of a vision-language model's chat endpoint.
         real: Folder of real images for M4; pocket draws its own. Other models have no M4 without it.
         model: Base model; by default the one the erasure was made for.
-        detector: Detector in place of the benchmark's own; ``clip`` likewise.
+        detector: Detector in place of the benchmark's own.
+        clip: CLIP model in place of the benchmark's own.
         progress: Progress display; none by default.
 
     Returns:
         The scores ``m1`` to ``m4`` and ``erase_eval``.
-
-    Raises:
-        EffaceError: Bad settings, or a reader that does not load.
     """
     from efface.benchmarks.collectors import check_image_size
     from efface.benchmarks.erase_eval import EraseEval
