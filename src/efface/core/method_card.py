@@ -32,6 +32,7 @@ class MethodCard:
             can share the batches.
         needs_control: whether an attack brings back concepts that a model never knew, so that its success counts only
             above that on a control model.
+        quantized: whether a method works on a quantized denoiser, whose weights cannot be trained or edited.
     """
 
     name: str
@@ -46,6 +47,7 @@ class MethodCard:
     summary: str
     batch_independent: bool = False
     needs_control: bool = False
+    quantized: bool = False
 
     @property
     def kinds(self) -> tuple[str, ...]:

@@ -9,8 +9,10 @@ from typing import Any
 from efface.core.config import build_config, resolve_preset
 from efface.core.errors import EffaceError
 from efface.core.method_card import KINDS_OF_MODEL, MethodCard
+from efface.core.registry import METHODS
 from efface.models.editable import EditableModel
 from efface.models.model_ref import base_bundled_model
+from efface.models.quantization import has_quantized_layers
 
 OUT_OF_MEMORY_HINT = (
     "lower the batch size and whatever else runs at once (--set batch_size=1), "
@@ -55,6 +57,25 @@ def check_family(function: Any, model: EditableModel) -> None:
         raise EffaceError(
             f"{card.name} does not support {model.family} models such as {model.name}: it supports {supported}"
         )
+
+
+def check_quantized(function: Any, model: Any) -> None:
+    """Checks that a method works on a model with quantized weights, if the model has any.
+
+    Raises:
+        EffaceError: It does not.
+    """
+    card = find_card(function)
+    if card is None or card.quantized:
+        return
+    for name, module in getattr(model, "components", {}).items():
+        if has_quantized_layers(module):
+            cards = [METHODS.card(other) for other in METHODS.names()]
+            able = " or ".join(other.name for other in cards if other.quantized and model.family in other.families)
+            raise EffaceError(
+                f"{card.name} trains or edits weights, and {model.name}'s {name} is quantized: load it in float32, "
+                f"bfloat16 or float16, or choose --method {able}"
+            )
 
 
 def find_card(function: Any) -> MethodCard | None:

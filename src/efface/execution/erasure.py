@@ -29,7 +29,7 @@ from efface.ops.text.concept_tokens import check_fits_context, report_unknown_na
 from efface.ops.training.progress import Progress, Silent
 from efface.ops.training.run import Run
 
-from .configuration import OUT_OF_MEMORY_HINT, check_family, resolve_config
+from .configuration import OUT_OF_MEMORY_HINT, check_family, check_quantized, resolve_config
 from .kinds import check_after, check_before, generates_images
 from .readme import render_readme
 
@@ -56,6 +56,7 @@ def run_method(
         quick_evaluation: evaluate on a few images at the end.
     """
     check_family(function, model)
+    check_quantized(function, model)
     if generates_images(model):
         check_fits_context(model, concepts)
         report_unknown_names(model, concepts)

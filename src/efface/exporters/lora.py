@@ -140,6 +140,6 @@ def _reshaped(
     component: str, layer: str, down: Tensor, up: Tensor, weight: Tensor, residual: float | None
 ) -> LoraFactors:
     """Factors in the shape of the weight: a convolution's ``down`` has its kernel, its ``up`` a 1 x 1 kernel."""
-    down = down.float().reshape(len(down), *weight.shape[1:])
+    down = down.float().reshape(len(down), *(weight.shape[1:] if weight.ndim > 2 else (-1,)))
     up = up.float().reshape(*up.shape, *(1 for _ in weight.shape[2:]))
     return LoraFactors(component, layer, down, up, residual)

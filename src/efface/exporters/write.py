@@ -18,6 +18,7 @@ from efface.core.spec import package_versions
 from efface.core.tensors import write_tensors
 from efface.models.checkpoint_settings import settings_metadata
 from efface.models.pipeline import silence_libraries
+from efface.models.quantization import has_quantized_layers
 from efface.ops.tensor_conversion import to_blob
 from efface.ops.training.progress import Progress, Silent
 
@@ -114,6 +115,11 @@ def _write_weights(
     advance: Callable[[int, int], None],
 ) -> BaseComparison:
     """Writes the edited weights as a pipeline, as components or as a single file."""
+    if any(map(has_quantized_layers, model.components.values())):
+        raise EffaceError(
+            f"{model.name} is quantized, so that no edit is written into its weights: export a LoRA (peft, kohya), or "
+            "give the base in full precision with --allow-base-mismatch (allow_base_mismatch=True)"
+        )
     advance(0, 1)
     if format == "single-file":
         check_single_file(model, erasure)

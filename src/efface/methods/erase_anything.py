@@ -45,7 +45,7 @@ from efface.ops.contrastive_loss import reverse_contrast
 from efface.ops.targets import negative_guidance
 from efface.ops.text.concept_images import ConceptImages
 from efface.ops.training.latents import Latents, generate_latents
-from efface.ops.training.lora import LoraAdapter
+from efface.ops.training.lora import TrainedLora, trained_lora
 from efface.ops.training.run import Run
 from efface.ops.training.schedule import set_learning_rate
 
@@ -60,6 +60,7 @@ CARD = MethodCard(
     needs_images=True,
     reconstruction=False,
     summary="Trains a LoRA that alternates between erasing the concept with its attention and preserving the rest.",
+    quantized=True,
 )
 CHOICES = {
     "teacher": ("original", "student"),
@@ -135,25 +136,24 @@ def erase_anything(model: EditableModel, concepts: Sequence[Concept], config: Co
     for name, choices in CHOICES.items():
         if getattr(config, name) not in choices:
             raise UnknownNameError(name, getattr(config, name), choices)
-    generate = partial(_generate_images, model, config, run)
-    from_retain = config.preserve_source == "retain"
+    from_retain, generate = config.preserve_source == "retain", partial(_generate_images, model, config, run)
     data = ConceptImages(model, concepts, config.num_templates, config.num_images, from_retain, generate)
-    adapter = LoraAdapter(model, config.target_modules, config.rank, run.generator("adapter"))
-    parameters, generator = adapter.trainable_params, run.generator("batch")
-    optimiser = torch.optim.AdamW(parameters.values(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    with joint_attention(model) as attention:
+    lora = trained_lora(model, config.target_modules, config.rank, run.generator("adapter"))
+    with lora as adapter, joint_attention(model) as attention:
+        parameters = adapter.trainable_params
+        optimiser = torch.optim.AdamW(parameters.values(), lr=config.learning_rate, weight_decay=config.weight_decay)
         for step in run.steps(config.steps, parameters, optimiser):
             set_learning_rate(optimiser, config.learning_rate, config.schedule, step.index, config.steps)
             level = _erasing_losses if step.index % 2 == 0 else _preserving_losses
-            losses = level(adapter, attention, data, config, generator)
+            losses = level(adapter, attention, data, config, run.generator("batch"))
             loss = torch.stack([getattr(config, f"{name}_weight") * term for name, term in losses.items()]).sum()
             step.optimize(loss, {name: term.detach() for name, term in losses.items()})
-    edit, tensors = adapter.to_edit()
-    return run.erasure([edit], tensors)
+        edit, tensors = adapter.to_edit()
+        return run.erasure([edit], tensors)
 
 
 def _erasing_losses(
-    adapter: LoraAdapter, attention: JointAttention, data: ConceptImages, config: Config, generator: Generator
+    adapter: TrainedLora, attention: JointAttention, data: ConceptImages, config: Config, generator: Generator
 ) -> dict[str, Tensor]:
     """Computes the terms of the erasing level on images of the concept."""
     z, t, _, index = data.images.flow_batch(config.batch_size, generator)
@@ -166,7 +166,7 @@ def _erasing_losses(
 
 
 def _preserving_losses(
-    adapter: LoraAdapter, attention: JointAttention, data: ConceptImages, config: Config, generator: Generator
+    adapter: TrainedLora, attention: JointAttention, data: ConceptImages, config: Config, generator: Generator
 ) -> dict[str, Tensor]:
     """Computes the terms of the preserving level: contrast on images of the concept, velocity on the chosen images."""
     z, t, velocity, index = data.images.flow_batch(config.batch_size, generator)

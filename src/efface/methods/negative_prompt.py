@@ -36,6 +36,7 @@ CARD = MethodCard(
     needs_images=False,
     reconstruction=False,
     summary="Guides away from the concept's words at sampling time; changes no weight.",
+    quantized=True,
 )
 
 

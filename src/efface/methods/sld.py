@@ -39,6 +39,7 @@ CARD = MethodCard(
     needs_images=False,
     reconstruction=False,
     summary="Guides away from the concept at sampling time where the prediction is near it; changes no weight.",
+    quantized=True,
 )
 
 

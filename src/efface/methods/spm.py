@@ -59,6 +59,7 @@ CARD = MethodCard(
     needs_images=False,
     reconstruction=False,
     summary="Trains membranes of rank 1 beside the denoiser, each as strong as the prompt is similar to the concept.",
+    quantized=True,
 )
 
 

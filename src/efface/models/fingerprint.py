@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from efface.core.errors import CorruptArtifactError, EffaceError
 from efface.core.serialization import json_hash
 
-from .tensor_names import canonical_state
+from .quantization import dequantized_state
 
 Fingerprint = Mapping[str, Any]
 
@@ -74,10 +74,12 @@ def fingerprint(module: nn.Module) -> dict[str, Any]:
     Returns ``structure``, ``precision``, ``tensors`` (their number) and ``sketch`` as JSON values. Reads every weight
     once, in 25 ms for a million values on one core; a tensor that this process has seen before takes a sixth of that.
 
+    Quantized weights count with their values.
+
     Raises:
-        EffaceError: a tensor holds NaN, infinity or values beyond float16.
+        EffaceError: a tensor holds NaN, infinity or values beyond float16, or is quantized in an unknown way.
     """
-    state = canonical_state(module)
+    state = dequantized_state(module)
     buckets = _buckets(len(state))
     norms = np.zeros(len(state), "<f2")
     points = np.zeros((len(state), buckets), "<i2")

@@ -10,7 +10,7 @@ from .float32_weights import WeightSource
 from .flow_pipeline import validate_flow_pipeline
 from .flow_sampling import FlowSampler, check_flow_scheduler
 from .guidance_hooks import GuidanceEdit, LatentEdit
-from .module_checks import check_own_weights
+from .module_checks import check_trainable_weights
 from .parameter_groups import ParameterGroup, select_parameters
 from .pipeline_parts import PipelineParts
 from .prompt_encoder import check_same_vocabulary, set_end_of_text
@@ -68,7 +68,7 @@ class FlowModel(PipelineParts, FlowSampler):
         """Returns the parameters of a role, such as ``reads_text`` (see `efface.models.parameter_roles`).
 
         Raises:
-            EffaceError: no such role, or the weights are offloaded or have adapter layers.
+            EffaceError: no such role, or the weights are offloaded, quantized or have adapter layers.
         """
-        check_own_weights(self.components)
+        check_trainable_weights(self.components)
         return select_parameters(self.components, role)

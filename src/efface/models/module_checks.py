@@ -13,6 +13,7 @@ from torch import nn
 
 from efface.core.errors import EffaceError
 
+from .quantization import has_quantized_layers
 from .weight_files import check_no_adapter
 
 
@@ -31,11 +32,11 @@ def check_not_offloaded(modules: Mapping[str, nn.Module]) -> None:
 
 
 def check_own_weights(modules: Mapping[str, nn.Module]) -> None:
-    """Checks that every module computes with its own weights only, so that editing and identifying them makes sense.
+    """Checks that every module computes with its own weights only, so that identifying them makes sense.
 
     Raises:
-        EffaceError: weights are offloaded or quantized, hooks replace passes, there are adapter layers, or fused
-            copies of attention weights.
+        EffaceError: weights are offloaded, hooks replace passes, there are adapter layers, or fused copies of
+            attention weights.
     """
     check_not_offloaded(modules)
     for name, module in modules.items():
@@ -45,7 +46,17 @@ def check_own_weights(modules: Mapping[str, nn.Module]) -> None:
                 f"the pipeline's {name} has fused copies of its attention weights, which no erasure edits: "
                 "load it again, without pipe.fuse_qkv_projections()"
             )
-        if any(map(_is_quantized, module.modules())):
+
+
+def check_trainable_weights(modules: Mapping[str, nn.Module]) -> None:
+    """Checks that every module computes with its own weights only, in a form that can be trained and edited.
+
+    Raises:
+        EffaceError: the same as of `check_own_weights`, or weights are quantized.
+    """
+    check_own_weights(modules)
+    for name, module in modules.items():
+        if has_quantized_layers(module):
             raise EffaceError(
                 f"the pipeline's {name} is quantized, so that its weights cannot be trained or edited: load it in "
                 "float32, bfloat16 or float16"
@@ -56,12 +67,6 @@ def _is_hooked(module: nn.Module) -> bool:
     """Returns whether accelerate or diffusers runs the module's passes through hooks of its own."""
     registry = getattr(module, "_diffusers_hook", None)
     return hasattr(module, "_hf_hook") or bool(getattr(registry, "hooks", None))
-
-
-def _is_quantized(module: nn.Module) -> bool:
-    """Returns whether a module holds a weight as integers, or keeps it packed behind a method, as quantizers do."""
-    packed = callable(getattr(module, "weight", None)) and not isinstance(module.weight, nn.Module)
-    return packed or any(not p.is_floating_point() for p in module.parameters(recurse=False))
 
 
 def check_one_precision(modules: Mapping[str, nn.Module]) -> None:

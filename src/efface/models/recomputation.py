@@ -1,4 +1,4 @@
-"""Gradient checkpointing of a module whose parameters are replaced for one pass.
+"""Gradient checkpointing of a module whose parameters are replaced, or whose hooks act, for one pass.
 
 diffusers recomputes a block in the backward pass (Chen et al. 2016, arXiv 1604.06174), when the pass that replaced the
 parameters has long ended: without help, the block would be recomputed with the module's own parameters.
@@ -6,7 +6,7 @@ parameters has long ended: without help, the block would be recomputed with the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -18,19 +18,29 @@ _FUNCTION = "_gradient_checkpointing_func"
 """Attribute under which diffusers keeps the function that runs a block and forgets what it computed."""
 
 
-@contextmanager
-def recomputes_with(module: nn.Module, params: Mapping[str, Tensor]) -> Iterator[None]:
+def recomputes_with(module: nn.Module, params: Mapping[str, Tensor]) -> AbstractContextManager[None]:
     """Lets every checkpointed block that runs in the body be recomputed with these parameters.
 
     Args:
         module: a module of diffusers, with or without gradient checkpointing.
         params: tensors by parameter name that replace the module's own in the body.
     """
+    return recomputes_in(module, partial(_replaced, module, params))
+
+
+@contextmanager
+def recomputes_in(module: nn.Module, context: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
+    """Lets every checkpointed block that runs in the body be recomputed in a context.
+
+    Args:
+        module: a module of diffusers, with or without gradient checkpointing.
+        context: opens the context that the body runs in, too.
+    """
     checkpointed: list[Any] = [part for part in module.modules() if getattr(part, "gradient_checkpointing", False)]
     originals = [getattr(part, _FUNCTION) for part in checkpointed]
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _replaced(module, params)
+        return nullcontext(), context()
 
     for part in checkpointed:
         setattr(part, _FUNCTION, partial(checkpoint, use_reentrant=False, context_fn=contexts))

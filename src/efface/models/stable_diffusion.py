@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .float32_weights import WeightSource
 from .guidance_hooks import GuidanceEdit, LatentEdit
-from .module_checks import check_own_weights
+from .module_checks import check_trainable_weights
 from .parameter_groups import TEXT_ENCODER_2, ParameterGroup, call_with_params, select_parameters
 from .pipeline import pipeline_family, validate_pipeline
 from .pipeline_parts import PipelineParts
@@ -113,7 +113,7 @@ class StableDiffusionModel(PipelineParts, DiffusionSampler):
         """Returns the parameters of a role, such as ``cross_kv`` (see `efface.models.parameter_roles`).
 
         Raises:
-            EffaceError: no such role, or the weights are offloaded or have adapter layers.
+            EffaceError: no such role, or the weights are offloaded, quantized or have adapter layers.
         """
-        check_own_weights(self.components)
+        check_trainable_weights(self.components)
         return select_parameters(self.components, role, [encoder.component for encoder in self.encoders[:-1]])

@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 from efface.core.errors import EffaceError
 from efface.models.editable import EditableModel
 from efface.models.flow_model import FlowModel
+from efface.models.quantization import matrix_group
 
 KEY_PROJECTION = "add_k_proj"
 """Layer that projects the text tokens to keys, in every block in which text and image attend jointly."""
@@ -85,7 +86,7 @@ def joint_attention(model: EditableModel) -> Iterator[JointAttention]:
     if not isinstance(model, FlowModel):
         raise EffaceError(f"{model.name} has no joint attention of text and image: choose an SD3 or FLUX model")
     recorder = JointAttention(model.text_tokens_first)
-    paths = model.parameter_group("text_stream_kv").paths.values()
+    paths = matrix_group(model, "text_stream_kv").paths.values()
     layer = [path for path in paths if KEY_PROJECTION in path][-1].partition(f".{KEY_PROJECTION}")[0]
     module = model.transformer.get_submodule(layer)
 

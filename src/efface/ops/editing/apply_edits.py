@@ -23,6 +23,7 @@ from .forward_hooks import layer_hook, states_hook
 from .guidance_rules import guidance_edit
 from .latent_perturbation import latent_perturbation
 from .module_edits import insert_modules
+from .quantized_layers import check_not_quantized, insert_beside_quantized
 from .unedited import forget, remember
 
 SAMPLER = "sampler"
@@ -81,6 +82,7 @@ def _replace(module: nn.Module, edit: Edit, tensors: Mapping[str, Tensor], undo:
     """W <- T, cast to the model's dtype."""
     _check_params(edit)
     for target, (name, parameter) in _targets(module, tensors).items():
+        check_not_quantized(name, parameter)
         if tensors[target].shape != parameter.shape:
             raise EffaceError(
                 f"tensor {name!r} is {list(parameter.shape)} in the model, {list(tensors[target].shape)} in the erasure"
@@ -91,7 +93,8 @@ def _replace(module: nn.Module, edit: Edit, tensors: Mapping[str, Tensor], undo:
 def _low_rank(module: nn.Module, edit: Edit, tensors: Mapping[str, Tensor], undo: ExitStack) -> None:
     """W <- W + scale (up down), computed in float32 at least; down ``(r, ...)``, up ``(o, r)`` or ``(o, r, 1, 1)``."""
     scale = float(_check_params(edit, scale=1.0)["scale"])
-    for target, (name, parameter) in _targets(module, edit.targets).items():
+    written = edit.targets - insert_beside_quantized(module, edit.targets, tensors, scale, undo)
+    for target, (name, parameter) in _targets(module, written).items():
         down, up = (tensors[f"{target}.{end}"].flatten(1) for end in ("down", "up"))
         if (
             up.shape[1] != down.shape[0]

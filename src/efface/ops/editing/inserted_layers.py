@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, gelu, linear
 
+from efface.models.quantization import is_quantized, matrix_shape
+
 from .row_strengths import Insertion, RowStrengths
 
 Tensors = Mapping[str, Tensor]
@@ -39,8 +41,9 @@ class InsertedLayer:
 
     @property
     def mergeable(self) -> bool:
-        """Whether every module here is a membrane that acts and is not trained, and the layer reads its own weight."""
-        return isinstance(self.layer._parameters.get("weight"), nn.Parameter) and all(
+        """Whether every module here is a membrane that acts and is not trained, on a weight that can be replaced."""
+        has_weight = isinstance(self.layer._parameters.get("weight"), nn.Parameter) and not is_quantized(self.layer)
+        return has_weight and all(
             insertion.enabled and insertion.kind == "membrane" and not tensors["up"].requires_grad
             for insertion, tensors in self.members
         )
@@ -123,7 +126,7 @@ class InsertedLayer:
         known = self._stacks.get(key)
         if known is not None and known[0].dtype == x.dtype and known[0].device == x.device:
             return known
-        kernel = self.layer.weight.shape[1:]
+        kernel = matrix_shape(self.layer, self.layer.weight)[1:]
         downs = [t["down"].reshape(-1, *kernel).to(x) for _, t in members]
         ups = [insertion.scale * t["up"].flatten(1).to(x) for insertion, t in members]
         stack = (torch.cat(downs), torch.cat(ups, 1))

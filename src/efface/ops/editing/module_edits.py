@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from math import prod
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from efface.core.edits import Edit
 from efface.core.errors import EffaceError, UnknownNameError, check_known_keys
 from efface.models.guidance_hooks import PromptGate
+from efface.models.quantization import matrix_shape
 
 from .autoencoder import insert_autoencoder
 from .inserted_modules import inserted_modules, resolve_layer
@@ -81,14 +83,15 @@ def group_by_layer(tensors: Mapping[str, Tensor], kind: str) -> dict[str, dict[s
     return layers
 
 
-def _check_membrane(layer: nn.Module, name: str, tensors: Mapping[str, Tensor]) -> None:
+def check_membrane(layer: nn.Module, name: str, tensors: Mapping[str, Tensor]) -> None:
+    """Raises `EffaceError` if the factors ``down`` and ``up`` do not fit a layer."""
     weight = getattr(layer, "weight", None)
     if not isinstance(layer, nn.Linear | nn.Conv2d) or weight is None:
         raise EffaceError(f"the erasure inserts a membrane at {name!r}, which is neither linear nor a convolution")
-    down, up = tensors["down"].flatten(1), tensors["up"].flatten(1)
-    if down.shape[1] != weight[0].numel() or up.shape[0] != len(weight) or up.shape[1] != len(down):
+    down, up, shape = tensors["down"].flatten(1), tensors["up"].flatten(1), matrix_shape(layer, weight)
+    if down.shape[1] != prod(shape[1:]) or up.shape[0] != shape[0] or up.shape[1] != len(down):
         raise EffaceError(
-            f"the membrane {list(up.shape)} x {list(down.shape)} does not fit {name!r}, which is {list(weight.shape)}"
+            f"the membrane {list(up.shape)} x {list(down.shape)} does not fit {name!r}, which is {list(shape)}"
         )
 
 
@@ -112,7 +115,7 @@ def _check_autoencoder(layer: nn.Module, name: str, tensors: Mapping[str, Tensor
         )
 
 
-_CHECKS = {"membrane": _check_membrane, "eraser": _check_eraser, "autoencoder": _check_autoencoder}
+_CHECKS = {"membrane": check_membrane, "eraser": _check_eraser, "autoencoder": _check_autoencoder}
 
 
 def _article(kind: str) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -16,6 +16,8 @@ from efface.core.tensors import TensorBlob
 from efface.models.editable import EditableModel
 from efface.models.pipeline_parts import denoiser_name
 from efface.models.protocol import Conditioning, Prediction, Tokens
+from efface.models.quantization import matrix_group, matrix_shape
+from efface.models.recomputation import recomputes_in
 from efface.models.tensor_names import canonical_name
 from efface.ops.editing.module_edits import insert
 from efface.ops.editing.row_strengths import Insertion
@@ -62,23 +64,28 @@ class InsertedStudent:
             rank: rank of every membrane.
             generator: draws ``down``, on the CPU.
             insertion: settings of the modules.
-            init: ``kaiming`` draws ``down`` uniformly up to 1 / sqrt(inputs) (SPM), ``normal`` with variance 1 / rank.
+            init: ``kaiming`` draws ``down`` uniformly up to 1 / sqrt(inputs) (SPM), ``normal`` with variance 1 / rank,
+                ``lora`` with variance 1 / rank^2.
 
         Raises:
             EffaceError: a rank below 1, or a role without matrices.
         """
-        group = model.parameter_group(role)
+        group = matrix_group(model, role)
+        component = model.components[group.component]
         matrices = {name: weight for name, weight in group.parameters.items() if weight.ndim > 1}
         if rank < 1 or not matrices:
             raise EffaceError(f"membranes of rank {rank} at {role} train nothing: set a rank of 1 or more")
         tensors: dict[str, dict[str, Tensor]] = {}
         for name, weight in matrices.items():
-            shape = (rank, *weight.shape[1:])
-            bound = 1 / math.sqrt(weight[0].numel())
-            uniform = (2 * torch.rand(shape, generator=generator) - 1) * bound
-            down = uniform if init == "kaiming" else torch.randn(shape, generator=generator) / math.sqrt(rank)
             path = group.paths[name].removesuffix(".weight")
-            tensors[path] = {"down": down, "up": torch.zeros(len(weight), rank)}
+            outputs, *inputs = matrix_shape(component.get_submodule(path), weight)
+            shape = (rank, *inputs)
+            bound = 1 / math.sqrt(math.prod(inputs))
+            if init == "kaiming":
+                down = (2 * torch.rand(shape, generator=generator) - 1) * bound
+            else:
+                down = torch.randn(shape, generator=generator) / (rank if init == "lora" else math.sqrt(rank))
+            tensors[path] = {"down": down, "up": torch.zeros(outputs, rank)}
         return cls(model, insertion, tensors)
 
     @classmethod
@@ -127,11 +134,27 @@ class InsertedStudent:
 
     def predict(self, z: Tensor, t: Tensor | float, cond: Conditioning) -> Prediction:
         """Runs the denoiser with the modules once."""
-        self.insertion.enabled = True
-        try:
+        with recomputes_in(self._component, self._enabled), self._enabled():
             return self.model.predict(z, t, cond)
+
+    @contextmanager
+    def _enabled(self) -> Iterator[None]:
+        """Lets the modules act in the body; gradient checkpointing opens it again while it computes gradients."""
+        before, self.insertion.enabled = self.insertion.enabled, True
+        try:
+            yield
         finally:
-            self.insertion.enabled = False
+            self.insertion.enabled = before
+
+    def to_edit(self, prefix: str = "lora") -> tuple[Edit, dict[str, TensorBlob]]:
+        """Returns membranes without a gate as a ``low_rank`` edit, as `LoraAdapter.to_edit` does."""
+        names, tensors = {}, {}
+        for path, own in self._layers.items():
+            for end, tensor in own.items():
+                role = f"{canonical_name(path)}.weight.{end}"
+                names[role] = f"{prefix}.{self.component}.{role}"
+                tensors[names[role]] = to_blob(tensor.detach())
+        return Edit(self.component, "low_rank", names), tensors
 
     def module_edit(
         self, prefix: str, params: Mapping[str, Any], gate: Mapping[str, Any] | None = None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -12,7 +13,11 @@ from efface.core.errors import EffaceError
 from efface.core.tensors import TensorBlob
 from efface.models.editable import EditableModel
 from efface.models.protocol import Conditioning, Params, Prediction
+from efface.models.quantization import has_quantized_layers
+from efface.ops.editing.row_strengths import Insertion
 from efface.ops.tensor_conversion import to_blob
+
+from .inserted_student import InsertedStudent
 
 
 class LoraAdapter:
@@ -87,3 +92,20 @@ class LoraAdapter:
         }
         tensors = {names[role]: to_blob(tensor) for role, tensor in self.trainable_params.items()}
         return Edit(self.group.component, "low_rank", names), tensors
+
+
+TrainedLora = LoraAdapter | InsertedStudent
+"""A LoRA in training."""
+
+
+@contextmanager
+def trained_lora(model: EditableModel, role: str, rank: int, generator: torch.Generator) -> Iterator[TrainedLora]:
+    """A LoRA beside a frozen denoiser: in replaced weights, or in hooks where the denoiser is quantized.
+
+    Both draw the same A and compute the same sum; `to_edit` returns the same kind of edit.
+    """
+    if not any(map(has_quantized_layers, model.components.values())):
+        yield LoraAdapter(model, role, rank, generator)
+        return
+    with InsertedStudent.membranes(model, role, rank, generator, Insertion("membrane"), init="lora") as student:
+        yield student
