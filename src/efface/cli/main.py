@@ -26,6 +26,7 @@ from . import (
     export,
     leaderboard,
     listing,
+    m_erasure,
     report,
     reproduce,
     sample,
@@ -43,8 +44,8 @@ add_help_texts(app)
 
 __all__ = [
     "app", "attack", "audit", "benchmarks", "closed_form", "compare", "compose", "concepts", "coreferences", "demo",
-    "erase", "erase_eval", "evaluate", "export", "leaderboard", "listing", "main", "report", "reproduce", "sample",
-    "serve", "show", "studies", "sweep", "transfer", "unlearn_canvas",
+    "erase", "erase_eval", "evaluate", "export", "leaderboard", "listing", "m_erasure", "main", "report", "reproduce",
+    "sample", "serve", "show", "studies", "sweep", "transfer", "unlearn_canvas",
 ]  # fmt: skip
 
 
