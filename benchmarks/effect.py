@@ -14,6 +14,7 @@ import tempfile
 import textwrap
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -117,9 +118,8 @@ class Measurement:
     def _evaluate(self, artifact: Path, key: ResultKey, metadata: dict[str, Any]) -> Result:
         for attack in self.attacks:
             limit = self.limit if attack == "synonyms" else self.attack_limit
-            api.attack(
-                artifact, attack, key.benchmark, model=self.model, seed=key.seed, limit=limit, progress=RichProgress()
-            )
+            options: dict[str, Any] = {"seed": key.seed, "limit": limit, "progress": RichProgress()}
+            api.attack(artifact, attack, key.benchmark, model=self.model, **options)
         result = api.evaluate(artifact, key.benchmark, model=self.model, limit=self.limit, progress=RichProgress())
         return replace(result, metadata={**result.metadata, **metadata})
 
@@ -186,16 +186,14 @@ def main(
     names = list(benchmark or DEFAULT_BENCHMARKS)
     attacks = [] if attack == ["none"] else attack or ["synonyms"]
     other_model = "" if model == "pocket" else model
-    measurement = Measurement(
-        load_model(model), attacks, attack_limit, limit, parse_settings(settings or []), transfer_to, artifacts
-    )
-    for seed in range(seeds):
-        for group in [names] if joint else [[name] for name in names]:
-            for method in methods or METHODS.names():
-                store = ResultStore(DOCS / "results" / f"{method}.json")
-                keys = [ResultKey(name, seed, variant, joint, model=other_model) for name in group]
-                if not all(key in store.results for key in keys):
-                    measurement.measure(method, keys, store)
+    config = parse_settings(settings or [])
+    measurement = Measurement(load_model(model), attacks, attack_limit, limit, config, transfer_to, artifacts)
+    groups = [names] if joint else [[name] for name in names]
+    for seed, group, method in product(range(seeds), groups, methods or METHODS.names()):
+        store = ResultStore(DOCS / "results" / f"{method}.json")
+        keys = [ResultKey(name, seed, variant, joint, model=other_model) for name in group]
+        if not all(key in store.results for key in keys):
+            measurement.measure(method, keys, store)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from helpers.tiny import tiny_model
 
-from efface.api.erase import default_method
+from efface.api.validation import default_method
 from efface.core.errors import UnknownNameError
 from efface.models.loading import load_model
 from efface.models.model_ref import ModelRef

@@ -11,12 +11,15 @@ from helpers.cli import call, check_refused
 from efface.benchmarks.result_store import ResultKey, ResultStore
 from efface.core.errors import EffaceError
 from efface.core.result import Result, Score
-from efface.reporting.leaderboard import ALL, KEPT, SCORED_ATTACKS, Entry, entries, pareto_front
+from efface.reporting.leaderboard import ALL, ATTACKS_OF_KIND, KEPT, Entry, entries, pareto_front
+from efface.reporting.leaderboard_board import boards
 from efface.reporting.leaderboard_site import MARKER, write_site
+
+IMAGE_ATTACKS = ATTACKS_OF_KIND["image models"]
 
 
 def result_of(
-    rer: float, retention: float, attack_rate: float | None, attacks: tuple[str, ...] = SCORED_ATTACKS
+    rer: float, retention: float, attack_rate: float | None, attacks: tuple[str, ...] = IMAGE_ATTACKS
 ) -> Result:
     values = {("rer", "name"): rer, ("rer", "domain"): rer, **dict.fromkeys(KEPT, retention)}
     values |= {} if attack_rate is None else {("asr_post", attack): attack_rate for attack in attacks}
@@ -51,6 +54,18 @@ def test_scores_do_not_depend_on_other_methods() -> None:
     rows = entries({"bad": bad, "good": good})
     assert [row.method for row in rows if row.benchmark == ALL] == ["good", "bad"]
     assert entries({"bad": bad})[0] == next(row for row in rows if row.method == "bad")
+
+
+def test_kinds_of_models_have_boards_of_their_own() -> None:
+    image, plain = result_of(0.9, 0.9, 0.1), result_of(0.5, 0.9, 0.1, ("relearning_images",))
+    classifier = Result((*plain.scores, Score("accuracy", "name", 0.5, 0.4, 0.6, 100)), plain.metadata)
+    results = {"uce": {ResultKey("b", 0): image}, "famr": {ResultKey("c", 0): classifier}}
+    first, second = boards(entries(results), results)
+    assert (first.kind, {row.method for row in first.rows}) == ("image models", {"uce"})
+    assert (second.kind, {row.method for row in second.rows}) == ("image classifiers", {"famr"})
+    assert "relearning_images" not in first.attacks
+    assert second.attacks == ["relearning_images"]
+    assert second.benchmarks == [ALL, "c"]
 
 
 def test_pareto_front() -> None:

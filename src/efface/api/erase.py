@@ -10,16 +10,13 @@ from efface.core.concept import Concept
 from efface.core.erasure import Erasure
 from efface.core.registry import METHODS
 from efface.core.unsaved import new_folder, remove_with, removed_on_error
-from efface.models.loading import kind_of_model, load_model
+from efface.models.loading import load_model
 from efface.models.model_ref import ModelLike
 
-from .validation import ConceptLike, add_default_retain_sets, coerce_concepts, validate_erase
+from .validation import ConceptLike, add_default_retain_sets, coerce_concepts, default_method, validate_erase
 
 if TYPE_CHECKING:
     from efface.ops.training.progress import Progress
-
-DEFAULT_METHODS = {"image": "esd", "janus": "ear", "language": "elm", "classifier": "famr"}
-"""By kind of model."""
 
 
 def erase(
@@ -35,7 +32,7 @@ def erase(
             On a bundled model, its retain set is the default.
         out: Folder to write the erasure to. Without one, ``erasure.save(folder)`` keeps it and its evidence later.
         model: Anything `efface.load_model` accepts, or a `ModelRef` with the options to load it.
-        method: Name of a method; by default `default_method` of the model.
+        method: Name of a method; by default esd, elm, famr or ear, by the kind of model.
         preset: One of its presets; by default the model's own, else ``paper``.
         config: Values for fields of the method's configuration.
         seed: Root seed.
@@ -52,26 +49,16 @@ def erase(
         EffaceError: Invalid concepts, method, configuration, model or output folder, raised before any work.
     """
     described = coerce_concepts(concepts)
-    method = method or default_method(model)
-    settings = {**described.settings_for(method), **(config or {})}
-    task = {"model": model, "method": method, "preset": preset, "config": settings, "clip": clip}
+    chosen = method or default_method(model)
+    settings = {**described.settings_for(chosen), **(config or {})}
+    task = {"model": model, "method": chosen, "preset": preset, "config": settings, "clip": clip}
     options = {"seed": seed, "resume": resume, "quick_evaluation": quick_evaluation, "progress": progress}
     if out is not None:
         return _erase(described.concepts, Path(out), task, {**options, "overwrite": overwrite})
-    folder = new_folder()
-    with removed_on_error(folder):
+    with removed_on_error(folder := new_folder()):
         erasure = _erase(described.concepts, folder, task, {**options, "overwrite": False})
     remove_with(erasure, folder)
     return erasure
-
-
-def default_method(model: ModelLike) -> str:
-    """Returns the method that erases from a model if none is named.
-
-    Raises:
-        EffaceError: The model does not exist, or the hub cannot be reached.
-    """
-    return DEFAULT_METHODS[kind_of_model(model)]
 
 
 def _erase(concepts: Sequence[Concept], out: Path, task: Mapping[str, Any], options: Mapping[str, Any]) -> Erasure:

@@ -20,7 +20,7 @@ from efface.core.manifest import MANIFEST
 from efface.core.registry import METHODS
 from efface.core.unsaved import folder_of
 from efface.models.language_folder import LANGUAGE_BUNDLED
-from efface.models.loading import load_model
+from efface.models.loading import kind_of_model, load_model
 from efface.models.model_ref import BUNDLED, ModelLike, base_bundled_model, model_name, validate_pretrained_ref
 
 if TYPE_CHECKING:
@@ -30,6 +30,19 @@ ConceptLike: TypeAlias = "str | Path | Concept"
 """A concept's name, a file of concepts, or a concept."""
 ErasureLike: TypeAlias = "str | Path | Erasure"
 """An erasure, or its folder."""
+
+
+DEFAULT_METHODS = {"image": "esd", "janus": "ear", "language": "elm", "classifier": "famr"}
+"""By kind of model."""
+
+
+def default_method(model: ModelLike) -> str:
+    """Returns the method that erases from a model if none is named.
+
+    Raises:
+        EffaceError: The model does not exist, or the hub cannot be reached.
+    """
+    return DEFAULT_METHODS[kind_of_model(model)]
 
 
 def coerce_concepts(concepts: ConceptLike | Sequence[ConceptLike]) -> ConceptFile:

@@ -90,8 +90,7 @@ def erase(
 ) -> None:
     """Erase concepts from a model and save the erasure as a folder; the model itself does not change."""
     from efface import api
-    from efface.api.erase import default_method
-    from efface.api.validation import validate_erase
+    from efface.api.validation import default_method, validate_erase
     from efface.ops.training.progress import terminal_progress
 
     from .show import describe_erasure
@@ -101,14 +100,13 @@ def erase(
     described = build_concepts(concepts or [], concepts_file, options, model)
     targets, config = described.concepts, described.settings_for(method) | parse_settings(settings)
     task: dict[str, Any] = {"out": out, "model": model, "method": method, "preset": preset, "config": config}
-    named = targets
     if template_file is not None:
         targets, task["config"] = with_template_file(targets, config, template_file, method)
     validate_erase(targets, **task, overwrite=overwrite, clip=clip)
-    _announce_builtin(named)
+    _announce_builtin(described.concepts)
     on_interrupt(lambda: _what_was_kept(out))
-    options_of_run: dict[str, Any] = {"seed": seed, "resume": resume, "quick_evaluation": quick_evaluation}
-    erasure = api.erase(targets, **task, **options_of_run, overwrite=overwrite, clip=clip, progress=terminal_progress())
+    task |= {"seed": seed, "resume": resume, "quick_evaluation": quick_evaluation, "progress": terminal_progress()}
+    erasure = api.erase(targets, **task, overwrite=overwrite, clip=clip)
     print_result(describe_erasure(out, erasure), f"{method}: {dict(erasure.effect or {})['summary']}\n{out}", as_json)
 
 

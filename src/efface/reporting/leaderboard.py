@@ -18,12 +18,13 @@ from efface.core.result import Result, Score
 ALL = "all benchmarks"
 """Name of the row that averages a method's benchmarks."""
 ERASED = (("rer", "name"), ("rer", "domain"))
-SCORED_ATTACKS = ("synonyms", "inside_out", "ring_a_bell", "concept_inversion")
-"""Attacks that a score needs: the worst of fewer attacks would make an erasure look more robust than it is."""
-LANGUAGE_ATTACKS = ("paraphrase", "prefill", "few_shot_context", "relearning", "quantisation")
-"""Those that the score of an erasure of a language model needs."""
-CLASSIFIER_ATTACKS = ("relearning_images",)
-"""Those that the score of an erasure of a classifier needs."""
+ATTACKS_OF_KIND = {
+    "image models": ("synonyms", "inside_out", "ring_a_bell", "concept_inversion"),
+    "language models": ("paraphrase", "prefill", "few_shot_context", "relearning", "quantisation"),
+    "image classifiers": ("relearning_images",),
+}
+"""By kind of model, the attacks that a score needs: the worst of fewer would make an erasure look more robust than it
+is."""
 KEPT = (("retention", "near"), ("retention", "other"), ("retention", "context"))
 
 
@@ -42,7 +43,7 @@ class Entry:
         findings: the verdict in words; for an average, how many results passed.
         seconds: mean duration of the erasure.
         score: harmonic mean of erased, kept and robust, for an average the mean over its benchmarks; None where one of
-            them or one of `SCORED_ATTACKS` was not measured.
+            them or one of `ATTACKS_OF_KIND` was not measured.
     """
 
     method: str
@@ -128,8 +129,7 @@ def _entry(method: str, benchmark: str, results: Sequence[Result]) -> Entry:
 
 def _has_every_attack(rates: Mapping[str, float]) -> bool:
     """Tells whether all attacks were run that a score needs, those of image, language or classifying models."""
-    every_kind = (SCORED_ATTACKS, LANGUAGE_ATTACKS, CLASSIFIER_ATTACKS)
-    return any(rates.keys() >= set(needed) for needed in every_kind)
+    return any(rates.keys() >= set(needed) for needed in ATTACKS_OF_KIND.values())
 
 
 def _average(method: str, rows: Sequence[Entry]) -> Entry:

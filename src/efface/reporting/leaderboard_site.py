@@ -1,4 +1,4 @@
-"""The leaderboard's pages: one with table and charts, and one for each method with its scores and images."""
+"""The leaderboard's pages: one with tables and charts, and one for each method with its scores and images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from efface.core.result import Result
 from .data_uris import data_uri
 from .formatting import format_cell, format_duration, format_number
 from .labels import describe_metric, group_label
-from .leaderboard import ALL, SCORED_ATTACKS, Entry, entries, pareto_front, read_results
+from .leaderboard import ALL, Entry, entries, read_results
+from .leaderboard_board import boards
 from .templates import render_template
 
 IMAGES_PER_GROUP = 4
@@ -26,18 +27,6 @@ METRICS = ("rer", "retention", "abstention_rate", "asr_pre", "asr_post", "kid", 
 """Metrics of a method's page, in their order."""
 MARKER = "leaderboard.json"
 """File in the site's folder with the table's numbers; its presence allows the folder to be replaced."""
-
-
-@dataclass(frozen=True)
-class Point:
-    """A method in a chart; positions in per cent of the axes, from the left and from the top."""
-
-    name: str
-    x: float
-    y: float
-    text: str
-    on_front: bool
-    label_left: bool
 
 
 @dataclass(frozen=True)
@@ -70,7 +59,9 @@ def write_site(paths: Sequence[Path], out: Path, version: str) -> Path:
         raise EffaceError(f"{out} holds no leaderboard, so it is not replaced: choose another folder")
     rows, images = entries(results), _images(paths)
     with atomic_folder(out, replace=True) as new:
-        (new / "index.html").write_text(_index(rows, version), encoding="utf-8")
+        variables = {"boards": boards(rows, results), "all": ALL, "version": version}
+        index = render_template("leaderboard.html", variables, _FILTERS)
+        (new / "index.html").write_text(index, encoding="utf-8")
         (new / "methods").mkdir()
         for method, by_key in results.items():
             own = [row for row in rows if row.method == method]
@@ -84,45 +75,6 @@ def write_site(paths: Sequence[Path], out: Path, version: str) -> Path:
 def page_name(method: str) -> str:
     """Returns a method's name as a file name."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", method)
-
-
-def _index(rows: Sequence[Entry], version: str) -> str:
-    averages = [row for row in rows if row.benchmark == ALL]
-    attacks = sorted({attack for row in rows for attack in row.attacks})
-    benchmarks = sorted({row.benchmark for row in rows} - {ALL})
-    charts = [
-        ("Erased against kept", "erased", _points(averages, "erased")),
-        ("Robust against kept", "robust", _points(averages, "robust")),
-    ]
-    multiples = [(attack, [row for row in averages if attack in row.attacks]) for attack in attacks]
-    variables = {
-        "rows": rows,
-        "attacks": attacks,
-        "benchmarks": [ALL, *benchmarks],
-        "charts": charts,
-        "multiples": multiples,
-        "all": ALL,
-        "scored": SCORED_ATTACKS,
-        "version": version,
-    }
-    return render_template("leaderboard.html", variables, _FILTERS)
-
-
-def _points(rows: Sequence[Entry], field: str) -> list[Point]:
-    known = [(row, getattr(row, field), row.kept) for row in rows]
-    places = [(row, x, y) for row, x, y in known if x is not None and y is not None]
-    front = set(pareto_front([(x, y) for _, x, y in places]))
-    return [
-        Point(
-            row.method,
-            round(100 * x, 2),
-            round(100 * (1 - y), 2),
-            f"{row.method}: {field} {format_number(x)}, kept {format_number(y)}",
-            i in front,
-            x > 0.7,
-        )
-        for i, (row, x, y) in enumerate(places)
-    ]
 
 
 def _method_page(

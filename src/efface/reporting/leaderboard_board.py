@@ -1,0 +1,97 @@
+"""The leaderboard's boards: one for each kind of model, because their scores mean different things."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from efface.benchmarks.result_store import ResultKey
+from efface.core.result import Result
+
+from .formatting import format_number
+from .leaderboard import ALL, ATTACKS_OF_KIND, Entry, pareto_front
+from .plain_words import is_of_language
+
+NOUNS = {"image models": "images", "language models": "answers", "image classifiers": "images"}
+"""Kinds of models in their order, with what their scores count."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A method in a chart; positions in per cent of the axes, from the left and from the top."""
+
+    name: str
+    x: float
+    y: float
+    text: str
+    on_front: bool
+    label_left: bool
+
+
+@dataclass(frozen=True)
+class Board:
+    """All methods of one kind of model.
+
+    Attributes:
+        kind: kind of model.
+        noun: what its scores count.
+        rows: rows of the table.
+        attacks: names of the attacks that were run.
+        benchmarks: names of the benchmarks, the average first.
+        charts: heading, field of the horizontal axis and points of each Pareto chart.
+        multiples: average rows with each attack, by attack.
+        scored: attacks that a score needs.
+    """
+
+    kind: str
+    noun: str
+    rows: Sequence[Entry]
+    attacks: Sequence[str]
+    benchmarks: Sequence[str]
+    charts: Sequence[tuple[str, str, list[Point]]]
+    multiples: Sequence[tuple[str, list[Entry]]]
+    scored: Sequence[str]
+
+
+def boards(rows: Sequence[Entry], results: Mapping[str, Mapping[ResultKey, Result]]) -> list[Board]:
+    """Returns a board for each kind of model that has results."""
+    kinds = {method: kind_of(by_key.values()) for method, by_key in results.items()}
+    own = {kind: [row for row in rows if kinds[row.method] == kind] for kind in NOUNS}
+    return [_board(kind, kind_rows) for kind, kind_rows in own.items() if kind_rows]
+
+
+def kind_of(results: Iterable[Result]) -> str:
+    """Returns the kind of model that a method's results are about, by their metrics."""
+    first = next(iter(results))
+    if is_of_language(first):
+        return "language models"
+    return "image classifiers" if any(score.metric == "accuracy" for score in first.scores) else "image models"
+
+
+def _board(kind: str, rows: Sequence[Entry]) -> Board:
+    averages = [row for row in rows if row.benchmark == ALL]
+    attacks = sorted({attack for row in rows for attack in row.attacks})
+    charts = [
+        ("Erased against kept", "erased", _points(averages, "erased")),
+        ("Robust against kept", "robust", _points(averages, "robust")),
+    ]
+    multiples = [(attack, [row for row in averages if attack in row.attacks]) for attack in attacks]
+    benchmarks = [ALL, *sorted({row.benchmark for row in rows} - {ALL})]
+    return Board(kind, NOUNS[kind], rows, attacks, benchmarks, charts, multiples, ATTACKS_OF_KIND[kind])
+
+
+def _points(rows: Sequence[Entry], field: str) -> list[Point]:
+    known = [(row, getattr(row, field), row.kept) for row in rows]
+    places = [(row, x, y) for row, x, y in known if x is not None and y is not None]
+    front = set(pareto_front([(x, y) for _, x, y in places]))
+    return [
+        Point(
+            row.method,
+            round(100 * x, 2),
+            round(100 * (1 - y), 2),
+            f"{row.method}: {field} {format_number(x)}, kept {format_number(y)}",
+            i in front,
+            x > 0.7,
+        )
+        for i, (row, x, y) in enumerate(places)
+    ]
