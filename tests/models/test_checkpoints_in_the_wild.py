@@ -93,8 +93,7 @@ def test_denoisers_with_further_inputs_are_named(name, channels, kind, checkpoin
         ("edm_mean", "Playground"),
         ("edm_vpred.sigma_max", "CosXL"),
         ("depth_model.x", "depth-conditioned"),
-        (UNET + "joint_blocks.0.x", "Stable Diffusion 3"),
-        ("double_blocks.0.x", "FLUX"),
+        (UNET + "single_stream_modulation.lin.weight", "FLUX.2"),
     ],
 )
 def test_other_kinds_of_checkpoints_are_named(marker, kind, checkpoints, folders, tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from efface.core.errors import EffaceError
@@ -60,11 +60,11 @@ def check_folder(folder: Path) -> None:
     optional = [name for name in ("text_encoder_3",) if name in listed and (folder / name).is_dir()]
     for name in (*REQUIRED_COMPONENTS[class_name], *optional):
         if not name.startswith(("tokenizer", "scheduler")):
-            _check_weights(folder, name)
+            check_component(folder, name)
     _check_unet(folder)
 
 
-def check_folder_of_configs(folder: Path, shipped: Iterable[str]) -> None:
+def check_folder_of_configs(folder: Path, shipped: Collection[str]) -> None:
     """Checks that a folder holds the configurations of a supported pipeline's components; weights are not needed.
 
     Args:
@@ -75,7 +75,8 @@ def check_folder_of_configs(folder: Path, shipped: Iterable[str]) -> None:
         EffaceError: it does not.
     """
     if not (folder / "model_index.json").is_file():
-        raise EffaceError(f"the config {folder} is no folder in diffusers layout, and none of {', '.join(shipped)}")
+        others = f", and none of {', '.join(shipped)}" if shipped else ""
+        raise EffaceError(f"the config {folder} is no folder in diffusers layout{others}")
     index = read_json(folder / "model_index.json")
     class_name = str(index.get("_class_name") if isinstance(index, dict) else None)
     check_pipeline_class(class_name, f"the config {folder}")
@@ -128,7 +129,7 @@ def _check_unet(folder: Path) -> None:
     check_unet_config(read_json(unet), str(folder), int(latents) if isinstance(latents, int) else LATENT_CHANNELS)
 
 
-def _check_weights(folder: Path, name: str) -> None:
+def check_component(folder: Path, name: str) -> None:
     """Checks that a component's folder holds complete, plain weights in safetensors.
 
     Raises:

@@ -43,7 +43,8 @@ class FolderSource:
 
     def read(self, component: str, module: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
         """Reads tensors of a component by canonical name."""
-        weights, wanted = find_weights(self._folders[component]), set(names)
+        folder, wanted = self._folders.get(component), set(names)
+        weights = find_weights(folder) if folder is not None else None
         found: dict[str, Tensor] = {}
         for path in weights.files if weights else ():
             with safe_open(path, framework="pt") as file:

@@ -162,3 +162,28 @@ def transformer_tensors(transformer: Any) -> dict[str, Tensor]:
         key = f"{place.name}.{'scale' if is_scale else kind}"
         tensors[key] = swap_halves(tensor) if place.swaps_halves else tensor
     return tensors
+
+
+def diffusers_tensors(transformer: Any, original: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the tensors of FLUX's or SD3's transformer by diffusers' names: the inverse of `transformer_tensors`.
+
+    Args:
+        transformer: the transformer; its tensors give names and shapes and may be empty.
+        original: all tensors by their names in the original checkpoint.
+    """
+    state, tensors = dict(transformer.state_dict()), {}
+    for name in state:
+        layer, _, kind = name.rpartition(".")
+        if name == "pos_embed.pos_embed":
+            tensors[name] = original["pos_embed"].view_as(state[name])
+            continue
+        place = original_layer(transformer, layer)
+        if layer != place.parts[0]:
+            continue
+        is_scale = place.name.endswith(("query_norm", "key_norm"))
+        joined = original[f"{place.name}.{'scale' if is_scale else kind}"]
+        joined = swap_halves(joined) if place.swaps_halves else joined
+        names = [f"{part}.{kind}" for part in place.parts]
+        rows = joined.split([len(state[part]) for part in names])
+        tensors |= {part: own.clone() for part, own in zip(names, rows, strict=True)}
+    return tensors

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,9 @@ _OFTEN_UNREAD = ("position_ids", "text_projection.weight", "logit_scale", "embed
 _COMPONENTS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
 
 
-def load_pipeline(folder: Path, dtype: torch.dtype, unet_folder: Path | None = None) -> Any:
+def load_pipeline(
+    folder: Path, dtype: torch.dtype, unet_folder: Path | None = None, given: Mapping[str, Any] | None = None
+) -> Any:
     """Loads the pipeline of a diffusers folder from safetensors.
 
     Each component is loaded from its own files, since components may come in different variants.
@@ -41,6 +43,7 @@ def load_pipeline(folder: Path, dtype: torch.dtype, unet_folder: Path | None = N
         folder: in diffusers layout.
         dtype: precision of the weights.
         unet_folder: folder of a denoiser that replaces the pipeline's own.
+        given: loaded components that replace the folder's.
 
     Raises:
         EffaceError: the pipeline does not load, or a tensor is in no file.
@@ -54,9 +57,9 @@ def load_pipeline(folder: Path, dtype: torch.dtype, unet_folder: Path | None = N
     if unet_folder is not None:
         folders["unet"] = unet_folder
     with loading_errors(str(folder)):
-        parts = {
-            name: _load_component(path, _component_class(name, index, folder), dtype) for name, path in folders.items()
-        }
+        parts = dict(given or {})
+        for name in (name for name in folders if name not in parts):
+            parts[name] = _load_component(folders[name], _component_class(name, index, folder), dtype)
         return pipeline_class.from_pretrained(folder, dtype=dtype, local_files_only=True, **parts, **unused)
 
 

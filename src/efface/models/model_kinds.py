@@ -25,10 +25,6 @@ _KINDS_BY_TENSOR = {
     "noise_augmentor.": "an image-variation model (unCLIP)",
     "control_model.": "a ControlNet",
     "control_net.": "a ControlNet",
-    "model.diffusion_model.joint_blocks.": "Stable Diffusion 3",
-    "joint_blocks.": "Stable Diffusion 3",
-    "model.diffusion_model.double_blocks.": "FLUX",
-    "double_blocks.": "FLUX",
 }
 """Tensors, or prefixes of tensors (with a full stop at the end), that only one kind of checkpoint has."""
 

@@ -28,7 +28,8 @@ from .checkpoint_family import TEXT_ENCODER_PREFIXES, UNET, VAE, detect_family
 from .checkpoint_settings import CheckpointSettings, read_settings
 from .clip_tokenizer import EOS, clip_tokenizer
 from .diffusers_folder import check_folder_of_configs
-from .float32_weights import CheckpointSource, WeightSource
+from .float32_weights import CheckpointSource, FolderSource, WeightSource
+from .flow_file import flow_pipeline_class, load_flow_file, weighted_folders
 from .original_layout import unet_tensors, vae_tensors
 from .original_text_encoder import read_text_encoder
 from .pipeline import PIPELINES, loading_errors, no_safety_checker
@@ -71,6 +72,9 @@ def load_single_file(path: Path, dtype: torch.dtype, config: str | Path | None =
             configuration.
     """
     header = read_header(path)
+    if flow_pipeline_class(header.shapes.keys(), str(path)):
+        source = FolderSource(weighted_folders(Path(config))) if config else None
+        return LoadedCheckpoint(load_flow_file(header, dtype, config), weight_source=source)
     family = detect_family(header.shapes, path)
     check_full_precision(header)
     settings = read_settings(header.shapes.keys(), header.metadata, str(path))
