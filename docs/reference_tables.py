@@ -22,6 +22,7 @@ FAMILIES = {
     "sdxl": "SDXL",
     "sd3": "Stable Diffusion 3, 3.5",
     "flux": "FLUX.1",
+    "sana": "Sana",
     "causal_lm": "language models",
     "image_classifier": "classifiers",
 }

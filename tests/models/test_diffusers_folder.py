@@ -53,8 +53,8 @@ def test_a_missing_component_is_named(family, folders, tmp_path):
     ("index", "message"),
     [
         (
-            '{"_class_name": "SanaPipeline"}',
-            "is a SanaPipeline, which is not supported: there are StableDiffusionPipeline",
+            '{"_class_name": "PixArtSigmaPipeline"}',
+            "is a PixArtSigmaPipeline, which is not supported: there are StableDiffusionPipeline",
         ),
         ('{"_class_name": "StableDiffusionXLImg2ImgPipeline"}', "not supported"),
         ("{}", "does not load.*names no pipeline"),

@@ -44,7 +44,7 @@ CARD = MethodCard(
     title="ESD",
     paper="Gandikota, Materzynska, Fiotto-Kaufman, Bau: Erasing Concepts from Diffusion Models, ICCV 2023",
     arxiv="2303.07345",
-    families=("sd1", "sd2", "sdxl", "sd3", "flux"),
+    families=("sd1", "sd2", "sdxl", "sd3", "flux", "sana"),
     trains="the cross-attention, the rest of the UNet, or the text encoder",
     needs_gradient=True,
     needs_images=False,
@@ -90,6 +90,7 @@ PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
     "sd3": {"target_modules": "text_stream"},
     "flux": {"target_modules": "text_stream", "guidance_scale": 3.5},
+    "sana": {"target_modules": "attn_all"},
     "released": {"learning_rate": 5e-5, "steps": 200},
     "pocket-flow": {
         "target_modules": "attn_all",

@@ -58,7 +58,7 @@ CARD = MethodCard(
     title="UCE",
     paper="Gandikota, Orgad, Belinkov, Materzynska, Bau: Unified Concept Editing in Diffusion Models, WACV 2024",
     arxiv="2308.14761",
-    families=("sd1", "sd2", "sdxl", "sd3", "flux"),
+    families=("sd1", "sd2", "sdxl", "sd3", "flux", "sana"),
     trains="cross-attention keys and values",
     needs_gradient=False,
     needs_images=False,
@@ -104,6 +104,7 @@ PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
     "sd3": {"target_modules": "reads_text"},
     "flux": {"target_modules": "reads_text"},
+    "sana": {"target_modules": "reads_text"},
     "released": {
         "token_positions": "last",
         "preserve_positions": "last",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import FluxPipeline, StableDiffusion3Pipeline
+from diffusers import FluxPipeline, SanaPipeline, StableDiffusion3Pipeline
 
 from efface.core.errors import EffaceError
 
@@ -20,12 +20,18 @@ from .hub import download_pipeline
 from .memory import oom_as_user_error
 from .model_ref import BUNDLED, DTYPES, SHARED_ENCODER, ModelRef, ModelSource, bundled_folder, model_name
 from .pipeline import default_device, silence_libraries
+from .sana import SanaModel
 from .sd3 import SD3Model
 from .single_file import LoadedCheckpoint, load_single_file
 from .stable_diffusion import StableDiffusionModel
 
 ADAPTER = "_efface_model"
 """Attribute of a pipeline in memory that holds its adapter."""
+_FLOW_ADAPTERS: dict[type, type[FluxModel] | type[SD3Model] | type[SanaModel]] = {
+    FluxPipeline: FluxModel,
+    StableDiffusion3Pipeline: SD3Model,
+    SanaPipeline: SanaModel,
+}
 CURE = "choose a smaller dtype such as float16, or another device, or a smaller model"
 
 
@@ -85,10 +91,9 @@ def wrap_pipeline(
     Raises:
         EffaceError: no adapter supports the pipeline, or a component is missing.
     """
-    if isinstance(pipe, FluxPipeline):
-        return FluxModel(pipe, name, weight_source)
-    if isinstance(pipe, StableDiffusion3Pipeline):
-        return SD3Model(pipe, name, weight_source)
+    for pipeline_class, adapter in _FLOW_ADAPTERS.items():
+        if isinstance(pipe, pipeline_class):
+            return adapter(pipe, name, weight_source)
     return StableDiffusionModel(pipe, name, unread_tensors, weight_source)
 
 

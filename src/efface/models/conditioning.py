@@ -59,15 +59,17 @@ class Conditioning:
             projected ones, concatenated.
         guidance: guidance scale that a guidance-distilled denoiser (FLUX.1-dev) reads, ``(B,)``; None: the model's
             default.
+        mask: 1 for the states that the denoiser attends to, ``(B, L)`` (Sana); None for all.
     """
 
     states: Tensor
     pooled: Tensor
     guidance: Tensor | None = None
+    mask: Tensor | None = None
 
     def __getitem__(self, index: slice | Tensor) -> Conditioning:
-        guidance = None if self.guidance is None else self.guidance[index]
-        return Conditioning(self.states[index], self.pooled[index], guidance)
+        guidance, mask = (None if part is None else part[index] for part in (self.guidance, self.mask))
+        return Conditioning(self.states[index], self.pooled[index], guidance, mask)
 
     def with_guidance(self, scale: float) -> Conditioning:
         """Returns the conditioning with one guidance scale for all rows."""
@@ -80,4 +82,7 @@ class Conditioning:
         if scales and len(scales) < len(batches):
             raise ValueError("some of the conditionings have a guidance scale and some have none")
         guidance = torch.cat(scales) if scales else None
-        return Conditioning(torch.cat([b.states for b in batches]), torch.cat([b.pooled for b in batches]), guidance)
+        masks = [torch.ones_like(b.states[..., 0]).long() if b.mask is None else b.mask for b in batches]
+        mask = torch.cat(masks) if any(b.mask is not None for b in batches) else None
+        states, pooled = (torch.cat(parts) for parts in zip(*((b.states, b.pooled) for b in batches), strict=True))
+        return Conditioning(states, pooled, guidance, mask)

@@ -18,10 +18,12 @@ REQUIRED_COMPONENTS = {
     "StableDiffusionXLPipeline": (*_SINGLE_ENCODER, "text_encoder_2", "tokenizer_2"),
     "StableDiffusion3Pipeline": _TRANSFORMER,
     "FluxPipeline": _TRANSFORMER,
+    "SanaPipeline": ("text_encoder", "tokenizer", "transformer", "vae", "scheduler"),
 }
 """Supported pipeline classes and the components that each must have; SD3 has T5 or not (``text_encoder_3``)."""
 SUPPORTED_PIPELINES = (
-    "StableDiffusionPipeline (1.x, 2.x), StableDiffusionXLPipeline, StableDiffusion3Pipeline and FluxPipeline"
+    "StableDiffusionPipeline (1.x, 2.x), StableDiffusionXLPipeline, StableDiffusion3Pipeline, FluxPipeline and "
+    "SanaPipeline"
 )
 PICKLE_SUFFIXES = frozenset({".ckpt", ".bin", ".pt", ".pth", ".pkl", ".pickle"})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from diffusers import FluxPipeline, StableDiffusion3Pipeline
+from diffusers import FluxPipeline, SanaPipeline, StableDiffusion3Pipeline
 from torch import nn
 
 from efface.core.errors import EffaceError
@@ -14,7 +14,11 @@ from .diffusers_folder import SUPPORTED_PIPELINES, check_components
 from .module_checks import check_not_offloaded, check_one_precision
 from .pipeline_validation import CURE, check_vocabulary
 
-FLOW_PIPELINES = {"FluxPipeline": FluxPipeline, "StableDiffusion3Pipeline": StableDiffusion3Pipeline}
+FLOW_PIPELINES = {
+    "FluxPipeline": FluxPipeline,
+    "StableDiffusion3Pipeline": StableDiffusion3Pipeline,
+    "SanaPipeline": SanaPipeline,
+}
 _UNUSED_COMPONENTS = ("image_encoder", "feature_extractor")
 
 

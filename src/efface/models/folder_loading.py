@@ -8,8 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, FluxTransformer2DModel, ModelMixin, SD3Transformer2DModel, UNet2DConditionModel
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, T5EncoderModel
+from diffusers import (
+    AutoencoderDC,
+    AutoencoderKL,
+    FluxTransformer2DModel,
+    ModelMixin,
+    SanaTransformer2DModel,
+    SD3Transformer2DModel,
+    UNet2DConditionModel,
+)
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, Gemma2Model, T5EncoderModel
 
 from efface.core.errors import EffaceError
 from efface.core.io import read_json
@@ -18,15 +26,19 @@ from .component_weights import find_weights
 from .flow_pipeline import FLOW_PIPELINES, unused_components
 from .pipeline import PIPELINES, loading_errors, no_safety_checker
 
-_CLASSES = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}
+_CLASSES = {"unet": UNet2DConditionModel}
 _NAMED_CLASSES = {
+    "AutoencoderKL": AutoencoderKL,
+    "AutoencoderDC": AutoencoderDC,
     "CLIPTextModel": CLIPTextModel,
     "CLIPTextModelWithProjection": CLIPTextModelWithProjection,
     "T5EncoderModel": T5EncoderModel,
     "FluxTransformer2DModel": FluxTransformer2DModel,
     "SD3Transformer2DModel": SD3Transformer2DModel,
+    "Gemma2Model": Gemma2Model,
+    "SanaTransformer2DModel": SanaTransformer2DModel,
 }
-"""Classes of text encoders and transformers, as the pipeline's index names them."""
+"""Classes of components, as the pipeline's index names them."""
 _OFTEN_UNREAD = ("position_ids", "text_projection.weight", "logit_scale", "embed_tokens.weight")
 """Ends of tensors that many published files hold beside those of the component."""
 _COMPONENTS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
@@ -67,7 +79,7 @@ def _component_class(name: str, index: Any, folder: Path) -> Any:
     """Returns the class of a component.
 
     Raises:
-        EffaceError: the pipeline has a text encoder or transformer of another kind.
+        EffaceError: the pipeline has a text encoder, autoencoder or transformer of another kind.
     """
     if name in _CLASSES:
         return _CLASSES[name]

@@ -48,7 +48,7 @@ def run_encoder(
     *,
     columns: slice = slice(None),
     start: int = 1,
-    **options: bool,
+    **options: Any,
 ) -> Any:
     """Runs one text encoder with soft tokens and replaced parameters.
 
