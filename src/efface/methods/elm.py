@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
@@ -57,6 +58,10 @@ class Config:
     rank: int = field(default=256, metadata={"help": "Rank of the LoRA.", "range": "4 to 256"})
     erase_weight: float = field(default=1.0, metadata={"help": "Weight of the erase loss."})
     retain_weight: float = field(default=1.0, metadata={"help": "Weight of the retain loss.", "range": "0 to 20"})
+    retain_target: str = field(
+        default="token",
+        metadata={"help": "Target of the retain loss: token (the original's likeliest) or distribution."},
+    )
     fluency_weight: float = field(default=1.0, metadata={"help": "Weight of the fluency loss."})
     first_strength: float = field(default=1.0, metadata={"help": "Strength eta at a text's first token."})
     last_strength: float = field(default=1000.0, metadata={"help": "Strength eta at a text's last token."})
@@ -72,6 +77,9 @@ class Config:
     )
     num_texts: int = field(default=256, metadata={"help": "Number of texts that the model writes."})
     texts_file: str = field(default="", metadata={"help": "File with one text about the concept per line."})
+    num_retain_texts: int = field(
+        default=0, metadata={"help": "Number of texts to keep that the model writes beside the retain prompts."}
+    )
     max_length: int = field(default=128, metadata={"help": "Number of tokens to which texts are cut."})
 
 
@@ -106,17 +114,23 @@ def elm(model: CausalLM, concepts: Sequence[Concept], config: Config, run: Run) 
         fluent_tokens = fluent.sample(config.batch_size, run.generator("fluent"))
         tokens = model.pad(rows)
         target = _erase_target(model, concepts[step.index % len(concepts)], rows, tokens, config)
-        with torch.no_grad():
-            likeliest = model.logits(kept_tokens)[:, :-1].argmax(-1)
+        kept_target = _retain_target(model, kept_tokens, config.retain_target)
         params = lora.params()
         erase = soft_cross_entropy(model.logits(tokens, params=params), target, tokens)
-        kept_target = torch.nn.functional.one_hot(likeliest, target.shape[-1]).to(target)
         keep = soft_cross_entropy(model.logits(kept_tokens, params=params), kept_target, kept_tokens)
         fluency = next_token_loss(model.logits(fluent_tokens, params=params), fluent_tokens)
         loss = config.erase_weight * erase + config.retain_weight * keep + config.fluency_weight * fluency
         step.optimize(loss, {"erase": erase.detach(), "retain": keep.detach(), "fluency": fluency.detach()})
     edit, tensors = lora.to_edit()
     return run.erasure([edit], tensors)
+
+
+@torch.no_grad()
+def _retain_target(model: CausalLM, tokens: TextTokens, kind: str) -> Tensor:
+    """Returns the original's distribution of the next token, or all of it on its likeliest token, ``(B, L - 1, V)``."""
+    logits = model.logits(tokens)[:, :-1].float()
+    is_whole = kind == "distribution"
+    return logits.softmax(-1) if is_whole else one_hot(logits.argmax(-1), logits.shape[-1]).to(logits)
 
 
 @torch.no_grad()

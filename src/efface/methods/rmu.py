@@ -53,6 +53,9 @@ class Config:
     retain_weight: float = field(default=1200.0, metadata={"help": "Weight alpha of the states to hold."})
     num_texts: int = field(default=256, metadata={"help": "Number of texts that the model writes."})
     texts_file: str = field(default="", metadata={"help": "File with one text about the concept per line."})
+    num_retain_texts: int = field(
+        default=0, metadata={"help": "Number of texts to keep that the model writes beside the retain prompts."}
+    )
     max_length: int = field(default=128, metadata={"help": "Number of tokens to which texts are cut."})
 
 

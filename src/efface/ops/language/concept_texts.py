@@ -58,6 +58,11 @@ class TextSettings(Protocol):
         ...
 
     @property
+    def num_retain_texts(self) -> int:
+        """Number of texts to keep that the model writes beside the retain prompts."""
+        ...
+
+    @property
     def max_length(self) -> int:
         """Number of tokens to which texts are cut."""
         ...
@@ -71,35 +76,31 @@ def forget_and_retain_batches(
     Raises:
         EffaceError: the file has no texts, or no text is left to keep.
     """
-    count, length = settings.num_texts, settings.max_length
-    forget = forget_texts(model, concepts, file=settings.texts_file, count=count, generator=run.generator("texts"))
+    count, length, generator = settings.num_texts, settings.max_length, run.generator("texts")
+    subjects = [subject for concept in concepts for subject in subjects_of(model, concept, generator)]
+    forget = texts_of_file(settings.texts_file) if settings.texts_file else forget_texts(model, subjects, count, generator)
     keep = retain_texts(model, concepts, count=count, generator=run.generator("retain texts"))
+    if settings.num_retain_texts:
+        names = [re.sub("^(a|an|the) ", "", subject) for subject in subjects]
+        own = run.generator("own retain texts")
+        keep = [*keep, *texts_without(model, names, settings.num_retain_texts, own)]
     return TextBatches(model, forget, length), TextBatches(model, keep, length)
 
 
-def forget_texts(
-    model: CausalLM, concepts: Sequence[Concept], *, file: str = "", count: int = 256, generator: torch.Generator
-) -> list[str]:
-    """Returns texts about the concepts.
-
-    Args:
-        model: the original model.
-        concepts: the concepts.
-        file: text file with one text a line; the model writes the texts if empty.
-        count: number of texts that the model writes.
-        generator: draws the texts.
-
-    Raises:
-        EffaceError: the file has no texts.
-    """
-    if file:
-        return texts_of_file(file)
-    subjects = [subject for concept in concepts for subject in subjects_of(model, concept, generator)]
+def forget_texts(model: CausalLM, subjects: Sequence[str], count: int, generator: torch.Generator) -> list[str]:
+    """Returns ``count`` texts that the model writes about subjects, some of them several-choice questions."""
     num_choices = count // CHOICE_SHARE
     prompts = _openings(OPENINGS, subjects, count - num_choices)
     choices = _openings(CHOICE_OPENINGS, subjects, num_choices)
     written = write_texts(model, prompts, generator)
     return written + (write_texts(model, choices, generator, count=40, temperature=1.0) if choices else [])
+
+
+def texts_without(model: CausalLM, words: Sequence[str], count: int, generator: torch.Generator) -> list[str]:
+    """Returns texts that the model writes from nothing, at most ``count``; none of them mentions one of the words."""
+    start = str(model.tokenizer.bos_token or model.tokenizer.eos_token or "")
+    written = write_texts(model, [start] * count, generator, count=40, temperature=1.0)
+    return [text for text in written if text and not find_mention(text, words)]
 
 
 def _openings(forms: Sequence[str], subjects: Sequence[str], count: int) -> list[str]:
