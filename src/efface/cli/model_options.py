@@ -49,7 +49,8 @@ LOADING: dict[str, Any] = {
         "--dtype", help=f"Precision of the weights: {', '.join(DTYPES)}; by default the one that suits the device."
     ),
     "device": typer.Option(
-        "--device", help="Device to compute on: cpu, cuda, cuda:1 or mps; by default the fastest available."
+        "--device",
+        help="Device to compute on: cpu, cuda, cuda:1, mps, or auto (a language model on all); by default the fastest.",
     ),
     "revision": typer.Option("--revision", help="Branch, tag or commit of a hub id."),
     "config": typer.Option(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoModelForCausalLM
+
+from efface.core.errors import EffaceError
 
 from .builder import CURE
 from .causal_lm import CausalLM
@@ -15,6 +18,9 @@ from .memory import oom_as_user_error
 from .model_ref import ModelRef, ModelSource
 from .pipeline import silence_libraries
 from .transformers_loading import load_target, load_with_tokenizer, moved, name_of
+
+SPREAD = "auto"
+"""The device that stands for all devices together."""
 
 
 def is_language_model_in_memory(ref: Any) -> bool:
@@ -38,12 +44,22 @@ def wrap_language_model(ref: Any, options: ModelRef) -> CausalLM:
 def load_language_model(source: ModelSource, options: ModelRef) -> CausalLM:
     """Loads the language model of a folder or hub id, from safetensors alone and without code of the repository.
 
+    The device ``auto`` spreads the layers over all devices (accelerate's ``device_map="auto"``).
+
     Raises:
         EffaceError: the model does not load, or memory does not suffice.
     """
-    device, dtype = load_target(source.name, options, LANGUAGE_BUNDLED)
+    is_spread = options.device == SPREAD
+    device, dtype = load_target(source.name, replace(options, device=None) if is_spread else options, LANGUAGE_BUNDLED)
     folder = Path(str(source.path)) if source.path else download_language_model(source.name, options.revision)
     check_language_folder(folder)
     with oom_as_user_error(f"the model does not fit: {CURE}"), silence_libraries():
-        module, tokenizer = load_with_tokenizer(AutoModelForCausalLM, folder, dtype, source.name)
-        return CausalLM(module.to(device), tokenizer, source.name)
+        module, tokenizer = load_with_tokenizer(
+            AutoModelForCausalLM, folder, dtype, source.name, device_map=SPREAD if is_spread else None
+        )
+        if offloaded := [name for name, parameter in module.named_parameters() if parameter.is_meta]:
+            raise EffaceError(
+                f"{source.name} does not fit on the devices, {offloaded[0]} is off them: give --dtype bfloat16 or more "
+                "devices"
+            )
+        return CausalLM(module if is_spread else module.to(device), tokenizer, source.name)

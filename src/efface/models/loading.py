@@ -37,6 +37,7 @@ def load_model(
             transformers' layout, a hub id, a text-generation pipeline, or a pair of a model and its tokenizer. Of
             Janus-type models and classifiers alike, or any module as ``(module, preprocess, classes)``.
         device: device to compute on; CUDA, else MPS, else the CPU if None. A pipeline in memory stays on its device.
+            ``"auto"`` spreads a language model over all devices.
         dtype: precision to compute in. If None: float32 on the CPU, on MPS and for bundled models; bfloat16 on CUDA,
             where float16 gradients can underflow; float16 on CUDA without bfloat16. A pipeline in memory keeps its
             precision.

@@ -34,14 +34,23 @@ def load_target(name: str, options: ModelRef, bundled: Collection[str]) -> tuple
     return device, resolve_dtype(options) or (torch.float32 if name in bundled else default_dtype(device))
 
 
-def load_with_tokenizer(model_class: Any, folder: Path, dtype: torch.dtype, name: str) -> tuple[Any, Any]:
+def load_with_tokenizer(
+    model_class: Any, folder: Path, dtype: torch.dtype, name: str, device_map: str | None = None
+) -> tuple[Any, Any]:
     """Loads a model and its tokenizer, from safetensors alone and without code of the repository.
+
+    Args:
+        model_class: the class of transformers that loads the model.
+        folder: its folder.
+        dtype: precision of its weights.
+        name: its name, for errors.
+        device_map: accelerate's way to spread the layers over devices; None loads all of them to the CPU.
 
     Raises:
         EffaceError: the model does not load.
     """
     try:
-        module = model_class.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+        module = model_class.from_pretrained(folder, dtype=dtype, use_safetensors=True, device_map=device_map)
         return module, AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         raise EffaceError(f"{name} does not load: {str(error).strip().splitlines()[0]}") from error

@@ -6,6 +6,10 @@ A group of a language benchmark names such a file instead of listing questions::
       name: {file: wmdp-bio.jsonl, format: wmdp}
       general: {file: mmlu.jsonl, format: mmlu, limit: 200}
 
+or a dataset of the hub, read through the library datasets (extra ``lm-eval``)::
+
+      name: {hub: cais/wmdp, subset: wmdp-bio, split: test, format: wmdp, limit: 200}
+
 efface ships none of these texts.
 """
 
@@ -23,33 +27,38 @@ from efface.core.question import Question
 from efface.core.subsample import evenly_spaced
 from efface.core.text_files import read_text
 
+from .hub_questions import download_rows
+
 Row = Mapping[str, Any]
 LETTERS = "ABCDEFGH"
 SUFFIXES = (".jsonl", ".json", ".csv")
 
 
 def read_questions(spec: Row, folder: Path, where: str) -> tuple[Question, ...]:
-    """Reads the questions of a file.
+    """Reads the questions of a file, or of a dataset of the hub.
 
     Args:
-        spec: its ``file``, relative to the folder, its ``format`` (`FORMATS`) and, if wanted, a ``limit``.
+        spec: its ``file``, relative to the folder, or ``hub``, ``subset`` and ``split``; its ``format`` (`FORMATS`);
+            if wanted, a ``limit``.
         folder: folder of the benchmark's file.
         where: name of the benchmark's file, for errors.
 
     Raises:
-        EffaceError: no such file or format, rows without the format's columns, or no rows.
+        EffaceError: no such file, dataset or format, rows without the format's columns, or no rows.
     """
-    check_known_keys("field of a question file", spec, ("file", "format", "limit"))
-    if "file" not in spec or "format" not in spec:
-        raise EffaceError(f"{where}: a file of questions needs file and format ({', '.join(FORMATS)})")
+    check_known_keys("field of a question file", spec, ("file", "hub", "subset", "split", "format", "limit"))
+    if ("file" in spec) == ("hub" in spec) or "format" not in spec:
+        raise EffaceError(f"{where}: questions need file or hub, and format ({', '.join(FORMATS)})")
     if spec["format"] not in FORMATS:
         raise UnknownNameError("format of questions", str(spec["format"]), tuple(FORMATS))
-    path = folder / str(spec["file"])
-    rows = read_rows(path)
+    if "hub" in spec:
+        place, rows = str(spec["hub"]), download_rows(str(spec["hub"]), spec.get("subset"), spec.get("split", "test"))
+    else:
+        place, rows = str(folder / str(spec["file"])), read_rows(folder / str(spec["file"]))
     if not rows:
-        raise EffaceError(f"{path} holds no questions: give a file with one a row")
+        raise EffaceError(f"{place} holds no questions: give a file with one a row")
     limit = spec.get("limit")
-    return tuple(_question(row, str(spec["format"]), path) for row in evenly_spaced(rows, limit and int(limit)))
+    return tuple(_question(row, str(spec["format"]), place) for row in evenly_spaced(rows, limit and int(limit)))
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -73,7 +82,7 @@ def read_rows(path: Path) -> list[Row]:
     return rows
 
 
-def _question(row: Row, name: str, path: Path) -> Question:
+def _question(row: Row, name: str, path: str) -> Question:
     try:
         return FORMATS[name](row)
     except KeyError as error:

@@ -76,9 +76,11 @@ def forget_and_retain_batches(
     Raises:
         EffaceError: the file has no texts, or no text is left to keep.
     """
-    count, length, generator = settings.num_texts, settings.max_length, run.generator("texts")
-    subjects = [subject for concept in concepts for subject in subjects_of(model, concept, generator)]
-    forget = texts_of_file(settings.texts_file) if settings.texts_file else forget_texts(model, subjects, count, generator)
+    count, length, file = settings.num_texts, settings.max_length, settings.texts_file
+    generator, subjects = run.generator("texts"), []
+    if not file or settings.num_retain_texts:
+        subjects = [subject for concept in concepts for subject in subjects_of(model, concept, generator)]
+    forget = texts_of_file(file) if file else forget_texts(model, subjects, count, generator)
     keep = retain_texts(model, concepts, count=count, generator=run.generator("retain texts"))
     if settings.num_retain_texts:
         names = [re.sub("^(a|an|the) ", "", subject) for subject in subjects]
