@@ -21,6 +21,8 @@ MAX_SPLIT, MIN_GAIN = 5, 0.03
 """Largest number of features that share an attribute, and the gain in F1 for which another one is added."""
 MIN_COSINE, MIN_SHARE = 0.025, 0.4
 """A feature absorbs an attribute if its decoder row points along the probe, and by this share of the projection."""
+MIN_LOST = 0.02
+"""Least accuracy that a spurious correlation must cost."""
 
 
 @dataclass(frozen=True)
@@ -61,52 +63,60 @@ def ranked_features(item: Autoencoder, states: Tensor, labels: Tensor, probe: Pr
 
 
 def targeted_perturbation(
-    item: Autoencoder, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], count: int
-) -> float:
-    """Returns TPP: how much more ablating an attribute's ``count`` features harms its own probe than the others.
+    item: Autoencoder, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], counts: Sequence[int]
+) -> dict[int, float]:
+    """Returns TPP by number of features: how much more ablation harms an attribute's own probe than the others.
 
     Args:
         item: the autoencoder.
         train: states ``(N, D)`` and the number of each one's attribute ``(N,)``.
         test: the same, of other texts.
-        count: number of features to ablate.
+        counts: numbers of features to ablate.
     """
     numbers = train[1].unique().tolist()
     probes = {i: Probe.fit(train[0], train[1] == i) for i in numbers}
     before = {i: probes[i].accuracy(test[0], test[1] == i) for i in numbers}
-    own, other = [], []
-    for i in numbers:
-        features = ranked_features(item, train[0], train[1] == i, probes[i])[:count]
-        states = ablated(item, test[0], features)
-        for j in numbers:
-            drop = before[j] - probes[j].accuracy(states, test[1] == j)
-            (own if i == j else other).append(drop)
-    return float(np.mean(own) - np.mean(other))
+    ranked = {i: ranked_features(item, train[0], train[1] == i, probes[i]) for i in numbers}
+
+    def drops(count: int) -> float:
+        own, other = [], []
+        for i in numbers:
+            states = ablated(item, test[0], ranked[i][:count])
+            for j in numbers:
+                drop = before[j] - probes[j].accuracy(states, test[1] == j)
+                (own if i == j else other).append(drop)
+        return float(np.mean(own) - np.mean(other))
+
+    return {count: drops(count) for count in counts}
 
 
 def spurious_correlation_removal(
     item: Autoencoder, biased: tuple[Tensor, Tensor], balanced: tuple[Tensor, Tensor, Tensor],
-    test: tuple[Tensor, Tensor], count: int,
-) -> float | None:  # fmt: skip
-    """Returns SCR: the share of the lost accuracy that a biased probe regains without the spurious features.
+    test: tuple[Tensor, Tensor], counts: Sequence[int],
+) -> dict[int, float]:  # fmt: skip
+    """Returns SCR by number of features: the share of the lost accuracy that a biased probe regains without them.
 
     Args:
         item: the autoencoder.
         biased: states and labels of an attribute with which another one always comes along.
         balanced: states, labels of the attribute and labels of the other one, without a correlation.
         test: states and labels of the attribute, without a correlation.
-        count: number of features to ablate.
+        counts: numbers of the other attribute's features to ablate.
 
     Returns:
-        The share; None if the biased probe loses less than 0.02, so that nothing is to be regained.
+        The shares; none if the biased probe loses less than `MIN_LOST`, so that nothing is to be regained.
     """
     states, wanted, spurious = balanced
     probe, oracle = Probe.fit(*biased), Probe.fit(states, wanted).accuracy(*test)
     base = probe.accuracy(*test)
-    if oracle - base < 0.02:
-        return None
-    features = ranked_features(item, states, spurious, Probe.fit(states, spurious))[:count]
-    return (probe.accuracy(ablated(item, test[0], features), test[1]) - base) / (oracle - base)
+    if oracle - base < MIN_LOST:
+        return {}
+    ranked = ranked_features(item, states, spurious, Probe.fit(states, spurious))
+
+    def regained(count: int) -> float:
+        return (probe.accuracy(ablated(item, test[0], ranked[:count]), test[1]) - base) / (oracle - base)
+
+    return {count: regained(count) for count in counts}
 
 
 def absorption(

@@ -6,7 +6,7 @@ RUN is the folder of `train_autoencoders.py`. The numbers are written beside the
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any
@@ -91,25 +91,23 @@ def attribute_measures(model: CausalLM, item: Autoencoder) -> dict[str, Any]:
         for i in range(len(KINDS))
     ]
     known = [rate for rate, _ in rates if rate is not None]
-    tpp = {}
-    for count in COUNTS:
-        values = [
-            targeted_perturbation(item, (states[~is_test], labels[~is_test]), (states[is_test], labels[is_test]), count)
-            for labels in (kinds, relations)
-        ]
-        tpp[str(count)] = {"kind": values[0], "relation": values[1]}
-    scr = {str(count): _correlations(item, states, kinds, relations, is_test, count) for count in COUNTS}
+    tpp = {
+        name: targeted_perturbation(
+            item, (states[~is_test], labels[~is_test]), (states[is_test], labels[is_test]), COUNTS
+        )
+        for name, labels in (("kind", kinds), ("relation", relations))
+    }
+    scr = _correlations(item, states, kinds, relations, is_test)
     split = float(np.mean([number for _, number in rates]))
     return {"absorption": float(np.mean(known)), "split": split, "tpp": tpp, "scr": scr}
 
 
 def _correlations(
-    item: Autoencoder, states: Tensor, kinds: Tensor, relations: Tensor, is_test: Tensor, count: int
-) -> dict[str, float]:
-    """Returns the mean SCR over pairs of kinds, each with a pair of relations, either attribute being the spurious."""
-    found: Mapping[str, list[float]] = {"kind": [], "relation": []}
-    rng = np.random.default_rng(SEED)
-    pairs = list(combinations(range(len(RELATIONS)), 2))
+    item: Autoencoder, states: Tensor, kinds: Tensor, relations: Tensor, is_test: Tensor
+) -> dict[str, dict[int, float]]:
+    """Returns the mean SCR over pairs of kinds, each with a pair of relations, by the attribute that is wanted."""
+    found: dict[str, list[dict[int, float]]] = {"kind": [], "relation": []}
+    rng, pairs = np.random.default_rng(SEED), list(combinations(range(len(RELATIONS)), 2))
     for a, b in combinations(range(len(KINDS)), 2):
         c, d = pick(rng, pairs)
         inside = ((kinds == a) | (kinds == b)) & ((relations == c) | (relations == d))
@@ -117,14 +115,17 @@ def _correlations(
         train, test = inside & ~is_test, inside & is_test
         for wanted, spurious in (("kind", "relation"), ("relation", "kind")):
             agree = train & (labels[wanted] == labels[spurious])
-            value = spurious_correlation_removal(
+            regained = spurious_correlation_removal(
                 item, (states[agree], labels[wanted][agree]),
                 (states[train], labels[wanted][train], labels[spurious][train]),
-                (states[test], labels[wanted][test]), count,
+                (states[test], labels[wanted][test]), COUNTS,
             )  # fmt: skip
-            if value is not None:
-                found[wanted].append(value)
-    return {name: float(np.mean(values)) for name, values in found.items() if values}
+            found[wanted] += [regained] if regained else []
+    return {
+        name: {count: float(np.mean([row[count] for row in rows])) for count in COUNTS}
+        for name, rows in found.items()
+        if rows
+    }
 
 
 def main(run: Annotated[Path, typer.Option(help="Folder of the trained autoencoders.")]) -> None:
