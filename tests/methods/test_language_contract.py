@@ -32,6 +32,8 @@ SMALL = {
     "layer": 1,
     "learning_rate": 1e-2,
     "num_texts": 12,
+    "num_retain_texts": 8,
+    "retain_target": "distribution",
     "target_modules": "attn_mlp:0-1",
     "max_length": 12,
     "amnesic": 1.0,
@@ -117,6 +119,15 @@ def test_a_layer_that_the_model_does_not_have_is_refused(tmp_path: Path) -> None
         run_method(
             tiny_language_model(), (CONCEPT,), tmp_path / "e", function, preset=None, overrides={"layer": 9}, seed=0,
             resume=False, overwrite=False, progress=None,
+        )  # fmt: skip
+
+
+def test_an_unknown_retain_target_is_refused(tmp_path: Path) -> None:
+    function: Any = METHODS.get("elm")
+    with pytest.raises(EffaceError, match=r"retain target 'word'.*token"):
+        run_method(
+            tiny_language_model(), (CONCEPT,), tmp_path / "e", function, preset=None,
+            overrides={"retain_target": "word"}, seed=0, resume=False, overwrite=False, progress=None,
         )  # fmt: skip
 
 

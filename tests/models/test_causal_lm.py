@@ -70,6 +70,22 @@ def test_a_saved_folder_loads_through_the_same_door_as_image_models(tmp_path: Pa
     assert load_model((model.module, model.tokenizer)).family == "causal_lm"  # type: ignore[arg-type]
 
 
+def test_a_spread_model_gives_the_same_logits_and_takes_no_part_off_the_devices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_language_model()
+    model.module.save_pretrained(tmp_path)
+    model.tokenizer.save_pretrained(tmp_path)
+    tokens = model.tokenize(["what is a cat ?"])
+    spread = load_model(tmp_path, device="auto")
+    assert spread.module.hf_device_map  # type: ignore[attr-defined]
+    assert torch.equal(spread.logits(tokens), model.logits(tokens))  # type: ignore[attr-defined]
+    off = model.module.to("meta")
+    monkeypatch.setattr("efface.models.language_loading.load_with_tokenizer", lambda *_, **__: (off, model.tokenizer))
+    with pytest.raises(EffaceError, match="does not fit on the devices"):
+        load_model(tmp_path, device="auto")
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [

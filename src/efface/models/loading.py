@@ -36,11 +36,10 @@ def load_model(
             or a loaded model, which is returned unchanged. Of language models: ``"pocket-lm"``, a folder in
             transformers' layout, a hub id, a text-generation pipeline, or a pair of a model and its tokenizer. Of
             Janus-type models and classifiers alike, or any module as ``(module, preprocess, classes)``.
-        device: device to compute on; CUDA, else MPS, else the CPU if None. A pipeline in memory stays on its device.
-            ``"auto"`` spreads a language model over all devices.
+        device: device to compute on; the fastest if None; ``"auto"`` spreads a language model over all devices.
         dtype: precision to compute in. If None: float32 on the CPU, on MPS and for bundled models; bfloat16 on CUDA,
             where float16 gradients can underflow; float16 on CUDA without bfloat16. A pipeline in memory keeps its
-            precision.
+            device and precision.
         revision: branch, tag or commit of a hub id.
         config: folder in diffusers layout, or one of ``sd1``, ``sd2``, ``sd2-base``, ``sdxl``, that describes a
             checkpoint; needed only where the shipped configurations do not fit it.
