@@ -9,7 +9,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from autoencoder_tables import autoencoder_tables
 from choice import CHARTS, choice_table
 from method_pages import comparison, method_page
 from pocket_tables import pocket_flow_tables, pocket_tables, world_tables
@@ -23,7 +22,6 @@ COSTS = DOCS.parent / "src" / "efface" / "core" / "data" / "pocket_costs.json"
 GENERATED: dict[str, Callable[[], str]] = {
     "pocket.md": pocket_tables,
     "pocket-flow.md": pocket_flow_tables,
-    "pocket-lm.md": autoencoder_tables,
     "world.md": world_tables,
     "cli.md": command_reference,
     "methods.md": comparison,

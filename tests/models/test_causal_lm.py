@@ -78,12 +78,17 @@ def test_a_spread_model_gives_the_same_logits_and_takes_no_part_off_the_devices(
     model.tokenizer.save_pretrained(tmp_path)
     tokens = model.tokenize(["what is a cat ?"])
     spread = load_model(tmp_path, device="auto")
-    assert spread.module.hf_device_map  # type: ignore[attr-defined]
     assert torch.equal(spread.logits(tokens), model.logits(tokens))  # type: ignore[attr-defined]
-    off = model.module.to("meta")
-    monkeypatch.setattr("efface.models.language_loading.load_with_tokenizer", lambda *_, **__: (off, model.tokenizer))
+    options: dict[str, object] = {}
+
+    def load_too_large(*_: object, **given: object) -> tuple[object, object]:
+        options.update(given)
+        return model.module.to("meta"), model.tokenizer
+
+    monkeypatch.setattr("efface.models.language_loading.load_with_tokenizer", load_too_large)
     with pytest.raises(EffaceError, match="does not fit on the devices"):
         load_model(tmp_path, device="auto")
+    assert options == {"device_map": "auto"}
 
 
 @pytest.mark.parametrize(

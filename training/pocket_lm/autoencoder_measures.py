@@ -79,7 +79,8 @@ def targeted_perturbation(
     ranked = {i: ranked_features(item, train[0], train[1] == i, probes[i]) for i in numbers}
 
     def drops(count: int) -> float:
-        own, other = [], []
+        own: list[float] = []
+        other: list[float] = []
         for i in numbers:
             states = ablated(item, test[0], ranked[i][:count])
             for j in numbers:
