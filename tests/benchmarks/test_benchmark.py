@@ -53,9 +53,10 @@ def test_test_split_shares_nothing_with_dev_split_or_retain_set(name: str) -> No
     )
     concept = split.concepts.get(benchmark.concept.name)
     members = set(benchmark.classes) if concept and concept.split == "dev" else set()
-    assert not (scored - members) & set(split.retain), (
-        "of the retain half there may be a dev concept's own members alone"
-    )
+    if not name.startswith("pocket-abstract-"):  # a word's other sense may be a retain object that no prompt names
+        assert not (scored - members) & set(split.retain), (
+            "of the retain half there may be a dev concept's own members alone"
+        )
     for thing in (o for o in scored if o in WORLD.object_classes):
         for prompt in benchmark.concept.retain_prompts:
             assert not find_mention(prompt, words_of(thing)), f"{prompt!r} trains what is scored"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from abstract_benchmarks import SENSES, abstract_benchmark
 from benchmark_groups import (
     SPLIT,
     WORLD,
@@ -117,13 +118,16 @@ def joint_split(split: str) -> Row:
 
 def render_benchmark(name: str) -> str:
     """Returns the text of a benchmark's file."""
-    data = joint_benchmark() if name == "pocket-twenty" else single_benchmark(name)
+    if name in SENSES:
+        data = abstract_benchmark(name, SAMPLER)
+    else:
+        data = joint_benchmark() if name == "pocket-twenty" else single_benchmark(name)
     return HEADER + benchmark_yaml(data)
 
 
 def main() -> None:
     """Writes every file."""
-    for name in (*CONCEPTS, "pocket-twenty"):
+    for name in (*CONCEPTS, *SENSES, "pocket-twenty"):
         (TARGET / f"{name}.yaml").write_text(render_benchmark(name), encoding="utf-8")
 
 

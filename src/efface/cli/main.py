@@ -24,6 +24,7 @@ from . import (
     erase_eval,
     evaluate,
     export,
+    hub,
     leaderboard,
     listing,
     m_erasure,
@@ -44,8 +45,8 @@ add_help_texts(app)
 
 __all__ = [
     "app", "attack", "audit", "benchmarks", "closed_form", "compare", "compose", "concepts", "coreferences", "demo",
-    "erase", "erase_eval", "evaluate", "export", "leaderboard", "listing", "m_erasure", "main", "report", "reproduce",
-    "sample", "serve", "show", "studies", "sweep", "transfer", "unlearn_canvas",
+    "erase", "erase_eval", "evaluate", "export", "hub", "leaderboard", "listing", "m_erasure", "main", "report",
+    "reproduce", "sample", "serve", "show", "studies", "sweep", "transfer", "unlearn_canvas",
 ]  # fmt: skip
 
 
