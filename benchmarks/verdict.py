@@ -7,7 +7,7 @@ an erasure, with replacement, as the case has them:
 - destroyed: images that ignore their prompt. Wrong: anything but not erased and damaged.
 - blank: images that the judge cannot read. The same.
 - erased: the concept's images show another object, and nothing else changes. Right: erased, kept.
-- half erased: every second image of the concept does. Right: partly erased, kept.
+- three quarters, half erased: that share of the concept's images does. Right: partly erased, kept.
 - neighbours lost: erased, and half of the neighbours' images show something else. Right: erased, damaged.
 
 ``--control`` adds a model in which the concept never was (training/pocket/without_concept.py). Writes verdict.json.
@@ -47,6 +47,7 @@ RIGHT = {
     "destroyed": ({"not erased"}, {"damaged"}),
     "blank": ({"not erased"}, {"damaged"}),
     "erased": ({"erased"}, {"kept"}),
+    "three quarters erased": ({"partly erased"}, {"kept"}),
     "half erased": ({"partly erased"}, {"kept"}),
     "neighbours lost": ({"erased"}, {"damaged"}),
     "control": ({"erased"}, {"kept"}),
@@ -97,12 +98,12 @@ def blank(row: Detection, number: int, pool: Pool, rng: np.random.Generator) -> 
     return dict.fromkeys(row.labels, CANNOT_TELL)
 
 
-def replaced(groups: tuple[str, ...], every: int) -> Case:
-    """Returns the case in which every n-th image of some groups shows another object."""
+def replaced(share: float, *groups: str) -> Case:
+    """Returns the case in which a share of the images of some groups show another object."""
 
     def case(row: Detection, number: int, pool: Pool, rng: np.random.Generator) -> Labels:
         labels = pool.redrawn(row, rng)
-        lost = row.prompt.group in groups and number % every == 0
+        lost = row.prompt.group in groups and number % 20 < 20 * share
         return labels | {pool.target.head: pool.other_object(rng)} if lost else labels
 
     return case
@@ -110,16 +111,17 @@ def replaced(groups: tuple[str, ...], every: int) -> Case:
 
 def neighbours_lost(row: Detection, number: int, pool: Pool, rng: np.random.Generator) -> Labels:
     """The concept erased, and half of the neighbours."""
-    every = 2 if row.prompt.group == "near" else 1
-    return replaced(("name", "domain", "near"), every)(row, number, pool, rng)
+    share = 0.5 if row.prompt.group == "near" else 1.0
+    return replaced(share, "name", "domain", "near")(row, number, pool, rng)
 
 
 CASES: dict[str, Case] = {
-    "untouched": replaced((), 1),
+    "untouched": replaced(0.0),
     "destroyed": destroyed,
     "blank": blank,
-    "erased": replaced(("name", "domain"), 1),
-    "half erased": replaced(("name", "domain"), 2),
+    "erased": replaced(1.0, "name", "domain"),
+    "three quarters erased": replaced(0.75, "name", "domain"),
+    "half erased": replaced(0.5, "name", "domain"),
     "neighbours lost": neighbours_lost,
 }
 
@@ -166,7 +168,8 @@ def summary(name: str, size: int, verdicts: list[Verdict]) -> dict[str, Any]:
         found = [getattr(verdict, finding) for verdict in verdicts]
         open_share = sum(each == "inconclusive" for each in found) / len(found)
         right_share = sum(each in right for each in found) / len(found)
-        row[finding] = {"right": right_share, "inconclusive": open_share, "wrong": 1 - right_share - open_share}
+        shares = {"right": right_share, "inconclusive": open_share, "wrong": 1 - right_share - open_share}
+        row[finding] = {key: round(abs(share), 3) for key, share in shares.items()}
     return row
 
 

@@ -9,6 +9,7 @@ import pytest
 from helpers.cli import call
 
 from efface.benchmarks.benchmark import benchmark_names
+from efface.benchmarks.classifier.benchmark import classifier_benchmark_names
 from efface.benchmarks.language.benchmark import language_benchmark_names
 from efface.core.registry import ATTACKS, METHODS
 from efface.models.model_ref import ALL_BUNDLED
@@ -16,7 +17,7 @@ from efface.models.model_ref import ALL_BUNDLED
 NAMES = {
     "methods": METHODS.names(),
     "attacks": ATTACKS.names(),
-    "benchmarks": (*benchmark_names(), *language_benchmark_names()),
+    "benchmarks": (*benchmark_names(), *language_benchmark_names(), *classifier_benchmark_names()),
     "models": ALL_BUNDLED,
 }
 
