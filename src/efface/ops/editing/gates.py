@@ -94,14 +94,22 @@ class SimilarityGate(Gate):
     def __init__(self, model: EditableModel, reader: PromptReader, label: str, settings: SimilaritySettings) -> None:
         super().__init__(model, reader, label)
         self.settings = settings
+        self._erased_states: Tensor | None = None
+        self._erased_tokens = [set(row) - self._special for row in model.tokenize(settings.phrases).ids.tolist()]
+
+    def forget(self) -> None:
+        """Clears the strengths and the phrases' states."""
+        super().forget()
+        self._erased_states = None
 
     def compute(self, cond: Conditioning, ids: Sequence[Ids]) -> Tensor:
         """Computes the largest similarity to an erased phrase."""
-        phrases, floor = self.settings.phrases, self.settings.floor
-        states = cond.states.flatten(1).float()
-        erased = self.model.encode(phrases).states.flatten(1).to(states)
-        cosines = cosine_similarity(states[:, None], erased[None], dim=-1)
+        if self._erased_states is None:
+            self._erased_states = self.model.encode(self.settings.phrases).states.flatten(1).float()
+        states, floor = cond.states.flatten(1).float(), self.settings.floor
+        cosines = cosine_similarity(states[:, None], self._erased_states[None], dim=-1)
         cosines = ((cosines - floor) / (1 - floor)).clamp(min=0)
-        erased_tokens = [set(row) - self._special for row in self.model.tokenize(phrases).ids.tolist()]
-        overlaps = [[len(set(row or ()) & tokens) / max(1, len(tokens)) for tokens in erased_tokens] for row in ids]
+        overlaps = [
+            [len(set(row or ()) & tokens) / max(1, len(tokens)) for tokens in self._erased_tokens] for row in ids
+        ]
         return self.settings.factor * torch.maximum(cosines, torch.tensor(overlaps).to(cosines)).amax(1)

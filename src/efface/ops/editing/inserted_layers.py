@@ -21,39 +21,61 @@ class InsertedLayer:
 
     Membranes add ``up(down(x))`` of the layer's input, erasers ``up(gelu(down(y)))`` of its output y; each reads the
     layer's own input and output, so that the order of insertions does not matter. Where all rows have one strength,
-    `merged` gives W + sum_i gamma_i up_i down_i, which the layer reads for a pass at no cost a step.
+    `merge` lets the layer read W + sum_i gamma_i up_i down_i for a pass, at no cost a step.
 
     Args:
         layer: the layer.
         strengths: the strengths of the present pass.
-
-    Attributes:
-        is_merged: whether the layer reads `merged` at present, so that the hook adds no membranes.
     """
 
     def __init__(self, layer: nn.Module, strengths: RowStrengths) -> None:
         self.layer: Any = layer
         self.strengths = strengths
         self.members: list[tuple[Insertion, Tensors]] = []
-        self.is_merged = False
+        self._own: nn.Parameter | None = None
+        self._merged: tuple[nn.Parameter, Tensor] | None = None
         self._stacks: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
         self._handle = layer.register_forward_hook(self._hook)
 
-    @property
-    def mergeable(self) -> bool:
-        """Whether every module here is a membrane that acts and is not trained, on a weight that can be replaced."""
-        has_weight = isinstance(self.layer._parameters.get("weight"), nn.Parameter) and not is_quantized(self.layer)
-        return has_weight and all(
+    def is_mergeable(self) -> bool:
+        """Returns whether every module here is a membrane that acts and is not trained, on a weight to replace."""
+        return not is_quantized(self.layer) and all(
             insertion.enabled and insertion.kind == "membrane" and not tensors["up"].requires_grad
             for insertion, tensors in self.members
         )
 
+    def merge(self) -> None:
+        """Puts the merged weight in the place of the layer's own until `unmerge`; the parameter is not written to."""
+        parameters = self.layer._parameters
+        own = parameters.get("weight")
+        if not isinstance(own, nn.Parameter):  # the pass has weights of its own, so that the hook adds the membranes
+            return
+        if self._merged is None or self._merged[0] is not own:
+            self._merged = (own, self._merged_weight(own))
+        parameters["weight"], self._own = self._merged[1], own
+        hooks = self.layer._forward_hooks
+        if len(hooks) == 1:  # ours alone; torch calls a layer without hooks faster
+            del hooks[self._handle.id]
+
+    def unmerge(self) -> None:
+        """Lets the layer read its own weight again."""
+        if self._own is None:
+            return
+        self.layer._parameters["weight"], self._own = self._own, None
+        hooks = self.layer._forward_hooks
+        if self._handle.id not in hooks:
+            hooks[self._handle.id] = self._hook
+            hooks.move_to_end(self._handle.id, last=False)
+
+    def forget_merged(self) -> None:
+        """Computes the merged weight again at the next `merge`."""
+        self._merged = None
+
     @torch.no_grad()
-    def merged(self) -> Tensor:
+    def _merged_weight(self, weight: Tensor) -> Tensor:
         """Computes the weight with all membranes at their strengths, in float32 at least."""
-        weight = self.layer.weight
         wide = torch.promote_types(weight.dtype, torch.float32)
-        change = torch.zeros_like(weight, dtype=wide).flatten(1)
+        merged = weight.flatten(1).to(wide)
         for transport in ("sum", "product"):
             members = [member for member in self.members if member[0].transport == transport]
             if not members:
@@ -62,10 +84,10 @@ class InsertedLayer:
             columns = self.strengths.columns([(insertion, len(t["down"])) for insertion, t in members])
             gamma = torch.ones(len(down), dtype=wide, device=down.device) if columns is None else columns[0].to(wide)
             if transport == "sum":
-                change += (up * gamma) @ down
+                merged = torch.addmm(merged, up * gamma, down)
             else:
-                change += torch.outer(up @ gamma, gamma @ down)
-        return (weight.to(wide) + change.view_as(weight)).to(weight.dtype)
+                merged = torch.addr(merged, up @ gamma, gamma @ down)
+        return merged.view_as(weight).to(weight.dtype)
 
     def add(self, insertion: Insertion, tensors: Tensors) -> None:
         """Inserts an edit's module."""
@@ -80,8 +102,10 @@ class InsertedLayer:
             self._handle.remove()
 
     def _hook(self, _layer: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        if self._own is not None:  # the weight is merged
+            return output
         changed = output
-        for transport in () if self.is_merged else ("sum", "product"):
+        for transport in ("sum", "product"):
             members = [
                 member
                 for member in self.members

@@ -34,8 +34,7 @@ class InsertedModules:
         self._insertions: list[Insertion] = []
         self._strengths = RowStrengths()
         self._pass: tuple[Any, ...] = ()
-        self._merged: dict[str, Tensor] = {}
-        self._originals: dict[str, nn.Parameter] = {}
+        self._mergeable: list[InsertedLayer] = []
         names = list(inspect.signature(component.forward).parameters)
         self._text_index = names.index(TEXT_INPUT) if TEXT_INPUT in names else -1
         self._handles: list[Any] = []
@@ -79,7 +78,6 @@ class InsertedModules:
     def forget(self) -> None:
         """Computes the strengths again at the next pass."""
         self._pass = ()
-        self._merged = {}
 
     def _before_pass(self, component: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         states = kwargs[TEXT_INPUT] if TEXT_INPUT in kwargs else args[self._text_index]
@@ -87,29 +85,21 @@ class InsertedModules:
         rows = rows if rows is not None and rows.num_rows == len(states) else None
         version = 0 if states.is_inference() else states._version
         prompts, chunks = (None, ()) if rows is None else (rows.cond.states, rows.chunks)
+        enabled = [insertion.enabled for insertion in self._insertions]
         before = self._pass
-        if not (before and before[0] is states and before[1] is prompts and before[2:] == (version, chunks)):
-            self._pass = (states, prompts, version, chunks)
+        if not (before and before[0] is states and before[1] is prompts and before[2:] == (version, chunks, enabled)):
+            self._pass = (states, prompts, version, chunks, enabled)
             self._strengths.set(self._compute(states, rows))
-            self._merged = {}
+            self._mergeable = [layer for layer in self._layers.values() if layer.is_mergeable()]
+            for layer in self._mergeable:
+                layer.forget_merged()
         if self._strengths.uniform and not torch.is_grad_enabled():
-            self._merge()
-
-    def _merge(self) -> None:
-        """Puts the merged weights in the place of the layers' own for one pass; the parameters are not written to."""
-        for path, inserted in self._layers.items():
-            if inserted.mergeable:
-                if path not in self._merged:
-                    self._merged[path] = inserted.merged()
-                parameters = inserted.layer._parameters
-                self._originals[path] = parameters["weight"]
-                parameters["weight"], inserted.is_merged = self._merged[path], True
+            for layer in self._mergeable:
+                layer.merge()
 
     def _after_pass(self, _component: nn.Module, _inputs: Any, _output: Any) -> None:
-        for path, weight in self._originals.items():
-            inserted = self._layers[path]
-            inserted.layer._parameters["weight"], inserted.is_merged = weight, False
-        self._originals.clear()
+        for layer in self._mergeable:
+            layer.unmerge()
 
     @torch.no_grad()
     def _compute(self, states: Tensor, rows: BatchRows | None) -> dict[Insertion, Tensor]:
