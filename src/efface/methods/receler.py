@@ -91,17 +91,19 @@ PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
     "released": {"attack_steps": 0},
     "pocket": {
-        "eraser_width": 32,
+        "eraser_width": 128,
         "steps": 300,
         "learning_rate": 3e-3,
         "schedule": "cosine",
         "batch_size": 8,
         "negative_guidance": 2.0,
+        "mask_weight": 0.01,
         "attack_steps": 1,
+        "num_learned_states": 4,
         "num_inference_steps": 20,
         "trajectories_per_prompt": 1,
         "num_templates": 66,
-        "retain_weight": 10.0,
+        "retain_weight": 15.0,
     },
 }
 
