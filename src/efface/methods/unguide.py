@@ -109,6 +109,7 @@ PRESETS: dict[str, dict[str, object]] = {
         "learning_rate": 3e-3,
         "schedule": "cosine",
         "batch_size": 8,
+        "other_weight": 1.0,
         "gate_repeats": 4,
         "gate_steps": 4,
         "gate_inference_steps": 20,
