@@ -62,3 +62,12 @@ def test_a_gated_membrane_transfers_if_the_text_encoder_is_the_same(tmp_path: Pa
         transfer_erasure(
             tiny_model(seed=5), part, tmp_path / "x", allow_base_mismatch=False, overwrite=False, progress=None
         )
+
+
+def test_a_gate_for_another_text_encoder_is_refused(tmp_path: Path) -> None:
+    model, other = tiny_model(), tiny_model(seed=5)
+    other.unet.load_state_dict(model.unet.state_dict())
+    edit, tensors = membrane_edit(model, ["gun"])
+    part = erasure_of(model, [edit], tensors)
+    with pytest.raises(BaseModelMismatchError, match=r"its text_encoder is .*% from the one the erasure was made for"):
+        transfer_erasure(other, part, tmp_path / "x", allow_base_mismatch=False, overwrite=False, progress=None)

@@ -26,7 +26,8 @@ def export(
         artifact: The erasure, or its folder.
         out: Folder to write.
         format: ``diffusers`` (the whole edited pipeline), ``component`` (the edited components), ``peft`` or ``kohya``
-            (a LoRA), ``single-file`` (the original layout), or for a language model or a classifier ``transformers``.
+            (a LoRA), ``single-file`` (the original layout), ``pipeline`` (a diffusers pipeline with code for modules,
+            gates and guidance), or for a language model or a classifier ``transformers``.
         rank: Rank of the LoRA that approximates replaced matrices. A low-rank erasure is exported exactly: no rank.
         model: Base model; by default the one the erasure was made for.
         allow_base_mismatch: Accept a base model other than the erasure's own.

@@ -19,7 +19,8 @@ Format = Annotated[
     str,
     typer.Option(
         help="Format: diffusers (a whole pipeline), transformers (a whole language model), component (the edited "
-        "components), peft or kohya (a LoRA), or single-file (for ComfyUI and A1111)."
+        "components), peft or kohya (a LoRA), single-file (for ComfyUI and A1111), or pipeline (with code for modules "
+        "and gates)."
     ),
 ]
 Rank = Annotated[

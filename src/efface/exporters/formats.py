@@ -18,6 +18,7 @@ FORMATS = {
     "peft": "a LoRA in the layout of diffusers and PEFT",
     "kohya": "a LoRA in the layout of kohya, AUTOMATIC1111 and ComfyUI",
     "single-file": "the whole edited model as one file in the original layout",
+    "pipeline": "the whole pipeline with code for inserted modules, gates and UnGuide's guidance",
 }
 LORA_FORMATS = ("peft", "kohya")
 """Formats that hold low-rank factors instead of weights."""
@@ -88,25 +89,57 @@ def check_format(erasure: Erasure, format: str, rank: int | None = None) -> None
     """
     if format not in FORMATS:
         raise UnknownNameError("export format", format, FORMATS)
-    if format in LORA_FORMATS:
-        erasure, _ = as_low_rank(erasure)
-    if any(edit.op == "guidance" for edit in erasure.edits):
-        raise EffaceError(
-            "a guidance edit acts during sampling and changes no weight: it cannot be exported, only applied by efface"
-        )
-    for edit in erasure.edits:
-        if edit.params.get("kind") == "membrane":
-            raise EffaceError("membranes are exported as a LoRA only: pass --format kohya, or peft")
-        if edit.gate or edit.op not in ("replace", "low_rank", "state"):
-            raise EffaceError(
-                f"the {edit.op} edit of {edit.component} does more than change weights: it cannot be exported"
-            )
-        if edit.op == "state":
-            _check_state(erasure, edit, format)
+    if format == "pipeline":
+        _check_pipeline(erasure)
+    else:
+        erasure = as_low_rank(erasure)[0] if format in LORA_FORMATS else erasure
+        for edit in erasure.edits:
+            _check_edit(erasure, edit, format)
     if format in LORA_FORMATS:
         _check_lora(erasure, rank)
     elif rank is not None:
         raise EffaceError(f"a rank applies to the formats {' and '.join(LORA_FORMATS)}, not to {format}: omit --rank")
+
+
+def added_edits(erasure: Erasure) -> list[Edit]:
+    """Returns the edits that leave the weights alone: inserted modules and guidance."""
+    return [edit for edit in erasure.edits if edit.op in ("module", "guidance")]
+
+
+def _check_edit(erasure: Erasure, edit: Edit, format: str) -> None:
+    """Raises `EffaceError` for an edit that weights, or a LoRA, cannot hold."""
+    pipeline = "export it as pipeline, or apply it with efface"
+    if edit.op == "guidance":
+        raise EffaceError(f"a guidance edit acts during sampling and changes no weight: {pipeline}")
+    if edit.params.get("kind") == "membrane":
+        raise EffaceError("membranes are exported as kohya or peft, without their gate, or as pipeline: pass --format")
+    if edit.gate or edit.op not in ("replace", "low_rank", "state"):
+        raise EffaceError(f"the {edit.op} edit of {edit.component} does more than change weights: {pipeline}")
+    if edit.op == "state":
+        _check_state(erasure, edit, format)
+
+
+def _check_pipeline(erasure: Erasure) -> None:
+    """Raises `EffaceError` for an erasure that needs no pipeline of its own, or that the pipeline cannot hold."""
+    added = added_edits(erasure)
+    if not added:
+        raise EffaceError("the erasure changes weights alone, and needs no pipeline of its own: export it as diffusers")
+    for edit in added:
+        rule, kind = edit.params.get("rule"), edit.params.get("kind")
+        if edit.op == "guidance" and rule != "unguide":
+            raise EffaceError(f"the guidance rule {rule!r} is not part of the exported pipeline: apply it with efface")
+        if edit.params.get("transport") == "product":
+            raise EffaceError("the product form of transport is not part of the exported pipeline: erase with sum")
+        if edit.op == "module" and (edit.component == "text_encoder") != (kind == "autoencoder"):
+            raise EffaceError(f"the exported pipeline has no {kind} in {edit.component}: apply it with efface")
+    for edit in erasure.edits:
+        if edit.op == "state":
+            _check_state(erasure, edit, "pipeline")
+            if any(other.gate for other in added):
+                raise EffaceError(
+                    "a gate reads the states that a state edit changes, and merged weights hide that change from it: "
+                    "export the two erasures apart"
+                )
 
 
 def as_low_rank(erasure: Erasure) -> tuple[Erasure, str]:

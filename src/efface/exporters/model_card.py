@@ -16,6 +16,11 @@ _LOADING_CODE = {
     "diffusers": (
         'from diffusers import DiffusionPipeline\n\npipe = DiffusionPipeline.from_pretrained("path/to/this/folder")\n'
     ),
+    "pipeline": (
+        "from diffusers import DiffusionPipeline\n\n"
+        'folder = "path/to/this/folder"  # read pipeline.py first: it is code that runs\n'
+        "pipe = DiffusionPipeline.from_pretrained(folder, custom_pipeline=folder, trust_remote_code=True)\n"
+    ),
     "peft": 'pipe.load_lora_weights("path/to/this/folder")\n',
     "kohya": 'pipe.load_lora_weights("path/to/this/folder", weight_name="{file}")\n',
     "single-file": (

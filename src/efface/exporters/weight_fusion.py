@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -42,14 +42,21 @@ class BaseComparison:
 def edited_components(model: PipelineModel, erasure: Erasure) -> tuple[str, ...]:
     """Components whose weights change; a state edit changes the denoiser, which reads the text states."""
     denoiser = denoiser_name(model.components)
-    return tuple(dict.fromkeys(denoiser if edit.op == "state" else edit.component for edit in erasure.edits))
+    changed = (denoiser if edit.op == "state" else edit.component for edit in erasure.edits)
+    return tuple(dict.fromkeys(component for component in changed if component in model.components))
 
 
 @contextmanager
 def fused_weights(
-    model: PipelineModel, erasure: Erasure, allow_base_mismatch: bool = False
+    model: PipelineModel, erasure: Erasure, allow_base_mismatch: bool = False, left_out: Sequence[Edit] = ()
 ) -> Iterator[BaseComparison]:
-    """Puts all edits into the model's weights for the body of a ``with``, and restores every byte afterwards.
+    """Puts the edits into the model's weights for the body of a ``with``, and restores every byte afterwards.
+
+    Args:
+        model: The base model.
+        erasure: The erasure.
+        allow_base_mismatch: Accept a base model other than the erasure's own.
+        left_out: Edits that stay out of the weights.
 
     Raises:
         BaseModelMismatchError: The model is not the erasure's base and no mismatch is allowed.
@@ -58,7 +65,7 @@ def fused_weights(
     if active_erasures(model):
         raise EffaceError(f"an erasure is applied to {model.name} already: remove it first, or load the model again")
     states = [edit for edit in erasure.edits if edit.op == "state"]
-    others = tuple(edit for edit in erasure.edits if edit.op != "state")
+    others = tuple(edit for edit in erasure.edits if edit.op != "state" and edit not in left_out)
     matrix = _product(model, erasure, states)
     if others:
         weight_edits = replace(erasure, edits=others, folder=None)

@@ -22,7 +22,8 @@ from efface.models.quantization import has_quantized_layers
 from efface.ops.tensor_conversion import to_blob
 from efface.ops.training.progress import Progress, Silent
 
-from .formats import EXPORT_MANIFEST, LORA_FORMATS, Exported, as_low_rank, check_format
+from .custom_pipeline import check_pipeline, write_pipeline_files
+from .formats import EXPORT_MANIFEST, LORA_FORMATS, Exported, added_edits, as_low_rank, check_format
 from .lora import lora_factors
 from .lora_formats import kohya_tensors, original_factors, peft_tensors
 from .model_card import render_model_card
@@ -123,8 +124,11 @@ def _write_weights(
     advance(0, 1)
     if format == "single-file":
         check_single_file(model, erasure)
-    with fused_weights(model, erasure, allow_base_mismatch) as base, silence_libraries():
-        if format == "diffusers":
+    if format == "pipeline":
+        check_pipeline(model)
+    left_out = added_edits(erasure) if format == "pipeline" else []
+    with fused_weights(model, erasure, allow_base_mismatch, left_out) as base, silence_libraries():
+        if format in ("diffusers", "pipeline"):
             model.pipe.save_pretrained(folder)
         elif format == "component":
             for name in edited_components(model, erasure):
@@ -134,6 +138,8 @@ def _write_weights(
             tensors = {key: to_blob(tensor, copy=False) for key, tensor in checkpoint_tensors(model).items()}
             file = folder / f"{erasure.spec.folder_name}.safetensors"
             write_tensors(file, tensors, {} if "transformer" in model.components else settings_metadata(model.pipe))
+    if format == "pipeline":
+        write_pipeline_files(model, erasure, folder)
     advance(1, 1)
     return base
 

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from efface.core.concept import Concept, distinct_retain_prompts
 from efface.core.edits import Edit
 from efface.core.erasure import Erasure
+from efface.core.errors import EffaceError
 from efface.core.method_card import MethodCard
 from efface.core.subsample import evenly_spaced
 from efface.models.editable import EditableModel
@@ -81,7 +82,8 @@ class Config:
     )
     calibrate: bool = field(default=False, metadata={"help": "Set the threshold halfway to the retain prompts' error."})
     quantile: float = field(
-        default=0.0, metadata={"help": "Quantile of the concept's errors that counts as the least.", "range": "0 to 0.2"}
+        default=0.0,
+        metadata={"help": "Quantile of the concept's errors that is its least.", "range": "0 to 0.2"},
     )
     num_templates: int = field(
         default=0, metadata={"help": "Number of templates from the library.", "range": "0 to 66"}
@@ -94,12 +96,12 @@ PRESETS: dict[str, dict[str, object]] = {
         "layer": 2,
         "num_features": 2048,
         "num_active": 16,
-        "steps": 1500,
+        "steps": 400,
         "warmup_steps": 100,
         "learning_rate": 1e-3,
         "top_features": 24,
-        "strength": -2.0,
         "calibrate": True,
+        "quantile": 0.05,
         "num_templates": 66,
     },
 }
@@ -107,6 +109,8 @@ PRESETS: dict[str, dict[str, object]] = {
 
 def itd(model: EditableModel, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
     """Trains the autoencoder, selects the concept's features and calibrates the threshold."""
+    if not 0 <= config.quantile < 1:
+        raise EffaceError(f"a quantile is from 0 to below 1, not {config.quantile}")
     encoder = model.components["text_encoder"]
     name = f"encoder.layers.{config.layer}"
     layer = encoder.get_submodule(resolve_layer(encoder, name, "an autoencoder in text_encoder"))

@@ -18,6 +18,27 @@ VECTORS = {" ".join(map(str, shape)): np.ones(shape, "f4") for shape in ((1, 4, 
 """Tensors by their shape."""
 
 
+AUTOENCODER = {
+    "encoder": (64, 24),
+    "encoder_bias": (64,),
+    "decoder": (24, 64),
+    "decoder_bias": (24,),
+    "features": (1,),
+}
+"""Shapes of an autoencoder for a text encoder of width 24."""
+
+
+def autoencoder(layer):
+    """A module edit at a layer of the text encoder, whose width is 32."""
+    names = {f"{layer}.{end}": end for end in AUTOENCODER}
+    return Edit(
+        "text_encoder", "module", names, {}, {"kind": "autoencoder", "active": 4, "strength": 0, "threshold": 1}
+    )
+
+
+WRONG_WIDTH = {end: np.ones(shape, "f4") for end, shape in AUTOENCODER.items()}
+
+
 def module(kind, layer, gate=None, **shapes):
     """A module edit at a layer of the UNet, with tensors of `VECTORS`."""
     names = {f"{layer}.{end}": " ".join(map(str, shape)) for end, shape in shapes.items()}
@@ -112,6 +133,8 @@ def test_tensor_names_of_other_transformers_versions_are_resolved(tiny):
             VECTORS,
             "needs a list of phrases",
         ),
+        (autoencoder("encoder.layers.0"), WRONG_WIDTH, "has a width of 24, the text encoder 32"),
+        (autoencoder("encoder.layers.9"), WRONG_WIDTH, "an autoencoder in text_encoder .*lacks; the nearest is"),
         (Edit("sampler", "guidance", params={"rule": "sld", "prompts": ["a"]}, gate=GATE), {}, "takes no gate"),
         (Edit("text_encoder", "state"), {}, "matrix and bias"),
         (Edit("text_encoder", "state", {"matrix": "t"}), {"t": np.ones((2, 3), "f4")}, "square"),

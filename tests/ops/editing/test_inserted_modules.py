@@ -6,10 +6,11 @@ import itertools
 
 import pytest
 import torch
-from helpers.edits import membrane_edit, trained
+from helpers.edits import every_op, membrane_edit, trained
 from helpers.tiny import erasure_of, state_bytes, tiny_of
 from torch.nn.functional import gelu, linear
 
+from efface.core.composition import compose
 from efface.core.edits import Edit
 from efface.core.errors import EffaceError
 from efface.models.batch_rows import BatchRows, announced_rows
@@ -137,6 +138,23 @@ def test_edits_beneath_and_modules_are_removed_in_any_order(family):
             remove(model, records[i])
         assert state_bytes(model) == before
     assert torch.equal(sample(model), image)
+
+
+def test_an_erasure_of_each_op_together_and_removed_in_any_order(tiny):
+    every = every_op(tiny)
+    parts = [erasure_of(tiny, [e], {name: every.tensors[name] for name in e.tensors.values()}) for e in every.edits]
+    assert [part.edits[0].op for part in parts] == ["replace", "low_rank", "state", "guidance", "module"]
+    before, image = state_bytes(tiny), sample(tiny)
+    with applied(tiny, compose(parts)):
+        together = sample(tiny)
+    assert not torch.allclose(together, image, atol=1e-3)
+    for shift in range(len(parts)):
+        records = [apply(tiny, part) for part in parts]
+        torch.testing.assert_close(sample(tiny), together, rtol=0, atol=1e-5)
+        for i in range(len(parts)):
+            remove(tiny, records[(2 * i + shift) % len(parts)])
+        assert state_bytes(tiny) == before
+    assert torch.equal(sample(tiny), image)
 
 
 def sample(model):
