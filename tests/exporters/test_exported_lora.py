@@ -173,7 +173,7 @@ def test_unsupported_loras_raise_a_one_line_error(tiny, tmp_path, format):
 def test_membranes_are_exported_as_a_lora_at_full_strength(tiny, base, tmp_path, format):
     edit, tensors = membrane_edit(tiny, ["dog"], scale=0.5)
     artifact = save_erasure(erasure_of(tiny, [edit], tensors), tmp_path / "e")
-    with pytest.raises(EffaceError, match="as a LoRA only"):
+    with pytest.raises(EffaceError, match="as kohya or peft, without their gate"):
         api.export(artifact, tmp_path / "out", format="single-file", model=tiny)
     with pytest.warns(UserWarning, match="the gate is lost"):
         api.export(artifact, tmp_path / "out", format=format, model=tiny)

@@ -17,9 +17,8 @@ Differences: the autoencoder is trained in the run, on prompts of the model's ow
 concept's prompts and on the retain prompts; the authors' are trained on captions once for many concepts, with 524,288
 features. All prompts have the whole context's length, where the published code pads to the longest in the batch. Its
 threshold for identities compares another mean than the gate, and its styles another strength; here both are the gate's
-own. ``calibrate`` and ``quantile`` are ours: the threshold is then halfway between the largest error of the retain
-prompts and the concept's error of that quantile, if the first is lower. A small autoencoder reconstructs other prompts
-worse than the worst of the concept's, in which its features do not fire.
+own. ``quantile`` is ours: that share of the concept's prompts may lie below the threshold. In a small autoencoder the
+concept's features do not fire in some of them, and the least error is then below that of other prompts.
 """
 
 from __future__ import annotations
@@ -80,7 +79,6 @@ class Config:
     threshold_factor: float = field(
         default=0.99, metadata={"help": "Threshold relative to the least error of the concept's prompts."}
     )
-    calibrate: bool = field(default=False, metadata={"help": "Set the threshold halfway to the retain prompts' error."})
     quantile: float = field(
         default=0.0,
         metadata={"help": "Quantile of the concept's errors that is its least.", "range": "0 to 0.2"},
@@ -100,8 +98,7 @@ PRESETS: dict[str, dict[str, object]] = {
         "warmup_steps": 100,
         "learning_rate": 1e-3,
         "top_features": 24,
-        "calibrate": True,
-        "quantile": 0.05,
+        "quantile": 0.1,
         "num_templates": 66,
     },
 }
@@ -126,8 +123,7 @@ def itd(model: EditableModel, concepts: Sequence[Concept], config: Config, run: 
     tensors["features"] = chosen.nonzero()[:, 0].to(torch.int32)
     lowest = float(torch.quantile(_errors(model, layer, tensors, prompts, config), config.quantile))
     others = float(_errors(model, layer, tensors, retained, config).max()) if retained else 0.0
-    is_separable = config.calibrate and retained and others < lowest
-    threshold = (others + lowest) / 2 if is_separable else config.threshold_factor * lowest
+    threshold = config.threshold_factor * lowest
     run.record("gate", {"concept": lowest, "retained": others, "features": float(chosen.sum())})
     params = {"kind": "autoencoder", "active": config.num_active, "strength": config.strength, "threshold": threshold}
     roles = {f"{name}.{role}": f"autoencoder.{role}" for role in tensors}
