@@ -6,6 +6,8 @@ functions are timed; only their pool is replaced (`stand_ins`). With ``--search-
 steps are measured and the rest is extrapolated linearly; every number names its source. The JSON is written after
 each part; with ``--only``, other parts are unchanged. ``--tiny`` runs the same on a narrow model in seconds.
 
+``--model flux`` and ``--model sd3`` count these models and measure EraseAnything's step (`full_size_flow`).
+
 ``benchmarks/gpu.sh SECONDS`` measures every part on a GPU. With ``--until``, a part that no longer fits is skipped and
 one that takes too long is interrupted (`full_size_budget`).
 """
@@ -20,6 +22,7 @@ import torch
 import typer
 from clocks import Clock, Peak
 from full_size_budget import Budget
+from full_size_flow import write_flow
 from full_size_more import ALL_PARTS, FullBench
 from full_size_parts import PARTS
 from full_size_report import Report, machine, sizes
@@ -33,6 +36,9 @@ from efface.models.stable_diffusion import StableDiffusionModel
 def main(
     device: Annotated[str, typer.Option(help="Device: cpu or cuda.")] = "cpu",
     dtype: Annotated[str, typer.Option(help="Precision: fp32, fp16 or bf16.")] = "fp32",
+    model: Annotated[str, typer.Option(help="Model: sd1, flux or sd3.")] = "sd1",
+    blocks: Annotated[int, typer.Option(help="Blocks of FLUX or SD3; 0: all. Default: all on CUDA, 1 on a CPU.")] = -1,
+    pixels: Annotated[int, typer.Option(help="Height and width of the images of FLUX or SD3.")] = 1024,
     tiny: Annotated[bool, typer.Option("--tiny", help="Use a narrow model.")] = False,
     only: Annotated[
         str, typer.Option(help=f"Parts to measure, with commas, in order: {', '.join(ALL_PARTS)}.")
@@ -56,16 +62,24 @@ def main(
     chosen = only.split(",")
     if unknown := set(chosen) - set(ALL_PARTS):
         raise typer.BadParameter(f"unknown part {', '.join(sorted(unknown))}: choose of {', '.join(ALL_PARTS)}")
-    on_gpu = device != "cpu"
-    default_steps = 0 if on_gpu else 2
     Clock.busy = cpu_time
-    settings = {
+    where = torch.device(device), getattr(torch, DTYPES[dtype])
+    if model != "sd1":
+        write_flow(out, model, blocks, pixels, rounds, *where, beside)
+        return
+    settings = _settings(batch, search_steps, guided_steps, rounds, device != "cpu")
+    measure(*where, tiny, chosen, settings, Budget(until), beside, out)
+
+
+def _settings(batch: int, search_steps: int, guided_steps: int, rounds: int, on_gpu: bool) -> dict[str, Any]:
+    """The numbers of steps to measure; by default all on a GPU, few on a CPU."""
+    default_steps = 0 if on_gpu else 2
+    return {
         "batch": batch,
         "search_steps_measured": default_steps if search_steps < 0 else search_steps,
         "guided_steps_measured": default_steps if guided_steps < 0 else guided_steps,
         "rounds": rounds or (5 if on_gpu else 1),
     }
-    measure(torch.device(device), getattr(torch, DTYPES[dtype]), tiny, chosen, settings, Budget(until), beside, out)
 
 
 def measure(

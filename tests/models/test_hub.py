@@ -42,10 +42,10 @@ def test_a_hub_id_loads_from_the_downloaded_folder(family, folders, monkeypatch)
 
 def test_an_unsupported_pipeline_is_refused_before_its_weights_are_downloaded(monkeypatch, tmp_path):
     def index(ref, name, revision=None):
-        (tmp_path / name).write_text('{"_class_name": "SanaPipeline"}')
+        (tmp_path / name).write_text('{"_class_name": "PixArtSigmaPipeline"}')
         return str(tmp_path / name)
 
     monkeypatch.setattr("efface.models.hub.hf_hub_download", index)
     monkeypatch.setattr("diffusers.DiffusionPipeline.download", lambda *_, **__: pytest.fail("weights were downloaded"))
-    with pytest.raises(EffaceError, match="org/name is a SanaPipeline, which is not supported"):
+    with pytest.raises(EffaceError, match="org/name is a PixArtSigmaPipeline, which is not supported"):
         load_model("org/name")

@@ -1,8 +1,9 @@
 """Inverted latents (M-ErasureBench, arXiv 2512.22877): the noise from which the model draws an image of the concept.
 
-An image x of the concept, by the unedited model, is inverted to noise with DDIM, and the erased model samples from that
-noise. In the setting ``white_box`` the erased model inverts, in ``black_box`` the unedited one. With ``prompt=empty``
-nothing is said of the concept; with ``prompt=own`` inversion and sampling read the task's prompt.
+An image x of the concept, by the unedited model, is inverted to noise with DDIM (on flow models with Euler's sampler),
+and the erased model samples from that noise. In the setting ``white_box`` the erased model inverts, in ``black_box``
+the unedited one. With ``prompt=empty`` nothing is said of the concept; with ``prompt=own`` inversion and sampling read
+the task's prompt.
 
 DDIM inversion reconstructs images that a model never knew. The share of images that show the concept is therefore
 reported as ``reproduction_rate``, and as a success only above that on a control model (``--control``).
@@ -34,7 +35,7 @@ CARD = MethodCard(
     paper="M-ErasureBench: A Comprehensive Multimodal Evaluation Benchmark for Concept Erasure in Diffusion Models, "
     "WACV 2026",
     arxiv="2512.22877",
-    families=("sd1", "sd2", "sdxl"),
+    families=("sd1", "sd2", "sdxl", "sd3", "flux"),
     trains="",
     needs_gradient=False,
     needs_images=True,
@@ -60,7 +61,12 @@ class Config:
     iterations: int = field(default=3, metadata={"help": "Number of predictions for each step of the inversion."})
 
 
-PRESETS: dict[str, dict[str, object]] = {"paper": {}, "pocket": {"num_inference_steps": 20, "guidance_scale": 3.0}}
+PRESETS: dict[str, dict[str, object]] = {
+    "paper": {},
+    "flux": {"guidance_scale": 3.5},
+    "pocket-flow": {"num_inference_steps": 20, "guidance_scale": 3.5},
+    "pocket": {"num_inference_steps": 20, "guidance_scale": 3.0},
+}
 
 
 @torch.no_grad()

@@ -102,19 +102,15 @@ class Config:
 
 PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
-    "sd3": {"target_modules": "reads_text"},
-    "flux": {"target_modules": "reads_text"},
+    "sd3": {"target_modules": "reads_text"}, "flux": {"target_modules": "reads_text"},
     "sana": {"target_modules": "reads_text"},
     "released": {
-        "token_positions": "last",
-        "preserve_positions": "last",
-        "preserve_scale": 1.0,
-        "preserve_empty_prompt": False,
+        "token_positions": "last", "preserve_positions": "last", "preserve_scale": 1.0, "preserve_empty_prompt": False,
         "empty_as_bos": True,
     },
     "released_2023": {"empty_as_bos": True},
     "pocket": {"num_templates": 66, "preserve_scale": 3.0, "ridge": 50.0},
-}
+}  # fmt: skip
 
 
 def uce(model: EditableModel, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:

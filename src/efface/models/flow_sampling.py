@@ -153,6 +153,8 @@ class FlowSampler(DiffusionSampler):
         pair_scale = max(guidance_scale, 1.0) if self.guided_by_pairs else 1.0
         z, scheduler = self.initial_noise(seeds), self.schedule(num_inference_steps)
         for index, t in enumerate(scheduler.timesteps):
+            for edit in self.latent_edits:
+                z = edit.change_latent(z, index, num_inference_steps, float(t), seeds)
             with announced_rows(self.denoiser, rows):
                 joint = self.predict(torch.cat([z] * len(rows.chunks)), t, joint_cond, params=params)
             c, *rest = (joint[start : start + len(z)] for start in range(0, len(joint.z), len(z)))

@@ -1,4 +1,4 @@
-"""DDIM inversion (Song et al. 2021, arXiv 2010.02502): the noise from which a sampler generates a given latent."""
+"""Inversion of samplers: the noise from which DDIM (Song et al. 2021, arXiv 2010.02502) or Euler generates a latent."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from efface.models.editable import EditableModel
+from efface.models.flow_sampling import FlowSampler
 from efface.models.protocol import Conditioning
 from efface.models.sampling import DiffusionSampler
 from efface.models.scheduler import inference_timesteps
@@ -19,7 +20,8 @@ def invert(model: EditableModel, x0: Tensor, cond: Conditioning, num_inference_s
 
         z_t = alpha_t (z_s - sigma_s e) / alpha_s + sigma_t e,   e = e(z_t, t, c)
 
-    for each step from the lower level s to t. e depends on z_t itself, which is found by iterating from z_s.
+    for each step from the lower level s to t. e depends on z_t itself, which is found by iterating from z_s. For flow
+    models, z_t = z_s + (sigma_t - sigma_s) v(z_t, t, c) inverts Euler's step.
 
     Args:
         model: a diffusion model.
@@ -31,6 +33,8 @@ def invert(model: EditableModel, x0: Tensor, cond: Conditioning, num_inference_s
     Returns:
         Noise ``(B, C, h, w)``.
     """
+    if isinstance(model, FlowSampler):
+        return _invert_flow(model, x0, cond, num_inference_steps, iterations)
     scheduler = cast(DiffusionSampler, model).scheduler
     z = x0
     alpha_squared = torch.as_tensor(scheduler.final_alpha_cumprod).to(x0)
@@ -41,4 +45,14 @@ def invert(model: EditableModel, x0: Tensor, cond: Conditioning, num_inference_s
             clean = (previous - previous_sigma * prediction.epsilon) / previous_alpha
             z = prediction.alpha * clean + prediction.sigma * prediction.epsilon
         alpha_squared = scheduler.alphas_cumprod[t].to(x0)
+    return z
+
+
+def _invert_flow(model: FlowSampler, x0: Tensor, cond: Conditioning, num_steps: int, iterations: int) -> Tensor:
+    """Runs Euler's sampler backwards without guidance by pairs, from clean latents to noise."""
+    scheduler, z = model.schedule(num_steps), x0
+    for index in reversed(range(num_steps)):
+        previous, rise = z, scheduler.sigmas[index] - scheduler.sigmas[index + 1]
+        for _ in range(iterations):
+            z = previous + rise.to(z) * model.predict(z, scheduler.timesteps[index], cond).value
     return z
