@@ -21,6 +21,8 @@ from efface.core.question import Question
 from efface.models.causal_lm import CausalLM
 from efface.ops.editing.apply import applied
 
+QUICK = {"bootstrap_iters": 0}
+"""No standard errors, which take most of the time."""
 CHOICES = ["bark", "meow", "shoot", "steel"]
 
 
@@ -95,7 +97,7 @@ def test_lm_eval_measures_a_model_in_memory(tmp_path: Path) -> None:
     for word in ("meow", "bark"):
         model = tiny_language_model()
         favour(model, word)
-        scores[word] = run_lm_eval(model, [write_task(tmp_path)])["stand_in"]["acc,none"]
+        scores[word] = run_lm_eval(model, [write_task(tmp_path)], options=QUICK)["stand_in"]["acc,none"]
     assert scores == {"meow": 1.0, "bark": 0.0}
 
 
@@ -109,8 +111,8 @@ def test_lm_eval_measures_an_erasure(tmp_path: Path) -> None:
     erasure = Erasure.load(tmp_path / "e")
     task = write_task(tmp_path) | {"output_type": "loglikelihood", "doc_to_target": "meow"}
     task["metric_list"] = [{"metric": "perplexity", "aggregation": "perplexity", "higher_is_better": False}]
-    before, after = lm_eval_before_and_after(model, erasure, [task])
+    before, after = lm_eval_before_and_after(model, erasure, [task], options=QUICK)
     with applied(model, erasure):
-        changed = run_lm_eval(model, [task])
+        changed = run_lm_eval(model, [task], options=QUICK)
     assert after == changed
     assert before != after

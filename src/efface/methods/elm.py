@@ -12,9 +12,9 @@ has forgotten.
 
 Differences: the LoRA's scale is 1, not alpha / rank = 1/16; the three losses are added and back-propagated together;
 the model writes the texts about the concept unless ``texts_file`` gives them; there is no dropout. Two settings depart
-further. ``retain_target="distribution"`` keeps all probabilities: the likeliest token as target makes the model sure of
-it, which doubled the perplexity of other texts on pocket-lm. ``num_retain_texts`` adds texts that the model writes
-itself, without the concept, to those to keep.
+further. ``retain_target="distribution"`` keeps all probabilities, where the likeliest token as target makes the model
+ever surer of it; ``num_retain_texts`` adds texts that the model writes itself, without the concept, to those to keep. On
+pocket-lm-tool the two lowered the perplexity of other texts from 1.98 to 1.12 times the original's.
 """
 
 from __future__ import annotations
@@ -95,14 +95,18 @@ class Config:
 PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
     "pocket-lm": {
-        "target_modules": "attn_mlp:1-4",
-        "steps": 240,
-        "learning_rate": 2e-3,
+        "target_modules": "attn_mlp:0-4",
+        "steps": 100,
+        "learning_rate": 4e-3,
         "batch_size": 16,
         "rank": 16,
+        "erase_weight": 3.0,
         "retain_weight": 4.0,
-        "first_strength": 2.0,
-        "last_strength": 8.0,
+        "retain_target": "distribution",
+        "num_retain_texts": 512,
+        "fluency_weight": 0.3,
+        "first_strength": 10.0,
+        "last_strength": 20.0,
         "expert": "an expert in {} writes:",
         "novice": "a beginner in {} writes:",
         "topic_change": "that was a good day.",
