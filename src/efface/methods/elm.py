@@ -13,8 +13,8 @@ has forgotten.
 Differences: the LoRA's scale is 1, not alpha / rank = 1/16; the three losses are added and back-propagated together;
 the model writes the texts about the concept unless ``texts_file`` gives them; there is no dropout. Two settings depart
 further. ``retain_target="distribution"`` keeps all probabilities, where the likeliest token as target makes the model
-ever surer of it; ``num_retain_texts`` adds texts that the model writes itself, without the concept, to those to keep. On
-pocket-lm-tool the two lowered the perplexity of other texts from 1.98 to 1.12 times the original's.
+ever surer of it; ``num_retain_texts`` adds texts that the model writes itself, without the concept, to those to keep.
+On pocket-lm-tool the two lowered the perplexity of other texts from 1.98 to 1.12 times the original's.
 """
 
 from __future__ import annotations
