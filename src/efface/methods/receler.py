@@ -96,14 +96,13 @@ PRESETS: dict[str, dict[str, object]] = {
         "learning_rate": 3e-3,
         "schedule": "cosine",
         "batch_size": 8,
-        "negative_guidance": 2.0,
+        "negative_guidance": 3.0,
         "mask_weight": 0.01,
-        "attack_steps": 1,
-        "num_learned_states": 4,
+        "attack_steps": 0,
         "num_inference_steps": 20,
         "trajectories_per_prompt": 1,
         "num_templates": 66,
-        "retain_weight": 15.0,
+        "retain_weight": 10.0,
     },
 }
 

@@ -32,6 +32,7 @@ class InsertedLayer:
         self.layer: Any = layer
         self.strengths = strengths
         self.members: list[tuple[Insertion, Tensors]] = []
+        self._is_quantized = is_quantized(layer)
         self._own: nn.Parameter | None = None
         self._merged: tuple[nn.Parameter, Tensor] | None = None
         self._stacks: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
@@ -39,7 +40,7 @@ class InsertedLayer:
 
     def is_mergeable(self) -> bool:
         """Returns whether every module here is a membrane that acts and is not trained, on a weight to replace."""
-        return not is_quantized(self.layer) and all(
+        return not self._is_quantized and all(
             insertion.enabled and insertion.kind == "membrane" and not tensors["up"].requires_grad
             for insertion, tensors in self.members
         )
@@ -81,7 +82,7 @@ class InsertedLayer:
             if not members:
                 continue
             down, up = (factor.flatten(1).to(wide) for factor in self._stack(members, weight))
-            columns = self.strengths.columns([(insertion, len(t["down"])) for insertion, t in members])
+            columns = self.strengths.columns([(insertion, t["down"].shape[0]) for insertion, t in members])
             gamma = torch.ones(len(down), dtype=wide, device=down.device) if columns is None else columns[0].to(wide)
             if transport == "sum":
                 merged = torch.addmm(merged, up * gamma, down)
