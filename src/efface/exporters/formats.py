@@ -93,7 +93,7 @@ def check_format(erasure: Erasure, format: str, rank: int | None = None) -> None
         _check_pipeline(erasure)
     else:
         erasure = as_low_rank(erasure)[0] if format in LORA_FORMATS else erasure
-        for edit in erasure.edits:
+        for edit in sorted(erasure.edits, key=lambda edit: edit.op != "guidance"):
             _check_edit(erasure, edit, format)
     if format in LORA_FORMATS:
         _check_lora(erasure, rank)
@@ -110,7 +110,10 @@ def _check_edit(erasure: Erasure, edit: Edit, format: str) -> None:
     """Raises `EffaceError` for an edit that weights, or a LoRA, cannot hold."""
     pipeline = "export it as pipeline, or apply it with efface"
     if edit.op == "guidance":
-        raise EffaceError(f"a guidance edit acts during sampling and changes no weight: {pipeline}")
+        cure = pipeline if edit.params.get("rule") == "unguide" else "apply it with efface"
+        raise EffaceError(
+            f"a guidance edit acts during sampling and changes no weight, so that {format} cannot hold it: {cure}"
+        )
     if edit.params.get("kind") == "membrane":
         raise EffaceError("membranes are exported as kohya or peft, without their gate, or as pipeline: pass --format")
     if edit.gate or edit.op not in ("replace", "low_rank", "state"):
