@@ -4,8 +4,7 @@ The judge reads the unedited model's images of a benchmark. From these readings 
 an erasure, with replacement, as the case has them:
 
 - untouched: the same model, other seeds. Right: not erased, kept.
-- destroyed: images that ignore their prompt. Wrong: anything but not erased and damaged.
-- blank: images that the judge cannot read. The same.
+- destroyed, blank: images that ignore their prompt, or that the judge cannot read. Right: not erased, damaged.
 - erased: the concept's images show another object, and nothing else changes. Right: erased, kept.
 - three quarters, half erased: that share of the concept's images does. Right: partly erased, kept.
 - neighbours lost: erased, and half of the neighbours' images show something else. Right: erased, damaged.
