@@ -42,7 +42,8 @@ def load_model(
             device and precision.
         revision: branch, tag or commit of a hub id.
         config: folder in diffusers layout, or one of ``sd1``, ``sd2``, ``sd2-base``, ``sdxl``, that describes a
-            checkpoint; needed only where the shipped configurations do not fit it.
+            checkpoint; needed only where the shipped configurations do not fit it, and for SD3 and FLUX, whose other
+            components it holds, too.
         default: the model that a `ModelRef` with ``ref=None`` selects.
 
     Raises:

@@ -68,7 +68,7 @@ def load_single_file(path: Path, dtype: torch.dtype, config: str | Path | None =
             tensor names; give ``sd2-base`` for a file without metadata.
 
     Raises:
-        EffaceError: the file is not a Stable Diffusion checkpoint, is quantized, lacks a tensor or does not fit the
+        EffaceError: the file is not a checkpoint of Stable Diffusion or FLUX, is quantized, lacks a tensor or does not fit the
             configuration.
     """
     header = read_header(path)
