@@ -68,8 +68,8 @@ def load_single_file(path: Path, dtype: torch.dtype, config: str | Path | None =
             tensor names; give ``sd2-base`` for a file without metadata.
 
     Raises:
-        EffaceError: the file is not a checkpoint of Stable Diffusion or FLUX, is quantized, lacks a tensor or does not fit the
-            configuration.
+        EffaceError: the file is not a checkpoint of Stable Diffusion or FLUX, is quantized, lacks a tensor or does not
+            fit the configuration.
     """
     header = read_header(path)
     if flow_pipeline_class(header.shapes.keys(), str(path)):
