@@ -63,7 +63,7 @@ def test_layers_are_selected_by_number(model: CausalLM, tmp_path: Path) -> None:
     [
         ({"architecture": "gated"}, "is not of the architecture jumprelu or standard"),
         ({"metadata": {"hook_name": "blocks.1.hook_z"}}, "names the hook 'blocks.1.hook_z'"),
-        ({"metadata": {"hook_name": "blocks.7.hook_mlp_out"}}, "has no layer 7"),
+        ({"metadata": {"hook_name": "blocks.7.hook_mlp_out"}}, "is of layer 7, tiny-llama has 0 to 2: give one that"),
     ],
 )
 def test_other_autoencoders_are_refused_in_one_line(
@@ -81,7 +81,7 @@ def test_an_autoencoder_of_another_width_or_site_is_refused(model: CausalLM, tmp
         load_autoencoders(str(tmp_path), model, "resid_post")
     wide = {name: torch.zeros(8, 20) for name in ("W_enc", "W_dec")} | {"b_dec": torch.zeros(20)}
     save_file(wide, folder / "sae_weights.safetensors")
-    with pytest.raises(EffaceError, match="has width 20, tiny-llama 16"):
+    with pytest.raises(EffaceError, match="has width 20, tiny-llama 16: give one that"):
         load_autoencoders(str(tmp_path), model, "mlp_out")
 
 

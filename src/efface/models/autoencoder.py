@@ -30,6 +30,7 @@ BUNDLED = {"pocket-lm": Path(__file__).parent / "data" / "pocket-lm-sae"}
 _HOOK = re.compile(rf"blocks\.(\d+)\.hook_({'|'.join(SITES)})")
 _ARCHITECTURES = ("jumprelu", "standard")
 _EPSILON = 1e-5
+OTHER_MODEL = "give one that was trained on this model"
 
 
 @dataclass(frozen=True)
@@ -141,12 +142,18 @@ def load_autoencoder(folder: Path, model: CausalLM) -> Autoencoder:
     if not (folder / WEIGHTS).is_file():
         raise EffaceError(f"{folder} has no {WEIGHTS}: save the autoencoder with SAELens (save_model)")
     layer, site = _place(config, folder)
-    width = model.neuron_outputs(model.checked_layer(layer)).shape[-1]
+    if layer >= model.num_layers:
+        last = model.num_layers - 1
+        raise EffaceError(
+            f"the autoencoder in {folder} is of layer {layer}, {model.name} has 0 to {last}: {OTHER_MODEL}"
+        )
+    width = model.neuron_outputs(layer).shape[-1]
     tensors = {name: tensor.to(model.device).float() for name, tensor in load_file(folder / WEIGHTS).items()}
     if missing := sorted({"W_enc", "W_dec", "b_dec"} - set(tensors)):
         raise EffaceError(f"{folder / WEIGHTS} has no {missing[0]}: save the autoencoder with SAELens (save_model)")
     if tensors["W_dec"].shape[1] != width:
-        raise EffaceError(f"the autoencoder in {folder} has width {tensors['W_dec'].shape[1]}, {model.name} {width}")
+        found = tensors["W_dec"].shape[1]
+        raise EffaceError(f"the autoencoder in {folder} has width {found}, {model.name} {width}: {OTHER_MODEL}")
     zeros = torch.zeros_like(tensors["W_dec"][:, 0])
     bias = tensors["b_dec"]
     return Autoencoder(
