@@ -97,6 +97,7 @@ def test_evaluation_report_and_texts(model: CausalLM, erasure: Path, tmp_path: P
     assert {("rer", "name"), ("retention", "near"), ("retention", "context"), ("harmonic_mean", "all")} <= groups
     page = api.report(erasure).read_text()
     assert "Texts, before and after" in page
+    assert "No images were saved" not in page
     assert "what is a gun made of ?" in page
 
 
