@@ -119,6 +119,7 @@ FLOORS = {
     ("concept_ablation", "pocket-style"): (0.78, 0.95),
     ("all_but_one", "pocket-weapon"): (0.95, 0.94),
     ("all_but_one", "pocket-style"): (0.8, 0.95),
+    ("ant", "pocket-weapon"): (0.82, 0.92),
     ("ant", "pocket-style"): (0.9, 0.95),
     ("race", "pocket-instrument"): (0.85, 0.88),
     ("race", "pocket-style"): (0.85, 0.95),
