@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from efface.core.erasure import Erasure
 from efface.models.flow_layout import original_layer, swap_halves
 from efface.models.pipeline_parts import DENOISERS
 
@@ -70,3 +71,15 @@ def original_factors(factors: Sequence[LoraFactors], transformer: Any) -> list[L
         up = swap_halves(torch.cat(rows)) if place.swaps_halves else torch.cat(rows)
         joined.append(LoraFactors("transformer", place.name, torch.cat([f.down for f in present]), up))
     return joined
+
+
+def kohya_metadata(erasure: Erasure, rank: int) -> dict[str, str]:
+    """Metadata that programs for kohya's format show of a file."""
+    return {
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": str(rank),
+        "ss_network_alpha": str(float(rank)),
+        "efface_run": erasure.spec.hash,
+        "efface_erased": ", ".join(concept.name for concept in erasure.concepts),
+        "efface_method": erasure.spec.method,
+    }

@@ -25,7 +25,7 @@ from efface.ops.training.progress import Progress, Silent
 from .custom_pipeline import check_pipeline, write_pipeline_files
 from .formats import EXPORT_MANIFEST, LORA_FORMATS, Exported, added_edits, as_low_rank, check_format
 from .lora import lora_factors
-from .lora_formats import kohya_tensors, original_factors, peft_tensors
+from .lora_formats import kohya_metadata, kohya_tensors, original_factors, peft_tensors
 from .model_card import render_model_card
 from .single_file import check_single_file, checkpoint_tensors
 from .weight_fusion import BaseComparison, PipelineModel, edited_components, fused_weights
@@ -102,7 +102,7 @@ def _write_lora(
         transformer = model.components.get("transformer")
         named = factors if transformer is None else original_factors(factors, transformer)
         tensors = kohya_tensors(named, "text_encoder_2" in model.components)
-        metadata = _kohya_metadata(erasure, max(len(factor.down) for factor in named))
+        metadata = kohya_metadata(erasure, max(len(factor.down) for factor in named))
     write_tensors(folder / file, {key: to_blob(tensor) for key, tensor in tensors.items()}, metadata)
     return base, {f"{f.component}.{f.layer}": f.residual for f in factors if f.residual is not None}
 
@@ -172,18 +172,6 @@ def _progress_bar(progress: Progress, format: str) -> Iterator[Callable[[int, in
     finally:
         if started:
             progress.stop()
-
-
-def _kohya_metadata(erasure: Erasure, rank: int) -> dict[str, str]:
-    """Metadata that programs for kohya's format show of a file."""
-    return {
-        "ss_network_module": "networks.lora",
-        "ss_network_dim": str(rank),
-        "ss_network_alpha": str(float(rank)),
-        "efface_run": erasure.spec.hash,
-        "efface_erased": ", ".join(concept.name for concept in erasure.concepts),
-        "efface_method": erasure.spec.method,
-    }
 
 
 def _manifest(exported: Exported, erasure: Erasure, hashes: dict[str, str]) -> dict[str, Any]:

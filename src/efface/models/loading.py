@@ -47,8 +47,7 @@ def load_model(
         default: the model that a `ModelRef` with ``ref=None`` selects.
 
     Raises:
-        EffaceError: the model does not exist, the hub cannot be reached, a component is missing or memory does not
-            suffice.
+        EffaceError: the model does not exist, the hub cannot be reached, a part is missing, or memory does not suffice.
     """
     if isinstance(ref, ModelRef):
         full = ref if ref.ref is not None else replace(ref, ref=default)
