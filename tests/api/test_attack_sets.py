@@ -69,6 +69,7 @@ def test_a_later_attack_never_replaces_an_earlier_one(
     assert extras[others[3]]["deviations"] == ["with phrases ['a puppy']"]
 
 
+@pytest.mark.slow
 def test_the_same_name_with_another_result_gets_a_number(
     pocket: StableDiffusionModel, artifact: Path, benchmark: Path
 ) -> None:

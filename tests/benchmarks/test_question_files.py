@@ -76,7 +76,7 @@ def test_a_benchmark_names_files_beside_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "content", "message"),
     [
-        ({"file": "r.jsonl"}, "{}", "needs file and format"),
+        ({"file": "r.jsonl"}, "{}", "need file or hub, and format"),
         ({"file": "r.jsonl", "format": "wmpd"}, "{}", "wmpd"),
         ({"file": "r.parquet", "format": "wmdp"}, "x", r"convert it, with datasets by Dataset\.to_json"),
         ({"file": "r.jsonl", "format": "wmdp"}, "\n", "holds no questions"),

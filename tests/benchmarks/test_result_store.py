@@ -82,5 +82,4 @@ def test_the_committed_results_are_readable() -> None:
     for method, result in results:
         score = result.score("rer", "name")
         assert score is not None
-        is_language = METHODS.card(method).families == ("causal_lm",)
-        assert score.n >= (36 if is_language else 100), "questions, or images"
+        assert score.n >= 36, f"too few questions or images of {method}"

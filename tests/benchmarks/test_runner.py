@@ -142,6 +142,7 @@ def test_attack_evaluate_report(pocket: StableDiffusionModel, artifact: Path) ->
     assert Erasure.load(artifact).concepts[0].retain_prompts, "a bundled model adds its retain set"
 
 
+@pytest.mark.slow
 def test_replay_on_another_erasure(pocket: StableDiffusionModel, artifact: Path, tmp_path: Path) -> None:
     found = api.attack(artifact, "synonyms", model=pocket, limit=3)
     api.erase(Concept("weapon"), out=tmp_path / "other", model=pocket, method="negative_prompt", quick_evaluation=False)

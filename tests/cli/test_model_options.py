@@ -6,13 +6,14 @@ import json
 
 import pytest
 from helpers.cli import MISMATCH, QUICK, call, check_refused
+from helpers.fast import slow_but
 from helpers.original import write_original
 from helpers.tiny import PIPES
 
 from efface.core.erasure import Erasure
 
 
-@pytest.mark.parametrize("family", PIPES)
+@pytest.mark.parametrize("family", slow_but(["sd1"], PIPES))
 def test_an_erasure_of_a_checkpoint_transfers_to_another_denoiser(family, tmp_path, capfd):
     pipe, other = PIPES[family](), PIPES[family](1)
     pipe.save_pretrained(tmp_path / "base")

@@ -136,7 +136,8 @@ def test_every_row_of_the_decision_tables(changes: Changes, finding: str) -> Non
 
 def test_the_page_has_exactly_these_rows() -> None:
     page = (Path(__file__).parents[2] / "docs" / "verdict.md").read_text()
-    tables = re.findall(r"\|---.*\n((?:\|.*\n)+)", page)
+    rules = page.split("## How often the verdict errs")[0]
+    tables = re.findall(r"\|---.*\n((?:\|.*\n)+)", rules)
     assert [row for table in tables for row in table.splitlines()] == list(CASES)
 
 

@@ -85,8 +85,10 @@ def test_two_processes_generate_and_score_the_same_as_one(artifact, tmp_path, ca
     ("name", "settings"),
     [
         ("inside_out", "steps=2 batch_size=2 random_init_prob=1"),
-        ("outside_in", "num_timesteps=1 steps=2 batch_size=2 num_inference_steps=2"),
-        ("ring_a_bell", "population=8 generations=3"),
+        pytest.param(
+            "outside_in", "num_timesteps=1 steps=2 batch_size=2 num_inference_steps=2", marks=pytest.mark.slow
+        ),
+        pytest.param("ring_a_bell", "population=8 generations=3", marks=pytest.mark.slow),
         ("concept_inversion", "steps=2 num_images=2 num_inference_steps=2"),
     ],
 )

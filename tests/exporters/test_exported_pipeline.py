@@ -91,6 +91,7 @@ def map_pair(pair):
     return [pair[0]], pair[1]
 
 
+@pytest.mark.slow
 def test_diffusers_alone_draws_the_images_of_modules_gates_and_guidance(tiny, tmp_path):
     wanted, folders = {}, []
     plain = sample(tiny)

@@ -54,6 +54,7 @@ def test_refined_tokens_are_averages_of_the_text_s_states() -> None:
     assert torch.allclose(refine_tokens(torch.zeros(1, 1, 8), states)[:, 0], states.mean(1), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_it_continues_with_images_from_the_text_erased_model(model: StableDiffusionModel, adapter: Path) -> None:
     run = erase(model, adapter, retain_weight=2.0)
     assert len(run.history["warm-up"]) == 1

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.fast import slow_but
 from helpers.interrupt import InterruptAfter
 from helpers.tiny import TEMPLATES, state_bytes, tiny_model, tiny_of
 from helpers.tiny_flow import tiny_flow_of
@@ -68,6 +69,8 @@ TRAINED = tuple(name for name in IMAGE_METHODS if METHODS.card(name).needs_gradi
 """Methods with a training loop."""
 FAST_FAMILY_CASES = [(name, "sdxl") for name in ("advunlearn", "elide", "esd", "sage", "spm", "uce", "unguide")]
 """One method of each way to change a model; the others run on SDXL and Stable Diffusion 2 in ``make effect``."""
+RESUMED = ("co_erasing", "esd", "receler", "sage")
+"""Methods of one phase and of two, with an attack, on the text encoder; the others resume in ``make effect``."""
 CONCEPT = Concept("gun", retain_prompts=("a cat", "a dog"), template_library=TEMPLATES)
 ROOT = Path(__file__).parents[2]
 ADAPTERS = TemporaryDirectory()
@@ -204,7 +207,7 @@ def test_the_same_seed_gives_the_same_bytes(name: str, tmp_path: Path, default_r
     assert first.edits == second.edits
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", slow_but(RESUMED, TRAINED))
 def test_an_interrupted_run_resumes_to_the_same_bytes(
     name: str, tmp_path: Path, default_run: DefaultRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.fast import slow_but
 from helpers.tiny import TEMPLATES, state_bytes
 from helpers.tiny_flow import FLOW_PIPES, tiny_flow_of, tiny_flux_pipe
 
@@ -69,7 +70,7 @@ def sample(model: Any, prompt: str) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("family", ["flux", pytest.param("sd3", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", slow_but(("erase_anything", "esd", "spm", "uce"), SETTINGS))
 def test_the_concept_moves_more_than_retained_prompts(name: str, family: str, tmp_path: Path) -> None:
     model = tiny_flow_of(family)
     state, z = state_bytes(model), model.initial_noise(range(4))
@@ -100,7 +101,7 @@ def test_the_concept_moves_more_than_retained_prompts(name: str, family: str, tm
     assert state_bytes(model) == state
 
 
-@pytest.mark.parametrize("family", FLOW_PIPES)
+@pytest.mark.parametrize("family", slow_but(["flux"], FLOW_PIPES))
 def test_erase_anything_suppresses_the_attention_to_the_concept(family: str, tmp_path: Path) -> None:
     model = tiny_flow_of(family)
     settings = {"steps": 20, "learning_rate": 1e-2, "attention_weight": 1.0}

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.fast import slow_but
 from helpers.interrupt import InterruptAfter
 from helpers.tiny import tiny_model
 from helpers.tiny_language import tiny_language_model, write_autoencoder
@@ -71,7 +72,7 @@ def logits(model: CausalLM) -> torch.Tensor:
 
 
 @all_methods
-@pytest.mark.parametrize("shape", ["llama", "gpt2"])
+@pytest.mark.parametrize("shape", slow_but(["llama"], ["llama", "gpt2"]))
 def test_a_saved_erasure_changes_logits_and_can_be_removed_exactly(name: str, shape: str, tmp_path: Path) -> None:
     model = tiny_language_model(shape)
     state = {key: tensor.clone() for key, tensor in model.module.state_dict().items()}
@@ -94,7 +95,7 @@ def test_it_runs_in_bfloat16(name: str, tmp_path: Path) -> None:
         assert logits(model).isfinite().all()
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", slow_but(["elm"], TRAINED))
 def test_an_interrupted_run_resumes_to_the_same_bytes(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -88,6 +88,7 @@ class InterruptSecondConcept(Silent):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_a_run_resumes_in_the_second_concept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("efface.execution.erasure.Run", partial(Run, checkpoint_every=2))
     concepts = (Concept("gun", retain_prompts=("a cat",)), Concept("a/b", templates=("a {}",)))

@@ -67,6 +67,7 @@ def test_a_style_weighs_the_graph_more() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_retention_losses_reduce_the_change_of_retain_prompts() -> None:
     def change(**weights: float) -> float:
         model = tiny_model()
