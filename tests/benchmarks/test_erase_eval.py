@@ -26,7 +26,7 @@ from efface.benchmarks.benchmark import Benchmark
 from efface.benchmarks.erase_eval import EraseEval, implicit_prompts
 from efface.benchmarks.erase_eval_readers import DetectorPresence, Readers, load_readers, words_of
 from efface.benchmarks.erase_eval_scores import cmmd_score, mean_cosines
-from efface.benchmarks.real_images import drawn_scenes, read_images
+from efface.benchmarks.real_images import drawn_scenes, read_cropped_images
 from efface.core.concept import find_mention
 from efface.core.errors import EffaceError
 from efface.core.score import DetectorId, Provenance
@@ -212,7 +212,7 @@ def test_readers_that_do_not_exist_are_refused(tmp_path: Path) -> None:
     with pytest.raises(EffaceError, match="unknown detector 'x'"):
         load_readers(WEAPON, None, "x", None)
     with pytest.raises(EffaceError, match="holds 0 images"):
-        read_images(tmp_path, 8)
+        read_cropped_images(tmp_path, 8)
     with pytest.raises(EffaceError, match="--images 1 or more"):
         evaluation(Generator(erased=True), images_per_prompt=0).run()
 

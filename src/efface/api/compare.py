@@ -79,8 +79,8 @@ def _write(
     erasure: Erasure, pairs: Sequence[tuple[str, int]], before: Tensor, after: Tensor, settings: str, page: Path
 ) -> Comparison:
     """Writes the page, and the grid beside it."""
-    from efface.benchmarks.image_cache import encode_png
     from efface.core.io import atomic_write_bytes, atomic_write_text
+    from efface.ops.png import encode_png
     from efface.reporting.comparison import ComparedImages, comparison_grid, render_comparison_page
     from efface.reporting.image_grid import png_bytes
 

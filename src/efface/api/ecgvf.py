@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from efface.core.chat_endpoint import check_model_named
 from efface.core.concept_files import YAML_SUFFIXES
 from efface.core.errors import EffaceError
 from efface.core.output_files import check_file_path
@@ -117,8 +118,7 @@ def _candidates(source: Benchmark, count: int, endpoint: str | None, language_mo
         return {split: template_pairs(source, split, count) for split in source.splits}
     from efface.benchmarks.pair_endpoint import endpoint_pairs
 
-    if not language_model:
-        raise EffaceError("an endpoint needs the name of its model: give --language-model NAME")
+    check_model_named(language_model)
     pairs = endpoint_pairs(endpoint, language_model, source.concept, source.head, 2 * count)
     names = list(source.splits)
     return {split: pairs[i :: len(names)] for i, split in enumerate(names)}

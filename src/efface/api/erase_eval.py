@@ -59,11 +59,11 @@ def erase_eval(
 
 def _reference(embedder: Any, real: str | Path | None, world: str, side: int) -> Any:
     """Returns the function that embeds the real images of samples; None without real images."""
-    from efface.benchmarks.real_images import drawn_scenes, read_images
+    from efface.benchmarks.real_images import drawn_scenes, read_cropped_images
     from efface.models.model_ref import BUNDLED
 
     if real is not None:
-        features = embedder.image_features(read_images(real, side)).float().cpu()
+        features = embedder.image_features(read_cropped_images(real, side)).float().cpu()
         return lambda samples: features
     if world not in BUNDLED:
         return None

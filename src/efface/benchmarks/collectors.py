@@ -114,3 +114,8 @@ def check_image_size(model: EditableModel, benchmark: Benchmark) -> None:
 def to_eval_prompt(sample: EvalSample) -> EvalPrompt:
     """Convert a sample to the prompt that the metrics use."""
     return EvalPrompt(sample.prompt, sample.seed, sample.group, sample.expected)
+
+
+def add_detections(detections: Detections, samples: Sequence[EvalSample], images: Tensor) -> None:
+    """Adds what a detector reads of a batch of images."""
+    detections.update(images, [to_eval_prompt(sample) for sample in samples])

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from efface.core.attack_set import insert_phrase
@@ -20,10 +21,10 @@ from efface.models.editable import EditableModel
 from efface.ops.training.progress import Progress, Silent
 
 from .benchmark import Benchmark
-from .collectors import check_image_size, to_eval_prompt
+from .collectors import add_detections, check_image_size, to_eval_prompt
 from .detector_loading import load_detector
 from .image_cache import ImageCache
-from .image_generation import ImageGenerator
+from .image_generation import ImageGenerator, read_images
 from .samples import EvalSample
 
 TARGET, REPLACEMENT = "name", "near"
@@ -117,15 +118,8 @@ def _shown(model: EditableModel, benchmark: Benchmark, samples: list[EvalSample]
     """Returns for each sample whether its image shows the concept."""
     detections = Detections(load_detector(benchmark, model.device))
     target = TargetClasses(benchmark.head, benchmark.classes)
-    generator, done = ImageGenerator(model, benchmark.sampler, ImageCache()), 0
-    progress.start("verifying prompts", len(samples), 0)
-    try:
-        for batch, images in generator.generate(samples, None):
-            detections.update(images, [to_eval_prompt(sample) for sample in batch])
-            done += len(batch)
-            progress.update(done, {})
-    finally:
-        progress.stop()
+    generator = ImageGenerator(model, benchmark.sampler, ImageCache())
+    read_images(generator, samples, None, partial(add_detections, detections), progress, "verifying prompts")
     by_key = {row.prompt.key: row.shows(target) for row in detections.rows(TARGET, REPLACEMENT)}
     return [by_key[to_eval_prompt(sample).key] for sample in samples]
 

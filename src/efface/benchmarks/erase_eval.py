@@ -40,7 +40,7 @@ from efface.ops.training.progress import Progress
 from .benchmark import Benchmark
 from .erase_eval_readers import Readers, words_of
 from .erase_eval_scores import clip_ratio, cmmd_score, mean_cosines
-from .image_generation import ImageGenerator
+from .image_generation import ImageGenerator, read_images
 from .image_scoring import sampling_provenance
 from .joint_erasure import exclude_samples, other_erased_targets
 from .samples import EvalSample
@@ -141,13 +141,7 @@ class EraseEval:
     ) -> list[T]:
         """Generates images and returns what was read from each."""
         found: list[T] = []
-        self.progress.start(name, len(samples), 0)
-        try:
-            for _, images in self.generator.generate(samples, erasure):
-                found += read(images)
-                self.progress.update(len(found), {})
-        finally:
-            self.progress.stop()
+        read_images(self.generator, samples, erasure, lambda _, images: found.extend(read(images)), self.progress, name)
         return found
 
     def _captions_and_presence(self, images: Tensor) -> list[tuple[str, bool]]:

@@ -16,8 +16,8 @@ from efface.core.serialization import json_bytes, to_jsonable
 from efface.core.subsample import evenly_spaced
 from efface.metrics.detections import Detections
 from efface.metrics.interference import ObjectInterference
+from efface.ops.png import encode_png
 
-from .image_cache import encode_png
 from .samples import EvalSample
 
 RESULT = "result.json"

@@ -14,7 +14,7 @@ from efface.ops.training.progress import Progress, Silent
 from .benchmark import Benchmark
 from .collectors import check_image_size
 from .detector_loading import load_detector, load_features
-from .image_generation import ImageGenerator
+from .image_generation import ImageGenerator, read_images
 from .image_scoring import sampling_provenance
 from .joint_erasure import exclude_samples, other_erased_targets
 from .samples import EvalSample
@@ -91,11 +91,9 @@ def _features(
 ) -> FeatureMoments:
     """Moments of the features of the samples' images."""
     moments = FeatureMoments()
-    progress.start(name, len(samples), 0)
-    try:
-        for batch, images in image_generator.generate(samples, erasure):
-            moments.update(network(images), [sample.prompt for sample in batch])
-            progress.update(moments.n, {})
-    finally:
-        progress.stop()
+
+    def read(batch: list[EvalSample], images: Any) -> None:
+        moments.update(network(images), [sample.prompt for sample in batch])
+
+    read_images(image_generator, samples, erasure, read, progress, name)
     return moments

@@ -11,8 +11,9 @@ HUB takes the near words from the tokenizer's vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,8 @@ from efface.metrics.detections import Detection, Detections, TargetClasses
 from efface.ops.training.progress import Progress
 
 from .benchmark import Benchmark, data_folder
-from .collectors import to_eval_prompt
-from .image_generation import ImageGenerator
+from .collectors import add_detections, to_eval_prompt
+from .image_generation import ImageGenerator, read_images
 from .image_scoring import sampling_provenance
 from .joint_erasure import exclude_samples, other_erased_targets
 from .samples import EvalSample
@@ -87,7 +88,7 @@ class Hub:
             seed += len(samples)
             before, after = self._pairs(samples, language)
             old, new = ([float(row.shows(target)) for row in side] for side in (before, after))
-            score = self._score("relative_erasure_rate", "translation_rer", language, samples, old, new)
+            score = self._score(Score.relative_erasure_rate, "translation_rer", language, samples, old, new)
             known = sum(old) * 2 >= len(old)
             scores.append(score if known else replace(score, value=None, low=None, high=None))
         return scores
@@ -108,7 +109,7 @@ class Hub:
         samples = [sample for i in order for sample in evenly_spaced(groups[i], share)]
         before, after = self._pairs(samples, "pinpoint")
         old, new = ([float(row.matches_expected([head])) for row in side] for side in (before, after))
-        score = self._score("retention_ratio", "pinpoint", "near", samples, old, new)
+        score = self._score(Score.retention_ratio, "pinpoint", "near", samples, old, new)
         extra = {**score.provenance.extra, "nearest": [names[i] for i in order]}
         return replace(score, provenance=replace(score.provenance, extra=extra))
 
@@ -126,29 +127,29 @@ class Hub:
         """Returns what the detector reads of the images before and after, in the samples' order."""
         sides = []
         for state, label in ((None, "before"), (self.erasure, "after")):
-            detections, done = Detections(self.detector), 0
-            self.progress.start(f"{name} {label}", len(samples), 0)
-            try:
-                for batch, images in self.generator.generate(samples, state):
-                    detections.update(images, [to_eval_prompt(sample) for sample in batch])
-                    done += len(batch)
-                    self.progress.update(done, {})
-            finally:
-                self.progress.stop()
+            detections = Detections(self.detector)
+            read_images(
+                self.generator, samples, state, partial(add_detections, detections), self.progress, f"{name} {label}"
+            )
             by_key = {row.prompt.key: row for row in detections.rows("name", "near", "other")}
             sides.append([by_key[to_eval_prompt(sample).key] for sample in samples])
         return sides[0], sides[1]
 
     def _score(
-        self, kind: str, metric: str, group: str, samples: Sequence[EvalSample], before: list[float], after: list[float]
+        self,
+        score: Callable[..., Score],
+        metric: str,
+        group: str,
+        samples: Sequence[EvalSample],
+        before: list[float],
+        after: list[float],
     ) -> Score:
         prompts = [sample.prompt for sample in samples]
         rng = np.random.default_rng(derive_seed(0, "hub", group))
         seeds = tuple(sorted({sample.seed for sample in samples}))
         settings = replace(sampling_provenance(self.benchmark), prompts=json_hash(prompts), seeds=seeds)
         judge = Detections(self.detector).detector(self.benchmark.head)
-        score: Score = getattr(Score, kind)(metric, group, before, after, prompts, rng, judge, settings)
-        return score
+        return score(metric, group, before, after, prompts, rng, judge, settings)
 
 
 def read_translations(concept: str, path: Path | None = None) -> Translations:

@@ -20,6 +20,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from efface.ops.png import encode_png
+
 MAX_BYTES = 2 * 1024**3
 """Size limit of the stored images, in bytes."""
 
@@ -112,13 +114,6 @@ class ImageCache:
             self._connection.executemany("DELETE FROM images WHERE key = ?", [(key,) for _, key in oldest])
             self._connection.executemany("DELETE FROM added WHERE number = ?", [(number,) for number, _ in oldest])
             self._size = int(self._connection.execute("SELECT total(size) FROM images").fetchone()[0])
-
-
-def encode_png(image: Tensor) -> bytes:
-    """Encode bytes ``(3, H, W)`` as a PNG file."""
-    buffer = io.BytesIO()
-    Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()).save(buffer, format="PNG", compress_level=1)
-    return buffer.getvalue()
 
 
 def _decode_png(png: bytes) -> Tensor:

@@ -21,6 +21,7 @@ from efface.models.pipeline_parts import DENOISERS
 from efface.ops.editing.apply import applied
 from efface.ops.tensor_conversion import to_image_bytes
 from efface.ops.text.soft_prompts import to_soft_tokens
+from efface.ops.training.progress import Progress
 
 from .generation_round import GenerationRound
 from .image_cache import ImageCache
@@ -139,3 +140,32 @@ class ImageGenerator:
                 soft=to_soft_tokens(self.model, [sample.soft for sample in samples]),
             )
         return to_image_bytes(images)
+
+
+def read_images(
+    generator: ImageGenerator,
+    samples: Sequence[EvalSample],
+    erasure: Erasure | None,
+    read: Callable[[list[EvalSample], Tensor], object],
+    progress: Progress,
+    name: str,
+) -> None:
+    """Generates images and reads each batch, with a progress display.
+
+    Args:
+        generator: generates the images.
+        samples: the images to generate.
+        erasure: the erasure to apply; None for the base model.
+        read: called with every batch of samples and their images ``(B, 3, H, W)`` in [0, 1].
+        progress: progress display.
+        name: what the progress display calls this.
+    """
+    progress.start(name, len(samples), 0)
+    done = 0
+    try:
+        for batch, images in generator.generate(samples, erasure):
+            read(batch, images)
+            done += len(batch)
+            progress.update(done, {})
+    finally:
+        progress.stop()

@@ -11,13 +11,11 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from efface.core.errors import EffaceError
-from efface.core.io import user_file_errors
+from efface.core.io import IMAGE_SUFFIXES, user_file_errors
 from efface.pocket_world.scenes import draw_scene
 from efface.pocket_world.world import NOTHING, Scene
 
 from .samples import EvalSample
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def drawn_scenes(samples: Sequence[EvalSample]) -> Tensor:
@@ -30,15 +28,17 @@ def drawn_scenes(samples: Sequence[EvalSample]) -> Tensor:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
 
 
-def read_images(folder: str | Path, side: int) -> Tensor:
+def read_cropped_images(folder: str | Path, side: int) -> Tensor:
     """Reads a folder's images, cropped to squares, ``(N, 3, side, side)`` in [0, 1].
 
     Raises:
-        EffaceError: a folder with fewer than two images, or a file that is none.
+        EffaceError: a folder with fewer than two images, or a file that cannot be read.
     """
-    paths = sorted(path for path in Path(folder).glob("*") if path.suffix.lower() in SUFFIXES)
+    paths = sorted(path for path in Path(folder).glob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     if len(paths) < 2:
-        raise EffaceError(f"{folder} holds {len(paths)} images: give --real a folder with PNG, JPEG or WebP files")
+        raise EffaceError(
+            f"{folder} holds {len(paths)} images: give --real a folder with files of {', '.join(IMAGE_SUFFIXES)}"
+        )
     images = []
     for path in paths:
         with user_file_errors(path, "read"), Image.open(path) as image:

@@ -44,11 +44,11 @@ def erase_eval(
 ) -> None:
     """Measure an erasure by EraseEval's four protocols, and combine them to one score."""
     from efface.api.erase_eval import erase_eval as measure
-    from efface.core.errors import EffaceError
+    from efface.core.chat_endpoint import check_model_named
     from efface.ops.training.progress import terminal_progress
 
-    if endpoint is not None and not language_model:
-        raise EffaceError("an endpoint needs the name of its model: give --language-model NAME")
+    if endpoint is not None:
+        check_model_named(language_model)
     scores = measure(
         artifact, benchmark, split=split, images_per_prompt=images, limit=limit, captioner=captioner, yes_no=yes_no,
         endpoint=None if endpoint is None else (endpoint, language_model), real=real, detector=detector, clip=clip,

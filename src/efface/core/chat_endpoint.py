@@ -17,6 +17,12 @@ API_KEY_VARIABLE = "EFFACE_API_KEY"
 TIMEOUT_SECONDS = 120
 
 
+def check_model_named(language_model: str) -> None:
+    """Raises `EffaceError` if no model is named for an endpoint."""
+    if not language_model:
+        raise EffaceError("an endpoint needs the name of its model: give --language-model NAME")
+
+
 def ask(
     endpoint: str, language_model: str, question: str, *, instead: str, temperature: float = 0.0,
     timeout: float = TIMEOUT_SECONDS, images: Sequence[bytes] = (),

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from io import BytesIO
-
-from PIL import Image
 from torch import Tensor
 
 from efface.core.chat_endpoint import ask
 from efface.core.errors import EffaceError
 from efface.core.score import DetectorId
 from efface.models.image_checks import check_finite
+from efface.ops.png import encode_png
 from efface.ops.tensor_conversion import to_image_bytes
 
 INSTRUCTION = "Describe this image in one sentence."
@@ -52,11 +50,6 @@ class EndpointReader:
         raise EffaceError(f"{self._model} answers {answer[:80]!r} instead of yes or no: choose another model")
 
     def _ask(self, question: str, image: Tensor) -> str:
-        return ask(self._endpoint, self._model, question, instead=INSTEAD, images=[_png(image)]).strip()
-
-
-def _png(image: Tensor) -> bytes:
-    """Returns an image ``(3, H, W)`` in [0, 1] as a PNG file."""
-    buffer = BytesIO()
-    Image.fromarray(to_image_bytes(image).permute(1, 2, 0).numpy()).save(buffer, "PNG")
-    return buffer.getvalue()
+        return ask(
+            self._endpoint, self._model, question, instead=INSTEAD, images=[encode_png(to_image_bytes(image))]
+        ).strip()

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from efface.benchmarks.image_cache import encode_png
 from efface.benchmarks.quick_evaluation import QuickEvaluation, quick_evaluate
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
@@ -18,6 +17,7 @@ from efface.core.serialization import json_bytes
 from efface.models.editable import EditableModel
 from efface.models.image_checks import check_base_images
 from efface.ops.editing.change_check import ChangeCheck, change_check
+from efface.ops.png import encode_png
 from efface.ops.training.progress import Progress
 
 SLOW_IMAGE = 2.0

@@ -21,8 +21,13 @@ def is_quantized(layer: nn.Module) -> bool:
     """Returns whether a layer holds its weight as integers or codes, or packed behind a method."""
     weight = getattr(layer, "weight", None)
     is_packed = callable(weight) and not isinstance(weight, nn.Module)
-    has_codes = isinstance(weight, Tensor) and _library(weight) == "torchao"
-    return is_packed or has_codes or any(not p.is_floating_point() for p in layer.parameters(recurse=False))
+    own = [weight] if isinstance(weight, Tensor) else []
+    return is_packed or any(map(holds_codes, [*own, *layer.parameters(recurse=False)]))
+
+
+def holds_codes(parameter: Tensor) -> bool:
+    """Returns whether a parameter holds integers or codes in place of its values."""
+    return not parameter.is_floating_point() or _library(parameter) == "torchao"
 
 
 def has_quantized_layers(component: nn.Module) -> bool:

@@ -23,6 +23,7 @@ from .flow_prompt_encoder import WORD_START
 from .flow_sampling import check_flow_scheduler
 from .module_checks import check_not_offloaded, check_one_precision
 from .parameter_groups import call_with_params
+from .patched_latents import PatchedLatents
 from .prompt_encoder import token_rows
 from .protocol import Conditioning, Params, Prediction
 from .soft_prompt import SoftTokens
@@ -32,7 +33,7 @@ MAX_LENGTH = 300
 """Number of tokens of a prompt: the pipeline's default."""
 
 
-class SanaModel(FlowModel):
+class SanaModel(PatchedLatents, FlowModel):
     """A diffusers ``SanaPipeline`` behind the model protocol.
 
     Args:
@@ -70,24 +71,9 @@ class SanaModel(FlowModel):
         return min(int(self.main_encoder.tokenizer.model_max_length), MAX_LENGTH)
 
     @property
-    def latent_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of a latent."""
-        side = int(self.transformer.config.sample_size)
-        return int(self.transformer.config.in_channels), side, side
-
-    @property
-    def num_image_tokens(self) -> int:
-        """Number of tokens that the denoiser makes of a latent."""
-        return (self.latent_shape[-1] // int(self.transformer.config.patch_size)) ** 2
-
-    @property
     def vae_scale_factor(self) -> int:
         """Pixels per latent cell along height and width."""
         return int(2 ** (len(self.vae.config.encoder_block_out_channels) - 1))
-
-    def sampler_sigmas(self, num_inference_steps: int) -> Any:
-        """Returns None: the scheduler spaces its own noise levels evenly before the shift."""
-        return
 
     def tokenize(self, prompts: Sequence[str]) -> Tokens:
         """Tokenizes prompts, padded to the context length; warns once when prompts are too long.

@@ -11,13 +11,14 @@ from .float32_weights import WeightSource
 from .flow_model import FlowModel
 from .flow_prompt_encoder import SD3PromptEncoder
 from .parameter_groups import call_with_params
+from .patched_latents import PatchedLatents
 from .protocol import Conditioning, Params, Prediction
 
 T5_LENGTH = 256
 """Number of T5 tokens of a prompt: the pipeline's default."""
 
 
-class SD3Model(SD3PromptEncoder, FlowModel):
+class SD3Model(SD3PromptEncoder, PatchedLatents, FlowModel):
     """A diffusers ``StableDiffusion3Pipeline`` behind the model protocol.
 
     Args:
@@ -37,21 +38,6 @@ class SD3Model(SD3PromptEncoder, FlowModel):
         super().__init__(pipe, name, weight_source)
         self.max_sequence_length = min(self.t5.tokenizer.model_max_length, T5_LENGTH) if self.t5 else T5_LENGTH
         self.state_width = int(self.transformer.config.joint_attention_dim)
-
-    @property
-    def latent_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of a latent."""
-        side = int(self.transformer.config.sample_size)
-        return int(self.transformer.config.in_channels), side, side
-
-    @property
-    def num_image_tokens(self) -> int:
-        """Number of tokens that the denoiser makes of a latent."""
-        return (self.latent_shape[-1] // int(self.transformer.config.patch_size)) ** 2
-
-    def sampler_sigmas(self, num_inference_steps: int) -> Any:
-        """Returns None: the scheduler spaces its own noise levels evenly before the shift."""
-        return
 
     def predict(self, z: Tensor, t: Tensor | float, cond: Conditioning, *, params: Params | None = None) -> Prediction:
         """Runs the denoiser once.

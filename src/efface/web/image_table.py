@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from efface.benchmarks.image_cache import encode_png
+from efface.ops.png import encode_png
 from efface.reporting.data_uris import PIXELATED_SIDE, encode_data_uri
 from efface.reporting.templates import render_template
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from torch import Tensor, nn
 
 from efface.core.errors import EffaceError
-from efface.models.quantization import has_quantized_layers, is_quantized
+from efface.models.quantization import has_quantized_layers, holds_codes, is_quantized
 from efface.models.tensor_names import canonical_paths, resolve_tensor_name
 
 from .module_edits import check_membrane, insert
@@ -49,7 +49,7 @@ def insert_beside_quantized(
 
 def check_not_quantized(name: str, parameter: Tensor) -> None:
     """Raises `EffaceError` if an edit replaces a quantized weight."""
-    if not parameter.is_floating_point() or type(parameter).__module__.split(".")[0] == "torchao":
+    if holds_codes(parameter):
         raise EffaceError(
             f"the erasure replaces {name!r}, which is quantized in the model: load it in float32, bfloat16 or float16"
         )
