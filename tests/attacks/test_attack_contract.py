@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.edits import trained
+from helpers.edits import every_op, trained
 from helpers.tiny import erasure_of, state_bytes, tiny_model, tiny_of
 from helpers.tiny_flow import FLOW_PIPES, tiny_flow_of
 
@@ -113,6 +113,13 @@ def test_finds_a_prompt_for_every_task_and_does_not_change_the_model(name: str, 
 @pytest.mark.parametrize("name", IMAGE_ATTACKS)
 def test_the_same_seed_gives_the_same_prompts(name: str) -> None:
     assert run(name, tiny_model()).prompts == run(name, tiny_model()).prompts
+
+
+@pytest.mark.parametrize("name", [name for name in IMAGE_ATTACKS if ATTACKS.card(name).ignores_erasure])
+def test_finds_the_same_prompts_on_every_erasure(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = run(name, tiny_model()).prompts
+    monkeypatch.setattr(sys.modules[__name__], "text_erasure", every_op)
+    assert run(name, tiny_model()).prompts == found
 
 
 @pytest.mark.parametrize("name", ATTACKS.names())

@@ -10,19 +10,24 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from helpers.cli import call, check_refused
 from helpers.small_benchmark import small_benchmark
 
+from efface.benchmarks.benchmark import Benchmark
 from efface.benchmarks.result_store import ResultStore
+from efface.core.attack_set import AttackPrompt, AttackSet
+from efface.core.concept import Concept
 from efface.core.errors import EffaceError
 from efface.core.io import atomic_folder
 from efface.core.manifest import MANIFEST
 from efface.studies.sweep import Step, sweep
 from efface.studies.sweep_folder import COST, RESULT, SweepFolder
 from efface.studies.sweep_grid import Grid, read_grid
-from efface.studies.sweep_jobs import Job, Outcome
+from efface.studies.sweep_jobs import Job, Outcome, search_of_cell
 from efface.studies.sweep_workers import RayWorkers
 
 GRID = "methods: [uce, {method: uce, name: weak, settings: {erase_scale: 0.5}}]\nbenchmarks: [pocket-weapon]\n"
@@ -188,6 +193,31 @@ def test_a_killed_sweep_loses_no_cell(tmp_path: Path) -> None:
             break
     assert started > 2, "the sweep was killed"
     assert sorted(p.name for p in (folder.path / "cells").iterdir()) == sorted(c.folder_name for c in grid.cells())
+
+
+def test_erasures_share_a_search_that_ignores_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    searches = list[str]()
+
+    def search(inputs: Any, generator: Any, function: Any, *settings: Any) -> Callable[..., AttackSet]:
+        def found(tasks: Any, progress: Any) -> AttackSet:
+            searches.append(function.__name__)
+            rows = tuple(AttackPrompt(task.prompt, "a b", task.seed) for task in tasks)
+            return AttackSet(function.__name__, Concept("gun"), rows, erasure_hash=inputs.erasure.spec.hash)
+
+        return found
+
+    monkeypatch.setattr("efface.studies.sweep_jobs.attack_search", search)
+    cells = grid_of(tmp_path, GRID + "attacks: [inside_out, ring_a_bell]\nevaluate: false\nlimit: 2\n").cells()
+    generator: Any = SimpleNamespace(model=SimpleNamespace(fingerprint=dict))
+    found = []
+    for cell in cells:
+        assert cell.attack is not None
+        erasure = SimpleNamespace(concepts=(), spec=SimpleNamespace(hash=cell.run.hash))
+        inputs: Any = SimpleNamespace(benchmark=Benchmark.load(cell.benchmark), erasure=erasure)
+        found.append(search_of_cell(cell, cell.attack, inputs, generator, SweepFolder(tmp_path / "o")))
+    assert searches == ["inside_out", "ring_a_bell", "inside_out"]
+    assert [attack_set.erasure_hash for attack_set in found] == [cell.run.hash for cell in cells]
+    assert len({attack_set.prompts for attack_set in found}) == 1
 
 
 @pytest.mark.slow

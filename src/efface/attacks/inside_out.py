@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
 
 from efface.core.attack_set import AttackPrompt, AttackSet, AttackTask, Budget
 from efface.core.concept import Concept
@@ -86,8 +85,9 @@ def inside_out(
         attack_tokens=config.attack_tokens,
         random_init_prob=config.random_init_prob,
     )
-    original = partial(model.encode, params=run.original_text_params)
-    target = AttackTarget(model.encode, original, Similarity(model, config.attack_similarity), embedding_table(model))
+    target = AttackTarget(
+        model.encode, run.original_encoder(model), Similarity(model, config.attack_similarity), embedding_table(model)
+    )
     rows = list[AttackPrompt]()
     run.progress.start("searching inside-out", len(prompts), 0)
     try:

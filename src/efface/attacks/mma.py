@@ -14,9 +14,8 @@ left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -27,7 +26,7 @@ from efface.core.concept import Concept
 from efface.core.errors import EffaceError
 from efface.core.method_card import MethodCard
 from efface.models.editable import EditableModel
-from efface.models.protocol import Conditioning, Tokens
+from efface.models.protocol import Tokens
 from efface.models.soft_prompt import SoftTokens
 from efface.ops.adversarial.attack_context import AttackContext
 from efface.ops.text.soft_prompts import embedding_table
@@ -45,6 +44,7 @@ CARD = MethodCard(
     reconstruction=False,
     summary="Finds words without the concept's name whose state in the unedited text encoder is the prompt's.",
     batch_independent=True,
+    ignores_erasure=True,
 )
 
 
@@ -58,7 +58,6 @@ class Config:
     top_words: int = field(default=256, metadata={"help": "Number of words considered at each position."})
 
 
-Encode = Callable[..., Conditioning]
 PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
     "pocket": {"num_tokens": 8, "steps": 40, "candidates": 64, "top_words": 32},
@@ -71,12 +70,12 @@ def mma(
     """Searches words in place of every task's prompt."""
     if min(config.steps, config.candidates, config.top_words) < 1:
         raise EffaceError("the mma attack needs steps, candidates and top_words of at least 1")
-    encode = partial(model.encode, params=run.original_text_params)
-    search = _Search(model, encode, words_without_concept(model, concept), config)
     rows = list[AttackPrompt]()
-    for task in run.track("searching words", tasks):
-        ids, _ = search.run(task.prompt, run.generator_for([task]))
-        rows.append(AttackPrompt(task.prompt, model.detokenize(ids.tolist()), task.seed))
+    with run.erasure_disabled():
+        search = _Search(model, words_without_concept(model, concept), config)
+        for task in run.track("searching words", tasks):
+            ids, _ = search.run(task.prompt, run.generator_for([task]))
+            rows.append(AttackPrompt(task.prompt, model.detokenize(ids.tolist()), task.seed))
     budget = Budget(config.steps, 0.0)
     return AttackSet("mma", concept, tuple(rows), asdict(config), budget, seed=run.seed)
 
@@ -84,8 +83,8 @@ def mma(
 class _Search:
     """Greedy coordinate gradient over words of one token."""
 
-    def __init__(self, model: EditableModel, encode: Encode, vocabulary: Tensor, config: Config) -> None:
-        self._encode, self._vocabulary, self._config = encode, vocabulary, config
+    def __init__(self, model: EditableModel, vocabulary: Tensor, config: Config) -> None:
+        self._vocabulary, self._config = vocabulary, config
         self._empty: Tokens = model.tokenize([""])
         check_num_words(config.num_tokens, self._empty)
         self._table = embedding_table(model)[vocabulary].float()
@@ -96,7 +95,7 @@ class _Search:
         config, size = self._config, len(self._vocabulary)
         with torch.no_grad():
             tokens = self._model.tokenize([prompt])
-            target = self._encode(tokens).states[0, tokens.eos[0]].float()
+            target = self._model.encode(tokens).states[0, tokens.eos[0]].float()
         words = torch.randint(size, (config.num_tokens,), generator=generator)
         best, best_loss = words, float("inf")
         for _ in range(config.steps):
@@ -119,7 +118,7 @@ class _Search:
         mask = torch.zeros_like(tokens.ids, dtype=torch.bool)
         mask[:, start:end] = True
         padded = torch.nn.functional.pad(soft, (0, 0, start, tokens.ids.shape[1] - end))[None]
-        states = self._encode(tokens, soft=SoftTokens(padded, mask)).states
+        states = self._model.encode(tokens, soft=SoftTokens(padded, mask)).states
         loss = 1 - cosine_similarity(states[0, end].float(), target, dim=0)
         (gradient,) = torch.autograd.grad(loss, soft)
         best_first = (gradient @ self._table.T).argsort(dim=1)
@@ -128,7 +127,7 @@ class _Search:
     @torch.no_grad()
     def _losses(self, words: Tensor, target: Tensor) -> Tensor:
         tokens = self._tokens(words)
-        states = self._encode(tokens).states[:, int(tokens.eos[0])]
+        states = self._model.encode(tokens).states[:, int(tokens.eos[0])]
         return 1 - cosine_similarity(states.float(), target[None], dim=1)
 
     def _tokens(self, words: Tensor) -> Tokens:

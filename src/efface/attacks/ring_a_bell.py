@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -46,6 +45,7 @@ CARD = MethodCard(
     reconstruction=False,
     summary="Finds real words whose states are near a prompt's, shifted towards the concept, by a genetic search.",
     batch_independent=True,
+    ignores_erasure=True,
 )
 
 
@@ -77,16 +77,15 @@ def ring_a_bell(
     """Runs one search for every task's prompt."""
     vocabulary, empty_tokens = single_token_ids(model), model.tokenize([""])
     _check_config(config, max_words=empty_tokens.ids.shape[1] - empty_tokens.start - 1)
-    encode = partial(model.encode, params=run.original_text_params)
     rows = list[AttackPrompt]()
     run.progress.start("ring-a-bell: genetic search", len(tasks), 0)
     try:
-        with torch.no_grad():
-            direction = concept_vector(encode, concept)
+        with torch.no_grad(), run.erasure_disabled():
+            direction = concept_vector(model.encode, concept)
             for task in tasks:
-                target = encode([task.prompt]).states[0] + config.concept_scale * direction
+                target = model.encode([task.prompt]).states[0] + config.concept_scale * direction
                 generator = run.generator_for([task])
-                best, distance = evolve(encode, empty_tokens, vocabulary, target, config, generator)
+                best, distance = evolve(model.encode, empty_tokens, vocabulary, target, config, generator)
                 rows.append(AttackPrompt(task.prompt, model.detokenize(best.tolist()), task.seed))
                 run.progress.update(len(rows), {"distance": distance})
     finally:

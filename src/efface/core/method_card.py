@@ -33,6 +33,8 @@ class MethodCard:
         needs_control: whether an attack brings back concepts that a model never knew, so that its success counts only
             above that on a control model.
         quantized: whether a method works on a quantized denoiser, whose weights cannot be trained or edited.
+        ignores_erasure: whether an attack reads the unedited model alone, so that its prompts are the same for every
+            erasure of a concept.
     """
 
     name: str
@@ -48,6 +50,7 @@ class MethodCard:
     batch_independent: bool = False
     needs_control: bool = False
     quantized: bool = False
+    ignores_erasure: bool = False
 
     @property
     def kinds(self) -> tuple[str, ...]:

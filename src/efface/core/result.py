@@ -128,8 +128,8 @@ def _caveats(metadata: Mapping[str, Any], scores: Sequence[Score]) -> list[str]:
     if metadata.get("limit") is not None:
         things = "questions" if any(counted(score) == "questions" for score in scores) else "images"
         caveats.append(f"limited to {metadata['limit']} {things} per group")
-    if "seed" in benchmark and metadata.get("seed") != benchmark["seed"]:
-        caveats.append(f"with the seed {metadata.get('seed')} instead of the benchmark's {benchmark['seed']}")
+    if "seed" in benchmark and metadata.get("seed", benchmark["seed"]) != benchmark["seed"]:  # an attack states none
+        caveats.append(f"with the seed {metadata['seed']} instead of the benchmark's {benchmark['seed']}")
     if metadata.get("replaced_detector"):
         caveats.append(f"judged by {metadata['replaced_detector']} instead of the benchmark's detector")
     if others := metadata.get(OTHER_CONCEPTS):

@@ -1,6 +1,7 @@
 """The folder of a sweep: erasures, cells, failed attempts, and the lock that keeps a second sweep out.
 
     erasures/<run>/     one erasure, shared by its cells
+    searches/<hash>/    an attack set that is the same for every erasure, shared by its cells
     cells/<cell>/       cell.json, result.json, cost.json, and evidence/ with images or the attack set
     attempts/<job>.json how often a job was started without an end, and its errors
     results/            the results of each method in one compact file
@@ -37,6 +38,10 @@ class SweepFolder:
     def erasure(self, run: RunSpec) -> Path:
         """Returns the folder of an erasure."""
         return self.path / "erasures" / run.folder_name
+
+    def search(self, name: str) -> Path:
+        """Returns the folder of an attack set that cells share."""
+        return self.path / "searches" / name
 
     def cell(self, cell: Cell) -> Path:
         """Returns the folder of a cell."""

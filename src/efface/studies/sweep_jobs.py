@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +20,8 @@ from efface.core.errors import EffaceError
 from efface.core.io import atomic_folder
 from efface.core.registry import ATTACKS
 from efface.core.result import Result, Score
-from efface.core.serialization import json_bytes, to_jsonable
+from efface.core.serialization import json_bytes, json_hash, to_jsonable
+from efface.core.spec import package_versions
 from efface.models.loading import load_model
 
 from .sweep_cell import Cell, Variant
@@ -104,8 +107,10 @@ def _measure(cell: Cell, folder: SweepFolder) -> None:
     model = _model(cell.run.model)
     generator = build_generator(inputs.benchmark, inputs.erasure, model, allow_base_mismatch=False, cache_images=True)
     with atomic_folder(folder.cell(cell)) as new:
-        measure = _evaluate if cell.attack is None else _attack
-        result, cost = measure(cell, inputs, generator, new / EVIDENCE)
+        if cell.attack is None:
+            result, cost = _evaluate(cell, inputs, generator, new / EVIDENCE)
+        else:
+            result, cost = _attack(cell, inputs, generator, new / EVIDENCE, folder)
         names = {"method_name": cell.method.name, "attack_name": cell.attack_name}
         (new / CELL).write_bytes(json_bytes(to_jsonable({**names, **cell.to_dict()})))
         (new / RESULT).write_bytes(json_bytes(to_jsonable(result.to_dict())))
@@ -126,11 +131,11 @@ def _evaluate(
 
 
 def _attack(
-    cell: Cell, inputs: EvaluationInputs, generator: ImageGenerator, out: Path
+    cell: Cell, inputs: EvaluationInputs, generator: ImageGenerator, out: Path, folder: SweepFolder
 ) -> tuple[Result, dict[str, Any]]:
     assert cell.attack is not None
     attack = cell.attack
-    attack_set = _search(cell, attack, inputs, generator)
+    attack_set = search_of_cell(cell, attack, inputs, generator, folder)
     label = attack.name if attack.name == attack.function else f"{attack.function}-{attack.name}"
     evaluation = score_attack(inputs, generator, attack_set, split=cell.split, label=label)
     files = {RESULT: json_bytes(to_jsonable(evaluation.result.to_dict())), **evaluation.image_files()}
@@ -139,16 +144,43 @@ def _attack(
     return without_times(evaluation.result), {"attack_seconds": budget.seconds, "attack_steps": budget.steps}
 
 
-def _search(cell: Cell, attack: Variant, inputs: EvaluationInputs, generator: ImageGenerator) -> AttackSet:
+def search_of_cell(
+    cell: Cell, attack: Variant, inputs: EvaluationInputs, generator: ImageGenerator, folder: SweepFolder
+) -> AttackSet:
     """Searches for prompts that bring the concept back."""
     from efface.execution import drop_refused
 
     tasks, limit = limited_tasks(inputs.benchmark, cell.split, cell.limit)
     function = ATTACKS.get(attack.function)
-    search = attack_search(inputs, generator, function, attack.preset, attack.settings, cell.run.seed)
+    run_search = attack_search(inputs, generator, function, attack.preset, attack.settings, cell.run.seed)
+
+    def search() -> AttackSet:
+        return run_search(tasks, None)
+
+    ignores_erasure = ATTACKS.card(attack.function).ignores_erasure
+    found = _shared(cell, inputs, generator, folder, search) if ignores_erasure else search()
     deviations = {**attack.settings, **({"split": cell.split} if cell.split != "test" else {})}
     source = describe_source(inputs.benchmark, cell.split)
-    return replace(drop_refused(search(tasks, None)), limit=limit, deviations=deviations, benchmark=source)
+    return replace(drop_refused(found), limit=limit, deviations=deviations, benchmark=source)
+
+
+def _shared(
+    cell: Cell,
+    inputs: EvaluationInputs,
+    generator: ImageGenerator,
+    folder: SweepFolder,
+    search: Callable[[], AttackSet],
+) -> AttackSet:
+    """Returns the attack set that another erasure's cell found; searches where there is none."""
+    data = {name: value for name, value in cell.to_dict().items() if name != "run"}
+    key = [data, cell.run.seed, generator.model.fingerprint(), package_versions()]
+    path = folder.search(json_hash(to_jsonable(key))[:16])
+    if not path.is_dir():
+        found = search()
+        with suppress(EffaceError):  # another worker was faster
+            found.save(path)
+        return found
+    return replace(AttackSet.load(path, allow_refused=True), erasure_hash=inputs.erasure.spec.hash, folder=None)
 
 
 def without_times(result: Result) -> Result:

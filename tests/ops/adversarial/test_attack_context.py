@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
 import torch
-from helpers.edits import trained
+from helpers.edits import every_op, membrane_edit, trained
 from helpers.tiny import erasure_of, state_bytes, tiny_model, tiny_of
 
 from efface.core.attack_set import AttackTask
@@ -17,6 +19,11 @@ from efface.ops.editing.apply import active_erasures, applied
 
 def text_erasure(model: StableDiffusionModel) -> Erasure:
     return erasure_of(model, *trained(model, "text_mlp", 0.3).replace_edits())
+
+
+def membranes(model: StableDiffusionModel) -> Erasure:
+    edit, tensors = membrane_edit(model, role="text_mlp")
+    return erasure_of(model, [edit], tensors)
 
 
 def test_the_original_is_accessible_while_the_erasure_is_applied() -> None:
@@ -44,14 +51,21 @@ def test_an_earlier_erasure_remains_applied() -> None:
         assert len(active_erasures(model)) == 1
 
 
-def test_original_text_params_restore_all_text_encoders() -> None:
-    model = tiny_of("sdxl")
-    original, erasure = model.encode(["a gun"]), text_erasure(model)
+@pytest.mark.parametrize(("family", "make_erasure"), [("sdxl", text_erasure), ("sd1", every_op), ("sd1", membranes)])
+def test_the_original_encoder_is_that_without_the_erasure(
+    family: str, make_erasure: Callable[[StableDiffusionModel], Erasure]
+) -> None:
+    model = tiny_of(family)
+    assert isinstance(model, StableDiffusionModel)
+    tokens, erasure = model.tokenize(["a gun"]), make_erasure(model)
+    original = model.encode(tokens)
     context = AttackContext(original_params=snapshot_originals(model, erasure))
     with erasure_applied(model, erasure):
-        restored = model.encode(["a gun"], params=context.original_text_params)
-    torch.testing.assert_close(restored.states, original.states)
-    torch.testing.assert_close(restored.pooled, original.pooled)
+        erased, found = model.encode(tokens), context.original_encoder(model)(tokens)
+        assert torch.equal(model.encode(tokens).states, erased.states)
+    assert not torch.equal(erased.states, original.states)
+    torch.testing.assert_close(found.states, original.states)
+    torch.testing.assert_close(found.pooled, original.pooled)
 
 
 def test_a_batch_s_generator_depends_on_its_first_task_only() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -12,10 +12,14 @@ from efface.core.attack_set import AttackTask
 from efface.core.erasure import Erasure
 from efface.models.editable import EditableModel
 from efface.models.parameter_groups import qualified_name
-from efface.models.protocol import Params
+from efface.models.protocol import Conditioning, Params, Tokens
+from efface.models.soft_prompt import SoftTokens
 from efface.models.tensor_names import canonical_paths
 from efface.ops.editing.apply import active_erasures, apply, remove
+from efface.ops.editing.unedited import without_insertions
 from efface.ops.training.run import Run
+
+from .attack_objective import Encode
 
 
 @dataclass
@@ -34,15 +38,23 @@ class AttackContext(Run):
         """Returns a CPU generator for a batch of tasks, seeded by its first task and independent of other batches."""
         return torch.Generator().manual_seed(self.seed_for("search", tasks[0].prompt, tasks[0].seed))
 
-    @property
-    def original_text_params(self) -> Params:
-        """The original values of all text encoders' changed tensors, for ``params=`` of `encode`."""
-        return {
+    def original_encoder(self, model: EditableModel) -> Encode:
+        """Returns `encode` of the unedited text encoders, with gradients; the erasure stays applied."""
+        encoders = [part for name, part in model.components.items() if name.startswith("text_encoder")]
+        params = {
             qualified_name(component, name): tensor
             for component, params in self.original_params.items()
             if component.startswith("text_encoder")
             for name, tensor in params.items()
         }
+
+        def encode(prompts: Tokens, *, soft: SoftTokens | None = None) -> Conditioning:
+            with ExitStack() as stack:
+                for encoder in encoders:
+                    stack.enter_context(without_insertions(encoder))
+                return model.encode(prompts, soft=soft, params=params)
+
+        return encode
 
 
 def snapshot_originals(model: EditableModel, erasure: Erasure) -> dict[str, Params]:

@@ -24,7 +24,7 @@ from .guidance_rules import guidance_edit
 from .latent_perturbation import latent_perturbation
 from .module_edits import insert_modules
 from .quantized_layers import check_not_quantized, insert_beside_quantized
-from .unedited import forget, remember
+from .unedited import forget, remember, switchable
 
 SAMPLER = "sampler"
 """Component name of guidance edits, which change the sampler and no weights."""
@@ -123,6 +123,7 @@ def _state(module: nn.Module, edit: Edit, tensors: Mapping[str, Tensor], undo: E
         settings = _check_params(edit, layer=-1)
         change = _affine_map(tensors)
     layer = int(settings["layer"])
+    change = switchable(module, change)
     handle = states_hook(module, change) if layer < 0 else layer_hook(module, layer, change)
     undo.callback(handle.remove)
 

@@ -17,7 +17,7 @@ from efface.models.editable import EditableModel
 from efface.models.parameter_groups import qualified_name
 from efface.ops.latent_masks import concept_attention, resize_mask, threshold_attention
 
-from .unedited import unedited_params, without_modules
+from .unedited import unedited_params, without_insertions
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class LatentPerturbation:
         positions = torch.arange(tokens.ids.shape[1], device=z.device)[None]
         words = (positions >= tokens.start) & (positions < tokens.eos[:, None])
         unet = model.components["unet"]
-        with without_modules(unet), attention_maps(model) as maps:
+        with without_insertions(unet), attention_maps(model) as maps:
             model.predict(z, t, model.encode(tokens, params=params), params=unedited_params(unet))
         height, width = z.shape[-2:]
         attention = concept_attention(maps, words, height * width)
