@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.tiny import TEMPLATES, WIDTH, erasure_of, tiny_model, tiny_of
+from helpers.tiny_flow import tiny_flow_of
 from torch import Tensor
 
 from efface.core.concept import Concept
@@ -15,8 +16,11 @@ from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
 from efface.core.spec import RunSpec
 from efface.methods.elide import Config, elide
-from efface.models.stable_diffusion import StableDiffusionModel
+from efface.models.conditioning import Conditioning
+from efface.models.editable import EditableModel
 from efface.ops.editing.apply import applied
+from efface.ops.elide.conditioning_distance import ConditioningDistance
+from efface.ops.elide.state_targets import StateTargets
 from efface.ops.training.run import Run
 
 CONCEPT = Concept("gun", retain_prompts=("x", "my x"), template_library=TEMPLATES)
@@ -35,13 +39,13 @@ FEW_STEPS: dict[str, Any] = {
 }
 
 
-def erase(model: StableDiffusionModel, *concepts: Concept, **settings: Any) -> tuple[Erasure, Run]:
+def erase(model: EditableModel, *concepts: Concept, **settings: Any) -> tuple[Erasure, Run]:
     concepts = concepts or (CONCEPT,)
     run = Run(seed=0, spec=RunSpec("tiny", {}, "elide", {}, concepts))
     return elide(model, concepts, Config(**{**FEW_STEPS, **settings}), run), run
 
 
-def state_change(model: StableDiffusionModel, erasure: Erasure, prompt: str) -> Tensor:
+def state_change(model: EditableModel, erasure: Erasure, prompt: str) -> Tensor:
     """The change of a prompt's states, ``(L, D)``."""
     with torch.no_grad():
         before = model.encode([prompt]).states[0]
@@ -104,3 +108,37 @@ def test_on_sdxl_both_encoders_change_more_for_the_concept_than_for_retain_promp
     gun, retained = (state_change(model, erasure, prompt) for prompt in ("a gun", "my x"))
     for encoder in (slice(WIDTH), slice(WIDTH, None)):
         assert float(retained[..., encoder].norm()) < 0.7 * float(gun[..., encoder].norm())
+
+
+WITH_ATTACK = {"steps": 40, "warmup_steps": 30, "learning_rate": 3e-3, "domain_images": 4}
+
+
+@pytest.mark.parametrize(
+    ("family", "settings"),
+    [
+        ("flux", {"steps": 15, "warmup_steps": 15, "learning_rate": 5e-3}),
+        pytest.param("flux", WITH_ATTACK, marks=pytest.mark.slow),
+        pytest.param("sd3", WITH_ATTACK, marks=pytest.mark.slow),
+    ],
+)
+def test_clip_and_t5_move_towards_the_prompt_without_the_concept(family: str, settings: dict[str, Any]) -> None:
+    model = tiny_flow_of(family)
+    distance = ConditioningDistance(model)
+    targets = StateTargets(model, {"gun": TEMPLATES}, distance)
+    retained = model.tokenize(["x", "my x", "a cat"])
+    with torch.no_grad():
+        original = model.encode(retained)
+    erasure, run = erase(model, **settings, batch_size=4)
+    assert run.history["train"][0]["concept"] == pytest.approx(1, abs=1e-4)
+    assert {edit.component for edit in erasure.edits} == {encoder.component for encoder in model.encoders}
+    with torch.no_grad(), applied(model, erasure_of(model, list(erasure.edits), dict(erasure.tensors))):
+        named, kept = model.encode(targets.prompts), model.encode(retained)
+
+    def share(now: Conditioning, before: Conditioning, scales: list[Tensor]) -> list[float]:
+        parts = zip(distance(now, before), scales, strict=True)
+        return [float((part / scale).mean()) for part, scale in parts]
+
+    left = share(named, targets.targets, targets.scales)
+    drift = share(kept, original, [scale.mean() for scale in distance.from_empty(original)])
+    assert max(left) < 0.8, f"each part of the concept's conditioning moves: {left}"
+    assert max(drift) < 0.4, f"each part of the retained prompts' conditioning stays: {drift}"

@@ -2,8 +2,8 @@
 
 A method of this project, without a publication (``docs/methods/elide.md``). Only the text encoder E is trained, and no
 training step runs the denoiser. E* is the original, c the concept, d a domain word, p a prompt, v another word of the
-vocabulary, r a retain prompt, |.|_M the metric in which the denoiser's cross-attention reads states, s the similarity
-that belongs to it, and T(p) = align(E*(p without c), p):
+vocabulary, r a retain prompt, |.|_M the metric in which the denoiser reads states, s the similarity that belongs to it,
+and T(p) = align(E*(p without c), p):
 
     d   <- words that CLIP's image tower reads from the original's images of c                 domain words
     for each step:
@@ -12,6 +12,10 @@ that belongs to it, and T(p) = align(E*(p without c), p):
         L_v <- mean |E(p) - E*(p)|_M^2 / |E*("") - E*(p)|_M^2     over prompts with v
         L_r <- the same                                           over r and the empty prompt
         E   <- Adam( L_s(c) + L_s(a) + L_s(d) + vocabulary_weight L_v + retain_weight L_r )
+
+On FLUX and SD3 E is CLIP and T5, trained together: each L is the mean over T5's states, CLIP's pooled state and SD3's
+CLIP states. CLIP's states before the concept stay, since it is causal; T5's take those of the prompt without the
+concept in another order, which the transformer does not see (`efface.ops.text.state_alignment`).
 
 Half of the prompts with d and half of the words v are those with the largest loss when last measured. The words nearest
 to the concept's name are neither erased nor held: some are synonyms that nobody named, others neighbours.
@@ -31,12 +35,12 @@ from efface.detectors.zero_shot import load_scorer
 from efface.models.editable import EditableModel
 from efface.ops.adversarial.embedding_attack import EmbeddingAttack
 from efface.ops.adversarial.warm_start import WarmStartBuffer
+from efface.ops.elide.conditioning_distance import ConditioningDistance
 from efface.ops.elide.denoiser_mining import mine_words_by_denoiser
 from efface.ops.elide.image_mining import mine_words_from_images
 from efface.ops.elide.state_targets import StateTargets
 from efface.ops.elide.vocabulary import words_to_hold
 from efface.ops.elide.vocabulary_retention import RetainedStates, VocabularyRetention
-from efface.ops.text.similarity import Similarity
 from efface.ops.text.templates import select_templates
 from efface.ops.training.hard_examples import HardExampleSampler
 from efface.ops.training.loop import Stateful
@@ -49,7 +53,7 @@ CARD = MethodCard(
     title="ELIDE",
     paper="efface: a method of this project, 2026",
     arxiv="",
-    families=("sd1", "sd2", "sdxl"),
+    families=("sd1", "sd2", "sdxl", "sd3", "flux"),
     trains="the text encoder without its embeddings",
     needs_gradient=True,
     needs_images=False,
@@ -90,15 +94,15 @@ PRESETS: dict[str, dict[str, object]] = {
 
 def elide(model: EditableModel, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
     """Erases ``concepts`` together."""
-    student, similarity = Student(model, "text_all"), Similarity(model, "kv_distance")
+    student, distance = Student(model, "text_all"), ConditioningDistance(model)
     templates = {c.name: select_templates(c, config.num_templates) for c in concepts}
     mined = {concept.name: find_domain_words(model, concept, config, run) for concept in concepts}
-    named = StateTargets(model, {word: templates[c.name] for c in concepts for word in c.words}, similarity)
+    named = StateTargets(model, {word: templates[c.name] for c in concepts for word in c.words}, distance)
     phrases = {word: templates[name] for name, words in mined.items() for word in words}
-    domain = StateTargets(model, phrases, similarity) if phrases else None
+    domain = StateTargets(model, phrases, distance) if phrases else None
     words = words_to_hold(model, concepts, phrases, config.ambiguous_fraction)
-    held = VocabularyRetention(student, similarity, words, templates[concepts[0].name])
-    retained = RetainedStates(student, similarity, [p for c in concepts for p in c.retain_prompts])
+    held = VocabularyRetention(student, distance, words, templates[concepts[0].name])
+    retained = RetainedStates(student, distance, [p for c in concepts for p in c.retain_prompts])
     attack = EmbeddingAttack("recover_concept", 0.0, config.attack_steps, 0.3)
     attacks = WarmStartBuffer(attack, named.prompt_tokens, named.concept_only, model, config.restart_prob)
     hardest = HardExampleSampler(len(domain) if domain else 0)

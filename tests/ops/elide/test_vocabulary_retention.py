@@ -6,15 +6,16 @@ import pytest
 import torch
 from helpers.tiny import tiny_model
 
-from efface.ops.elide.vocabulary_retention import RetainedStates, VocabularyRetention, state_drift
-from efface.ops.text.similarity import Similarity
+from efface.models.conditioning import Conditioning
+from efface.ops.elide.conditioning_distance import ConditioningDistance
+from efface.ops.elide.vocabulary_retention import RetainedStates, VocabularyRetention, conditioning_drift
 from efface.ops.training.student import Student
 
 
 def retention() -> tuple[VocabularyRetention, Student]:
     model = tiny_model()
     student = Student(model, "text_all")
-    return VocabularyRetention(student, Similarity(model), ["cat", "dog"], ["a {}", "my {}"]), student
+    return VocabularyRetention(student, ConditioningDistance(model), ["cat", "dog"], ["a {}", "my {}"]), student
 
 
 def move(student: Student, scale: float) -> None:
@@ -52,7 +53,7 @@ def test_the_words_that_drift_most_are_reported(monkeypatch: pytest.MonkeyPatch)
 def test_retain_prompts_and_the_empty_prompt_are_held() -> None:
     model = tiny_model()
     student = Student(model, "text_all")
-    retained = RetainedStates(student, Similarity(model), ["a cat", "", "a cat"])
+    retained = RetainedStates(student, ConditioningDistance(model), ["a cat", "", "a cat"])
     assert retained.tokens.ids.shape[0] == 2, "each prompt once, and the empty one"
     assert float(retained.loss().detach()) == 0
     move(student, 0.02)
@@ -62,7 +63,8 @@ def test_retain_prompts_and_the_empty_prompt_are_held() -> None:
 def test_the_empty_prompts_drift_is_finite() -> None:
     model = tiny_model()
     with torch.no_grad():
-        original = model.encode(["a cat", ""]).states
-    drift = state_drift(Similarity(model), original + 0.1, original)
+        original = model.encode(["a cat", ""])
+    current = Conditioning(original.states + 0.1, original.pooled)
+    drift = conditioning_drift(ConditioningDistance(model), current, original)
     assert bool(drift.isfinite().all())
     assert bool((drift > 0).all())

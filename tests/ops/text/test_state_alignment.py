@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 from helpers.tiny import tiny_model
+from helpers.tiny_flow import FLOW_PIPES, tiny_flow_of
 from torch import Tensor
 
 from efface.models.protocol import Conditioning
 from efface.models.stable_diffusion import StableDiffusionModel
 from efface.ops.text.concept_prompts import ConceptPrompts
 from efface.ops.text.concept_tokens import locate_concept
-from efface.ops.text.state_alignment import align_states
+from efface.ops.text.state_alignment import align_states, permute_states
 from efface.ops.training.trajectory_config import TrajectoryConfig
 
 TEMPLATES = ("a sketch of a {} in the woods", "a photo of a {}")
@@ -62,3 +63,32 @@ def test_each_position_takes_the_state_of_its_token() -> None:
     # BOS and "a" precede the concept; "gun", "b" and "y" repeat "a"; "x", EOS and the padding move by three positions
     assert prompt_tokens.tokens.eos.tolist() == [6]
     assert aligned[:9] == [0, 1, 1, 1, 1, 102, 103, 104, 105]
+
+
+def test_a_permutation_keeps_tokens_and_padding_and_gives_the_concept_the_remaining_padding() -> None:
+    model = tiny_flow_of("flux")
+    tokens, context_tokens = model.tokenize(["a photo of a gun and cat"]), model.tokenize(["a photo and cat"])
+    length = tokens.ids.shape[1]
+    states = torch.arange(length, dtype=torch.float32).view(1, length, 1)
+    permuted = permute_states(tokens, context_tokens, states)[0, :, 0].int().tolist()
+    assert sorted(permuted) == list(range(length)), "each state once"
+    # "of a gun" is missing; the shorter prompt has padding at 5, 6 and 7
+    assert permuted[:8] == [0, 1, 5, 6, 7, 2, 3, 4]
+    assert permuted[8:] == list(range(8, length))
+
+
+@pytest.mark.parametrize("family", FLOW_PIPES)
+def test_transformers_read_permuted_states_as_the_prompt_without_the_concept(family: str) -> None:
+    model = tiny_flow_of(family)
+    tokens, context_tokens = model.tokenize(["the dog and a gun x"]), model.tokenize(["the dog x"])
+    z, offset = model.initial_noise([0]), tokens.state_offset
+    with torch.no_grad():
+        cond, context = model.encode(tokens), model.encode(context_tokens)
+        permuted = permute_states(tokens, context_tokens, context.states[:, offset:])
+        states = torch.cat([context.states[:, :offset], permuted], dim=1)
+        expected, predicted, full = (
+            model.predict(z, 600, part).value for part in (context, Conditioning(states, context.pooled), cond)
+        )
+    assert not torch.allclose(states, context.states, atol=1e-2)
+    torch.testing.assert_close(predicted, expected, atol=1e-5, rtol=1e-5)
+    assert (full - expected).abs().max() > 1e-3

@@ -66,8 +66,8 @@ def mine_words_by_denoiser(
     template = concept.templates[0]
     name_prompt = fill_templates([template], [concept.name])
     images = generate_latents(
-        model, name_prompt, num_images=num_images, num_inference_steps=20, guidance_scale=3.0, seed=seed,
-        progress=progress,
+        model, name_prompt, num_images=num_images, num_inference_steps=20,
+        guidance_scale=model.default_guidance_scale, seed=seed, progress=progress,
     )  # fmt: skip
     generator = torch.Generator().manual_seed(seed)
     words = preselect(model, images, concept, domain_candidates(model, concept), 3 * count, generator)

@@ -65,13 +65,13 @@ def mine_words_from_images(
     texts = normalize(tower.text_features(prompts).float(), dim=-1)
     retained = [prompt for prompt in concept.retain_prompts if prompt]
     shown = [prompts[0]] * num_images + [retained[i % len(retained)] for i in range(num_images if retained else 0)]
-    of_concept, of_retained = Counter[str](), Counter[str]()
+    of_concept, of_retained, scale = Counter[str](), Counter[str](), model.default_guidance_scale
     bar = progress or Silent()
     bar.start("reading words from images", len(shown), 0)
     try:
         for start in range(0, len(shown), BATCH):
             batch = shown[start : start + BATCH]
-            images = model.sample(batch, seeds=list(range(seed + start, seed + start + len(batch))))
+            images = model.sample(batch, seeds=range(seed + start, seed + start + len(batch)), guidance_scale=scale)
             scores = normalize(tower.image_features(images).float(), dim=-1) @ texts.T
             for index, row in enumerate(scores, start):
                 counter = of_concept if index < num_images else of_retained

@@ -3,7 +3,7 @@
 Every word that is not erased should keep its states. The words that an erasure takes along are measured, not listed in
 advance: every few steps the drift of the held words w is computed in one random template,
 
-    drift(w) = |E(p_w) - E*(p_w)|_M^2 / |E*("") - E*(p_w)|_M^2,
+    drift(w) = |E(p_w) - E*(p_w)|_M^2 / |E*("") - E*(p_w)|_M^2        (the mean over parts, `ConditioningDistance`),
 
 with an exponential mean over the measurements. Half of each batch holds the words that drift most, half random ones:
 SAGE's Top-K local retention (arXiv 2506.09363), applied to words instead of to a fixed set of prompts.
@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from efface.core.concept import PLACEHOLDER
-from efface.models.protocol import Tokens
-from efface.ops.text.similarity import Similarity
+from efface.models.protocol import Conditioning, Tokens
 from efface.ops.training.hard_examples import HardExampleSampler
 from efface.ops.training.student import Student
 
+from .conditioning_distance import ConditioningDistance
 from .vocabulary import ENCODE_BATCH
 
 DECAY = 0.5
@@ -35,7 +35,7 @@ class VocabularyRetention:
 
     Args:
         student: E beside E*.
-        similarity: measures distances in the denoiser's metric (kind ``kv_distance``).
+        distance: measures distances in the denoiser's metric.
         words: the held words, W of them.
         templates: prompts with a ``{}`` in which they are held.
 
@@ -44,10 +44,10 @@ class VocabularyRetention:
     """
 
     def __init__(
-        self, student: Student, similarity: Similarity, words: Sequence[str], templates: Sequence[str]
+        self, student: Student, distance: ConditioningDistance, words: Sequence[str], templates: Sequence[str]
     ) -> None:
         self.student = student
-        self.similarity = similarity
+        self.distance = distance
         self.words = tuple(words)
         self.templates = tuple(templates)
         self.sampler = HardExampleSampler(len(self.words), DECAY)
@@ -78,8 +78,8 @@ class VocabularyRetention:
 
     def _drift(self, tokens: Tokens) -> Tensor:
         with torch.no_grad():
-            original = self.student.model.encode(tokens).states
-        return state_drift(self.similarity, self.student.encode(tokens).states, original)
+            original = self.student.model.encode(tokens)
+        return conditioning_drift(self.distance, self.student.encode(tokens), original)
 
 
 class RetainedStates:
@@ -87,29 +87,30 @@ class RetainedStates:
 
     Args:
         student: E beside E*.
-        similarity: measures distances in the denoiser's metric (kind ``kv_distance``).
+        distance: measures distances in the denoiser's metric.
         prompts: the retain prompts.
     """
 
-    def __init__(self, student: Student, similarity: Similarity, prompts: Sequence[str]) -> None:
+    def __init__(self, student: Student, distance: ConditioningDistance, prompts: Sequence[str]) -> None:
         self.student = student
-        self.similarity = similarity
+        self.distance = distance
         self.tokens = student.model.tokenize([*dict.fromkeys(prompt for prompt in prompts if prompt), ""])
         with torch.no_grad():
-            self.original = student.model.encode(self.tokens).states
+            self.original = student.model.encode(self.tokens)
 
     def loss(self) -> Tensor:
         """Computes the mean drift of the retain prompts, plus that of the empty prompt."""
-        drift = state_drift(self.similarity, self.student.encode(self.tokens).states, self.original)
+        drift = conditioning_drift(self.distance, self.student.encode(self.tokens), self.original)
         return drift.mean() if len(drift) == 1 else drift[:-1].mean() + drift[-1]
 
 
-def state_drift(similarity: Similarity, states: Tensor, original: Tensor) -> Tensor:
-    """Computes |E(p) - E*(p)|_M^2 / |E*("") - E*(p)|_M^2 of states ``(B, L, D)``: ``(B,)``, 0 if nothing changed.
+def conditioning_drift(distance: ConditioningDistance, current: Conditioning, original: Conditioning) -> Tensor:
+    """Computes |E(p) - E*(p)|_M^2 / |E*("") - E*(p)|_M^2 of B prompts, the mean over parts: ``(B,)``.
 
     The empty prompt has no distance to divide by; it is divided by the batch's mean distance.
     """
-    current, before = similarity.compared_states(states), similarity.compared_states(original)
-    scale = similarity.distance_from_empty(before)
-    mean = scale.mean()
-    return similarity.squared_distance(current, before) / torch.where(scale > 1e-3 * mean, scale, mean)
+    ratios = []
+    for moved, scale in zip(distance(current, original), distance.from_empty(original), strict=True):
+        mean = scale.mean()
+        ratios.append(moved / torch.where(scale > 1e-3 * mean, scale, mean))
+    return torch.stack(ratios).mean(0)

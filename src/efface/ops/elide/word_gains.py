@@ -89,5 +89,5 @@ def _timesteps(model: EditableModel, count: int) -> Tensor:
 
 
 def _expand(cond: Conditioning, count: int) -> Conditioning:
-    """Repeats the conditioning of one prompt ``count`` times."""
-    return Conditioning(cond.states.expand(count, -1, -1), cond.pooled.expand(count, -1))
+    """Repeats the conditioning of one prompt ``count`` times, with guidance scale 1, which is none."""
+    return Conditioning(cond.states.expand(count, -1, -1), cond.pooled.expand(count, -1)).with_guidance(1.0)

@@ -86,7 +86,20 @@ def locate_concept(model: EditableModel, prompts: Sequence[str], phrases: Sequen
     Raises:
         EffaceError: a phrase without tokens, a prompt without its phrase, or a phrase that the context length cuts off.
     """
-    tokens, phrase_tokens = model.tokenize(prompts), model.tokenize(phrases)
+    return locate_phrases(prompts, phrases, model.tokenize(prompts), model.tokenize(phrases))
+
+
+def locate_phrases(
+    prompts: Sequence[str], phrases: Sequence[str], tokens: Tokens, phrase_tokens: Tokens
+) -> ConceptTokens:
+    """Finds in each prompt's tokens those of its concept phrase, such as in CLIP's tokens of a model with T5.
+
+    Args:
+        prompts: B prompts.
+        phrases: the concept phrase of each prompt.
+        tokens: tokens of the prompts.
+        phrase_tokens: tokens of the phrases, by the same tokenizer.
+    """
     rows = []
     for prompt, phrase, ids, phrase_ids, phrase_end in zip(
         prompts, phrases, tokens.ids.tolist(), phrase_tokens.ids.tolist(), phrase_tokens.eos.tolist(), strict=True

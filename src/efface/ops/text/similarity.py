@@ -41,6 +41,9 @@ class Similarity:
         model: the original model, which provides the key and value matrices; no reference to it is kept.
         kind: one of `SIMILARITIES`.
 
+    Attributes:
+        first_position: first compared position of ``kv_distance``, after CLIP's BOS.
+
     Raises:
         UnknownNameError: an unknown kind.
     """
@@ -49,12 +52,12 @@ class Similarity:
         if kind not in SIMILARITIES:
             raise UnknownNameError("similarity", kind, SIMILARITIES)
         self.kind = kind
-        self._root = _metric_root(model) if kind in ("kv_cosine", "kv_distance") else None
+        self._root = metric_root(model, "reads_text") if kind in ("kv_cosine", "kv_distance") else None
         if self.uses_all_positions:
             with torch.no_grad():
                 empty = model.tokenize([""])
-                self._first = 0 if not empty.start and not empty.state_offset else 1
-                self._empty = model.encode(empty).states[:, self._first :].float()
+                self.first_position = 0 if not empty.start and not empty.state_offset else 1
+                self._empty = model.encode(empty).states[:, self.first_position :].float()
 
     @property
     def uses_all_positions(self) -> bool:
@@ -83,7 +86,7 @@ class Similarity:
             ``(B, n, D)`` in float32.
         """
         if self.uses_all_positions:
-            return states[:, self._first :].float()
+            return states[:, self.first_position :].float()
         assert prompt_tokens is not None
         positions = prompt_tokens.concept_positions + prompt_tokens.tokens.state_offset
         return gather_positions(states, positions).float()
@@ -114,9 +117,9 @@ def gather_positions(states: Tensor, positions: Tensor) -> Tensor:
     return states.gather(1, positions[..., None].expand(-1, -1, states.shape[-1]))
 
 
-def _metric_root(model: EditableModel) -> Tensor:
-    """Computes R ``(D, D)`` with ``R R^T = sum_l W_l^T W_l`` over the denoiser's matrices that read the states."""
-    matrices = [w.detach().double() for w in model.parameter_group("reads_text").parameters.values()]
+def metric_root(model: EditableModel, role: str) -> Tensor:
+    """Computes R ``(D, D)`` with ``R R^T = sum_l W_l^T W_l`` over a role's matrices, such as ``reads_text``."""
+    matrices = [w.detach().double() for w in model.parameter_group(role).parameters.values()]
     values, vectors = torch.linalg.eigh(torch.stack([w.T @ w for w in matrices]).sum(0))
     root: Tensor = vectors * values.clamp(min=0).sqrt()
     return root.to(matrices[0].device, torch.float32)
