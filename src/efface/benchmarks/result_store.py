@@ -2,7 +2,8 @@
 
     {"schema": 2, "detectors": [...], "provenances": [...], "results": {"pocket-weapon/seed-0": {...}, ...}}
 
-A score of a result refers to its detector and provenance by their index in the tables.
+A score of a result refers to its detector and provenance by their index in the tables, and has its numbers to six
+decimals, far beyond what the number of images can tell apart.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from efface.core.serialization import to_jsonable_dict
 from efface.core.verdict_rules import LIMIT
 
 SCHEMA = 2
+DECIMALS = 6
 _KEY_PARTS = {"seed": "seed", "variant": "variant", "model": "model", "joint": "joint", "on": "transferred_to"}
 
 
@@ -126,6 +128,7 @@ def _row(score: Score, detectors: _Table, provenances: _Table) -> dict[str, Any]
     row = score.to_dict()
     detector = row.pop("detector")
     row["detector"] = None if detector is None else detectors.add(detector)
+    row = {name: round(value, DECIMALS) if isinstance(value, float) else value for name, value in row.items()}
     provenance = {name: value for name, value in row.pop("provenance").items() if value not in (None, "", {})}
     return {**row, "provenance": provenances.add(provenance)}
 
