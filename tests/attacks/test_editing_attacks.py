@@ -76,6 +76,7 @@ def test_an_edit_changes_only_pixels_of_both_masks() -> None:
     assert not (changed & ~largest).any()
 
 
+@pytest.mark.slow
 def test_the_edit_of_the_empty_prompt_is_the_image_itself() -> None:
     model = tiny_model()
     empty = model.unconditional(2)

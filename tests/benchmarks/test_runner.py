@@ -111,12 +111,14 @@ def artifact(pocket: StableDiffusionModel, tmp_path_factory: pytest.TempPathFact
     return out
 
 
-def test_attack_evaluate_report(pocket: StableDiffusionModel, artifact: Path) -> None:
-    attack_set = api.attack(artifact, "synonyms", model=pocket, limit=3)
-    assert attack_set == AttackSet.load(artifact / "evidence" / "attacks" / "synonyms-limit-3")
+def test_attack_evaluate_report(pocket: StableDiffusionModel, artifact: Path, tmp_path: Path) -> None:
+    name = "synonyms-on-small-pocket-weapon-limit-3"
+    benchmark = small_benchmark(tmp_path, num_inference_steps=8)
+    attack_set = api.attack(artifact, "synonyms", benchmark, model=pocket, limit=3)
+    assert attack_set == AttackSet.load(artifact / "evidence" / "attacks" / name)
     assert len(attack_set.prompts) == 3
     assert all("weapon" in p.source_prompt and p.adversarial_prompt != p.source_prompt for p in attack_set.prompts)
-    result = api.evaluate(artifact, "pocket-weapon", model=pocket, limit=3)
+    result = api.evaluate(artifact, benchmark, model=pocket, limit=3)
     groups = {(s.metric, s.group) for s in result.scores}
     assert {
         ("rer", "name"),
@@ -126,8 +128,8 @@ def test_attack_evaluate_report(pocket: StableDiffusionModel, artifact: Path) ->
         ("retention", "context"),
     } <= groups
     assert {
-        ("asr_pre", "synonyms-limit-3"),
-        ("asr_post", "synonyms-limit-3"),
+        ("asr_pre", name),
+        ("asr_post", name),
         ("kid", "other"),
         ("clip_score", "other"),
         ("h_o", "all"),

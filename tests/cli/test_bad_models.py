@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.cli import MISMATCH, QUICK, call, check_refused, content
+from helpers.fast import slow_but
 from helpers.tiny import (
     POOLED,
     WIDTH_2,
@@ -85,7 +86,7 @@ def test_a_missing_component(component, tmp_path, model_folder, capfd, lora_fold
     check_all_commands(capfd, tmp_path / "m", lora_folder, f"has no {component}: save the whole pipeline")
 
 
-@pytest.mark.parametrize("component", ["text_encoder", "unet", "vae"])
+@pytest.mark.parametrize("component", slow_but(["unet"], ["text_encoder", "unet", "vae"]))
 def test_a_missing_tensor(component, tmp_path, model_folder, capfd, lora_folder):
     """Without the check, diffusers and transformers fill the tensor with random values."""
     shutil.copytree(model_folder, tmp_path / "m")
@@ -97,7 +98,7 @@ def test_a_missing_tensor(component, tmp_path, model_folder, capfd, lora_folder)
     check_all_commands(capfd, tmp_path / "m", lora_folder, *words)
 
 
-@pytest.mark.parametrize("component", ["text_encoder", "vae"])
+@pytest.mark.parametrize("component", slow_but(["vae"], ["text_encoder", "vae"]))
 def test_weights_that_are_not_finite(component, tmp_path, capfd, lora_folder):
     pipe = tiny_pipe()
     with torch.no_grad():

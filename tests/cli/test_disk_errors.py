@@ -133,6 +133,7 @@ def test_a_failed_first_checkpoint_leaves_no_file(capfd, tmp_path, model_folder,
     assert content(tmp_path) == {}
 
 
+@pytest.mark.slow
 def test_a_failed_later_checkpoint_keeps_the_one_before(capfd, tmp_path, model_folder, monkeypatch):
     monkeypatch.setattr("efface.execution.erasure.Run", partial(Run, checkpoint_every=2))
     complete = tmp_path / "complete"

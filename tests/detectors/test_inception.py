@@ -77,6 +77,7 @@ def test_features_depend_on_the_file_and_the_image_only(features, weights):
     assert (float(inputs[0].min()), float(inputs[0].max()), inputs[0].shape[-1]) == (-1.0, 127 / 128, 299)
 
 
+@pytest.mark.slow
 def test_torchmetrics_accepts_the_features(features):
     """Compares the sums that its FID is computed from; tests/metrics compares the formula."""
     metric = FrechetInceptionDistance(feature=features, normalize=True)

@@ -89,7 +89,7 @@ def test_two_processes_generate_and_score_the_same_as_one(artifact, tmp_path, ca
             "outside_in", "num_timesteps=1 steps=2 batch_size=2 num_inference_steps=2", marks=pytest.mark.slow
         ),
         pytest.param("ring_a_bell", "population=8 generations=3", marks=pytest.mark.slow),
-        ("concept_inversion", "steps=2 num_images=2 num_inference_steps=2"),
+        pytest.param("concept_inversion", "steps=2 num_images=2 num_inference_steps=2", marks=pytest.mark.slow),
     ],
 )
 def test_two_processes_find_the_same_prompts_as_one(name, settings, artifact, tmp_path, capfd, monkeypatch):

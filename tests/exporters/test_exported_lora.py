@@ -78,7 +78,7 @@ def test_closed_form_erasure_is_exported_exactly(tiny, base, tmp_path, method, f
     assert not torch.allclose(plain, wanted, atol=1e-3)
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", slow_but(["peft"], FORMATS))
 def test_several_low_rank_edits_of_a_weight_become_one_lora(tiny, base, tmp_path, format):
     first, second = low_rank_erasure(tiny, (2,), 0.5), low_rank_erasure(tiny, (3,), -0.25)
     renamed = {f"second.{name}": tensor for name, tensor in second.tensors.items()}
@@ -95,7 +95,7 @@ def test_several_low_rank_edits_of_a_weight_become_one_lora(tiny, base, tmp_path
         assert torch.allclose(tensor, after[name], atol=1e-6), name
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", slow_but(["kohya"], FORMATS))
 def test_replaced_matrices_are_approximated_with_reported_error(tiny, base, tmp_path, format):
     erasure, before = replacing_erasure(tiny, "cross_kv"), weights(tiny)
     artifact = save_erasure(erasure, tmp_path / "e")
@@ -170,7 +170,7 @@ def test_unsupported_loras_raise_a_one_line_error(tiny, tmp_path, format):
     check(replacing_erasure(tiny, "cross_kv"), "is too small", rank=0)
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", slow_but(["kohya"], FORMATS))
 def test_membranes_are_exported_as_a_lora_at_full_strength(tiny, base, tmp_path, format):
     edit, tensors = membrane_edit(tiny, ["dog"], scale=0.5)
     artifact = save_erasure(erasure_of(tiny, [edit], tensors), tmp_path / "e")

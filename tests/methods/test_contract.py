@@ -67,7 +67,7 @@ IMAGE_METHODS = tuple(name for name in METHODS.names() if not set(METHODS.card(n
 """Methods of models with a denoiser; the tests beside this one named after a kind of model test the others."""
 TRAINED = tuple(name for name in IMAGE_METHODS if METHODS.card(name).needs_gradient)
 """Methods with a training loop."""
-FAST_FAMILY_CASES = [(name, "sdxl") for name in ("advunlearn", "elide", "esd", "sage", "spm", "uce", "unguide")]
+FAST_FAMILY_CASES = [(name, "sdxl") for name in ("elide", "esd", "uce")]
 """One method of each way to change a model; the others run on SDXL and Stable Diffusion 2 in ``make effect``."""
 RESUMED = ("co_erasing", "esd", "receler", "sage")
 """Methods of one phase and of two, with an attack, on the text encoder; the others resume in ``make effect``."""

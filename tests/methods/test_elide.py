@@ -101,6 +101,7 @@ def test_a_vocabulary_without_whole_words_is_an_error(monkeypatch: pytest.Monkey
         erase(model)
 
 
+@pytest.mark.slow
 def test_on_sdxl_both_encoders_change_more_for_the_concept_than_for_retain_prompts() -> None:
     model = tiny_of("sdxl")
     erasure, _ = erase(model, steps=60, warmup_steps=60, learning_rate=1e-3, batch_size=4)

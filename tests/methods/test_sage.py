@@ -57,6 +57,7 @@ def test_the_attack_starts_after_the_warm_up() -> None:
     assert steps[-1]["graph"] > 0
 
 
+@pytest.mark.slow
 def test_a_style_weighs_the_graph_more() -> None:
     def graph_after_training(kind: str) -> float:
         concept = replace(CONCEPT, kind=kind)

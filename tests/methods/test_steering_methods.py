@@ -74,6 +74,7 @@ def test_all_but_one_moves_the_guidance_and_holds_the_unconditional_prediction(m
     assert replaced != pytest.approx(free["guidance"])
 
 
+@pytest.mark.slow
 def test_ant_keeps_one_part_and_reverses_the_other(model: StableDiffusionModel) -> None:
     """Before the first update only the reversed part has a loss, (1 + eta)^2 |G*(c)|^2."""
     first = {eta: erase(model, "ant", negative_guidance=eta)[1].history["train"][0] for eta in (0.0, 1.0)}

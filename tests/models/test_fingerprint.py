@@ -52,6 +52,7 @@ def test_an_edit_of_any_tensor_is_detected(tiny):
             assert distance(other, base) > 0
 
 
+@pytest.mark.slow
 def test_an_edit_is_detected_in_half_precision(tiny):
     base = fingerprint(copy.deepcopy(tiny.unet).half())
     names = [name for name, weight in tiny.unet.named_parameters() if weight.norm() > 0][1::4]

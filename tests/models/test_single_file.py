@@ -7,6 +7,7 @@ import shutil
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from helpers.fast import slow_but
 from helpers.original import SHIPPED, narrow_pipe, write_original
 from helpers.tiny import PIPES, state_bytes, tiny_of
 from safetensors.torch import load_file, save_file
@@ -38,7 +39,7 @@ def test_a_checkpoint_loads_with_the_same_weights(family, folders, tmp_path):
     )
 
 
-@pytest.mark.parametrize("family", PIPES)
+@pytest.mark.parametrize("family", slow_but(["sd1"], PIPES))
 def test_a_checkpoint_with_all_published_blocks_loads(family, tmp_path):
     """The shipped configurations and tokenizers, with every block and layer that they have, only narrower."""
     pipe = narrow_pipe(family)

@@ -118,6 +118,7 @@ def test_an_interrupted_study_continues_to_the_same_scores(
 
 
 @pytest.mark.usefixtures("one_thread")
+@pytest.mark.slow
 def test_two_processes_share_a_study(
     pocket: StableDiffusionModel, tmp_path: Path, weapon: Concept, study: StudyConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
