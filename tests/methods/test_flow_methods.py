@@ -187,4 +187,6 @@ def test_trajectories_use_the_guidance_scale_of_predictions() -> None:
     batch = pool.sample(4, torch.Generator().manual_seed(0))
     assert torch.allclose(model.predict(batch.z, batch.t, batch.cond).value, batch.conditional, atol=1e-5)
     schnell = wrap_pipeline(tiny_flux_pipe(guidance=False), "schnell")
+    with pytest.raises(EffaceError, match=r"schnell is a model without guidance: set guidance_scale=0, not 3.5"):
+        TrajectoryPool(schnell, ["a gun"], guidance_scale=3.5)
     assert TrajectoryPool(schnell, ["a gun"], guidance_scale=0.0, num_inference_steps=1).timesteps.is_floating_point()

@@ -6,6 +6,7 @@ import pytest
 import torch
 from accelerate import cpu_offload
 from helpers.tiny import erasure_of, state_bytes, tiny_model, tiny_pipe
+from helpers.tiny_flow import tiny_flux_pipe
 from peft import LoraConfig
 
 from efface.core.edits import Edit
@@ -36,6 +37,15 @@ def test_weights_offloaded_after_loading_are_refused_and_the_cure_works(tiny):
     with applied(tiny, erasure):
         assert state_bytes(tiny) != before
     assert state_bytes(tiny) == before
+
+
+def test_model_cpu_offload_is_refused_and_the_cure_works():
+    pipe = tiny_flux_pipe()
+    pipe.enable_model_cpu_offload(device="cpu")
+    with pytest.raises(EffaceError, match=r"offloaded.*remove_all_hooks.*pipe\.to.*quantized"):
+        load_model(pipe)
+    pipe.remove_all_hooks()
+    assert load_model(pipe.to("cpu")).parameter_group("text_stream").parameters
 
 
 def test_layerwise_casting_is_refused():

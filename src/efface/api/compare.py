@@ -38,7 +38,7 @@ class Comparison:
 
 def compare(
     artifact: ErasureLike, prompts: Sequence[str], *, out: str | Path = "compare.html", images_per_prompt: int = 4,
-    seed: int = 0, num_inference_steps: int = 20, guidance_scale: float = 3.0, model: ModelLike | None = None,
+    seed: int = 0, num_inference_steps: int = 20, guidance_scale: float | None = None, model: ModelLike | None = None,
     allow_base_mismatch: bool = False, progress: Progress | None = None,
 ) -> Comparison:  # fmt: skip
     """Generate images of prompts before and after an erasure with the same seeds, and save them side by side.
@@ -50,7 +50,7 @@ def compare(
         images_per_prompt: Number of pairs of images per prompt.
         seed: Seed of a prompt's first pair; the next ones count up.
         num_inference_steps: Number of sampling steps.
-        guidance_scale: Classifier-free guidance scale.
+        guidance_scale: Classifier-free guidance scale; by default the model's own.
         model: Base model; by default the erasure's own.
         allow_base_mismatch: Accept a base model other than the erasure's own.
         progress: Progress display; none by default.
@@ -67,7 +67,7 @@ def compare(
 
     check_base(loaded, erasure, allow_base_mismatch=allow_base_mismatch)
     pairs = [(prompt, seed + i) for prompt in dict.fromkeys(prompts) for i in range(images_per_prompt)]
-    sampler = (num_inference_steps, guidance_scale)
+    sampler = (num_inference_steps, loaded.default_guidance_scale if guidance_scale is None else guidance_scale)
     before = generate_images(loaded, pairs, *sampler, phase="before", progress=progress)
     with applied(loaded, erasure, allow_base_mismatch):
         after = generate_images(loaded, pairs, *sampler, phase="after", has_erasure=True, progress=progress)

@@ -26,7 +26,7 @@ def compare(
     out: Annotated[Path, typer.Option(help="HTML page to write; the PNG grid is beside it.")] = Path("compare.html"),
     model: Base = None,
     num_inference_steps: NumInferenceSteps = 20,
-    guidance_scale: GuidanceScale = 3.0,
+    guidance_scale: GuidanceScale = None,
     allow_base_mismatch: AllowBaseMismatch = False,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     as_json: Json = False,

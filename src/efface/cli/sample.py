@@ -44,7 +44,10 @@ SampledModel = Annotated[
         help="Model, in any form that `efface erase` accepts; by default pocket, or the base model of --erasure.",
     ),
 ]
-GuidanceScale = Annotated[float, typer.Option(help="Classifier-free guidance scale; 1 disables guidance.")]
+GuidanceScale = Annotated[
+    float | None,
+    typer.Option(help="Guidance scale; by default the model's own: 3, or 3.5 for FLUX.1-dev and 0 for FLUX.1-schnell."),
+]
 
 
 @app.command()
@@ -57,7 +60,7 @@ def sample(
     erasure: AppliedErasure = None,
     model: SampledModel = None,
     num_inference_steps: NumInferenceSteps = 20,
-    guidance_scale: GuidanceScale = 3.0,
+    guidance_scale: GuidanceScale = None,
     allow_base_mismatch: AllowBaseMismatch = False,
     as_json: Json = False,
 ) -> None:
@@ -77,7 +80,7 @@ def sample(
 
 def save_grid(
     prompts: Sequence[str], *, seeds: Sequence[int], out: Path, model: ModelRef, erasure: Path | None,
-    num_inference_steps: int, guidance_scale: float, allow_base_mismatch: bool,
+    num_inference_steps: int, guidance_scale: float | None, allow_base_mismatch: bool,
 ) -> dict[str, Any]:  # fmt: skip
     """Generates an image of every prompt with every seed and saves one labelled grid; returns its description.
 
@@ -93,15 +96,16 @@ def save_grid(
     from efface.ops.editing.apply import applied
     from efface.ops.training.progress import terminal_progress
 
+    scale = loaded.default_guidance_scale if guidance_scale is None else guidance_scale
     start = time.perf_counter()
     pairs = [(prompt, seed) for prompt in prompts for seed in seeds]
     with nullcontext() if applied_erasure is None else applied(loaded, applied_erasure, allow_base_mismatch):
         images = generate_images(
-            loaded, pairs, num_inference_steps, guidance_scale, phase="sample",
+            loaded, pairs, num_inference_steps, scale, phase="sample",
             has_erasure=applied_erasure is not None, progress=terminal_progress(),
         )  # fmt: skip
     seconds = time.perf_counter() - start
-    settings = describe_settings(loaded, num_inference_steps, guidance_scale)
+    settings = describe_settings(loaded, num_inference_steps, scale)
     _write_grid(images, pairs, settings + _erased_by(applied_erasure), out)
     folder = None if erasure is None else str(erasure)
     result = {"out": str(out), "model": loaded.name, "erasure": folder, "prompts": list(prompts)}

@@ -84,7 +84,7 @@ class FluxModel(FluxPromptEncoder, FlowModel):
         """Raises `EffaceError` for a guidance scale above 0 if the denoiser reads none."""
         if guidance_scale > 0 and not self.reads_guidance:
             raise EffaceError(
-                f"{self.name} is a FLUX model without guidance, as schnell is: set the guidance scale to 0, not "
+                f"{self.name} is a FLUX model without guidance, as FLUX.1-schnell is: set the guidance scale to 0, not "
                 f"{guidance_scale:g}"
             )
 

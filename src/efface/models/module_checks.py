@@ -27,7 +27,8 @@ def check_not_offloaded(modules: Mapping[str, nn.Module]) -> None:
         if any(p.is_meta for p in module.parameters()) or any(map(_is_hooked, module.modules())):
             raise EffaceError(
                 f"the pipeline's {name} is offloaded or has hooks that change its passes: call "
-                "pipe.remove_all_hooks(), or load it without offloading, device_map, caching and layerwise casting"
+                "pipe.remove_all_hooks() and then pipe.to(device), or load it without offloading, device_map, caching "
+                "and layerwise casting; quantized weights need less memory instead"
             )
 
 
@@ -59,7 +60,7 @@ def check_trainable_weights(modules: Mapping[str, nn.Module]) -> None:
         if has_quantized_layers(module):
             raise EffaceError(
                 f"the pipeline's {name} is quantized, so that its weights cannot be trained or edited: load it in "
-                "float32, bfloat16 or float16"
+                "float32, bfloat16 or float16, or use spm, or erase_anything for FLUX and SD3, which train beside it"
             )
 
 

@@ -86,10 +86,8 @@ class TrajectoryPool:
             )
         read = model.prediction_guidance_scale
         if read is not None and read != guidance_scale:
-            raise EffaceError(
-                f"{model.name} reads the guidance scale, {read:g} in training: set guidance_scale={read:g}, not "
-                f"{guidance_scale:g}"
-            )
+            reads = f"reads the guidance scale, {read:g} in training" if read else "is a model without guidance"
+            raise EffaceError(f"{model.name} {reads}: set guidance_scale={read:g}, not {guidance_scale:g}")
         with torch.no_grad():
             self.cond = model.encode(self.prompts)
         self._num_generated = 0  # trajectories generated so far; a new one replaces the oldest
