@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from attack_tables import attack_rates
 from choice import CHARTS, choice_table
 from method_pages import comparison, method_page
 from pocket_tables import pocket_flow_tables, pocket_tables, world_tables
@@ -27,6 +28,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "methods.md": comparison,
     "which_method_when.md": choice_table,
     "benchmarks.md": benchmark_table,
+    "attacks.md": attack_rates,
     "concepts.md": concept_table,
     "model_matrix.md": model_matrix,
     **{f"methods/{name}.md": partial(method_page, METHODS, name) for name in METHODS.names()},

@@ -11,23 +11,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from helpers.cli import call, check_refused
 from helpers.small_benchmark import small_benchmark
 
-from efface.benchmarks.benchmark import Benchmark
 from efface.benchmarks.result_store import ResultStore
-from efface.core.attack_set import AttackPrompt, AttackSet
-from efface.core.concept import Concept
 from efface.core.errors import EffaceError
 from efface.core.io import atomic_folder
 from efface.core.manifest import MANIFEST
 from efface.studies.sweep import Step, sweep
 from efface.studies.sweep_folder import COST, RESULT, SweepFolder
 from efface.studies.sweep_grid import Grid, read_grid
-from efface.studies.sweep_jobs import Job, Outcome, search_of_cell
+from efface.studies.sweep_jobs import Job, Outcome
 from efface.studies.sweep_workers import RayWorkers
 
 GRID = "methods: [uce, {method: uce, name: weak, settings: {erase_scale: 0.5}}]\nbenchmarks: [pocket-weapon]\n"
@@ -129,6 +125,9 @@ def test_a_second_sweep_in_one_folder_is_refused(jobs: FakeJobs, tmp_path: Path)
         (GRID + "limit: few", "limit must be whole numbers from 1, not 'few'"),
         (GRID + "evaluate: false", "the grid has no cells"),
         (GRID + "split: train", "unknown split 'train'"),
+        (GRID + "controls: {pocket-style: c}", "unknown benchmark of the controls 'pocket-style'"),
+        (GRID + "controls: {pocket-weapon: /no/folder}", "/no/folder"),
+        (GRID + "controls: c", "controls must name a folder by benchmark, not 'c'"),
         ("methods: uce\nbenchmarks: [pocket-weapon]", "methods must be a list, not 'uce'"),
         ("- uce", "is not a grid"),
         ("methods: [", "is not valid YAML"),
@@ -149,10 +148,28 @@ def test_cells_that_differ_in_a_setting_have_other_folders(tmp_path: Path) -> No
     assert [a.hash == b.hash for a, b in zip(cells, again, strict=True)] == [True, True, False] * 2
 
 
-def test_no_head_answers(tmp_path: Path) -> None:
-    pytest.importorskip("ray")
-    with pytest.raises(EffaceError, match=r"no Ray head answers at 127\.0\.0\.1:9"):
-        RayWorkers(tmp_path, "127.0.0.1:9")
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "node1", "node1:head"])
+def test_no_head_answers(address: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("efface.studies.sweep_workers._import_ray", SimpleNamespace)  # Ray is never asked
+    with pytest.raises(EffaceError, match=f"no Ray head answers at {address}"):
+        RayWorkers(tmp_path, address)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--workers", "2"), "--workers and --gpus are for Ray: add --ray local"),
+        (("--gpus", "1"), "--workers and --gpus are for Ray: add --ray local"),
+        (("--ray", "local"), "Ray is not installed: pip install 'efface[ray]'"),
+    ],
+)
+def test_options_for_ray(
+    options: tuple[str, str], message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setitem(sys.modules, "ray", None)
+    grid_of(tmp_path)
+    check_refused(call(capfd, "sweep", tmp_path / "grid.yaml", "--out", tmp_path / "o", *options), message)
 
 
 KILLED = """
@@ -193,31 +210,6 @@ def test_a_killed_sweep_loses_no_cell(tmp_path: Path) -> None:
             break
     assert started > 2, "the sweep was killed"
     assert sorted(p.name for p in (folder.path / "cells").iterdir()) == sorted(c.folder_name for c in grid.cells())
-
-
-def test_erasures_share_a_search_that_ignores_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    searches = list[str]()
-
-    def search(inputs: Any, generator: Any, function: Any, *settings: Any) -> Callable[..., AttackSet]:
-        def found(tasks: Any, progress: Any) -> AttackSet:
-            searches.append(function.__name__)
-            rows = tuple(AttackPrompt(task.prompt, "a b", task.seed) for task in tasks)
-            return AttackSet(function.__name__, Concept("gun"), rows, erasure_hash=inputs.erasure.spec.hash)
-
-        return found
-
-    monkeypatch.setattr("efface.studies.sweep_jobs.attack_search", search)
-    cells = grid_of(tmp_path, GRID + "attacks: [inside_out, ring_a_bell]\nevaluate: false\nlimit: 2\n").cells()
-    generator: Any = SimpleNamespace(model=SimpleNamespace(fingerprint=dict))
-    found = []
-    for cell in cells:
-        assert cell.attack is not None
-        erasure = SimpleNamespace(concepts=(), spec=SimpleNamespace(hash=cell.run.hash))
-        inputs: Any = SimpleNamespace(benchmark=Benchmark.load(cell.benchmark), erasure=erasure)
-        found.append(search_of_cell(cell, cell.attack, inputs, generator, SweepFolder(tmp_path / "o")))
-    assert searches == ["inside_out", "ring_a_bell", "inside_out"]
-    assert [attack_set.erasure_hash for attack_set in found] == [cell.run.hash for cell in cells]
-    assert len({attack_set.prompts for attack_set in found}) == 1
 
 
 @pytest.mark.slow

@@ -54,8 +54,11 @@ def sweep(
     as_json: Json = False,
 ) -> None:
     """Run a grid of methods, benchmarks, seeds and attacks; the same command continues a sweep that was stopped."""
+    from efface.core.errors import EffaceError
     from efface.studies.sweep_grid import read_grid
 
+    if ray is None and (workers is not None or gpus):
+        raise EffaceError("--workers and --gpus are for Ray: add --ray local, or leave them out")
     loaded, folder = read_grid(grid), out or Path(grid.stem)
     if dry_run:
         _list_cells(loaded.cells(), folder, as_json)

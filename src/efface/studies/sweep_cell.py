@@ -35,6 +35,19 @@ class Variant:
 
 
 @dataclass(frozen=True)
+class Control:
+    """A model in which the concept never was.
+
+    Attributes:
+        folder: folder of the artifact that makes it of the base model.
+        hash: hash of the artifact's run.
+    """
+
+    folder: str
+    hash: str
+
+
+@dataclass(frozen=True)
 class Cell:
     """One measurement of a sweep.
 
@@ -47,6 +60,7 @@ class Cell:
         attack: the attack; None for the evaluation.
         split: split of the benchmark.
         limit: maximum number of prompts, or of images per group.
+        control: the control, for an attack that needs one.
     """
 
     run: RunSpec
@@ -57,6 +71,7 @@ class Cell:
     attack: Variant | None
     split: str
     limit: int | None
+    control: Control | None = None
 
     @property
     def attack_name(self) -> str:
@@ -73,6 +88,7 @@ class Cell:
         fields = ("benchmark_name", "benchmark_hash", "split", "limit")
         attack = self.attack and {"attack": self.attack.function, "config": self.attack.config}
         own = {name: getattr(self, name) for name in fields}
+        own |= {"control": self.control.hash} if self.control else {}
         return to_jsonable_dict({"run": self.run.to_dict(), "attack": attack, **own})
 
     @cached_property

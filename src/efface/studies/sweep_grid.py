@@ -9,6 +9,7 @@
     images: 32                           # maximum number of images per group of an evaluation; all by default
     split: test
     evaluate: true                       # whether every erasure is evaluated on its benchmark, too
+    controls: {pocket-weapon: control/}  # by benchmark, a model without its concept, for attacks that need one
 
 A cell is one method on one benchmark's concept with one seed, and one attack or the evaluation. Cells that differ only
 in the attack share their erasure.
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from efface.benchmarks.benchmark import Benchmark
+from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError, check_known_keys
 from efface.core.registry import ATTACKS, METHODS, Registry
 from efface.core.serialization import to_jsonable_dict
@@ -31,7 +33,7 @@ from efface.core.spec import RunSpec
 from efface.core.text_files import parse_yaml, read_text
 from efface.models.model_ref import base_bundled_model, model_name
 
-from .sweep_cell import EVALUATION, Cell, Variant
+from .sweep_cell import EVALUATION, Cell, Control, Variant
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Grid:
     limit: int | None
     images: int | None
     split: str
+    controls: Mapping[str, Control]
 
     def cells(self) -> list[Cell]:
         """Returns all cells: benchmark by benchmark in the file's order, then by method, seed and attack."""
@@ -57,11 +60,18 @@ class Grid:
             run = RunSpec(self.model, {}, method.function, method.config, benchmark.concepts, seed, method.preset)
             common = (run, method, name, benchmark.name, benchmark.hash)
             cells += [Cell(*common, None, self.split, self.images)] if None in self.attacks else []
-            cells += [Cell(*common, attack, self.split, self.limit) for attack in self.attacks if attack is not None]
+            cells += [
+                Cell(*common, attack, self.split, self.limit, self._control(name, attack))
+                for attack in self.attacks
+                if attack is not None
+            ]
         return cells
 
+    def _control(self, benchmark: str, attack: Variant) -> Control | None:
+        return self.controls.get(benchmark) if ATTACKS.card(attack.function).needs_control else None
 
-FIELDS = ("model", "methods", "benchmarks", "attacks", "seeds", "limit", "images", "split", "evaluate")
+
+FIELDS = ("model", "methods", "benchmarks", "attacks", "seeds", "limit", "images", "split", "evaluate", "controls")
 
 
 def read_grid(path: Path) -> Grid:
@@ -100,9 +110,21 @@ def _grid(data: Mapping[str, Any]) -> Grid:
             raise EffaceError(f"two cells have one name: a {kind} is listed twice in {list(items)}; keep one")
     limit, images = (_whole(data[key], key, 1) if data.get(key) is not None else None for key in ("limit", "images"))
     entries = (None, *attacks) if with_evaluation else tuple(attacks)
-    grid = Grid(model, tuple(methods), benchmarks, entries, seeds, limit, images, str(data.get("split", "test")))
+    split, controls = str(data.get("split", "test")), _controls(data, benchmarks)
+    grid = Grid(model, tuple(methods), benchmarks, entries, seeds, limit, images, split, controls)
     grid.cells()  # refuses unknown benchmarks and splits
     return grid
+
+
+def _controls(data: Mapping[str, Any], benchmarks: Sequence[str]) -> dict[str, Control]:
+    """Reads the control of each benchmark that has one."""
+    folders = data.get("controls", {})
+    if not isinstance(folders, Mapping):
+        raise EffaceError(
+            f"controls must name a folder by benchmark, not {folders!r}: write '{{pocket-weapon: FOLDER}}'"
+        )
+    check_known_keys("benchmark of the controls", folders, benchmarks)
+    return {name: Control(str(folder), Erasure.load(str(folder)).spec.hash) for name, folder in folders.items()}
 
 
 def _variant(kind: str, registry: Registry, entry: Any, model: str) -> Variant:

@@ -1,0 +1,52 @@
+"""The table of attacks against an undefended erasure and a control, from docs/attacks.json (benchmarks/attacks.py)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from result_tables import DOCS, MISSING_VALUE, table
+
+from efface.core.registry import ATTACKS
+
+CONTROL = "control"
+HEAD = ["attack", "erasure", "before", "under attack", "control", "success"]
+
+Scores = Mapping[str, Sequence[float]]
+"""By metric its value, the bounds of its interval, and the number of images."""
+
+
+def attack_rates() -> str:
+    """One row for each attack: shares of images that show the concept, and the attack's success."""
+    stored: list[dict[str, Any]] = json.loads((DOCS / "attacks.json").read_text(encoding="utf-8"))
+    on_control = {row["attack"]: row["scores"] for row in stored if row["target"] == CONTROL}
+    measured = [row for row in stored if row["target"] != CONTROL]
+    sizes = sorted({score[3] for row in stored for score in row["scores"].values()})
+    rows = [
+        _row(row["attack"], row["target"], row["scores"], on_control.get(row["attack"], {}))
+        for row in sorted(measured, key=lambda row: (ATTACKS.card(row["attack"]).needs_control, row["attack"]))
+    ]
+    names = [name for name in ATTACKS.names() if "sd1" in ATTACKS.card(name).families]
+    missing = [name for name in names if not any(row["attack"] == name for row in measured)]
+    lines = [f"pocket-weapon, n = {sizes[0]} to {sizes[-1]} prompts, 95 % intervals in small print.", ""]
+    lines += table(HEAD, rows)
+    if missing:
+        lines += ["", f"Not measured: {', '.join(f'`{name}`' for name in missing)}."]
+    return "\n".join(lines)
+
+
+def _row(attack: str, method: str, scores: Scores, control: Scores) -> list[str]:
+    name = f"[{attack}](attacks/{attack}.md)"
+    if ATTACKS.card(attack).needs_control:
+        cells = ("asr_pre", "reproduction_rate", "reproduction_rate_control", "asr_post")
+        return [name, method, *(_cell(scores.get(metric)) for metric in cells)]
+    after = scores.get("asr_post")
+    return [name, method, _cell(scores.get("asr_pre")), _cell(after), _cell(control.get("asr_post")), _cell(after)]
+
+
+def _cell(score: Sequence[float] | None) -> str:
+    if score is None or score[0] is None:
+        return MISSING_VALUE
+    value, low, high, _ = score
+    return f"{value:.2f} <sub>{low:.2f} to {high:.2f}</sub>"
