@@ -160,7 +160,7 @@ def save_image(evidence: Path, method: str, model: str) -> None:
         images, labels, title=title, subtitle="same prompts and seeds before and after", columns=6, side=160
     )
     name = f"{method}-{model}" if model else method
-    size = (grid.width * 3 // 4, grid.height * 3 // 4)  # all methods' images together stay below 1.5 MB
+    size = (grid.width * 2 // 3, grid.height * 2 // 3)  # all methods' images together stay below 1.5 MB
     grid.resize(size, Image.Resampling.LANCZOS).save(DOCS / "methods" / f"{name}.webp", quality=40, method=6)
 
 

@@ -40,7 +40,7 @@ def test_shared_provenances_are_written_once_and_scores_one_a_line(tmp_path: Pat
     store.save()
     text = store.path.read_text()
     assert len(json.loads(text)["provenances"]) == 1
-    assert sum('"metric"' in line for line in text.splitlines()) == 4
+    assert sum('["rer", ' in line for line in text.splitlines()) == 4
     assert '"seeds": "20000-20001,20005"' in text
 
 
@@ -57,21 +57,8 @@ def test_other_text_is_no_key(text: str) -> None:
 
 def test_another_schema_is_refused(tmp_path: Path) -> None:
     (tmp_path / "esd.json").write_text('{"schema": 0}')
-    with pytest.raises(EffaceError, match="schema version 2"):
+    with pytest.raises(EffaceError, match="schema version 3"):
         ResultStore(tmp_path / "esd.json")
-
-
-def test_schema_1_marks_limited_attacks(tmp_path: Path) -> None:
-    path = tmp_path / "esd.json"
-    rates = [("rer", "name", 144), ("asr_post", "synonyms", 144), ("asr_post", "inside_out", 32)]
-    made = tuple(Score.rate(metric, group, 0, n, None, PROVENANCE) for metric, group, n in rates)
-    store = ResultStore(path)
-    store.add(ResultKey("pocket-weapon", 0), Result(made))
-    store.save()
-    path.write_text(path.read_text().replace('"schema": 2', '"schema": 1'))
-    (result,) = ResultStore(path).results.values()
-    assert [score.provenance.extra.get("limit") for score in result.scores] == [None, None, 32]
-    assert result.verdict.attack == "inconclusive"
 
 
 def test_the_committed_results_are_readable() -> None:

@@ -1,16 +1,17 @@
 """Many results of one method in one compact JSON file: one score a line, detectors and provenances in shared tables.
 
-    {"schema": 2, "detectors": [...], "provenances": [...], "results": {"pocket-weapon/seed-0": {...}, ...}}
+    {"schema": 3, "columns": [...], "detectors": [...], "provenances": [...],
+     "results": {"pocket-weapon/seed-0": {"scores": [[...], ...], ...}, ...}}
 
-A score of a result refers to its detector and provenance by their index in the tables, and has its numbers to six
-decimals, far beyond what the number of images can tell apart.
+A score is a list of the values of the columns. It refers to its detector and provenance by their index in the tables, and
+has its numbers to six decimals, far beyond what the number of images can tell apart.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from efface.core.errors import EffaceError
 from efface.core.io import atomic_write_text, read_json
 from efface.core.result import Provenance, Result, Score, Thresholds
 from efface.core.serialization import to_jsonable_dict
-from efface.core.verdict_rules import LIMIT
 
-SCHEMA = 2
+SCHEMA = 3
+COLUMNS = ("metric", "group", "value", "low", "high", "n", "detector", "provenance")
 DECIMALS = 6
 _KEY_PARTS = {"seed": "seed", "variant": "variant", "model": "model", "joint": "joint", "on": "transferred_to"}
 
@@ -101,7 +102,8 @@ class ResultStore:
             )
         results = ",\n".join(entries)
         text = (
-            f'{{\n"schema": {SCHEMA},\n"detectors": {detectors},\n"provenances": {provenances},\n'
+            f'{{\n"schema": {SCHEMA},\n"columns": {_line(COLUMNS)},\n'
+            f'"detectors": {detectors},\n"provenances": {provenances},\n'
             f'"results": {{\n{results}\n}}\n}}\n'
         )
         atomic_write_text(self.path, text)
@@ -124,39 +126,26 @@ def _line(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-def _row(score: Score, detectors: _Table, provenances: _Table) -> dict[str, Any]:
+def _row(score: Score, detectors: _Table, provenances: _Table) -> list[Any]:
     row = score.to_dict()
-    detector = row.pop("detector")
-    row["detector"] = None if detector is None else detectors.add(detector)
-    row = {name: round(value, DECIMALS) if isinstance(value, float) else value for name, value in row.items()}
-    provenance = {name: value for name, value in row.pop("provenance").items() if value not in (None, "", {})}
-    return {**row, "provenance": provenances.add(provenance)}
+    if row["detector"] is not None:
+        row["detector"] = detectors.add(row["detector"])
+    given = {name: value for name, value in row["provenance"].items() if value not in (None, "", {})}
+    row["provenance"] = provenances.add(given)
+    return [round(row[name], DECIMALS) if isinstance(row[name], float) else row[name] for name in COLUMNS]
 
 
 def _read(path: Path) -> Iterator[tuple[ResultKey, Result]]:
     data = read_json(path)
-    schema = data.get("schema") if isinstance(data, dict) else None
-    if not isinstance(data, dict) or schema not in (1, SCHEMA):
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         raise EffaceError(f"{path} is not a collection of results of schema version {SCHEMA}")
-    detectors = data["detectors"]
     empty = Provenance().to_dict()
     provenances = [{**empty, **row} for row in data["provenances"]]  # empty fields are left out of the file
     for name, entry in data["results"].items():
         scores = []
-        for row in entry["scores"]:
-            detector = None if row["detector"] is None else detectors[row["detector"]]
-            scores.append(Score.from_dict({**row, "detector": detector, "provenance": provenances[row["provenance"]]}))
-        scores = scores if schema == SCHEMA else _with_limits(scores)
+        for values in entry["scores"]:
+            row = dict(zip(data["columns"], values, strict=True))
+            row["detector"] = None if row["detector"] is None else data["detectors"][row["detector"]]
+            row["provenance"] = provenances[row["provenance"]]
+            scores.append(Score.from_dict(row))
         yield ResultKey.parse(name), Result(tuple(scores), entry["metadata"], Thresholds(**entry["thresholds"]))
-
-
-def _with_limits(scores: Sequence[Score]) -> list[Score]:
-    """Marks attacks on fewer prompts than the group ``name`` has images as limited; schema 1 did not record it."""
-    num_prompts = max((score.n for score in scores if (score.metric, score.group) == ("rer", "name")), default=0)
-    marked = []
-    for score in scores:
-        if score.metric in ("asr_pre", "asr_post") and score.n < num_prompts:
-            extra = {**score.provenance.extra, LIMIT: score.n}
-            score = replace(score, provenance=replace(score.provenance, extra=extra))
-        marked.append(score)
-    return marked
