@@ -3,8 +3,8 @@
     {"schema": 3, "columns": [...], "detectors": [...], "provenances": [...],
      "results": {"pocket-weapon/seed-0": {"scores": [[...], ...], ...}, ...}}
 
-A score is a list of the values of the columns. It refers to its detector and provenance by their index in the tables, and
-has its numbers to six decimals, far beyond what the number of images can tell apart.
+A score is a list of the values of the columns. It refers to its detector and provenance by their index in the tables.
+Numbers have six decimals, far beyond what the number of images can tell apart.
 """
 
 from __future__ import annotations
