@@ -97,6 +97,16 @@ def test_trajectories_hold_both_predictions_and_do_not_disturb_each_other(family
         assert torch.allclose(predicted.value, expected.value, atol=1e-5)
 
 
+def test_flux_samples_latents_without_predictions_for_the_empty_prompt(monkeypatch):
+    model = tiny_flow_of("flux")
+    cond, options = model.encode(PROMPTS), {"num_inference_steps": 2, "guidance_scale": 3.5, "seeds": [1, 2]}
+    (*_, last) = model.trajectory(cond, **options)
+    predict, rows = model.predict, []
+    monkeypatch.setattr(model, "predict", lambda z, *args, **more: rows.append(len(z)) or predict(z, *args, **more))
+    assert torch.allclose(model.sample_latents(cond, **options), last.z, atol=1e-5)
+    assert rows == [2, 2]
+
+
 def test_the_guidance_scale_is_a_condition_of_flux():
     model = tiny_flow_of("flux")
     z, cond = model.initial_noise([1, 2]), model.encode(PROMPTS)

@@ -58,3 +58,9 @@ class EditableModel(TextToImage, Protocol):
     ) -> Iterator[TrajectoryPoint]:
         """Samples with classifier-free guidance and yields every step; ``params`` replaces the denoiser's tensors."""
         ...
+
+    def sample_latents(
+        self, cond: Conditioning, *, num_inference_steps: int, guidance_scale: float, seeds: Sequence[int]
+    ) -> Tensor:
+        """Samples the clean latents ``(B, C, h, w)`` of B prompts, without predictions that guidance does not read."""
+        ...

@@ -168,11 +168,11 @@ class FlowSampler(DiffusionSampler):
         yield TrajectoryPoint(z, -1, c, u)
 
     @torch.no_grad()
-    def _sample_batch(
-        self, cond: Conditioning, num_inference_steps: int, guidance_scale: float, seeds: Sequence[int]
+    def sample_latents(
+        self, cond: Conditioning, *, num_inference_steps: int, guidance_scale: float, seeds: Sequence[int]
     ) -> Tensor:
-        """Samples one batch of images, on the CPU; the empty prompt is predicted for only where guidance reads it."""
+        """Samples clean latents ``(B, C, h, w)``; predicts for the empty prompt only where guidance reads it."""
         needs_empty = (self.guided_by_pairs and guidance_scale > 1) or bool(self.guidance_edits)
         for point in self._points(cond, num_inference_steps, guidance_scale, seeds, unconditional=needs_empty):
             z = point.z
-        return self.decode(z).float().cpu()
+        return z

@@ -159,25 +159,26 @@ class DiffusionSampler(PromptEncoder):
             raise EffaceError(f"{len(prompts)} prompts but {len(seeds)} seeds; give one seed for each prompt")
         check_not_offloaded(self.components)
         check_one_precision(self.components)
-        batch_size = batch_size or self.default_batch_size
-        images = []
+        options: dict[str, Any] = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
+        batch_size, images = batch_size or self.default_batch_size, []
         for start in range(0, len(prompts), batch_size):
             rows = slice(start, start + batch_size)
             with oom_as_user_error(TOO_MANY.format(n=len(prompts[rows]))):
                 cond = self.encode(prompts[rows], soft=None if soft is None else soft[rows])
-                batch = self._sample_batch(cond, num_inference_steps, guidance_scale, seeds[rows])
+                z = self.sample_latents(cond, seeds=seeds[rows], **options)
+                batch = self.decode(z).float().cpu()
             images.append(check_generated(batch, prompts[rows], seeds[rows], self.denoiser.dtype))
             if progress:
                 progress(len(images[-1]))
         return torch.cat(images)
 
-    def _sample_batch(
-        self, cond: Conditioning, num_inference_steps: int, guidance_scale: float, seeds: Sequence[int]
+    def sample_latents(
+        self, cond: Conditioning, *, num_inference_steps: int, guidance_scale: float, seeds: Sequence[int]
     ) -> Tensor:
-        """Samples one batch of images, on the CPU."""
+        """Samples the clean latents ``(B, C, h, w)`` of B prompts; see `trajectory`."""
         points = self.trajectory(
             cond, num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, seeds=seeds
         )
         for point in points:
             z = point.z
-        return self.decode(z).float().cpu()
+        return z

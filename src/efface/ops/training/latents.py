@@ -142,10 +142,9 @@ def generate_per_prompt(
         for start in range(0, len(prompts), batch_size):
             rows = slice(start, start + batch_size)
             cond = model.encode(list(prompts[rows]))
-            for point in model.trajectory(
+            z = model.sample_latents(
                 cond, num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, seeds=seeds[rows]
-            ):
-                z = point.z
+            )
             batches.append(z)
             progress.update(min(start + batch_size, len(prompts)), {})
     finally:
