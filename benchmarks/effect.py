@@ -82,16 +82,21 @@ class Measurement:
             erasure = load_erasure(artifact)
             self._check_settings(erasure, method)
             metadata = self._metadata(erasure, method, keys)
-            for key in keys:
-                if key in store.results:
-                    continue
-                store.add(key, self._evaluate(artifact, key, metadata))
+            for key in self.missing(keys, store):
+                if key.transferred_to:
+                    result = self._transfer(artifact, key)
+                else:
+                    result = self._evaluate(artifact, key)
+                store.add(key, replace(result, metadata={**result.metadata, **metadata}))
                 if key == ResultKey(IMAGE_BENCHMARK, 0, model=key.model):
                     save_image(next((artifact / "evidence").glob(f"{IMAGE_BENCHMARK}-test-*")), method, key.model)
-                if self.transfer_to:
-                    store.add(replace(key, transferred_to=self.transfer_to), self._transfer(artifact, key))
                 store.save()
-                print(f"{method} {key}: {store.results[key].summary()}", flush=True)
+                print(f"{method} {key}: {result.summary()}", flush=True)
+
+    def missing(self, keys: list[ResultKey], store: ResultStore) -> list[ResultKey]:
+        """Returns the keys without a result, those of the transferred erasures among them."""
+        transferred = [replace(key, transferred_to=self.transfer_to) for key in keys if self.transfer_to]
+        return [key for key in (*keys, *transferred) if key not in store.results]
 
     def _check_settings(self, erasure: Erasure, method: str) -> None:
         """Raises `EffaceError` where an existing erasure has another configuration than the one to measure."""
@@ -115,19 +120,19 @@ class Measurement:
             "joint_concepts": joint,
         }
 
-    def _evaluate(self, artifact: Path, key: ResultKey, metadata: dict[str, Any]) -> Result:
+    def _evaluate(self, artifact: Path, key: ResultKey) -> Result:
         for attack in self.attacks:
             limit = self.limit if attack == "synonyms" else self.attack_limit
             options: dict[str, Any] = {"seed": key.seed, "limit": limit, "progress": RichProgress()}
             api.attack(artifact, attack, key.benchmark, model=self.model, **options)
-        result = api.evaluate(artifact, key.benchmark, model=self.model, limit=self.limit, progress=RichProgress())
-        return replace(result, metadata={**result.metadata, **metadata})
+        return api.evaluate(artifact, key.benchmark, model=self.model, limit=self.limit, progress=RichProgress())
 
     def _transfer(self, artifact: Path, key: ResultKey) -> Result:
         transferred = artifact.with_name(f"{artifact.name}-on-{self.transfer_to}")
         if not transferred.is_dir():
             api.transfer(artifact, self.transfer_to, out=transferred, progress=RichProgress())
-        return api.evaluate(transferred, key.benchmark, model=self.transfer_to, progress=RichProgress())
+        options: dict[str, Any] = {"limit": self.limit, "progress": RichProgress()}
+        return api.evaluate(transferred, key.benchmark, model=self.transfer_to, **options)
 
 
 def without_mutual_retention(concepts: list[Concept]) -> list[Concept]:
@@ -192,7 +197,7 @@ def main(
     for seed, group, method in product(range(seeds), groups, methods or METHODS.names()):
         store = ResultStore(DOCS / "results" / f"{method}.json")
         keys = [ResultKey(name, seed, variant, joint, model=other_model) for name in group]
-        if not all(key in store.results for key in keys):
+        if measurement.missing(keys, store):
             measurement.measure(method, keys, store)
 
 
