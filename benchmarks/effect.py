@@ -83,10 +83,7 @@ class Measurement:
             self._check_settings(erasure, method)
             metadata = self._metadata(erasure, method, keys)
             for key in self.missing(keys, store):
-                if key.transferred_to:
-                    result = self._transfer(artifact, key)
-                else:
-                    result = self._evaluate(artifact, key)
+                result = self._transfer(artifact, key) if key.transferred_to else self._evaluate(artifact, key)
                 store.add(key, replace(result, metadata={**result.metadata, **metadata}))
                 if key == ResultKey(IMAGE_BENCHMARK, 0, model=key.model):
                     save_image(next((artifact / "evidence").glob(f"{IMAGE_BENCHMARK}-test-*")), method, key.model)
@@ -111,13 +108,12 @@ class Measurement:
             "threads": torch.get_num_threads(),
             "peak_memory_bytes": erasure.cost.peak_memory_bytes,
         }
-        joint = [key.benchmark for key in keys] if keys[0].joint else []
         return {
             "method": method,
             "overrides": self.settings,
             "root_seed": keys[0].seed,
             "cost": cost,
-            "joint_concepts": joint,
+            "joint_concepts": [key.benchmark for key in keys] if keys[0].joint else [],
         }
 
     def _evaluate(self, artifact: Path, key: ResultKey) -> Result:
