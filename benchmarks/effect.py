@@ -79,8 +79,7 @@ class Measurement:
                     concepts, out=artifact, model=self.model, method=method, seed=keys[0].seed, config=self.settings,
                     quick_evaluation=False, progress=RichProgress(),
                 )  # fmt: skip
-            erasure = load_erasure(artifact)
-            self._check_settings(erasure, method)
+            self._check_settings(erasure := load_erasure(artifact), method)
             metadata = self._metadata(erasure, method, keys)
             for key in self.missing(keys, store):
                 result = self._transfer(artifact, key) if key.transferred_to else self._evaluate(artifact, key)
@@ -127,8 +126,8 @@ class Measurement:
         transferred = artifact.with_name(f"{artifact.name}-on-{self.transfer_to}")
         if not transferred.is_dir():
             api.transfer(artifact, self.transfer_to, out=transferred, progress=RichProgress())
-        options: dict[str, Any] = {"limit": self.limit, "progress": RichProgress()}
-        return api.evaluate(transferred, key.benchmark, model=self.transfer_to, **options)
+        other, limit = self.transfer_to, self.limit
+        return api.evaluate(transferred, key.benchmark, model=other, limit=limit, progress=RichProgress())
 
 
 def without_mutual_retention(concepts: list[Concept]) -> list[Concept]:
