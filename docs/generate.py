@@ -11,6 +11,7 @@ from pathlib import Path
 
 from attack_tables import attack_rates
 from choice import CHARTS, choice_table
+from matrix_tables import matrix_tables
 from method_pages import comparison, method_page
 from pocket_tables import pocket_flow_tables, pocket_tables, world_tables
 from reference_tables import benchmark_table, command_reference, concept_table, model_matrix
@@ -29,6 +30,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "which_method_when.md": choice_table,
     "benchmarks.md": benchmark_table,
     "attacks.md": attack_rates,
+    "matrix.md": matrix_tables,
     "concepts.md": concept_table,
     "model_matrix.md": model_matrix,
     **{f"methods/{name}.md": partial(method_page, METHODS, name) for name in METHODS.names()},

@@ -1,0 +1,41 @@
+"""The tables of the matrix: attack success rates of each method by benchmark, from docs/matrix (`efface sweep`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from result_tables import DOCS, cell, table
+
+from efface.benchmarks.result_store import ResultStore
+from efface.core.registry import ATTACKS
+from efface.core.result import Result
+
+ERASED = (("rer", "name"), ("rer", "domain"))
+
+Results = dict[str, dict[str, Result]]
+"""By benchmark and method."""
+
+
+def matrix_tables() -> str:
+    """One table for each benchmark: RER and attack success rates."""
+    results: Results = {}
+    for path in sorted((DOCS / "matrix").glob("*.json")):
+        for key, result in ResultStore(path).results.items():
+            results.setdefault(key.benchmark, {})[path.stem] = result
+    if not results:
+        return "No cell is measured yet."
+    return "\n".join(line for benchmark, rows in sorted(results.items()) for line in _table(benchmark, rows))
+
+
+def _table(benchmark: str, results: dict[str, Result]) -> Sequence[str]:
+    attacks = [name for name in ATTACKS.names() if any(name in result.attack_scores() for result in results.values())]
+    scores = [score for result in results.values() for score in result.attack_scores().values()]
+    rows = []
+    for method, result in results.items():
+        rates = result.attack_scores()
+        cells = [cell(result.score(*key)) for key in ERASED]
+        rows.append([f"[{method}](methods/{method}.md)", *cells, *(cell(rates.get(name)) for name in attacks)])
+    counts = sorted({score.n for score in scores})
+    sizes = f"n = {counts[0]}{f' to {counts[-1]}' if len(counts) > 1 else ''} prompts of an attack."
+    head = ["method", "RER name", "RER domain", *attacks]
+    return ["", f"## {benchmark}", "", sizes, "", *table(head, rows)]
