@@ -13,9 +13,8 @@ model (arXiv 2308.06721), or ``pocket``, a projection of pocket's own CLIP tower
 
 Differences: z_t are points of pooled trajectories of the original. The published code walks its sampler backwards, so
 that its z_t is noise at every t, and reads the last four text tokens of passes without images as image tokens; there is
-no preset ``released``. Subtracting images without the concept is left out. ``num_templates`` and ``retain_weight`` are
-ESD's, as is ``erase_from``, which keeps the rest of a prompt f: with T the name alone, the target of e(z_t, t, f, I) is
-e'(z_t, t, f) - (eta + 1) ( e'(z_t, t, T, I) - e'(z_t, t, "") ).
+no preset ``released``. Subtracting images without the concept is left out. ``erase_from``, ``num_templates`` and
+``retain_weight`` are ESD's, the first in the text's part alone.
 """
 
 from __future__ import annotations
@@ -163,15 +162,13 @@ def _train_by_images(
     for step in run.steps(config.steps, student.trainable_params, optimiser):
         set_learning_rate(optimiser, config.learning_rate, config.schedule, step.index, config.steps)
         batch = erase.pool.sample(config.batch_size, run.generator("batch"))
-        described = erase.phrase_cond[batch.prompt_index] if config.erase_from else batch.cond
         shown = draw_tokens([tokens[prompt] for prompt in batch.prompt_index.tolist()], run.generator("image"))
-        shown = refine_tokens(shown, described.states) if config.refine else shown
+        shown = refine_tokens(shown, batch.cond.states) if config.refine else shown
         z = gaussian_blur(batch.z, config.blur_size)
         with torch.no_grad():
             e_0 = predict(z, batch.t, empty).value
-            e_c = reader.predict(predict, z, batch.t, described, shown).value
-            e_f = predict(z, batch.t, batch.cond).value if config.erase_from else e_0
-        target = negative_guidance(e_f, e_c, e_0, config.negative_guidance + int(config.erase_from))
+            e_c = reader.predict(predict, z, batch.t, batch.cond, shown).value
+        target = negative_guidance(e_0, e_c, e_0, config.negative_guidance)
         loss = (reader.predict(student.predict, z, batch.t, batch.cond, shown).value - target).square().mean()
         step.optimize(*_with_retention(loss, student, retain_set, config, run))
 
@@ -180,10 +177,12 @@ def _with_retention(
     loss: Tensor, student: Student, retain_set: RetainSet | None, config: Config, run: Run
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Adds the retain loss; returns the sum and its parts."""
-    if retain_set is None:
-        return loss, {"erase": loss.detach()}
-    retain_loss = retain_set.random_loss(student, config.batch_size, run.generator("retain"))
-    return loss + config.retain_weight * retain_loss, {"erase": loss.detach(), "retain": retain_loss.detach()}
+    losses = {"erase": loss.detach()}
+    if retain_set is not None:
+        retain_loss = retain_set.random_loss(student, config.batch_size, run.generator("retain"))
+        losses["retain"] = retain_loss.detach()
+        loss = loss + config.retain_weight * retain_loss
+    return loss, losses
 
 
 def _concept_images(model: EditableModel, concepts: Sequence[Concept], config: Config, run: Run) -> list[Tensor]:
