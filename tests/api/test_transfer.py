@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.cli import call, check_refused
-from helpers.edits import trained
+from helpers.edits import membrane_edit, trained
 from helpers.tiny import erasure_of, tiny_of, tiny_pipe, tiny_sd2_pipe, tiny_sdxl_pipe
 
 from efface import api
@@ -104,3 +104,23 @@ def test_an_unedited_second_text_encoder_gives_a_warning(tmp_path):
     with pytest.warns(UserWarning, match="this erasure does not edit text_encoder_2, which tiny-sdxl reads as well"):
         moved = api.transfer(artifact, xl, out=tmp_path / "x")
     assert [edit.component for edit in moved.edits] == ["text_encoder"]
+
+
+@pytest.mark.parametrize("other", ["text_encoder", "text_encoder_2"])
+def test_a_gate_of_another_text_encoder_is_refused(other, tmp_path):
+    """A gate reads the states of every text encoder, also where the edit is of the denoiser."""
+    xl = tiny_of("sdxl")
+    edit, tensors = membrane_edit(xl, ["gun"])
+    erasure_of(xl, [edit], tensors).save(tmp_path / "e", readme="x")
+    shared = {"unet", "text_encoder", "text_encoder_2"} - {other}
+    strange = StableDiffusionModel(sharing(xl.pipe, tiny_sdxl_pipe(1), *shared), "strange")
+    with pytest.raises(BaseModelMismatchError, match=rf"its {other} is \d+\.\d% from the one the erasure was made for"):
+        api.transfer(tmp_path / "e", strange, out=tmp_path / "x")
+
+
+def test_an_erasure_of_the_denoiser_gives_no_warning_about_text_encoders(tmp_path, recwarn):
+    xl = tiny_of("sdxl")
+    edit, tensors = membrane_edit(xl, ["gun"])
+    erasure_of(xl, [edit], tensors).save(tmp_path / "e", readme="x")
+    api.transfer(tmp_path / "e", xl, out=tmp_path / "x")
+    assert not [str(warning.message) for warning in recwarn if "reads as well" in str(warning.message)]

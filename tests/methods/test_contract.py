@@ -54,7 +54,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "crce": {"coreference_file": str(Path(__file__).with_name("coreferences.yaml"))},
     "elide": {"num_templates": 3},
     "sage": {"num_templates": 3},
-    "itd": {"layer": 0, "num_features": 64, "num_active": 4, "top_features": 8, "num_words": 8},
+    "itd": {"layer": 0, "second_layer": 0, "num_features": 64, "num_active": 4, "top_features": 8, "num_words": 8},
     "receler": {"num_learned_states": 4},
     "trce": {"ridge": 1e-3, "retain_trajectories": 2},
     "unguide": {"gate_repeats": 2, "gate_steps": 1, "gate_inference_steps": 2},

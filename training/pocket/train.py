@@ -13,7 +13,18 @@ from typing import Annotated
 import torch
 import typer
 
-STAGES = ("clip", "vae", "judge", "unet", "decoder", "image_prompt", "card", "sibling", "classifier")
+STAGES = (
+    "clip",
+    "vae",
+    "judge",
+    "unet",
+    "decoder",
+    "image_prompt",
+    "card",
+    "sibling",
+    "classifier",
+    "text_autoencoder",
+)
 
 
 def main(

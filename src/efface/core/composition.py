@@ -23,8 +23,9 @@ def compose(erasures: Sequence[Erasure], same_base: Callable[[Any, Any], bool] =
 
     Raises:
         BaseModelMismatchError: erasures of different base models.
-        EffaceError: no erasures, a later one that replaces a tensor an earlier one writes and so would undo it, or two
-            autoencoders at one layer, of which the second would read the first one's output.
+        EffaceError: no erasures, one of them twice, a later one that replaces a tensor an earlier one writes and so
+            would undo it, two autoencoders at one layer, of which the second would read the first one's output, or two
+            adapters of one name, which samplers could only switch together.
     """
     if not erasures:
         raise EffaceError("nothing to compose: give at least one erasure")
@@ -33,17 +34,19 @@ def compose(erasures: Sequence[Erasure], same_base: Callable[[Any, Any], bool] =
     edits: list[Edit] = []
     tensors: dict[str, Tensor] = {}
     for i, part in enumerate(erasures):
+        if same := [k for k in range(i) if is_same(erasures[k], part)]:
+            raise EffaceError(f"erasures {same[0] + 1} and {i + 1} are the same: give each erasure once")
         for component, fingerprint in part.spec.base.items():
             if not same_base(base.setdefault(component, fingerprint), fingerprint):
                 raise BaseModelMismatchError(
                     f"erasure {i + 1} was made for another {component}: compose erasures of one base model"
                 )
         for edit in part.edits:
-            for target in sorted(edit.targets) + _exclusive_layers(edit):
-                if written.setdefault((edit.component, target), i) != i and edit.op != "low_rank":
-                    both = f"{written[edit.component, target] + 1} and {i + 1}"
+            for place, action in _exclusive_places(edit).items():
+                if written.setdefault((edit.component, place), i) != i and edit.op != "low_rank":
+                    both = f"{written[edit.component, place] + 1} and {i + 1}"
                     raise EffaceError(
-                        f"erasures {both} both write {target!r} of {edit.component}: erase the concepts in one run"
+                        f"erasures {both} both {action} {place!r} of {edit.component}: erase the concepts in one run"
                     )
             names = {role: _adopt_tensor(name, part, i, tensors) for role, name in edit.tensors.items()}
             edits.append(replace(edit, tensors=names))
@@ -59,6 +62,7 @@ def order_note(erasure: Erasure) -> str:
     for edit in erasure.edits:
         places = {(edit.component, target) for target in edit.targets}
         places |= {(edit.component, "the states")} if edit.op == "state" else set()
+        places |= {(edit.component, "the latents")} if edit.params.get("rule") == "irece" else set()
         if shared := sorted(seen & places):
             component, target = shared[0]
             return f"the order matters: more than one edit changes {target} of {component}, one after the other"
@@ -66,11 +70,19 @@ def order_note(erasure: Erasure) -> str:
     return ""
 
 
-def _exclusive_layers(edit: Edit) -> list[str]:
-    """Returns the layers whose output an edit replaces, so that no other such edit can be there."""
-    if edit.op != "module" or edit.params.get("kind") != "autoencoder":
-        return []
-    return sorted({role.rpartition(".")[0] for role in edit.tensors})
+def is_same(one: Erasure, other: Erasure) -> bool:
+    """Returns whether two erasures are of one run and hold the same edits."""
+    return one.spec.hash == other.spec.hash and one.edits == other.edits
+
+
+def _exclusive_places(edit: Edit) -> dict[str, str]:
+    """Returns the places at which no other erasure can act after an edit, with a verb for each."""
+    places = dict.fromkeys(sorted(edit.targets), "write")
+    if edit.op == "module" and edit.params.get("kind") == "autoencoder":
+        places |= dict.fromkeys(sorted({role.rpartition(".")[0] for role in edit.tensors}), "replace the states behind")
+    if edit.op == "module" and edit.params.get("adapter"):
+        places[str(edit.params["adapter"])] = "insert the adapter"
+    return places
 
 
 def _adopt_tensor(name: str, part: Erasure, i: int, tensors: dict[str, Tensor]) -> str:

@@ -139,12 +139,13 @@ def transfer_erasure(
         BaseModelMismatchError: The edited components differ from the erasure's base and no mismatch is allowed.
     """
     base = model.fingerprint()
-    edited = {edit.component for edit in erasure.edits} - {SAMPLER}
-    edited |= {"text_encoder" for edit in erasure.edits if edit.gate}  # a gate reads the prompt's states
-    original_base = {name: fingerprint for name, fingerprint in erasure.spec.base.items() if name in edited}
-    edited_only = replace(erasure, spec=replace(erasure.spec, base=original_base))
-    distances, mismatched = check_base(model, edited_only, base, allow_base_mismatch)
     text_encoders = {component for component in base if component.startswith("text_encoder")}
+    edited = {edit.component for edit in erasure.edits} - {SAMPLER}
+    is_gated = any(edit.gate for edit in erasure.edits)
+    compared = edited | ({name for name in erasure.spec.base if name.startswith("text_encoder")} if is_gated else set())
+    original_base = {name: fingerprint for name, fingerprint in erasure.spec.base.items() if name in compared}
+    compared_only = replace(erasure, spec=replace(erasure.spec, base=original_base))
+    distances, mismatched = check_base(model, compared_only, base, allow_base_mismatch)
     unedited = sorted(text_encoders - edited)
     if text_encoders & edited and unedited:
         warnings.warn(

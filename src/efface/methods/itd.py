@@ -14,8 +14,9 @@ reaches the threshold: 0.99 times the least error of the concept's prompts. Othe
 The base weights stay as they are; the erasure holds the autoencoder.
 
 Differences: the autoencoder is trained in the run, on prompts of the model's own vocabulary in templates, on the
-concept's prompts and on the retain prompts; the authors' are trained on captions once for many concepts, with 524,288
-features. All prompts have the whole context's length, where the published code pads to the longest in the batch. Its
+concept's prompts and on the retain prompts, or is one that was trained before (``autoencoder``); the authors' are
+trained on captions once for many concepts, with 524,288 features. SDXL's two text encoders have an autoencoder each,
+with its own features and threshold; the authors' code is for one. All prompts have the whole context's length, where the published code pads to the longest in the batch. Its
 threshold for identities compares another mean than the gate, and its styles another strength; here both are the gate's
 own. ``quantile`` is ours: that share of the concept's prompts may lie below the threshold. In a small autoencoder the
 concept's features do not fire in some of them, and the least error is then below that of other prompts.
@@ -34,13 +35,14 @@ from efface.core.edits import Edit
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
 from efface.core.method_card import MethodCard
-from efface.core.subsample import evenly_spaced
+from efface.core.tensors import TensorBlob
 from efface.models.editable import EditableModel
 from efface.ops.editing.autoencoder import decode_features, encode_features
 from efface.ops.editing.inserted_modules import resolve_layer
+from efface.ops.editing.text_autoencoder import load_text_autoencoder
 from efface.ops.tensor_conversion import to_blob
 from efface.ops.text.erase_prompts import collect_erase_prompts
-from efface.ops.text.templates import template_library
+from efface.ops.text.vocabulary_prompts import vocabulary_prompts
 from efface.ops.training.run import Run
 from efface.ops.training.topk_autoencoder import TopKAutoencoder, layer_states
 
@@ -49,7 +51,7 @@ CARD = MethodCard(
     title="ItD",
     paper="Interpret then Deactivate: Concept Erasing by Sparse Autoencoders of the Text Encoder, 2025",
     arxiv="2503.09446",
-    families=("sd1", "sd2"),
+    families=("sd1", "sd2", "sdxl"),
     trains="a sparse autoencoder behind a layer of the text encoder",
     needs_gradient=True,
     needs_images=False,
@@ -62,7 +64,12 @@ CARD = MethodCard(
 class Config:
     """ItD's hyper-parameters; the paper's autoencoder has 524,288 features, which is nearly the UNet's size."""
 
+    autoencoder: str = field(
+        default="",
+        metadata={"help": "Trained autoencoder: a folder, an ItD erasure or shipped; empty: trained in the run."},
+    )
     layer: int = field(default=8, metadata={"help": "Layer of the text encoder, from 0, whose states are changed."})
+    second_layer: int = field(default=21, metadata={"help": "Layer of SDXL's second text encoder, from 0."})
     num_features: int = field(default=16384, metadata={"help": "Number of features.", "range": "1024 to 524288"})
     num_active: int = field(default=64, metadata={"help": "Number of features of a state above 0."})
     num_dead: int = field(default=256, metadata={"help": "Number of dead features that learn what others leave."})
@@ -91,6 +98,7 @@ class Config:
 PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
     "pocket": {
+        "autoencoder": "shipped",
         "layer": 2,
         "num_features": 2048,
         "num_active": 16,
@@ -105,17 +113,34 @@ PRESETS: dict[str, dict[str, object]] = {
 
 
 def itd(model: EditableModel, concepts: Sequence[Concept], config: Config, run: Run) -> Erasure:
-    """Trains the autoencoder, selects the concept's features and calibrates the threshold."""
+    """Trains or loads the autoencoder of each text encoder, selects the features and calibrates the threshold."""
     if not 0 <= config.quantile < 1:
         raise EffaceError(f"a quantile is from 0 to below 1, not {config.quantile}")
-    encoder = model.components["text_encoder"]
-    name = f"encoder.layers.{config.layer}"
-    layer = encoder.get_submodule(resolve_layer(encoder, name, "an autoencoder in text_encoder"))
+    edits: list[Edit] = []
+    blobs: dict[str, TensorBlob] = {}
+    for component, index in (("text_encoder", config.layer), ("text_encoder_2", config.second_layer)):
+        if component in model.components:
+            edit, own = _edit(model, component, f"encoder.layers.{index}", concepts, config, run)
+            edits.append(edit)
+            blobs |= own
+    return run.erasure(edits, blobs)
+
+
+def _edit(
+    model: EditableModel, component: str, name: str, concepts: Sequence[Concept], config: Config, run: Run
+) -> tuple[Edit, dict[str, TensorBlob]]:
+    """Returns the autoencoder of one text encoder with the concept's features, and its tensors."""
+    encoder, suffix = model.components[component], component.removeprefix("text_encoder")
+    layer = encoder.get_submodule(resolve_layer(encoder, name, f"an autoencoder in {component}"))
     prompts, _ = collect_erase_prompts(concepts, config.num_templates)
     retained = distinct_retain_prompts(concepts)
-    texts = [*prompts, *retained, *_vocabulary_prompts(model, config.num_words)]
-    autoencoder = train_autoencoder(layer_states(model, layer, texts), config, run)
-    tensors = {role: tensor.detach() for role, tensor in autoencoder.parameters.items()}
+    if config.autoencoder:
+        tensors = load_text_autoencoder(
+            config.autoencoder, model, component, name, config.num_features, config.num_active
+        )
+    else:
+        texts = [*prompts, *retained, *vocabulary_prompts(model, config.num_words)]
+        tensors = train_autoencoder(layer_states(model, layer, texts), config, run, suffix)
     words = [word for concept in concepts for word in concept.words]
     chosen = _top(model, layer, tensors, words, config)
     if retained:
@@ -124,36 +149,30 @@ def itd(model: EditableModel, concepts: Sequence[Concept], config: Config, run: 
     lowest = float(torch.quantile(_errors(model, layer, tensors, prompts, config), config.quantile))
     others = float(_errors(model, layer, tensors, retained, config).max()) if retained else 0.0
     threshold = config.threshold_factor * lowest
-    run.record("gate", {"concept": lowest, "retained": others, "features": float(chosen.sum())})
+    run.record(f"gate{suffix}", {"concept": lowest, "retained": others, "features": float(chosen.sum())})
     params = {"kind": "autoencoder", "active": config.num_active, "strength": config.strength, "threshold": threshold}
-    roles = {f"{name}.{role}": f"autoencoder.{role}" for role in tensors}
-    blobs = {f"autoencoder.{role}": to_blob(tensor) for role, tensor in tensors.items()}
-    return run.erasure([Edit("text_encoder", "module", roles, params=params)], blobs)
+    roles = {f"{name}.{role}": f"autoencoder{suffix}.{role}" for role in tensors}
+    blobs = {f"autoencoder{suffix}.{role}": to_blob(tensor) for role, tensor in tensors.items()}
+    return Edit(component, "module", roles, params=params), blobs
 
 
-def train_autoencoder(states: Tensor, config: Config, run: Run) -> TopKAutoencoder:
-    """Trains on the states of all positions of batches of prompts, ``(P, L, D)``."""
+def train_autoencoder(states: Tensor, config: Config, run: Run, suffix: str = "") -> dict[str, Tensor]:
+    """Trains on the states of all positions of batches of prompts, ``(P, L, D)``; returns the tensors by role."""
     autoencoder = TopKAutoencoder(
-        states.flatten(0, 1), config.num_features, config.num_active, config.num_dead, run.generator("autoencoder")
-    )
-    parameters = autoencoder.parameters
+        states.flatten(0, 1), config.num_features, config.num_active, config.num_dead,
+        run.generator(f"autoencoder{suffix}"),
+    )  # fmt: skip
+    parameters, extra = autoencoder.parameters, {"autoencoder": autoencoder}
     optimiser = torch.optim.Adam(parameters.values(), lr=config.learning_rate, eps=6.25e-10)
-    for step in run.steps(config.steps, parameters, optimiser, extra_state={"autoencoder": autoencoder}):
+    for step in run.steps(config.steps, parameters, optimiser, phase=f"train{suffix}", extra_state=extra):
         for group in optimiser.param_groups:
             group["lr"] = config.learning_rate * min(1.0, (step.index + 1) / max(1, config.warmup_steps))
-        rows = torch.randint(len(states), (config.batch_size,), generator=run.generator("batch"))
+        rows = torch.randint(len(states), (config.batch_size,), generator=run.generator(f"batch{suffix}"))
         step.backward(autoencoder.loss(states[rows.to(states.device)].flatten(0, 1), config.dead_after))
         autoencoder.remove_radial_gradient()
         step.update()
         autoencoder.normalise()
-    return autoencoder
-
-
-def _vocabulary_prompts(model: EditableModel, count: int) -> list[str]:
-    """Puts words of the model's vocabulary into templates, one each."""
-    templates = template_library("object")
-    words = evenly_spaced(tuple(model.vocabulary_words(whole_only=True)), count)
-    return [templates[i % len(templates)].replace("{}", word) for i, word in enumerate(words)]
+    return {role: tensor.detach() for role, tensor in parameters.items()}
 
 
 @torch.no_grad()

@@ -25,8 +25,9 @@ CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
 MLP_OUT, RESID_POST = "mlp_out", "resid_post"
 SITES = (MLP_OUT, RESID_POST)
 """Outputs of the MLPs, and the residual stream behind the decoder layers."""
-BUNDLED = {"pocket-lm": Path(__file__).parent / "data" / "pocket-lm-sae"}
-"""Folder of the autoencoders that ship with a bundled model."""
+_DATA = Path(__file__).parent / "data"
+BUNDLED = {"pocket": _DATA / "pocket-sae", "pocket-lm": _DATA / "pocket-lm-sae"}
+"""Folder of the autoencoders that ship with a bundled model: of its text encoder, or of the language model."""
 _HOOK = re.compile(rf"blocks\.(\d+)\.hook_({'|'.join(SITES)})")
 _ARCHITECTURES = ("jumprelu", "standard")
 _EPSILON = 1e-5

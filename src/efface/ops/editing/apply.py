@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from efface.core.composition import is_same
 from efface.core.erasure import Erasure, verify
 from efface.core.errors import CorruptArtifactError, EffaceError
 from efface.models.editable import EditableModel
@@ -68,7 +69,7 @@ def apply(model: Any, erasure: Erasure, allow_base_mismatch: bool = False) -> Ap
         if damage:
             raise CorruptArtifactError(f"{erasure.folder} was changed after it was written: {damage[0]}")
     active = _ACTIVE.setdefault(model, [])
-    if any(_is_same(record.erasure, erasure) for record in active):
+    if any(is_same(record.erasure, erasure) for record in active):
         raise EffaceError(f"{erasure.spec.folder_name} is applied to {model.name} already: remove it first")
     base = active[0].base if active else model.fingerprint()
     distances, mismatched = check_base(model, erasure, base, allow_base_mismatch)
@@ -105,10 +106,6 @@ def loaded_model(model: Any, erasure: Erasure | None = None) -> EditableModel:
     return load_model(model)
 
 
-def _is_same(one: Erasure, other: Erasure) -> bool:
-    return one.spec.hash == other.spec.hash and one.edits == other.edits
-
-
 def remove_erasure(model: Any, erasure: Erasure) -> None:
     """Removes this erasure; those that were applied later stay (see `remove`).
 
@@ -116,7 +113,7 @@ def remove_erasure(model: Any, erasure: Erasure) -> None:
         EffaceError: the erasure is not applied to the model.
     """
     loaded = loaded_model(model)
-    records = [record for record in active_erasures(loaded) if _is_same(record.erasure, erasure)]
+    records = [record for record in active_erasures(loaded) if is_same(record.erasure, erasure)]
     if not records:
         raise EffaceError(f"{erasure.spec.folder_name} is not applied to {loaded.name}")
     remove(loaded, records[0])

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
+
+from efface.core.errors import EffaceError
+
+_REPLACED: WeakSet[nn.Module] = WeakSet()
+"""Layers whose states an autoencoder replaces."""
 
 
 def encode_features(states: Tensor, tensors: Mapping[str, Tensor], num_active: int) -> Tensor:
@@ -54,6 +60,9 @@ def insert_autoencoder(
         layers: the autoencoder's tensors, by the layer's path.
         params: ``active`` k, ``strength`` of the erased features, ``threshold`` of the error.
         undo: receives the removal.
+
+    Raises:
+        EffaceError: another autoencoder replaces the states of a layer, which this one would read.
     """
     num_active, strength = int(params["active"]), float(params["strength"])
     threshold = float(params["threshold"])
@@ -70,4 +79,12 @@ def insert_autoencoder(
         def after(_module: nn.Module, _inputs: Any, output: Any, change: Any = change) -> Any:
             return (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)
 
-        undo.callback(component.get_submodule(path).register_forward_hook(after).remove)
+        layer = component.get_submodule(path)
+        if layer in _REPLACED:
+            raise EffaceError(
+                f"another erasure replaces the states behind {path!r} already: remove it first, or erase the concepts "
+                "in one run"
+            )
+        _REPLACED.add(layer)
+        undo.callback(_REPLACED.discard, layer)
+        undo.callback(layer.register_forward_hook(after).remove)
