@@ -56,11 +56,12 @@ def seconds(model: EditableModel, batch_size: int) -> tuple[float, list[float], 
     """CPU seconds to the first prediction of a batch of new prompts, of each later step, and of the decoder."""
     seeds = range(batch_size)
     model.sample(OTHER_PROMPTS[:batch_size], seeds=seeds, num_inference_steps=1)
-    times = [time.process_time()]
+    times, latents = [time.process_time()], []
     cond = model.encode(PROMPTS[:batch_size])
     for point in model.trajectory(cond, num_inference_steps=MEASURED_STEPS, guidance_scale=3.0, seeds=seeds):
         times.append(time.process_time())
-    model.decode(point.z)
+        latents.append(point.z)
+    model.decode(latents[-1])
     times.append(time.process_time())
     first, *steps, _, last = (after - before for before, after in pairwise(times))
     return first, steps, last

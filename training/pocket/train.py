@@ -13,18 +13,8 @@ from typing import Annotated
 import torch
 import typer
 
-STAGES = (
-    "clip",
-    "vae",
-    "judge",
-    "unet",
-    "decoder",
-    "image_prompt",
-    "card",
-    "sibling",
-    "classifier",
-    "text_autoencoder",
-)
+PARTS = ("clip", "vae", "judge", "unet", "decoder", "image_prompt", "card")
+STAGES = (*PARTS, "sibling", "classifier", "text_autoencoder")
 
 
 def main(

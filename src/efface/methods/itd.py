@@ -14,12 +14,13 @@ reaches the threshold: 0.99 times the least error of the concept's prompts. Othe
 The base weights stay as they are; the erasure holds the autoencoder.
 
 Differences: the autoencoder is trained in the run, on prompts of the model's own vocabulary in templates, on the
-concept's prompts and on the retain prompts, or is one that was trained before (``autoencoder``); the authors' are
-trained on captions once for many concepts, with 524,288 features. SDXL's two text encoders have an autoencoder each,
-with its own features and threshold; the authors' code is for one. All prompts have the whole context's length, where the published code pads to the longest in the batch. Its
-threshold for identities compares another mean than the gate, and its styles another strength; here both are the gate's
-own. ``quantile`` is ours: that share of the concept's prompts may lie below the threshold. In a small autoencoder the
-concept's features do not fire in some of them, and the least error is then below that of other prompts.
+concept's prompts and on the retain prompts, or was trained before (``autoencoder``); the authors' are trained on
+captions once for many concepts, with 524,288 features. SDXL's two text encoders have an autoencoder each, with its own
+features and threshold; the authors' code is for one. All prompts have the whole context's length, where the published
+code pads to the longest in the batch. Its threshold for identities compares another mean than the gate, and its styles
+another strength; here both are the gate's own. ``quantile`` is ours: that share of the concept's prompts may lie below
+the threshold. In a small autoencoder the concept's features do not fire in some of them, and the least error is then
+below that of other prompts.
 """
 
 from __future__ import annotations

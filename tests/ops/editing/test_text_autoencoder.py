@@ -1,4 +1,4 @@
-"""Saved autoencoders of text encoders: written, read again, taken from an erasure, and refused where they do not fit."""
+"""Saved autoencoders of text encoders: written, read, taken from an erasure, and refused where they do not fit."""
 
 from __future__ import annotations
 
@@ -25,13 +25,12 @@ LAYER, FEATURES, ACTIVE = "encoder.layers.0", 48, 4
 SETTINGS = {"layer": 0, "num_features": FEATURES, "num_active": ACTIVE, "top_features": 8, "num_words": 8}
 
 
-def autoencoder(model, component="text_encoder", width=None):
+def autoencoder(model, component="text_encoder"):
     """An autoencoder with random weights."""
     encoder, gen = model.components[component], torch.Generator().manual_seed(0)
-    width = width or encoder.config.hidden_size
-    shapes = {
-        "encoder": (FEATURES, width), "encoder_bias": (FEATURES,), "decoder": (width, FEATURES), "decoder_bias": (width,)
-    }  # fmt: skip
+    width = encoder.config.hidden_size
+    shapes = {"encoder": (FEATURES, width), "encoder_bias": (FEATURES,)}
+    shapes |= {"decoder": (width, FEATURES), "decoder_bias": (width,)}
     tensors = {role: torch.randn(shape, generator=gen) for role, shape in shapes.items()}
     return TextAutoencoder(component, LAYER, ACTIVE, tensors, fingerprint(encoder))
 
@@ -133,7 +132,7 @@ def test_a_second_autoencoder_at_the_layer_is_refused_until_the_first_is_removed
     first, second = (erasure_of(tiny, *unpacked(edit_of(own, threshold))) for threshold in (0.0, 1.0))
     for _ in range(2):
         with applied(tiny, first):
-            with pytest.raises(EffaceError, match="another erasure replaces the states behind .*: remove it first"):
+            with pytest.raises(EffaceError, match=r"another erasure replaces the states behind .*: remove it first"):
                 apply(tiny, second)
             assert len(active_erasures(tiny)) == 1
 

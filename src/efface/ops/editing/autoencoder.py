@@ -87,4 +87,4 @@ def insert_autoencoder(
             )
         _REPLACED.add(layer)
         undo.callback(_REPLACED.discard, layer)
-        undo.callback(layer.register_forward_hook(after).remove)
+        undo.callback(layer.register_forward_hook(after, prepend=True).remove)
