@@ -1,21 +1,21 @@
 """CPU time of an image with gated membranes on pocket, as a ratio to the plain model's in the same run.
 
-Random membranes of rank 1 at every layer that SPM uses, each with a similarity gate: one, and ten of ten words. An
-image of 50 steps is the time to the first prediction, which holds the strengths of a new prompt, 49 times the time of a
-later step, and the time of the decoder. Each is a low quantile of many short trajectories, in which the cases take
-turns, so that other programs on the machine hardly count. The states of the erased phrases are computed before. A batch
-of different prompts costs more than one image, because only rows of equal strength are merged into the weights.
-Usage: ``python benchmarks/perf/gates.py``, which writes a JSON beside it.
+Random membranes of rank 1 at every layer that SPM uses, each with a similarity gate: one, and ten of ten words. Three
+copies of the model, plain, with one and with ten, sample side by side and take turns at every step, so that other
+programs on the machine slow all of them alike. An image of 50 steps is the time to the first prediction of new prompts,
+whose strengths are part of it, 49 times the median of the later steps, and the decoder's time. The states of the erased
+phrases are computed before. A batch of different prompts costs more than one image, because only rows of equal strength
+are merged into the weights. Usage: ``python benchmarks/perf/gates.py``, which writes a JSON beside it.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Annotated
 
 import torch
@@ -27,14 +27,16 @@ from efface.core.erasure import Erasure
 from efface.core.spec import RunSpec
 from efface.models.editable import EditableModel
 from efface.models.loading import load_model
+from efface.models.protocol import TrajectoryPoint
 from efface.ops.editing.apply import applied
 from efface.ops.tensor_conversion import to_blob
 
 OUT = Path(__file__).with_suffix(".json")
 WORDS = ("weapon", "cat", "dog", "owl", "tree", "car", "boat", "hat", "apple", "house")
-PROMPTS = ("a photo of a cat", "a photo of a ball", "a pencil sketch of a bird", "a photo of a weapon")
-OTHER_PROMPTS = ("a photo of a chair", "a photo of a lamp", "a mosaic of a fish", "a photo of a robot")
-STEPS, MEASURED_STEPS, REPEATS, QUANTILE = 50, 8, 16, 0.2
+STYLES = ("a photo", "a pencil sketch", "a mosaic", "a pop art print")
+NOUNS = ("ball", "chair", "lamp", "fish", "robot", "bird", "guitar", "hammer", "castle", "bus", "pizza", "tent", "frog")
+"""Every turn has prompts of its own; the first warms up."""
+STEPS, MEASURED_STEPS = 50, 9
 
 
 def membranes(model: EditableModel, word: str, seed: int) -> Erasure:
@@ -52,53 +54,50 @@ def membranes(model: EditableModel, word: str, seed: int) -> Erasure:
     return Erasure(spec, (edit,), tensors)
 
 
-def seconds(model: EditableModel, batch_size: int) -> tuple[float, list[float], float]:
-    """CPU seconds to the first prediction of a batch of new prompts, of each later step, and of the decoder."""
-    seeds = range(batch_size)
-    model.sample(OTHER_PROMPTS[:batch_size], seeds=seeds, num_inference_steps=1)
-    times, latents = [time.process_time()], []
-    cond = model.encode(PROMPTS[:batch_size])
-    for point in model.trajectory(cond, num_inference_steps=MEASURED_STEPS, guidance_scale=3.0, seeds=seeds):
-        times.append(time.process_time())
-        latents.append(point.z)
-    model.decode(latents[-1])
-    times.append(time.process_time())
-    first, *steps, _, last = (after - before for before, after in pairwise(times))
-    return first, steps, last
+def step_seconds(models: Mapping[int, EditableModel], prompts: Sequence[str], turn: int) -> dict[int, list[float]]:
+    """CPU seconds of the first and of each later prediction of every copy; the copies take turns at every step."""
+    seeds, times = range(len(prompts)), {count: [0.0] * (MEASURED_STEPS + 1) for count in models}
+    settings = {"num_inference_steps": MEASURED_STEPS, "guidance_scale": 3.0, "seeds": seeds}
+    runs: dict[int, Iterator[TrajectoryPoint]] = {}
+    for step in range(MEASURED_STEPS + 1):
+        for count in [*models][(step + turn) % len(models) :] + [*models][: (step + turn) % len(models)]:
+            start = time.process_time()
+            if not step:
+                runs[count] = models[count].trajectory(models[count].encode(prompts), **settings)
+            next(runs[count])
+            times[count][step] = time.process_time() - start
+    return {count: values[:-1] for count, values in times.items()}  # the last yields the clean latent
 
 
-def image_seconds(measured: list[tuple[float, list[float], float]]) -> float:
-    """CPU seconds of an image of `STEPS` steps."""
-    first, steps, last = zip(*measured, strict=True)
-    step = quantile([value for own in steps for value in own])
-    return quantile(first) + (STEPS - 1) * step + quantile(last)
-
-
-def quantile(values: Sequence[float]) -> float:
-    """The low quantile of times that stands for an undisturbed machine."""
-    return float(torch.tensor(values, dtype=torch.float64).quantile(QUANTILE))
+def ratios(models: Mapping[int, EditableModel], batch_size: int) -> dict[str, float]:
+    """Ratios of an image's time to the plain model's."""
+    measured: list[dict[int, list[float]]] = []
+    for turn, noun in enumerate(NOUNS):
+        measured.append(step_seconds(models, [f"{style} of a {noun}" for style in STYLES[:batch_size]], turn))
+    del measured[0]
+    first = {count: median([times[count][0] for times in measured]) for count in models}
+    later = {count: median([value for times in measured for value in times[count][1:]]) for count in models}
+    latents, start = models[0].initial_noise(range(batch_size)), time.process_time()
+    models[0].decode(latents)
+    decoder = time.process_time() - start
+    image = {count: first[count] + (STEPS - 1) * later[count] + decoder for count in models}
+    plural = "s" * (batch_size > 1)
+    return {
+        f"{count} gated, {batch_size} prompt{plural}": round(image[count] / image[0], 3) for count in models if count
+    }
 
 
 def main(out: Annotated[Path, typer.Option(help="Output file.")] = OUT) -> None:
     """Measure and write the JSON."""
     torch.set_num_threads(1)
-    model = load_model("pocket")
-    erasures = [membranes(model, word, seed) for seed, word in enumerate(WORDS)]
-    ratios: dict[str, float] = {}
-    for batch_size in (1, len(PROMPTS)):
-        times: dict[int, list[tuple[float, list[float], float]]] = {0: [], 1: [], len(WORDS): []}
-        seconds(model, batch_size)
-        for _ in range(REPEATS):
-            for count, measured in times.items():
-                with ExitStack() as stack:
-                    for erasure in erasures[:count]:
-                        stack.enter_context(applied(model, erasure))
-                    measured.append(seconds(model, batch_size))
-        for count in (1, len(WORDS)):
-            key = f"{count} gated, {batch_size} prompt{'s' * (batch_size > 1)}"
-            ratios[key] = round(image_seconds(times[count]) / image_seconds(times[0]), 3)
-    out.write_text(json.dumps({"steps": STEPS, "ratios": ratios}, indent=2) + "\n")
-    print(json.dumps(ratios))
+    models: dict[int, EditableModel] = {count: load_model("pocket") for count in (0, 1, len(WORDS))}
+    with ExitStack() as stack:
+        for count, model in models.items():
+            for seed, word in enumerate(WORDS[:count]):
+                stack.enter_context(applied(model, membranes(model, word, seed)))
+        found = ratios(models, 1) | ratios(models, len(STYLES))
+    out.write_text(json.dumps({"steps": STEPS, "ratios": found}, indent=2) + "\n")
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from efface.core.concept import Concept, distinct_retain_prompts
 from efface.core.edits import Edit
@@ -107,7 +107,6 @@ PRESETS: dict[str, dict[str, object]] = {
         "warmup_steps": 100,
         "learning_rate": 1e-3,
         "top_features": 24,
-        "quantile": 0.1,
         "num_templates": 66,
     },
 }
@@ -143,12 +142,19 @@ def _edit(
         texts = [*prompts, *retained, *vocabulary_prompts(model, config.num_words)]
         tensors = train_autoencoder(layer_states(model, layer, texts), config, run, suffix)
     words = [word for concept in concepts for word in concept.words]
-    chosen = _top(model, layer, tensors, words, config)
-    if retained:
-        chosen &= ~_top(model, layer, tensors, retained, config)
+    chosen = _top(layer_states(model, layer, words), tensors, config)
+    kept = layer_states(model, layer, retained) if retained else None
+    if kept is not None:
+        chosen &= ~_top(kept, tensors, config)
+    if not bool(chosen.any()):
+        raise EffaceError(
+            f"every feature of the concept is a retain prompt's, too: raise top_features above {config.top_features}, "
+            "or give fewer retain prompts"
+        )
     tensors["features"] = chosen.nonzero()[:, 0].to(torch.int32)
-    lowest = float(torch.quantile(_errors(model, layer, tensors, prompts, config), config.quantile))
-    others = float(_errors(model, layer, tensors, retained, config).max()) if retained else 0.0
+    errors = _errors(layer_states(model, layer, prompts), tensors, config)
+    lowest = float(torch.quantile(errors, config.quantile))
+    others = 0.0 if kept is None else float(_errors(kept, tensors, config).max())
     threshold = config.threshold_factor * lowest
     run.record(f"gate{suffix}", {"concept": lowest, "retained": others, "features": float(chosen.sum())})
     params = {"kind": "autoencoder", "active": config.num_active, "strength": config.strength, "threshold": threshold}
@@ -177,11 +183,9 @@ def train_autoencoder(states: Tensor, config: Config, run: Run, suffix: str = ""
 
 
 @torch.no_grad()
-def _top(
-    model: EditableModel, layer: nn.Module, tensors: dict[str, Tensor], texts: Sequence[str], config: Config
-) -> Tensor:
+def _top(states: Tensor, tensors: dict[str, Tensor], config: Config) -> Tensor:
     """Returns the features that are among the largest of any text and above 0, bool ``(F,)``."""
-    features = encode_features(layer_states(model, layer, texts), tensors, config.num_active).amax(1)
+    features = encode_features(states, tensors, config.num_active).amax(1)
     values, indices = features.topk(min(config.top_features, features.shape[1]), dim=-1)
     found = torch.zeros(features.shape[1], dtype=torch.bool, device=features.device)
     found[indices[values > 0]] = True
@@ -189,11 +193,8 @@ def _top(
 
 
 @torch.no_grad()
-def _errors(
-    model: EditableModel, layer: nn.Module, tensors: dict[str, Tensor], texts: Sequence[str], config: Config
-) -> Tensor:
+def _errors(states: Tensor, tensors: dict[str, Tensor], config: Config) -> Tensor:
     """Computes m(p) of each text, ``(P,)``."""
-    states = layer_states(model, layer, texts)
     features = encode_features(states, tensors, config.num_active)
     features[..., tensors["features"].long()] *= config.strength
     return (decode_features(features, tensors) - states).square().mean((1, 2))
