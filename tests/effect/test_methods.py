@@ -143,7 +143,7 @@ FLOORS = {
     ("receler", "pocket-instrument"): (0.8, 0.8),
     ("receler", "pocket-weapon"): (0.9, 0.8),
     ("receler", "pocket-style"): (0.9, 0.95),
-    ("itd", "pocket-instrument"): (0.75, 0.75),
+    ("itd", "pocket-instrument"): (0.85, 0.9),
     ("sage", "pocket-style"): (0.95, 0.93),
     ("advunlearn", "pocket-weapon"): (0.85, 0.75),
     ("uce", "pocket-weapon"): (0.95, 0.9),

@@ -133,6 +133,16 @@ def test_tensor_names_of_other_transformers_versions_are_resolved(tiny):
             VECTORS,
             "needs a list of phrases",
         ),
+        (
+            module("membrane", "conv_in", gate={**GATE, "floor": "high"}, down=(1, 4, 3, 3), up=(16, 1)),
+            VECTORS,
+            "similarity gate is of a wrong type",
+        ),
+        (
+            Edit("sampler", "guidance", params={"rule": "unguide", "adapter": "a"}),
+            {},
+            "needs the adapter 'a', which no",
+        ),
         (autoencoder("encoder.layers.0"), WRONG_WIDTH, "has a width of 24, the text encoder 32"),
         (autoencoder("encoder.layers.9"), WRONG_WIDTH, "an autoencoder in text_encoder .*lacks; the nearest is"),
         (Edit("sampler", "guidance", params={"rule": "sld", "prompts": ["a"]}, gate=GATE), {}, "takes no gate"),

@@ -21,6 +21,7 @@ from .active_gates import add_gate
 from .feature_filter import feature_filter, is_feature_filter
 from .forward_hooks import layer_hook, states_hook
 from .guidance_rules import guidance_edit
+from .inserted_modules import inserted_adapters
 from .latent_perturbation import latent_perturbation
 from .module_edits import insert_modules
 from .quantized_layers import check_not_quantized, insert_beside_quantized
@@ -70,6 +71,11 @@ def _guidance(model: EditableModel, edit: Edit, undo: ExitStack) -> None:
         return
     gate = add_gate(model, edit.gate, undo) if edit.gate else None
     rule, rules = guidance_edit(edit.params, gate), model.guidance_edits
+    if rule.adapter and rule.adapter not in inserted_adapters(model.components):
+        raise EffaceError(
+            f"the guidance edit needs the adapter {rule.adapter!r}, which no edit before it inserts: the erasure is "
+            "incomplete"
+        )
     rules.append(rule)
     undo.callback(_discard, rules, rule)  # the callback holds the list: a reference to the model would keep it alive
 

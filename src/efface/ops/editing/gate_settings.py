@@ -80,7 +80,10 @@ def read_gate(gate: Mapping[str, Any]) -> SimilaritySettings | PredictionChangeS
     if kind not in KINDS:
         raise UnknownNameError("kind of gate", kind, KINDS)
     check_known_keys(f"{kind} setting", settings, (item.name for item in fields(KINDS[kind])))
-    return KINDS[kind](**settings)
+    try:
+        return KINDS[kind](**settings)
+    except TypeError as error:
+        raise EffaceError(f"a setting of the {kind} gate is of a wrong type ({error})") from error
 
 
 def gate_label(gate: Mapping[str, Any]) -> str:

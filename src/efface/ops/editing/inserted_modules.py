@@ -132,6 +132,12 @@ def inserted_modules(component: nn.Module) -> InsertedModules:
     return _INSERTED[component]
 
 
+def inserted_adapters(components: Mapping[str, nn.Module]) -> set[str]:
+    """Returns the names of the adapters in a model's components."""
+    inserted = [_INSERTED[component] for component in components.values() if component in _INSERTED]
+    return {insertion.adapter for modules in inserted for insertion in modules.insertions if insertion.adapter}
+
+
 def forget_row_strengths(component: nn.Module) -> None:
     """Computes the strengths of a component's modules again at the next pass, after a change of the model."""
     if component in _INSERTED:
