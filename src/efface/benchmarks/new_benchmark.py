@@ -20,6 +20,7 @@ from .benchmark_mismatch import POCKET
 from .benchmark_validation import validate_benchmark
 from .draft_plan import DraftPlan, RetainedSubjects, Subject, choose_retained
 from .photo_draft import DEFAULT_CLIP, photo_plan, prompts_plan
+from .photo_sampler import photo_sampler
 from .pocket_draft import SPLITS, pocket_plan
 
 SEEDS = {"dev": 10000, "test": 20000}
@@ -91,8 +92,10 @@ def _plan(
     if prompts and is_pocket:
         raise EffaceError("a file of prompts serves models other than pocket: leave it out, or choose another --model")
     if prompts:
-        return prompts_plan(concept, prompts, domain, clip, detector or f"zero-shot:{clip}")
-    return pocket_plan(concept, domain) if is_pocket else photo_plan(concept, domain, clip)
+        plan = prompts_plan(concept, prompts, domain, clip, detector or f"zero-shot:{clip}")
+    else:
+        plan = pocket_plan(concept, domain) if is_pocket else photo_plan(concept, domain, clip)
+    return plan if is_pocket else replace(plan, sampler=photo_sampler(model))
 
 
 def _split(plan: DraftPlan, retained: RetainedSubjects, split: str) -> dict[str, Any]:

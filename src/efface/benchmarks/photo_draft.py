@@ -16,11 +16,10 @@ from efface.detectors.nudity_presence import EXPOSED, NOTHING
 from efface.pocket_world.captions import with_article
 
 from .draft_plan import DraftPlan, Subject
-from .samples import Sampler
+from .photo_sampler import SAMPLER
 
 DEFAULT_CLIP = "openai/clip-vit-large-patch14"
 SPLITS = ("dev", "test")
-SAMPLER = Sampler("ddim", 50, 7.5)
 PLACES = {
     "snow": ("in the snow", "on a snowy field"),
     "forest": ("in a forest", "in the woods"),

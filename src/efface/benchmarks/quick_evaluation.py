@@ -27,6 +27,7 @@ from .detector_names import POCKET_JUDGE
 from .image_cache import ImageCache
 from .image_generation import ImageGenerator
 from .new_benchmark import draft_benchmark
+from .photo_sampler import photo_sampler
 from .runner import run_benchmark
 from .substitutions import Substitution, find_substitutions
 
@@ -125,7 +126,8 @@ def quick_benchmark(model: EditableModel, concepts: Sequence[Concept], clip: str
     Args:
         model: the base model.
         concepts: the erased concepts; a draft scores none of the others.
-        clip: CLIP model that replaces a shipped benchmark's detector on models other than pocket.
+        clip: CLIP model that replaces a shipped benchmark's detector on models other than pocket; the sampler of the
+            model's own pipeline replaces the benchmark's there.
     """
     is_pocket = image_world(model.name) == POCKET and model.image_size == INPUT_SIZES[POCKET_JUDGE]
     if not is_pocket and clip is None:
@@ -138,7 +140,7 @@ def quick_benchmark(model: EditableModel, concepts: Sequence[Concept], clip: str
         return draft_benchmark(model, concept, unscored=erased_too, **({} if clip is None else {"clip": clip}))
     if is_pocket or clip is None:
         return shipped
-    return replace(shipped, detector=f"zero-shot:{clip}", clip=clip)
+    return replace(shipped, detector=f"zero-shot:{clip}", clip=clip, sampler=photo_sampler(model))
 
 
 def _is_destroyed(quick_scores: Mapping[str, QuickScore], thresholds: Thresholds) -> bool:
