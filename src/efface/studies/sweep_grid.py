@@ -27,6 +27,7 @@ from typing import Any
 from efface.benchmarks.benchmark import Benchmark
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError, check_known_keys
+from efface.core.method_card import MethodCard
 from efface.core.registry import ATTACKS, METHODS, Registry
 from efface.core.serialization import to_jsonable_dict
 from efface.core.spec import RunSpec
@@ -71,6 +72,7 @@ class Grid:
         return self.controls.get(benchmark) if ATTACKS.card(attack.function).needs_control else None
 
 
+IMAGE_MODELS = "image models"
 FIELDS = ("model", "methods", "benchmarks", "attacks", "seeds", "limit", "images", "split", "evaluate", "controls")
 
 
@@ -138,12 +140,19 @@ def _variant(kind: str, registry: Registry, entry: Any, model: str) -> Variant:
     if not isinstance(settings, Mapping):
         raise EffaceError(f"the settings of {function} must be a mapping such as {{steps: 50}}, not {settings!r}")
     preset = registry.validate_config(function, entry.get("preset"), model, settings)
+    _check_kind(registry.card(function))
     defaults = {setting.name: setting.default for setting in registry.settings(function)}
     config = {**defaults, **registry.presets(function)[preset], **settings}
     name = str(entry.get("name", function))
     if name == EVALUATION or not re.fullmatch(r"[A-Za-z0-9_.-]{1,40}", name):
         raise EffaceError(f"{name!r} cannot name a {kind}: use up to 40 letters, digits, '-', '_' and '.'")
     return Variant(name, function, preset, to_jsonable_dict(settings), to_jsonable_dict(config))
+
+
+def _check_kind(card: MethodCard) -> None:
+    """Raises `EffaceError` for a method or attack that is not for models of images."""
+    if IMAGE_MODELS not in card.kinds:
+        raise EffaceError(f"{card.name} is for {' and '.join(card.kinds)}: a sweep measures {IMAGE_MODELS}")
 
 
 def _check_names(kind: str, variants: Sequence[Variant]) -> None:
