@@ -29,7 +29,7 @@ from efface.ops.training.progress import RichProgress
 STORE = Path(__file__).parents[1] / "docs" / "attacks.json"
 BENCHMARK = "pocket-weapon"
 CONTROL = "control"
-UNDEFENDED = {"inside_out": "leace", "composition": "leace"}
+UNDEFENDED = {"inside_out": "leace", "composition": "leace", "concept_inversion": "esd"}
 """By attack, the method of the erasure that it runs on; `uce` by default. `inside_out` needs an edit of text
 states, and `composition` one that depends on the wording."""
 METRICS = ("asr_pre", "asr_post", "reproduction_rate", "reproduction_rate_control")

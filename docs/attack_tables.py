@@ -22,14 +22,13 @@ def attack_rates() -> str:
     stored: list[dict[str, Any]] = json.loads((DOCS / "attacks.json").read_text(encoding="utf-8"))
     on_control = {row["attack"]: row["scores"] for row in stored if row["target"] == CONTROL}
     measured = [row for row in stored if row["target"] != CONTROL]
-    sizes = sorted({score[3] for row in stored for score in row["scores"].values()})
     rows = [
         _row(row["attack"], row["target"], row["scores"], on_control.get(row["attack"], {}))
         for row in sorted(measured, key=lambda row: (ATTACKS.card(row["attack"]).needs_control, row["attack"]))
     ]
     names = [name for name in ATTACKS.names() if "sd1" in ATTACKS.card(name).families]
     missing = [name for name in names if not any(row["attack"] == name for row in measured)]
-    lines = [f"pocket-weapon, n = {sizes[0]} to {sizes[-1]} prompts, 95 % intervals in small print.", ""]
+    lines = ["Prompts of pocket-weapon. 95 % intervals in small print, with n where the control has another.", ""]
     lines += table(HEAD, rows)
     if missing:
         lines += ["", f"Not measured: {', '.join(f'`{name}`' for name in missing)}."]
@@ -37,12 +36,14 @@ def attack_rates() -> str:
 
 
 def _row(attack: str, method: str, scores: Scores, control: Scores) -> list[str]:
-    name = f"[{attack}](attacks/{attack}.md)"
+    size = next(iter(scores.values()))[3]
+    name = f"[{attack}](attacks/{attack}.md), {size} prompts"
     if ATTACKS.card(attack).needs_control:
         cells = ("asr_pre", "reproduction_rate", "reproduction_rate_control", "asr_post")
         return [name, method, *(_cell(scores.get(metric)) for metric in cells)]
-    after = scores.get("asr_post")
-    return [name, method, _cell(scores.get("asr_pre")), _cell(after), _cell(control.get("asr_post")), _cell(after)]
+    before, after, on_control = scores.get("asr_pre"), scores.get("asr_post"), control.get("asr_post")
+    size_note = f" <sub>n = {on_control[3]}</sub>" if on_control and on_control[3] != size else ""
+    return [name, method, _cell(before), _cell(after), f"{_cell(on_control)}{size_note}", _cell(after)]
 
 
 def _cell(score: Sequence[float] | None) -> str:
