@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from attack_tables import attack_rates
+from autoencoder_tables import autoencoder_tables
 from choice import CHARTS, choice_table
 from matrix_tables import matrix_tables
 from method_pages import comparison, method_page
@@ -24,6 +25,7 @@ COSTS = DOCS.parent / "src" / "efface" / "core" / "data" / "pocket_costs.json"
 GENERATED: dict[str, Callable[[], str]] = {
     "pocket.md": pocket_tables,
     "pocket-flow.md": pocket_flow_tables,
+    "pocket-lm.md": autoencoder_tables,
     "world.md": world_tables,
     "cli.md": command_reference,
     "methods.md": comparison,
