@@ -134,19 +134,9 @@ class InsertedLayer:
         if transport == "product":
             up_rows = up.sum(1)[None] if gamma is None else gamma @ up.T
             return output + hidden.sum(channel_axis, keepdim=True) * _on_axis(up_rows, output, channel_axis)
-        # without a graph and other readers of the output, the sum needs no copy of it
-        in_place = (
-            not torch.is_grad_enabled()
-            and up.dtype == output.dtype
-            and len(members) == len(self.members)
-            and len(self.layer._forward_hooks) == 1
-        )
         if channel_axis == 1:
-            flat, factors = output.flatten(2), (up.expand(len(output), -1, -1), hidden.flatten(2))
-            flat = flat.baddbmm_(*factors) if in_place else torch.baddbmm(flat, *factors)
-        else:
-            flat, factors = output.flatten(0, -2), (hidden.flatten(0, -2), up.T)
-            flat = flat.addmm_(*factors) if in_place else torch.addmm(flat, *factors)
+            return output + conv2d(hidden, up[:, :, None, None])
+        flat = torch.addmm(output.flatten(0, -2), hidden.flatten(0, -2), up.T)
         return flat.view_as(output)
 
     def _down(self, x: Tensor, down: Tensor) -> Tensor:
