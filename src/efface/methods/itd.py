@@ -106,7 +106,9 @@ PRESETS: dict[str, dict[str, object]] = {
         "steps": 400,
         "warmup_steps": 100,
         "learning_rate": 1e-3,
-        "top_features": 24,
+        "top_features": 16,
+        "strength": -5.0,
+        "quantile": 0.05,
         "num_templates": 66,
     },
 }
