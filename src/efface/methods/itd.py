@@ -26,7 +26,7 @@ below that of other prompts.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -38,7 +38,7 @@ from efface.core.errors import EffaceError
 from efface.core.method_card import MethodCard
 from efface.core.tensors import TensorBlob
 from efface.models.editable import EditableModel
-from efface.ops.editing.autoencoder import decode_features, encode_features
+from efface.ops.editing.autoencoder import deactivation_errors, largest_features
 from efface.ops.editing.inserted_modules import resolve_layer
 from efface.ops.editing.text_autoencoder import load_text_autoencoder
 from efface.ops.tensor_conversion import to_blob
@@ -84,6 +84,8 @@ class Config:
     num_words: int = field(default=4096, metadata={"help": "Number of the vocabulary's words in training prompts."})
     top_features: int = field(default=128, metadata={"help": "Number of features of a phrase.", "range": "32 to 256"})
     strength: float = field(default=-8.0, metadata={"help": "Factor of the concept's features.", "range": "-8 to 0"})
+    style_top_features: int = field(default=256, metadata={"help": "Number of features of a style's phrase."})
+    style_strength: float = field(default=-8.0, metadata={"help": "Factor of a style's features.", "range": "-8 to 0"})
     threshold_factor: float = field(
         default=0.99, metadata={"help": "Threshold relative to the least error of the concept's prompts."}
     )
@@ -108,7 +110,9 @@ PRESETS: dict[str, dict[str, object]] = {
         "learning_rate": 1e-3,
         "top_features": 16,
         "strength": -5.0,
-        "quantile": 0.05,
+        "style_top_features": 24,
+        "style_strength": -2.0,
+        "quantile": 0.04,
         "num_templates": 66,
     },
 }
@@ -118,6 +122,8 @@ def itd(model: EditableModel, concepts: Sequence[Concept], config: Config, run: 
     """Trains or loads the autoencoder of each text encoder, selects the features and calibrates the threshold."""
     if not 0 <= config.quantile < 1:
         raise EffaceError(f"a quantile is from 0 to below 1, not {config.quantile}")
+    if all(concept.kind == "style" for concept in concepts):
+        config = replace(config, top_features=config.style_top_features, strength=config.style_strength)
     edits: list[Edit] = []
     blobs: dict[str, TensorBlob] = {}
     for component, index in (("text_encoder", config.layer), ("text_encoder_2", config.second_layer)):
@@ -144,22 +150,23 @@ def _edit(
         texts = [*prompts, *retained, *vocabulary_prompts(model, config.num_words)]
         tensors = train_autoencoder(layer_states(model, layer, texts), config, run, suffix)
     words = [word for concept in concepts for word in concept.words]
-    chosen = _top(layer_states(model, layer, words), tensors, config)
+    count, active, strength = config.top_features, config.num_active, config.strength
+    chosen = largest_features(layer_states(model, layer, words), tensors, active, count)
     kept = layer_states(model, layer, retained) if retained else None
     if kept is not None:
-        chosen &= ~_top(kept, tensors, config)
+        chosen &= ~largest_features(kept, tensors, active, count)
     if not bool(chosen.any()):
         raise EffaceError(
-            f"every feature of the concept is a retain prompt's, too: raise top_features above {config.top_features}, "
+            f"every feature of the concept is a retain prompt's, too: raise top_features above {count}, "
             "or give fewer retain prompts"
         )
     tensors["features"] = chosen.nonzero()[:, 0].to(torch.int32)
-    errors = _errors(layer_states(model, layer, prompts), tensors, config)
+    errors = deactivation_errors(layer_states(model, layer, prompts), tensors, active, strength)
     lowest = float(torch.quantile(errors, config.quantile))
-    others = 0.0 if kept is None else float(_errors(kept, tensors, config).max())
+    others = 0.0 if kept is None else float(deactivation_errors(kept, tensors, active, strength).max())
     threshold = config.threshold_factor * lowest
     run.record(f"gate{suffix}", {"concept": lowest, "retained": others, "features": float(chosen.sum())})
-    params = {"kind": "autoencoder", "active": config.num_active, "strength": config.strength, "threshold": threshold}
+    params = {"kind": "autoencoder", "active": active, "strength": strength, "threshold": threshold}
     roles = {f"{name}.{role}": f"autoencoder{suffix}.{role}" for role in tensors}
     blobs = {f"autoencoder{suffix}.{role}": to_blob(tensor) for role, tensor in tensors.items()}
     return Edit(component, "module", roles, params=params), blobs
@@ -182,21 +189,3 @@ def train_autoencoder(states: Tensor, config: Config, run: Run, suffix: str = ""
         step.update()
         autoencoder.normalise()
     return {role: tensor.detach() for role, tensor in parameters.items()}
-
-
-@torch.no_grad()
-def _top(states: Tensor, tensors: dict[str, Tensor], config: Config) -> Tensor:
-    """Returns the features that are among the largest of any text and above 0, bool ``(F,)``."""
-    features = encode_features(states, tensors, config.num_active).amax(1)
-    values, indices = features.topk(min(config.top_features, features.shape[1]), dim=-1)
-    found = torch.zeros(features.shape[1], dtype=torch.bool, device=features.device)
-    found[indices[values > 0]] = True
-    return found
-
-
-@torch.no_grad()
-def _errors(states: Tensor, tensors: dict[str, Tensor], config: Config) -> Tensor:
-    """Computes m(p) of each text, ``(P,)``."""
-    features = encode_features(states, tensors, config.num_active)
-    features[..., tensors["features"].long()] *= config.strength
-    return (decode_features(features, tensors) - states).square().mean((1, 2))

@@ -77,7 +77,7 @@ def test_an_erasure_with_another_ones_autoencoder_trains_nothing_and_is_the_same
 
 def test_a_concept_without_features_of_its_own_is_refused(tiny, tmp_path, monkeypatch):
     autoencoder(tiny).save(tmp_path, "tiny")
-    monkeypatch.setattr(f"{itd.__module__}._top", lambda *_: torch.ones(FEATURES, dtype=torch.bool))
+    monkeypatch.setattr(f"{itd.__module__}.largest_features", lambda *_: torch.ones(FEATURES, dtype=torch.bool))
     spec = erasure_of(tiny, [Edit("sampler", "guidance")]).spec
     with pytest.raises(
         EffaceError, match=r"every feature of the concept is a retain prompt's, too: raise top_features"

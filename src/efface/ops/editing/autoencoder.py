@@ -38,6 +38,31 @@ def decode_features(features: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
     return linear(features, tensors["decoder"], tensors["decoder_bias"])
 
 
+@torch.no_grad()
+def largest_features(states: Tensor, tensors: Mapping[str, Tensor], num_active: int, count: int) -> Tensor:
+    """Returns the features that are among the ``count`` largest of any text and above 0, bool ``(F,)``.
+
+    Args:
+        states: states of texts at every position but BOS, ``(P, L, D)``; a feature's value is the largest.
+        tensors: see `encode_features`.
+        num_active: k.
+        count: number of features of a text.
+    """
+    features = encode_features(states, tensors, num_active).amax(1)
+    values, indices = features.topk(min(count, features.shape[1]), dim=-1)
+    found = torch.zeros(features.shape[1], dtype=torch.bool, device=features.device)
+    found[indices[values > 0]] = True
+    return found
+
+
+@torch.no_grad()
+def deactivation_errors(states: Tensor, tensors: Mapping[str, Tensor], num_active: int, strength: float) -> Tensor:
+    """Computes m(p) of texts from their states at every position but BOS ``(P, L, D)``, ``(P,)``."""
+    features = encode_features(states, tensors, num_active)
+    features[..., tensors["features"].long()] *= strength
+    return (decode_features(features, tensors) - states).square().mean((1, 2))
+
+
 def deactivate(states: Tensor, tensors: Mapping[str, Tensor], num_active: int, strength: float) -> Tensor:
     """Reconstructs states ``(B, L, D)`` with the erased features times ``strength``; BOS is unchanged."""
     features = encode_features(states, tensors, num_active)
