@@ -6,7 +6,8 @@ A TopK sparse autoencoder reads the states behind one layer of the text encoder.
     F = union over the concept's phrases of top(phrase)  minus  union over retain prompts of top(prompt)
 
 where top(p) holds the features with the largest value at any position but BOS. At sampling time these features are
-multiplied by ``strength``, and the autoencoder's output takes the place of the states if its error
+multiplied by ``strength`` (``style_strength`` if all concepts are styles, which also have more top features), and the
+autoencoder's output takes the place of the states if its error
 
     m(p) = mean over positions and channels of (x' - x)^2
 
