@@ -91,7 +91,10 @@ def test_compose_refuses_conflicting_edits_and_other_bases() -> None:
     whole = Erasure(SPEC, (Edit("unet", "replace", {"w": "w"}),), {"w": np.ones(1)})
     with pytest.raises(EffaceError, match="both write 'w'"):
         compose([low, whole])
-    assert len(compose([whole, low, low]).edits) == 3
+    other = Erasure(replace(SPEC, seed=SPEC.seed + 1), low.edits, low.tensors)
+    assert len(compose([whole, low, other]).edits) == 3
+    with pytest.raises(EffaceError, match="erasures 2 and 3 are the same"):
+        compose([whole, low, low])
     other = replace(whole, spec=replace(SPEC, base={"unet": "cc"}))
     with pytest.raises(BaseModelMismatchError, match="another unet"):
         compose([low, other])
