@@ -84,7 +84,7 @@ class Config:
     num_templates: int = field(
         default=0, metadata={"help": "Number of templates from the library.", "range": "0 to 66"}
     )
-    retain_weight: float = field(default=0.0, metadata={"help": "Weight of the retain loss.", "range": "0 to 20"})
+    retain_weight: float = field(default=0.0, metadata={"help": "Weight of the retain loss.", "range": "0 to 30"})
 
 
 PRESETS: dict[str, dict[str, object]] = {
@@ -102,7 +102,7 @@ PRESETS: dict[str, dict[str, object]] = {
         "num_inference_steps": 20,
         "trajectories_per_prompt": 1,
         "num_templates": 66,
-        "retain_weight": 10.0,
+        "retain_weight": 30.0,
     },
 }
 
