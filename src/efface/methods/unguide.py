@@ -96,7 +96,7 @@ class Config:
     num_templates: int = field(
         default=0, metadata={"help": "Number of templates from the library.", "range": "0 to 66"}
     )
-    retain_weight: float = field(default=0.0, metadata={"help": "Weight of the retain loss.", "range": "0 to 20"})
+    retain_weight: float = field(default=0.0, metadata={"help": "Weight of the retain loss.", "range": "0 to 30"})
 
 
 PRESETS: dict[str, dict[str, object]] = {
@@ -119,7 +119,7 @@ PRESETS: dict[str, dict[str, object]] = {
         "num_inference_steps": 20,
         "trajectories_per_prompt": 1,
         "num_templates": 66,
-        "retain_weight": 5.0,
+        "retain_weight": 25.0,
     },
 }
 CALIBRATION_PROMPTS = 12
