@@ -146,8 +146,8 @@ FLOORS = {
     ("spm", "pocket-style"): (0.88, 0.95),
     ("unguide", "pocket-instrument"): (0.85, 0.85),
     ("receler", "pocket-instrument"): (0.8, 0.8),
-    ("receler", "pocket-weapon"): (0.9, 0.8),
-    ("receler", "pocket-style"): (0.9, 0.95),
+    ("receler", "pocket-weapon"): (0.9, 0.87),
+    ("receler", "pocket-style"): (0.86, 0.95),
     ("itd", "pocket-instrument"): (0.65, 0.8),
     ("itd", "pocket-weapon"): (0.82, 0.77),
     ("itd", "pocket-style"): (0.92, 0.95),
@@ -174,6 +174,8 @@ FLOORS = {
 
 FLOW_FLOORS = {
     ("erase_anything", "pocket-weapon"): (0.9, 0.9),
+    ("erase_anything", "pocket-style"): (0.92, 0.95),
+    ("esd", "pocket-weapon"): (0.84, 0.95),
 }
 """The same bounds on pocket-flow."""
 
