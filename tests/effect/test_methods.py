@@ -146,6 +146,7 @@ FLOORS = {
     ("spm", "pocket-style"): (0.88, 0.95),
     ("unguide", "pocket-instrument"): (0.9, 0.87),
     ("unguide", "pocket-weapon"): (0.92, 0.89),
+    ("unguide", "pocket-style"): (0.92, 0.95),
     ("receler", "pocket-instrument"): (0.8, 0.8),
     ("receler", "pocket-weapon"): (0.9, 0.87),
     ("receler", "pocket-style"): (0.86, 0.95),
