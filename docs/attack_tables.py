@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from result_tables import DOCS, MISSING_VALUE, table
+from result_tables import DOCS, MISSING_VALUE, table, with_interval
 
 from efface.core.registry import ATTACKS
 
@@ -50,4 +50,4 @@ def _cell(score: Sequence[float] | None) -> str:
     if score is None or score[0] is None:
         return MISSING_VALUE
     value, low, high, _ = score
-    return f"{value:.2f} <sub>{low:.2f} to {high:.2f}</sub>"
+    return with_interval(value, low, high)

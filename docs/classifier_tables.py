@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from result_tables import single_results, table
+from result_tables import cell, single_results, table
 
 from efface.core.result import Result, Score
 
@@ -66,5 +66,4 @@ def _cell(score: Score | None) -> str:
         return f"{score.value:.0f}"
     if score.metric == "time_share_of_retraining":
         return f"{score.value:.3f}"
-    interval = "" if score.low is None else f" <sub>{score.low:.2f} to {score.high:.2f}</sub>"
-    return f"{score.value:.2f}{interval}"
+    return cell(score)

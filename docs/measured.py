@@ -18,6 +18,7 @@ from result_tables import (
     sample_sizes,
     single_results,
     table,
+    with_interval,
 )
 from study_tables import ablation, embedding_topology
 
@@ -137,7 +138,7 @@ def _mean_of(scores: list[Score | None]) -> str:
     values = [score.value for score in scores if score is not None and score.value is not None]
     if len(values) < len(scores):  # an attack may have been run with one seed only
         return MISSING_VALUE
-    return f"{sum(values) / len(values):.2f} <sub>{min(values):.2f} to {max(values):.2f}</sub>"
+    return with_interval(sum(values) / len(values), min(values), max(values))
 
 
 def baseline_comparison(method: str) -> list[str]:

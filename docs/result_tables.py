@@ -50,7 +50,12 @@ def cell(score: Score | None) -> str:
         return MISSING_VALUE
     if score.low is None or score.high is None:
         return f"{score.value:.2f}"
-    return f"{score.value:.2f} <sub>{score.low:.2f} to {score.high:.2f}</sub>"
+    return with_interval(score.value, score.low, score.high)
+
+
+def with_interval(value: float, low: float, high: float) -> str:
+    """A value with its interval, or range, in small print."""
+    return f"{value:.2f} <sub>{low:.2f} to {high:.2f}</sub>"
 
 
 def rates_table(first_column: str, results: Mapping[str, Result]) -> list[str]:

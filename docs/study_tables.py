@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
-from result_tables import DOCS, MISSING_VALUE, RESULTS, table
+from result_tables import DOCS, MISSING_VALUE, RESULTS, table, with_interval
 
 from efface.studies.ablation_table import Row, plot
 from efface.studies.ablation_table import read as read_ablation
@@ -22,8 +22,8 @@ def embedding_topology(method: str) -> list[str]:
             [
                 place["encoder"],
                 place["group"],
-                _interval(place["purity"]),
-                _interval(place["distance"]),
+                with_interval(*place["purity"]),
+                with_interval(*place["distance"]),
                 str(place["n"]),
             ]
             for place in study["places"]
@@ -36,11 +36,6 @@ def embedding_topology(method: str) -> list[str]:
         if (DOCS / "methods" / f"{path.stem}.svg").is_file():
             lines += ["", f"![Purity and distance of the prompts]({path.stem}.svg)"]
     return lines
-
-
-def _interval(values: list[float]) -> str:
-    value, low, high = values
-    return f"{value:.2f} <sub>{low:.2f} to {high:.2f}</sub>"
 
 
 def ablation(method: str) -> list[str]:
@@ -96,4 +91,4 @@ def _label(name: str) -> str:
 
 def _score(row: Row, name: str) -> str:
     values = row.scores[name]
-    return MISSING_VALUE if values is None else _interval(list(values))
+    return MISSING_VALUE if values is None else with_interval(*values)

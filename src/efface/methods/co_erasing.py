@@ -7,6 +7,7 @@ text-erased model e' with images of the concept as prompts. The denoiser reads t
     L  =  || e(z_t, t, T, I) - [ e'(z_t, t, "") - eta ( e'(z_t, t, T, I) - e'(z_t, t, "") ) ] ||^2
 
 The refinement leaves of an image what the text speaks of. eta = ``negative_guidance``. z_t is blurred (``blur_size``).
+
 The images come from ``image_folder``, for several concepts from a folder of each one's name in it; without a folder the
 original generates ``num_images`` of each concept. ``image_adapter`` reads them: the folder of an IP-Adapter for the
 model (arXiv 2308.06721), or ``pocket``, a projection of pocket's own CLIP tower. The erased model needs neither.
