@@ -55,6 +55,8 @@ def test_every_command_checks_the_loading_options(tmp_path, capfd, model_folder,
         check_refused(call(capfd, *command, "--dtype", "fp17"), "unknown dtype 'fp17'", "did you mean 'fp1")
         check_refused(call(capfd, *command, "--revision", "main"), "a revision belongs to a hub id")
         check_refused(call(capfd, *command, "--device", "gpu"), "no device 'gpu'", "give cpu")
+        offloaded = call(capfd, *command, "--device", "cpu", "--offload")
+        check_refused(offloaded, "this model computes on the CPU", "omit --offload", "--device cuda")
     pickle = call(capfd, "transfer", erasure_folder, "--to", "nobody/x.ckpt", "--out", tmp_path / "x")
     check_refused(pickle, "is a pickle")
     assert not list(tmp_path.iterdir())

@@ -39,10 +39,11 @@ def test_weights_offloaded_after_loading_are_refused_and_the_cure_works(tiny):
     assert state_bytes(tiny) == before
 
 
-def test_model_cpu_offload_is_refused_and_the_cure_works():
+def test_sequential_offload_is_refused_and_the_cure_works():
     pipe = tiny_flux_pipe()
-    pipe.enable_model_cpu_offload(device="cpu")
-    with pytest.raises(EffaceError, match=r"offloaded.*remove_all_hooks.*pipe\.to.*quantized"):
+    for part in (pipe.text_encoder, pipe.transformer):  # what pipe.enable_sequential_cpu_offload() does on a GPU
+        cpu_offload(part, execution_device=torch.device("cpu"))
+    with pytest.raises(EffaceError, match=r"text_encoder is offloaded.*remove_all_hooks.*pipe\.to.*offload=True"):
         load_model(pipe)
     pipe.remove_all_hooks()
     assert load_model(pipe.to("cpu")).parameter_group("text_stream").parameters

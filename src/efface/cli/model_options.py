@@ -57,6 +57,10 @@ LOADING: dict[str, Any] = {
         "--model-config",
         help="Configuration of a checkpoint: sd1, sd2, sd2-base, sdxl, or a folder in diffusers layout.",
     ),
+    "offload": typer.Option(
+        "--offload",
+        help="Keep text encoders, denoiser and autoencoder on the CPU while they are not needed, to save GPU memory.",
+    ),
 }
 """The options that say how to load a model, by the field of `ModelRef` that they fill."""
 
@@ -84,12 +88,15 @@ def model_options(parameter: str) -> Callable[[Callable[..., None]], Callable[..
 def _insert_loading_options(signature: inspect.Signature, parameter: str) -> list[inspect.Parameter]:
     """Lists a command's parameters as keyword parameters, with those of `LOADING` after ``parameter``."""
     keyword = inspect.Parameter.KEYWORD_ONLY
+    kinds: dict[str, Any] = dict.fromkeys(LOADING, str | None) | {"offload": bool}
     parameters = []
     for item in signature.parameters.values():
         parameters.append(item.replace(kind=keyword))
         if item.name == parameter:
             parameters += [
-                inspect.Parameter(name, keyword, default=None, annotation=Annotated[str | None, option])
+                inspect.Parameter(
+                    name, keyword, default=getattr(ModelRef, name), annotation=Annotated[kinds[name], option]
+                )
                 for name, option in LOADING.items()
             ]
     return parameters

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import FluxPipeline, SanaPipeline, StableDiffusion3Pipeline
+from diffusers import DiffusionPipeline, FluxPipeline, SanaPipeline, StableDiffusion3Pipeline
 
 from efface.core.errors import EffaceError
 
@@ -19,7 +19,9 @@ from .folder_loading import load_pipeline
 from .hub import download_pipeline
 from .memory import oom_as_user_error
 from .model_ref import BUNDLED, DTYPES, SHARED_ENCODER, ModelRef, ModelSource, bundled_folder, model_name
+from .offload_device import check_offload_device
 from .pipeline import default_device, silence_libraries
+from .placement import is_offloaded_by_efface, offload, offload_device
 from .sana import SanaModel
 from .sd3 import SD3Model
 from .single_file import LoadedCheckpoint, load_single_file
@@ -47,16 +49,31 @@ def build_model(source: ModelSource | None, pipe: Any, options: ModelRef) -> Edi
         EffaceError: the pipeline does not load, the device does not exist or memory does not suffice.
     """
     device, dtype = resolve_device(options), resolve_dtype(options)
+    if options.offload:
+        check_offload_device((device or default_device()).type)
     with oom_as_user_error(f"the model does not fit: {CURE}"), silence_libraries():
         if source is None:
-            targets = [target for target in (device, dtype) if target is not None]
-            if targets and hasattr(pipe, "to"):
-                pipe = pipe.to(*targets)
-            return _wrap_once(pipe)
+            return _wrap_once(_move(pipe, device, dtype, options.offload))
         device = device or default_device()
         dtype = dtype or (torch.float32 if source.name in BUNDLED else default_dtype(device))
         loaded = _load_source(source, dtype, options)
-        return wrap_pipeline(loaded.pipe.to(device), source.name, loaded.unread_tensors, loaded.weight_source)
+        pipe = _move(loaded.pipe, device, None, options.offload)
+        return wrap_pipeline(pipe, source.name, loaded.unread_tensors, loaded.weight_source)
+
+
+def _move(pipe: Any, device: torch.device | None, dtype: torch.dtype | None, offloaded: bool) -> Any:
+    """Moves a pipeline in memory to a device and a dtype, or offloads it where that is asked for or it was before."""
+    if not isinstance(pipe, DiffusionPipeline):
+        return pipe  # refused later, with its class
+    previous = offload_device(pipe)
+    if not offloaded and previous is None:
+        targets = [target for target in (device, dtype) if target is not None]
+        return pipe.to(*targets) if targets else pipe
+    if dtype is not None:
+        pipe.to(dtype)
+    if is_offloaded_by_efface(pipe) and device in (None, previous):
+        return pipe
+    return offload(pipe, device or previous or default_device())
 
 
 def _wrap_once(pipe: Any) -> EditableModel:

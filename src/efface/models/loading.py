@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from efface.core.errors import EffaceError
 
-from .model_ref import ModelRef, ModelSource, locate_model, source_kind
+from .model_ref import ModelRef, ModelSource, locate_model, model_name, source_kind
 
 _KINDS = {"causal_lm": "language", "janus": "janus", "image_classifier": "classifier"}
 """Kind by the family of a loaded model; every other family generates images by denoising."""
@@ -26,6 +26,7 @@ def load_model(
     dtype: torch.dtype | str | None = None,
     revision: str | None = None,
     config: str | Path | None = None,
+    offload: bool = False,
     default: str | Path = "pocket",
 ) -> EditableModel:
     """Loads a text-to-image model, a language model or an image classifier, in evaluation mode.
@@ -44,15 +45,22 @@ def load_model(
         config: folder in diffusers layout, or one of ``sd1``, ``sd2``, ``sd2-base``, ``sdxl``, that describes a
             checkpoint; needed only where the shipped configurations do not fit it, and for SD3 and FLUX, whose other
             components it holds, too.
+        offload: keep text encoders, denoiser and autoencoder on the CPU, and move each to the device while it is
+            needed. A pipeline with ``enable_model_cpu_offload()`` is offloaded in this way without it.
         default: the model that a `ModelRef` with ``ref=None`` selects.
 
     Raises:
-        EffaceError: the model does not exist, the hub cannot be reached, a part is missing, or memory does not suffice.
+        EffaceError: the model does not exist or cannot be offloaded, the hub cannot be reached, a part is missing, or
+            memory does not suffice.
     """
     if isinstance(ref, ModelRef):
         full = ref if ref.ref is not None else replace(ref, ref=default)
-        return load_model(full.ref, device=full.device, dtype=full.dtype, revision=full.revision, config=full.config)
-    options = ModelRef(None, device, dtype, revision, config)  # raises for an unknown dtype
+        return _load(full.ref, full)
+    return _load(ref, ModelRef(None, device, dtype, revision, config, offload))
+
+
+def _load(ref: Any, options: ModelRef) -> EditableModel:
+    """Checks a reference and builds its model; see `load_model`."""
     source = locate_model(ref) if isinstance(ref, str | Path) else None
     if source is not None:
         _check_options(source, options)
@@ -64,6 +72,11 @@ def load_model(
 def _build(source: ModelSource | None, ref: Any, options: ModelRef) -> EditableModel:
     """Builds the adapter; imports torch here, after the checks, so that a wrong name does not cost the import."""
     kind = source_kind(source, options.revision) if source else _kind_in_memory(ref)
+    if options.offload and kind != "image":
+        raise EffaceError(
+            f"{model_name(ref)} is no diffusers pipeline, whose components could be offloaded: omit --offload "
+            "(offload=True)"
+        )
     if kind == "janus":
         from .janus_loading import load_janus, wrap_janus
 

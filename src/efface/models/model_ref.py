@@ -14,6 +14,7 @@ from .classifier_folder import CLASSIFIER_BUNDLED, check_classifier_folder, is_c
 from .diffusers_folder import check_folder, refuse_pickles
 from .janus_folder import check_janus_folder, is_janus_folder
 from .language_folder import LANGUAGE_BUNDLED, check_language_folder, is_language_folder
+from .offload_device import check_offload_device
 
 if TYPE_CHECKING:
     import torch
@@ -60,9 +61,11 @@ class ModelRef:
         dtype: a key of `DTYPES` or a torch dtype; chosen by the device if None.
         revision: branch, tag or commit of a hub id.
         config: folder in diffusers layout, or shipped configuration, that describes a checkpoint.
+        offload: keep the components of an image model on the CPU while they are not needed (`efface.models.placement`).
 
     Raises:
         UnknownNameError: ``dtype`` is not in `DTYPES`.
+        EffaceError: components are to be offloaded from the CPU.
     """
 
     ref: str | Path | None
@@ -70,10 +73,13 @@ class ModelRef:
     dtype: torch.dtype | str | None = None
     revision: str | None = None
     config: str | Path | None = None
+    offload: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.dtype, str) and self.dtype not in DTYPES:
             raise UnknownNameError("dtype", self.dtype, DTYPES)
+        if self.offload and self.device is not None:
+            check_offload_device(str(self.device).partition(":")[0])
 
     def __str__(self) -> str:
         return str(self.ref)

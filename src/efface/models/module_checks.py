@@ -13,6 +13,7 @@ from torch import nn
 
 from efface.core.errors import EffaceError
 
+from .placement import placement_of
 from .quantization import has_quantized_layers
 from .weight_files import check_no_adapter
 
@@ -27,8 +28,9 @@ def check_not_offloaded(modules: Mapping[str, nn.Module]) -> None:
         if any(p.is_meta for p in module.parameters()) or any(map(_is_hooked, module.modules())):
             raise EffaceError(
                 f"the pipeline's {name} is offloaded or has hooks that change its passes: call "
-                "pipe.remove_all_hooks() and then pipe.to(device), or load it without offloading, device_map, caching "
-                "and layerwise casting; quantized weights need less memory instead"
+                "pipe.remove_all_hooks() and then pipe.to(device), or load it without sequential or group offloading, "
+                "device_map, caching and layerwise casting; efface.load_model(pipe, offload=True) and quantized "
+                "weights need less memory instead"
             )
 
 
@@ -65,9 +67,10 @@ def check_trainable_weights(modules: Mapping[str, nn.Module]) -> None:
 
 
 def _is_hooked(module: nn.Module) -> bool:
-    """Returns whether accelerate or diffusers runs the module's passes through hooks of its own."""
+    """Returns whether accelerate or diffusers runs the module's passes through hooks, other than efface's own."""
     registry = getattr(module, "_diffusers_hook", None)
-    return hasattr(module, "_hf_hook") or bool(getattr(registry, "hooks", None))
+    is_foreign = hasattr(module, "_hf_hook") and placement_of(module) is None
+    return is_foreign or bool(getattr(registry, "hooks", None))
 
 
 def check_one_precision(modules: Mapping[str, nn.Module]) -> None:

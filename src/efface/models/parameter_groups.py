@@ -12,6 +12,7 @@ from torch.func import functional_call
 from efface.core.errors import EffaceError
 
 from .parameter_roles import TEXT_ENCODERS, RolePart, parse_role_part, select_paths
+from .placement import hold, placed
 from .recomputation import recomputes_with
 
 TEXT_ENCODER_2, TEXT_ENCODER_3 = "text_encoder_2", "text_encoder_3"
@@ -38,10 +39,15 @@ def call_with_params(module: nn.Module, params: Mapping[str, Tensor], *args: Any
 
     Without tensors it is a plain call: ``functional_call`` would first visit every submodule.
     """
-    if not params:
-        return module(*args, **options)
-    with recomputes_with(module, params):
-        return functional_call(module, dict(params), args, options)
+    with placed(module, params) as tensors:
+        if not tensors:
+            return module(*args, **options)
+        with recomputes_with(module, tensors):
+            return functional_call(module, dict(tensors), args, options)
+
+
+class _Parameters(dict[str, nn.Parameter]):
+    """Parameters that a component stays on its device for; a plain dict allows no weak reference."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +100,10 @@ def select_parameters(
             parts_by_component.setdefault(component, []).append(part)
     if len(parts_by_component) > 1 and not parts_by_component.keys() <= set(TEXT_ENCODERS):
         raise EffaceError(f"role {role!r} joins text encoder and denoiser: train each as a student of its own")
-    parameters: dict[str, nn.Parameter] = {}
+    parameters = _Parameters()
     paths: dict[str, str] = {}
     for component, parts in sorted(parts_by_component.items()):
+        hold(components[component], parameters)
         selected = select_paths(components[component], parts, component in skip_last_layer)
         if not selected:
             raise EffaceError(f"role {role!r} selects nothing in this model's {component}")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .fingerprint import fingerprint
 from .module_checks import check_own_weights
+from .placement import execution_device, placed
 
 DENOISERS = ("unet", "transformer")
 """Names of the components that predict; a pipeline has one of them."""
@@ -41,7 +42,7 @@ class PipelineParts:
     @property
     def device(self) -> torch.device:
         """The device that the model computes on."""
-        return next(self._denoiser.parameters()).device  # diffusers' own property first visits every layer
+        return execution_device(self._denoiser)  # diffusers' own property first visits every layer
 
     @property
     def num_train_timesteps(self) -> int:
@@ -101,8 +102,9 @@ class PipelineParts:
 
     def _run_vae(self, run: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
         """Runs the autoencoder; one that overflows in float16 is moved to float32 for good, and runs again."""
-        outputs = run(inputs)
-        if self.vae.dtype == torch.float16 and not bool(outputs.isfinite().all()) and bool(inputs.isfinite().all()):
-            self.vae.to(torch.float32)
+        with placed(self.vae):
             outputs = run(inputs)
+            if self.vae.dtype == torch.float16 and not bool(outputs.isfinite().all()) and bool(inputs.isfinite().all()):
+                self.vae.to(torch.float32)
+                outputs = run(inputs)
         return outputs

@@ -99,7 +99,8 @@ def audit(
 def _loaded_like(base: str | Path | ModelRef, model: str | Path, loaded: EditableModel) -> ModelRef:
     """Returns the checkpoint with the base's device and precision; a single file also has its configuration."""
     ref = base if isinstance(base, ModelRef) else ModelRef(base)
-    return ModelRef(model, loaded.device, ref.dtype, None, ref.config if Path(model).is_file() else None)
+    config = ref.config if Path(model).is_file() else None
+    return ModelRef(model, loaded.device, ref.dtype, None, config, ref.offload)
 
 
 def _find_benchmark(ref: str | None, base: str, concept: str) -> Benchmark:

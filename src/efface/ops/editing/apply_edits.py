@@ -14,6 +14,7 @@ from efface.core.errors import CorruptArtifactError, EffaceError
 from efface.core.tensors import Tensor as Stored
 from efface.models.editable import EditableModel
 from efface.models.guidance_hooks import GuidanceEdit
+from efface.models.placement import execution_device
 from efface.models.tensor_names import canonical_paths, editable_tensors, resolve_tensor_name
 from efface.ops.tensor_conversion import to_torch
 
@@ -53,7 +54,7 @@ def apply_edit(model: EditableModel, edit: Edit, stored: Mapping[str, Stored], u
     module = model.components[edit.component]
     tensors = {role: to_torch(stored[name]) for role, name in edit.tensors.items()}
     if edit.op == "module":
-        device = next(module.parameters()).device
+        device = execution_device(module)
         tensors = {role: tensor.to(device) for role, tensor in tensors.items()}
         insert_modules(module, edit, tensors, add_gate(model, edit.gate, undo) if edit.gate else None, undo)
         return
