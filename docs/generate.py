@@ -12,6 +12,7 @@ from pathlib import Path
 from attack_tables import attack_rates
 from autoencoder_tables import autoencoder_tables
 from choice import CHARTS, choice_table
+from joint_tables import senses_table
 from matrix_tables import matrix_tables
 from method_pages import comparison, method_page
 from pocket_tables import pocket_flow_tables, pocket_tables, world_tables
@@ -33,6 +34,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "benchmarks.md": benchmark_table,
     "attacks.md": attack_rates,
     "matrix.md": matrix_tables,
+    "published_benchmarks.md": senses_table,
     "concepts.md": concept_table,
     "model_matrix.md": model_matrix,
     **{f"methods/{name}.md": partial(method_page, METHODS, name) for name in METHODS.names()},

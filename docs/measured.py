@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from joint_tables import joint_erasure, template_sources, transfer
 from language_tables import language_results
 from result_tables import (
     COLUMNS,
@@ -40,7 +41,7 @@ BASELINES = {
 def measured(method: str) -> list[str]:
     """All tables of a method's results, and an image of what it does."""
     tables: list[Callable[[str], list[str]]] = [main_results, language_results, over_seeds, baseline_comparison]
-    sections = [*tables, joint_erasure, transfer, embedding_topology, ablation]
+    sections = [*tables, joint_erasure, transfer, template_sources, embedding_topology, ablation]
     lines = [line for section in sections for line in section(method)]
     if (DOCS / "methods" / f"{method}.webp").is_file():
         lines += ["", f"![Images before and after {method} erased weapon, same prompts and seeds]({method}.webp)"]
@@ -161,37 +162,3 @@ def baseline_comparison(method: str) -> list[str]:
         lines += ["", f"ASR after each attack; {attack_sizes(results.values())}.", ""]
         lines += table(["attack", *results], rows)
     return lines
-
-
-def joint_erasure(method: str) -> list[str]:
-    """Scores of each concept when the method erases several concepts at once."""
-    results = {key.benchmark: result for key, result in sorted(results_of(method).items()) if key.joint}
-    if not results:
-        return []
-    caption = (
-        f"The concepts of these benchmarks erased at once, seed 0. Prompts for the other erased concepts are left out. "
-        f"{sample_sizes(results.values())}. "
-        f"Command: `python benchmarks/effect.py {method} --joint --attack none --benchmark ...`."
-    )
-    return ["", "## Several concepts at once", "", caption, "", *rates_table("benchmark", results)]
-
-
-def transfer(method: str) -> list[str]:
-    """Scores on another model that shares the text encoder, beside those on the erasure's own model."""
-    results = results_of(method)
-    groups = {key: label for key, label in COLUMNS.items() if key[1] != "context"}
-    rows = []
-    for key in sorted(key for key in results if key.transferred_to):
-        before = {k: r for k, r in results.items() if k == type(key)(key.benchmark, key.seed, key.variant, key.joint)}
-        own = next(iter(before.values()))
-        pairs = [f"{_short(own, *group)} → {_short(results[key], *group)}" for group in groups]
-        rows.append([key.benchmark, key.transferred_to, *pairs])
-    if not rows:
-        return []
-    caption = "The same erasure on another denoiser without training (`efface transfer`): own model → there."
-    return ["", "## Transfer", "", caption, "", *table(["benchmark", "model", *groups.values()], rows)]
-
-
-def _short(result: Result, metric: str, group: str) -> str:
-    score = result.score(metric, group)
-    return MISSING_VALUE if score is None or score.value is None else f"{score.value:.2f}"

@@ -21,6 +21,8 @@ COLUMNS = {
     ("retention", "context"): "retention context",
 }
 MISSING_VALUE = "-"
+SENSES = "pocket-abstract-"
+"""Start of the names of benchmarks whose results have a table of their own (docs/published_benchmarks.md)."""
 
 
 @cache
@@ -33,7 +35,9 @@ def single_results(method: str, seed: int = 0, variant: str = "", model: str = "
     """Results of erasing one concept with one seed, by benchmark; an empty model is the benchmark's own."""
     results = results_of(method)
     keys = {
-        key.benchmark: key for key in sorted(results) if key == ResultKey(key.benchmark, seed, variant, model=model)
+        key.benchmark: key
+        for key in sorted(results)
+        if key == ResultKey(key.benchmark, seed, variant, model=model) and not key.benchmark.startswith(SENSES)
     }
     return {benchmark: results[key] for benchmark, key in keys.items()}
 
