@@ -1,9 +1,10 @@
 """Measure the attacks themselves: ``python benchmarks/attacks.py [ATTACK ...] --control ARTIFACT --limit 8``.
 
 Each attack runs on an erasure that nothing defends, and on a control model in which weapon never was
-(`training/pocket/without_concept.py`). An attack that needs a control reports its success above the control's rate.
-Rates are stored in ``docs/attacks.json``, from which `docs/generate.py` writes the table of ``docs/attacks.md``. Stored
-rates are not measured again: remove them first.
+(`training/pocket/without_concept.py`). An attack that needs a control reports its success above the control's rate;
+without ``--control``, above the rate that is stored for as many prompts: it depends on no erasure. Rates are stored in
+``docs/attacks.json``, from which `docs/generate.py` writes the table of ``docs/attacks.md``. Stored rates are not
+measured again: remove them first. Whoever changes an attack's preset removes its rates, too.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +24,8 @@ from efface.core.evaluation_evidence import RESULT
 from efface.core.io import atomic_write_bytes
 from efface.core.registry import ATTACKS
 from efface.core.result import Result
+from efface.core.score import Score
+from efface.metrics.asr import above_control
 from efface.models.editable import EditableModel
 from efface.models.loading import load_model
 from efface.ops.training.progress import RichProgress
@@ -29,26 +33,54 @@ from efface.ops.training.progress import RichProgress
 STORE = Path(__file__).parents[1] / "docs" / "attacks.json"
 BENCHMARK = "pocket-weapon"
 CONTROL = "control"
-UNDEFENDED = {"inside_out": "leace", "composition": "leace", "concept_inversion": "esd"}
+UNDEFENDED = {
+    "inside_out": "leace",
+    "composition": "leace",
+    "concept_inversion": "esd",
+    "noise_probe": "sld",
+    "completion_probe": "sld",
+    "masactrl": "sld",
+}
 """By attack, the method of the erasure that it runs on; `uce` by default. `inside_out` needs an edit of text
-states, and `composition` one that depends on the wording."""
-METRICS = ("asr_pre", "asr_post", "reproduction_rate", "reproduction_rate_control")
+states, `composition` one that depends on the wording, and the others one that steers the sampler away from the concept
+without changing what a word means."""
+CONTROL_RATE = "reproduction_rate_control"
+METRICS = ("asr_pre", "asr_post", "reproduction_rate", CONTROL_RATE)
 
 Row = dict[str, Any]
 """One measurement: attack, target (a method or `CONTROL`), and by metric its value, bounds and number of images."""
 
 
-def measure(attack: str, target: str, artifact: Path, control: Path | None, model: EditableModel, limit: int) -> Row:
-    """Runs an attack on an artifact."""
+def measure(
+    attack: str, target: str, artifact: Path, control: Path | None, model: EditableModel, limit: int, rows: list[Row]
+) -> Row:
+    """Runs an attack on an artifact; the stored rows give the control's rate if no control does."""
     options: dict[str, Any] = {"control": control} if control else {}
     found = api.attack(artifact, attack, BENCHMARK, model=model, limit=limit, progress=RichProgress(), **options)
     assert found.folder is not None
-    scores = {
-        score.metric: [score.value, score.low, score.high, score.n]
-        for score in Result.load(found.folder / RESULT).scores
-        if score.metric in METRICS
-    }
+    scored = Result.load(found.folder / RESULT).scores
+    measured = [score for score in scored if score.metric in METRICS]
+    rate = next((score for score in measured if score.metric == "reproduction_rate"), None)
+    if rate is not None and control is None:
+        measured += above_stored_control(attack, rate, rows)
+    scores = {score.metric: [score.value, score.low, score.high, score.n] for score in measured}
     return {"attack": attack, "target": target, "scores": scores}
+
+
+def above_stored_control(attack: str, rate: Score, rows: list[Row]) -> list[Score]:
+    """Returns the stored rate on the control for as many prompts and the success above it; nothing if none is stored.
+
+    Args:
+        attack: name of the attack.
+        rate: its `reproduction_rate` on an erasure.
+        rows: the stored measurements.
+    """
+    for row in rows:
+        value, low, high, n = row["scores"].get(CONTROL_RATE, (None, None, None, None))
+        if row["attack"] == attack and n == rate.n:
+            control = replace(rate, metric=CONTROL_RATE, value=value, low=low, high=high, n=n)
+            return [control, above_control(rate, control)]
+    return []
 
 
 def read_rows() -> list[Row]:
@@ -82,7 +114,7 @@ def main(
                 elif not artifact.is_dir():
                     concept = Benchmark.load(BENCHMARK).concept
                     api.erase(concept, out=artifact, model=model, method=target, quick_evaluation=False)
-                rows.append(measure(attack, target, artifact, control if needs_control else None, model, limit))
+                rows.append(measure(attack, target, artifact, control if needs_control else None, model, limit, rows))
                 write_rows(rows)
 
 
