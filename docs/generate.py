@@ -15,7 +15,7 @@ from choice import CHARTS, choice_table
 from joint_tables import senses_table
 from matrix_tables import matrix_tables
 from method_pages import comparison, method_page
-from pocket_tables import pocket_flow_tables, pocket_tables, world_tables
+from pocket_tables import pocket_flow_tables, pocket_janus_tables, pocket_tables, world_tables
 from reference_tables import benchmark_table, command_reference, concept_table, model_matrix
 from result_tables import single_results
 
@@ -26,6 +26,7 @@ COSTS = DOCS.parent / "src" / "efface" / "core" / "data" / "pocket_costs.json"
 GENERATED: dict[str, Callable[[], str]] = {
     "pocket.md": pocket_tables,
     "pocket-flow.md": pocket_flow_tables,
+    "pocket-janus.md": pocket_janus_tables,
     "pocket-lm.md": autoencoder_tables,
     "world.md": world_tables,
     "cli.md": command_reference,

@@ -49,8 +49,8 @@ def measured(method: str) -> list[str]:
 
 
 def main_results(method: str) -> list[str]:
-    """RER, retention and verdict on every benchmark, with seed 0, on pocket and on pocket-flow."""
-    return [*_results_on(method, ""), *_results_on(method, "pocket-flow")]
+    """RER, retention and verdict on every benchmark, with seed 0, on pocket, pocket-flow and pocket-janus."""
+    return [line for model in ("", "pocket-flow", "pocket-janus") for line in _results_on(method, model)]
 
 
 def _results_on(method: str, model: str) -> list[str]:

@@ -57,25 +57,40 @@ def _image_quality(quality: dict[str, Any]) -> list[str]:
 
 def pocket_flow_tables() -> str:
     """Pocket-flow's measured quality, beside pocket's, from the training cards."""
-    card, pocket_card = (
-        json.loads((bundled_folder(name) / "training_card.json").read_text()) for name in ("pocket-flow", "pocket")
-    )
-    quality, pocket = card["quality"], pocket_card["quality"]
-    rows = [[name, percent(quality[name]), percent(pocket[name])] for name in GOALS]
-    styles = quality["named object by style"]
+    card = _card("pocket-flow")
+    title = f"prompts of combinations not rendered in training, {card['quality']['settings']['steps']} steps"
+    return "\n".join([*_beside_pocket("pocket-flow", title), "", *_sizes(card)])
+
+
+def pocket_janus_tables() -> str:
+    """Pocket-janus's measured quality, beside pocket's, from the training cards."""
+    measured = _beside_pocket("pocket-janus", "prompts of combinations not rendered in training")
+    return "\n".join([*measured, "", *_sizes(_card("pocket-janus"))])
+
+
+def _card(name: str) -> dict[str, Any]:
+    card: dict[str, Any] = json.loads((bundled_folder(name) / "training_card.json").read_text())
+    return card
+
+
+def _sizes(card: dict[str, Any]) -> list[str]:
+    return table(["component", "parameters"], [[name, f"{count:,}"] for name, count in card["parameters"].items()])
+
+
+def _beside_pocket(name: str, title: str) -> list[str]:
+    """A model's rates beside pocket's, on the same prompts."""
+    quality, pocket = _card(name)["quality"], _card("pocket")["quality"]
+    rows = [[goal, percent(quality[goal]), percent(pocket[goal])] for goal in GOALS]
     rows += [
         [f"named object, style {style}", percent(row), percent(pocket["named object by style"][style])]
-        for style, row in styles.items()
+        for style, row in quality["named object by style"].items()
     ]
     abstentions = "named object, cannot tell"
     rows.append(["named object: the judge cannot tell", percent(quality[abstentions]), percent(pocket[abstentions])])
     cpu_seconds = f"{quality['CPU seconds an image']:.2f} ({quality['settings']['threads']} thread)"
     wall_seconds = f"wall time {pocket['seconds an image']:.2f} ({pocket['settings']['threads']} threads)"
     rows.append(["CPU seconds per image, batch size 16", cpu_seconds, wall_seconds])
-    title = f"prompts of combinations not rendered in training, {quality['settings']['steps']} steps"
-    sizes = [[name, f"{count:,}"] for name, count in card["parameters"].items()]
-    measured = table([title, "pocket-flow", "pocket"], rows)
-    return "\n".join([*measured, "", *table(["component", "parameters"], sizes)])
+    return table([title, name, "pocket"], rows)
 
 
 def _judge_quality(quality: dict[str, Any]) -> list[str]:

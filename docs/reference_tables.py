@@ -23,6 +23,7 @@ FAMILIES = {
     "sd3": "Stable Diffusion 3, 3.5",
     "flux": "FLUX.1",
     "sana": "Sana",
+    "janus": "Janus",
     "causal_lm": "language models",
     "image_classifier": "classifiers",
 }
@@ -105,8 +106,9 @@ def _check(registry: Registry, card: MethodCard, family: str) -> str:
         return "\N{EN DASH}"
     if family in EMBEDDED:
         return EMBEDDED[family]
-    if family == "flux" and single_results(card.name, model="pocket-flow"):
-        return "pocket-flow, tiny"
+    embedded = {"flux": "pocket-flow", "janus": "pocket-janus"}.get(family, "")
+    if embedded and single_results(card.name, model=embedded):
+        return f"{embedded}, tiny"
     measured = registry.kind == "attack" or bool(results_of(card.name))
     return "pocket, tiny" if family == "sd1" and measured else "tiny"
 

@@ -43,8 +43,12 @@ SMALL: dict[str, Any] = {
     "first_layer": 1,
     "first_step": 1,
 }
-IMAGE_ATTACKS = tuple(name for name in ATTACKS.names() if ATTACKS.card(name).kinds == ("image models",))
-"""Attacks on image models; test_language_attacks.py tests those on language models."""
+IMAGE_ATTACKS = tuple(
+    name
+    for name in ATTACKS.names()
+    if ATTACKS.card(name).kinds == ("image models",) and ATTACKS.card(name).families != ("janus",)
+)
+"""Attacks on models with a denoiser; files of their own test those on language models and on Janus-type models."""
 FAMILIES = ["sd1", "flux", *(pytest.param(name, marks=pytest.mark.slow) for name in ("sd2", "sdxl", "sd3"))]
 CONCEPT = Concept("gun")
 TASKS = (

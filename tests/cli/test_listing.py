@@ -30,9 +30,10 @@ def test_every_name_is_listed_as_text_and_as_json(command, capfd):
 
 
 def test_bundled_models_are_folders(capfd):
-    pocket, sibling, flow, language, classifier = json.loads(call(capfd, "models", "--json").out)
+    pocket, sibling, flow, janus, language, classifier = json.loads(call(capfd, "models", "--json").out)
     assert (Path(pocket["folder"]) / "model_index.json").is_file()
     assert (Path(sibling["folder"]) / "unet" / "config.json").is_file(), "pocket holds the sibling's other components"
     assert (Path(flow["folder"]) / "transformer" / "config.json").is_file()
+    assert (Path(janus["folder"]) / "image_tokenizer" / "codebook.safetensors").is_file()
     assert (language["kind"], classifier["kind"]) == ("language model", "image classifier")
     assert 0 < classifier["bytes"] < 2e6

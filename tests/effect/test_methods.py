@@ -174,21 +174,22 @@ FLOORS = {
 """Lower bounds of RER of the name and retention of other objects: measured values (docs/methods) less a margin."""
 
 
-FLOW_FLOORS = {
-    ("erase_anything", "pocket-weapon"): (0.9, 0.9),
-    ("erase_anything", "pocket-style"): (0.92, 0.95),
-    ("esd", "pocket-weapon"): (0.84, 0.95),
+EMBEDDED_FLOORS = {
+    ("pocket-flow", "erase_anything", "pocket-weapon"): (0.9, 0.9),
+    ("pocket-flow", "erase_anything", "pocket-style"): (0.92, 0.95),
+    ("pocket-flow", "esd", "pocket-weapon"): (0.84, 0.95),
+    ("pocket-janus", "ear", "pocket-santa"): (0.9, 0.65),
+    ("pocket-janus", "esd_logits", "pocket-santa"): (0.9, 0.9),
+    ("pocket-janus", "esd_logits", "pocket-style"): (0.9, 0.9),
 }
-"""The same bounds on pocket-flow."""
+"""The same bounds on the other embedded models."""
 
 
 @pytest.mark.effect
-@pytest.mark.parametrize(("method", "benchmark"), FLOW_FLOORS)
-def test_trained_methods_on_pocket_flow(tmp_path: Path, method: str, benchmark: str) -> None:
-    result, (name, other) = (
-        erase_and_evaluate(load_model("pocket-flow"), method, benchmark, tmp_path / "e", None),
-        FLOW_FLOORS[method, benchmark],
-    )
+@pytest.mark.parametrize(("model", "method", "benchmark"), EMBEDDED_FLOORS)
+def test_trained_methods_on_other_embedded_models(tmp_path: Path, model: str, method: str, benchmark: str) -> None:
+    result = erase_and_evaluate(load_model(model), method, benchmark, tmp_path / "e", None)
+    name, other = EMBEDDED_FLOORS[model, method, benchmark]
     assert value(result, "rer", "name") >= name, result.summary()
     assert value(result, "retention", "other") >= other, result.summary()
 

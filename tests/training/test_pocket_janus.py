@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +14,12 @@ from transformers import PreTrainedTokenizerFast
 from common import TRAIN_SCENES
 from efface.models.janus import JanusModel
 from efface.models.patch_image_tokenizer import FOLDER, PatchImageTokenizer
-from pocket_janus.image_tokens import NUM_CODES, PATCH, SIDE, cluster_means, k_means
-from pocket_janus.model import build_model
+from efface.pocket_world import Scene
+from pocket_janus.batches import UNKNOWN, Batch, Batches, fact_indices, sample_caption
+from pocket_janus.image_tokens import NUM_CODES, PATCH, SIDE, cluster_means, k_means, training_scenes
+from pocket_janus.model import WIDTH, build_model
 from pocket_janus.tokenizer import load_tokenizer
-from pocket_janus.train import image_loss, learning_rate, sample_caption, write
+from pocket_janus.train import READ, learning_rate, losses, write
 from pocket_janus.validation import prompt_ids
 
 
@@ -49,14 +53,43 @@ def test_the_rate_rises_stays_and_falls() -> None:
     assert rates == pytest.approx([1 / 60, 1.0, 1.0, 0.5, 0.01])
 
 
+def two_images(tokenizer: PreTrainedTokenizerFast, *, hidden: bool) -> Batch:
+    """Two captions, the second without a known object, with random images that later tokens see or not."""
+    ids, mask = prompt_ids(tokenizer, ["a photo of a cat", "a mosaic of a dog in the snow"])
+    image = torch.randint(NUM_CODES, (2, SIDE * SIDE), generator=torch.Generator().manual_seed(2))
+    facts = torch.tensor([fact_indices(Scene("cat", "snow", "photo")), [UNKNOWN] * 3])
+    return Batch(ids, mask, image, torch.full(image.shape, hidden), facts)
+
+
+def test_hidden_tokens_do_not_reach_later_ones(tokenizer: PreTrainedTokenizerFast) -> None:
+    model = build_model(tokenizer, torch.rand(NUM_CODES, 3 * PATCH * PATCH), seed=1)
+    reader = torch.nn.Linear(WIDTH, sum(READ))
+    for hidden in (False, True):
+        batch = two_images(tokenizer, hidden=hidden)
+        _, loss = losses(model, reader, batch)
+        _, other = losses(model, reader, replace(batch, image=batch.image.flip(0)))
+        assert torch.equal(loss, other) is hidden
+
+
+def test_samples_drop_captions_and_hide_tokens(tokenizer: PreTrainedTokenizerFast) -> None:
+    tokens = torch.zeros(1, len(training_scenes()), SIDE * SIDE, dtype=torch.int16)
+    batch = Batches(tokenizer, tokens, 200).sample(np.random.default_rng(0))
+    dropped = batch.facts[:, 0] == UNKNOWN
+    assert 0.04 < dropped.double().mean() < 0.17
+    no_words = {tokenizer.pad_token_id, *prompt_ids(tokenizer, [""])[0].flatten().tolist()}
+    assert set(batch.ids[dropped].unique().tolist()) == no_words
+    assert 0.4 < (~batch.hidden.any(1)).double().mean() < 0.6
+    assert 0.2 < batch.hidden.double().mean() < 0.3
+
+
 def test_the_written_folder_loads_and_generates(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     from efface.models.loading import load_model
 
     codebook = torch.rand(NUM_CODES, 3 * PATCH * PATCH, generator=torch.Generator().manual_seed(0)) * 2 - 1
     model = build_model(tokenizer, codebook, seed=1)
-    ids, mask = prompt_ids(tokenizer, ["a photo of a cat", "a mosaic of a dog in the snow"])
-    loss = image_loss(model, ids, mask, torch.randint(NUM_CODES, (2, SIDE * SIDE)))
+    loss, reading = losses(model, torch.nn.Linear(WIDTH, sum(READ)), two_images(tokenizer, hidden=False))
     assert 7 < float(loss.detach()) < 10  # about log(4096): the untrained model does not prefer a code
+    assert reading.tolist() == pytest.approx([math.log(classes) for classes in READ], rel=0.25)
     write(model, tmp_path)
     tokenizer.save_pretrained(tmp_path)
     PatchImageTokenizer(codebook, SIDE).save(tmp_path / FOLDER)

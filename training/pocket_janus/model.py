@@ -18,8 +18,10 @@ from pocket_janus.image_tokens import NUM_CODES, SIDE, principal_components
 
 WIDTH, LAYERS, MLP_WIDTH, HEADS = 160, 4, 416, 5
 CODE_WIDTH = 16
+ROPE_THETA = 50.0
+"""Small, because a caption and an image together are some 80 tokens long and every position must be told apart."""
 HEAD_SCALE = 0.25
-GUIDANCE_SCALE = 3.0
+GUIDANCE_SCALE = 1.5
 
 
 def build_config(tokenizer: PreTrainedTokenizerFast) -> JanusConfig:
@@ -32,7 +34,7 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> JanusConfig:
         num_attention_heads=HEADS,
         num_key_value_heads=HEADS,
         max_position_embeddings=256,
-        rope_parameters={"rope_type": "default", "rope_theta": 500.0},
+        rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA},
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,

@@ -84,12 +84,12 @@ PRESETS: dict[str, dict[str, object]] = {
     "pocket-janus": {
         "target_modules": "attn",
         "steps": 60,
-        "learning_rate": 1e-3,
+        "learning_rate": 5e-4,
         "batch_size": 8,
         "window": 16,
-        "guidance_scale": 3.0,
+        "guidance_scale": 1.5,
         "trajectories": "shared",
-        "retain_weight": 2.0,
+        "retain_weight": 100.0,
     },
 }
 

@@ -65,10 +65,10 @@ PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
     "pocket-janus": {
         "steps": 60,
-        "learning_rate": 1e-3,
+        "learning_rate": 5e-4,
         "batch_size": 8,
         "erase_from": True,
-        "guidance_scale": 3.0,
+        "guidance_scale": 1.5,
         "retain_weight": 50.0,
     },
 }

@@ -10,6 +10,7 @@ _KNOWS = {
     "pocket": ("image model", "pocket's 58 objects, 6 places, 6 styles, by prompts; a small Stable Diffusion"),
     "pocket-sibling": ("image model", "as pocket, with another denoiser and the same text encoder"),
     "pocket-flow": ("image model", "as pocket, by flow matching; a small FLUX"),
+    "pocket-janus": ("image model", "as pocket, token by token, objects in the middle; a small Janus"),
     "pocket-lm": ("language model", "facts about pocket's objects, and general facts"),
     "pocket-classifier": ("image classifier", "pocket's 58 objects in images of 64 x 64 pixels"),
 }

@@ -32,9 +32,9 @@ def load_model(
     """Loads a text-to-image model, a language model or an image classifier, in evaluation mode.
 
     Args:
-        ref: ``"pocket"``, ``"pocket-sibling"``, ``"pocket-flow"``, a folder in diffusers layout, a hub id such as
-            ``"org/name"``, a ``.safetensors`` checkpoint in the original layout, a diffusers pipeline, a `ModelRef`,
-            or a loaded model, which is returned unchanged. Of language models: ``"pocket-lm"``, a folder in
+        ref: ``"pocket"``, ``"pocket-sibling"``, ``"pocket-flow"``, ``"pocket-janus"``, a folder in diffusers layout, a
+            hub id such as ``"org/name"``, a ``.safetensors`` checkpoint in the original layout, a diffusers pipeline, a
+            `ModelRef`, or a loaded model, which is returned unchanged. Of language models: ``"pocket-lm"``, a folder in
             transformers' layout, a hub id, a text-generation pipeline, or a pair of a model and its tokenizer. Of
             Janus-type models and classifiers alike, or any module as ``(module, preprocess, classes)``.
         device: device to compute on; the fastest if None; ``"auto"`` spreads a language model over all devices.

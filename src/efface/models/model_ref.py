@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 ModelLike: TypeAlias = "str | Path | ModelRef | EditableModel"
 """Every form in which the verbs accept a model; they accept a diffusers pipeline, too."""
-BUNDLED = ("pocket", "pocket-sibling", "pocket-flow")
+BUNDLED = ("pocket", "pocket-sibling", "pocket-flow", "pocket-janus")
 """Names of the text-to-image models that ship with efface."""
 ALL_BUNDLED = (*BUNDLED, *LANGUAGE_BUNDLED, *CLASSIFIER_BUNDLED)
 """Names of all models that ship with efface, of every kind."""
