@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -39,11 +40,12 @@ UNDEFENDED = {
     "concept_inversion": "esd",
     "noise_probe": "sld",
     "completion_probe": "sld",
-    "masactrl": "sld",
+    "masactrl": "esd",
+    "ledits": "esd",
 }
 """By attack, the method of the erasure that it runs on; `uce` by default. `inside_out` needs an edit of text
-states, `composition` one that depends on the wording, and the others one that steers the sampler away from the concept
-without changing what a word means."""
+states, `composition` one that depends on the wording, the probes one that steers the sampler away from the concept
+without changing what a word means, and the editing attacks one that trains the denoiser from noise."""
 CONTROL_RATE = "reproduction_rate_control"
 METRICS = ("asr_pre", "asr_post", "reproduction_rate", CONTROL_RATE)
 
@@ -99,10 +101,13 @@ def main(
     attacks: Annotated[list[str] | None, typer.Argument(help="Attacks to measure; all on pocket by default.")] = None,
     control: Annotated[Path | None, typer.Option(help="Artifact of a model in which the concept never was.")] = None,
     limit: Annotated[int, typer.Option(help="Maximum number of prompts.")] = 8,
+    erasures: Annotated[
+        Path | None, typer.Option(help="Folder of the erasures, each named like its method; missing ones are made.")
+    ] = None,
 ) -> None:
     """Measure attacks on an undefended erasure and on the control."""
     model, rows = load_model("pocket"), read_rows()
-    with tempfile.TemporaryDirectory() as folder:
+    with nullcontext(erasures) if erasures else tempfile.TemporaryDirectory() as folder:
         for attack in attacks or [name for name in ATTACKS.names() if "sd1" in ATTACKS.card(name).families]:
             needs_control = ATTACKS.card(attack).needs_control
             for target in (UNDEFENDED.get(attack, "uce"), *([CONTROL] if control and not needs_control else ())):
