@@ -6,7 +6,6 @@ images; an abstention ("cannot tell") counts as an error. Intervals are Wilson's
 
 from __future__ import annotations
 
-import json
 import platform
 import time
 from collections.abc import Callable
@@ -19,13 +18,13 @@ import typer
 from rich.progress import Progress
 
 from efface.core.intervals import wilson
-from efface.core.io import atomic_write_json
 from efface.detectors.pocket_judge import Judge
 from efface.models.editable import EditableModel
 from efface.models.loading import load_model
 from efface.models.model_ref import bundled_folder
 from efface.pocket_world import Scene, caption, load_world
 from efface.pocket_world.captions import RARE_SHARE, assemble, noun_phrase
+from quality_card import write_quality
 
 WORLD = load_world()
 SEED = 777
@@ -180,11 +179,7 @@ def main(
 ) -> None:
     """Measures the model and writes the numbers to the folder's ``training_card.json``."""
     folder = model or bundled_folder("pocket")
-    card = json.loads((folder / "training_card.json").read_text(encoding="utf-8"))
-    card["quality"] = measure(folder, rounds)
-    atomic_write_json(folder / "training_card.json", card)
-    for name, value in card["quality"].items():
-        print(name, value)
+    write_quality(folder, measure(folder, rounds))
 
 
 if __name__ == "__main__":

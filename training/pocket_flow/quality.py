@@ -5,10 +5,8 @@ The stock FluxPipeline generates the images. Prompts, seeds, judge and rules are
 
 from __future__ import annotations
 
-import json
 import platform
 import sys
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -18,25 +16,12 @@ if not __package__:  # run as a script: this folder's modules must not hide thos
 
 import torch
 import typer
-from diffusers import FluxPipeline
 
-from efface.core.io import atomic_write_json
 from efface.detectors.pocket_judge import load_judge
 from efface.models.model_ref import bundled_folder
 from pocket_flow.generation import BATCH, GUIDANCE_SCALE, STEPS, generate, load_pipeline, measure_groups
 from quality import SEED, prompt_groups
-
-
-def cpu_seconds(pipe: FluxPipeline) -> float:
-    """Returns the CPU time per image in seconds at batch 16 and 20 steps, from the second of two runs.
-
-    Unlike wall time, it hardly depends on other load of the machine; it is the sum of all threads.
-    """
-    for _ in range(2):
-        started = time.process_time()
-        generate(pipe, ["a photo of a cat"] * BATCH, range(BATCH))
-        seconds = (time.process_time() - started) / BATCH
-    return round(seconds, 4)
+from quality_card import cpu_seconds, write_quality
 
 
 def main(
@@ -47,7 +32,10 @@ def main(
     folder = model or bundled_folder("pocket-flow")
     pipe, judge = load_pipeline(folder), load_judge()
     quality = measure_groups(pipe, judge, prompt_groups(rounds), "generating")
-    quality |= {"CPU seconds an image": cpu_seconds(pipe), "judge id": judge.id}
+    quality |= {
+        "CPU seconds an image": cpu_seconds(lambda: generate(pipe, ["a photo of a cat"] * BATCH, range(BATCH)), BATCH),
+        "judge id": judge.id,
+    }
     quality["settings"] = {
         "steps": STEPS,
         "guidance": GUIDANCE_SCALE,
@@ -55,11 +43,7 @@ def main(
         "threads": torch.get_num_threads(),
         "machine": platform.machine(),
     }
-    path = folder / "training_card.json"
-    card = json.loads(path.read_text(encoding="utf-8"))
-    atomic_write_json(path, {**card, "quality": quality})
-    for name, value in quality.items():
-        print(name, value)
+    write_quality(folder, quality)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,8 @@ Prompts, seeds, judge and rules are those of pocket's ``quality.py``; the model 
 
 from __future__ import annotations
 
-import json
 import platform
 import sys
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -19,26 +17,14 @@ if not __package__:  # run as a script: this folder's modules must not hide thos
 import torch
 import typer
 
-from efface.core.io import atomic_write_json
 from efface.detectors.pocket_judge import load_judge
 from efface.models.janus import JanusModel
 from efface.models.loading import load_model
 from efface.models.model_ref import bundled_folder
 from quality import SEED, accuracies, prompt_groups
+from quality_card import cpu_seconds, write_quality
 
 BATCH = 16
-
-
-def cpu_seconds(model: JanusModel) -> float:
-    """Returns the CPU time per image in seconds at batch 16, from the second of two runs.
-
-    Unlike wall time, it hardly depends on other load of the machine; it is the sum of all threads.
-    """
-    for _ in range(2):
-        started = time.process_time()
-        model.sample(["a photo of a cat"] * BATCH, seeds=range(BATCH))
-        seconds = (time.process_time() - started) / BATCH
-    return round(seconds, 4)
 
 
 def main(
@@ -54,18 +40,19 @@ def main(
         for name, rows in groups.items()
     }
     quality = accuracies(predicted, {name: [scene for _, scene in rows] for name, rows in groups.items()})
-    quality |= {"CPU seconds an image": cpu_seconds(loaded), "judge id": judge.id}
+    quality |= {
+        "CPU seconds an image": cpu_seconds(
+            lambda: loaded.sample(["a photo of a cat"] * BATCH, seeds=range(BATCH)), BATCH
+        ),
+        "judge id": judge.id,
+    }
     quality["settings"] = {
         "guidance": loaded.default_guidance_scale,
         "first seed": SEED,
         "threads": torch.get_num_threads(),
         "machine": platform.machine(),
     }
-    path = folder / "training_card.json"
-    card = json.loads(path.read_text(encoding="utf-8"))
-    atomic_write_json(path, {**card, "quality": quality})
-    for name, value in quality.items():
-        print(name, value)
+    write_quality(folder, quality)
 
 
 if __name__ == "__main__":
