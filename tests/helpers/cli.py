@@ -70,3 +70,34 @@ def check_refused(output: CommandOutput, *words: str, early: bool = True) -> Non
     assert not early or len(lines) == 1, output
     for word in words:
         assert word in lines[-1], output
+
+
+def check_all_commands(
+    capfd,
+    model: Path,
+    artifact: Path,
+    *words: str,
+    base_only: bool = False,
+    early: bool = True,
+) -> None:
+    """Checks that every command that loads a model refuses this one, and that none writes a file.
+
+    With `base_only`, the model is valid, but not the base of the erasure: only commands with an erasure refuse it.
+    """
+    folder = model.parent
+    before = content(folder)
+    without_erasure = (
+        ("sample", "a cat", "--steps", 2, "--out", folder / "x.png", "--model", model),
+        ("erase", "gun", "--out", folder / "x", "--model", model, *QUICK),
+    )
+    for command in (
+        *(() if base_only else without_erasure),
+        ("evaluate", artifact, "--benchmark", "pocket-weapon", *MISMATCH, "--model", model, "--limit", 1),
+        ("attack", artifact, "--benchmark", "pocket-weapon", *MISMATCH, "--model", model, "--limit", 1),
+        ("compare", artifact, "a cat", "--steps", 2, "--model", model, "--out", folder / "x.html"),
+        ("transfer", artifact, "--to", model, "--out", folder / "x"),
+        ("export", artifact, "--model", model, "--out", folder / "x"),
+    ):
+        check_refused(call(capfd, *command), *words, early=early and not base_only)
+    assert content(folder) == before
+    assert not (artifact / "evidence").exists()
