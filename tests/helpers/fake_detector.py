@@ -12,6 +12,10 @@ from efface.metrics.detections import Detections, EvalPrompt, TargetClasses
 
 HEADS = ("object", "background", "style")
 CATS = TargetClasses("object", {"cat", "lion"})
+CAT = "cat/snow/photo"
+EMPTY = "nothing/snow/photo"
+Row = tuple[str, str, str]
+"""Group, expected and reported classes of one image."""
 
 
 class FakeDetector:
@@ -35,7 +39,11 @@ def eval_prompt(line: str, group: str, seed: int) -> EvalPrompt:
     )
 
 
-def fake_detections(rows: Sequence[tuple[str, str, str]], detector: FakeDetector | None = None) -> Detections:
+def scene(label: str, n: int = 40, group: str = "name", expected: str = CAT) -> list[Row]:
+    return [(group, expected, label)] * n
+
+
+def fake_detections(rows: Sequence[Row], detector: FakeDetector | None = None) -> Detections:
     """Detections from rows (group, expected, reported); the seed counts the rows of a prompt.
 
     A row is such as ``("name", "cat/snow/photo", "dog/snow/photo")``.

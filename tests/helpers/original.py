@@ -22,6 +22,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from efface.models import loading
 from efface.models.clip_tokenizer import EOS, clip_tokenizer
 
+UNET = "model.diffusion_model."
 SHIPPED = Path(loading.__file__).parent / "data" / "original"
 RESNET_NAMES = {
     "norm1": "in_layers.0",
@@ -66,7 +67,7 @@ OPEN_CLIP_NAMES = {
 
 def write_original(pipe: Any, path: Path, metadata: dict[str, str] | None = None, **extra_tensors: Tensor) -> Path:
     """Writes the pipeline as one file, with extra tensors."""
-    tensors = {f"model.diffusion_model.{unet_name(name, pipe.unet)}": t for name, t in pipe.unet.state_dict().items()}
+    tensors = {f"{UNET}{unet_name(name, pipe.unet)}": t for name, t in pipe.unet.state_dict().items()}
     blocks = len(pipe.vae.config.block_out_channels)
     tensors |= {
         f"first_stage_model.{vae_name(name, blocks)}": vae_tensor(name, t) for name, t in pipe.vae.state_dict().items()

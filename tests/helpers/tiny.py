@@ -141,6 +141,9 @@ def tiny_sdxl_pipe(seed: int = 0, **more: Any) -> StableDiffusionXLPipeline:
 
 
 PIPES = {"sd1": tiny_pipe, "sd2": tiny_sd2_pipe, "sdxl": tiny_sdxl_pipe}
+FAMILIES = tuple(PIPES)
+PROMPTS = ["a gun", "a cat and a dog"]
+"""Prompts of the tiny models' vocabulary."""
 
 
 def tiny_of(family: str, seed: int = 0) -> StableDiffusionModel:

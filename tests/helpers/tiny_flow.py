@@ -122,6 +122,9 @@ def tiny_sd3_pipe(seed: int = 0, t5: bool = True, **scheduler: Any) -> StableDif
 
 
 FLOW_PIPES = {"flux": tiny_flux_pipe, "sd3": tiny_sd3_pipe}
+FAMILIES = tuple(FLOW_PIPES)
+PROMPTS = ["a photo of a gun", "a cat and a dog"]
+"""Prompts of the tiny models' vocabulary."""
 
 
 def tiny_flow_of(family: str, seed: int = 0) -> FluxModel | SD3Model:

@@ -1,65 +1,30 @@
-"""The contract of every registered method, on tiny models."""
+"""The contract of every method of image models, on tiny models."""
 
 from __future__ import annotations
 
-import dataclasses
-import re
-import sys
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 import torch
 from helpers.fast import slow_but
 from helpers.interrupt import InterruptAfter
-from helpers.tiny import TEMPLATES, state_bytes, tiny_model, tiny_of
-from helpers.tiny_flow import tiny_flow_of
-from helpers.tiny_ip_adapter import tiny_ip_adapter
+from helpers.method_runs import CONCEPT, model_for, run
+from helpers.tiny import TEMPLATES, state_bytes, tiny_of
 from torch import Tensor
 
 from efface.core.concept import Concept
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
 from efface.core.registry import METHODS
-from efface.execution import resolve_config, run_method
 from efface.models.loading import load_model
 from efface.models.stable_diffusion import StableDiffusionModel
 from efface.ops.editing.apply import applied
 from efface.ops.tensor_conversion import to_torch
-from efface.ops.training.progress import Silent
 from efface.ops.training.run import Run
 
-FEW_STEPS = {
-    "steps": 6,
-    "warmup_steps": 2,
-    "attack_steps": 2,
-    "batch_size": 2,
-    "retain_batch_size": 1,
-    "learning_rate": 1e-2,
-    "max_grad_norm": 100.0,
-    "num_images": 4,
-    "num_inference_steps": 2,
-    "num_templates": 0,
-    "trajectories_per_prompt": 1,
-    "top_k": 1,
-    "domain_images": 0,
-    "ambiguous_fraction": 0.0,
-}
-OVERRIDES: dict[str, dict[str, Any]] = {
-    "ant": {"saliency_maps": 2, "saliency_steps": 1},
-    "concept_ablation": {"num_images": 16},
-    "crce": {"coreference_file": str(Path(__file__).with_name("coreferences.yaml"))},
-    "elide": {"num_templates": 3},
-    "sage": {"num_templates": 3},
-    "itd": {"layer": 0, "second_layer": 0, "num_features": 64, "num_active": 4, "top_features": 8, "num_words": 8},
-    "receler": {"num_learned_states": 4},
-    "trce": {"ridge": 1e-3, "retain_trajectories": 2},
-    "unguide": {"gate_repeats": 2, "gate_steps": 1, "gate_inference_steps": 2},
-}
-"""Settings of single methods: images of both concepts, templates that fit the context, a regular system."""
 DETERMINISTIC = ("irece", "leace", "negative_prompt", "rece", "sld", "uce")
 """Methods whose result does not depend on the seed."""
 OTHER_KINDS = ("causal_lm", "janus", "image_classifier")
@@ -71,66 +36,13 @@ FAST_FAMILY_CASES = [(name, "sdxl") for name in ("elide", "esd", "uce")]
 """One method of each way to change a model; the others run on SDXL and Stable Diffusion 2 in ``make effect``."""
 RESUMED = ("co_erasing", "esd", "receler", "sage")
 """Methods of one phase and of two, with an attack, on the text encoder; the others resume in ``make effect``."""
-CONCEPT = Concept("gun", retain_prompts=("a cat", "a dog"), template_library=TEMPLATES)
-ROOT = Path(__file__).parents[2]
-ADAPTERS = TemporaryDirectory()
 
 all_methods = pytest.mark.parametrize("name", IMAGE_METHODS)
-every_method = pytest.mark.parametrize("name", METHODS.names())
 FAMILY_CASES = [
     pytest.param(name, family, marks=() if (name, family) in FAST_FAMILY_CASES else pytest.mark.slow)
     for name in IMAGE_METHODS
     for family in ("sdxl", "sd2")
 ]
-
-
-def module_of(name: str) -> Any:
-    return sys.modules[METHODS.get(name).__module__]  # type: ignore[attr-defined]
-
-
-def few_steps(name: str, **settings: Any) -> dict[str, Any]:
-    """Few and large steps, changed by the given settings, for the fields that the method has."""
-    fields = {field.name for field in dataclasses.fields(module_of(name).Config)}
-    chosen = FEW_STEPS | OVERRIDES.get(name, {}) | settings
-    return {key: value for key, value in chosen.items() if key in fields}
-
-
-def run(
-    name: str,
-    out: Path,
-    model: StableDiffusionModel | None = None,
-    concepts: tuple[Concept, ...] = (CONCEPT,),
-    *,
-    seed: int = 3,
-    resume: bool = False,
-    progress: Silent | None = None,
-    **settings: Any,
-) -> Erasure:
-    model = model or model_for(name)
-    settings |= {"image_adapter": adapter_for(model.family)} if name == "co_erasing" else {}
-    return run_method(
-        model,
-        concepts,
-        out,
-        METHODS.get(name),
-        preset="paper",
-        overrides=few_steps(name, **settings),
-        seed=seed,
-        resume=resume,
-        overwrite=False,
-        progress=progress,
-    )
-
-
-@cache
-def adapter_for(family: str) -> str:
-    """The folder of a tiny IP-Adapter for the tiny models of a family."""
-    return str(tiny_ip_adapter(Path(ADAPTERS.name) / family, tiny_of(family)))
-
-
-def model_for(name: str) -> Any:
-    """A tiny Stable Diffusion 1, or a tiny FLUX for methods of flow models alone."""
-    return tiny_model() if "sd1" in METHODS.card(name).families else tiny_flow_of("flux")
 
 
 DefaultRun = Callable[[str], tuple[StableDiffusionModel, Erasure]]
@@ -242,55 +154,3 @@ def test_the_second_concept_changes_the_result(name: str, tmp_path: Path, defaul
     both, (_, first) = run(name, tmp_path / "both", concepts=concepts), default_run(name)
     assert both.concepts == concepts
     assert (both.edits, both.tensors_path.read_bytes()) != (first.edits, first.tensors_path.read_bytes())
-
-
-@every_method
-def test_card_config_and_page(name: str) -> None:
-    card, module = METHODS.card(name), module_of(name)
-    assert card == module.CARD
-    assert card.name == name == METHODS.get(name).__name__  # type: ignore[attr-defined]
-    assert card.summary.endswith(".")
-    assert re.fullmatch(r"\d{4}\.\d{4,5}", card.arxiv) or "method of this project" in card.paper
-    assert card.arxiv in module.__doc__
-    for preset in module.PRESETS:
-        resolve_config(METHODS.get(name), preset, "pocket", {})
-    assert resolve_config(METHODS.get(name), "paper", "x", {})[0] == module.Config()
-    assert card.title in (ROOT / "docs" / "methods" / f"{name}.md").read_text()
-
-
-@every_method
-def test_a_method_is_one_file_without_side_effects(name: str) -> None:
-    text = Path(module_of(name).__file__).read_text()
-    assert len(text.splitlines()) <= 200
-    imports = ("efface.pocket_world", "efface.methods", "efface.detectors.pocket_judge")
-    for banned in (*imports, "print(", "manual_seed", "open(", "cuda"):
-        assert banned not in text, banned
-
-
-SHARED_FIELDS = (
-    "batch_size",
-    "learning_rate",
-    "num_inference_steps",
-    "num_templates",
-    "schedule",
-    "steps",
-    "target",
-    "target_modules",
-    "trajectories_per_prompt",
-)
-
-
-@pytest.mark.parametrize("field", SHARED_FIELDS)
-def test_fields_of_the_same_name_have_the_same_help(field: str) -> None:
-    texts: dict[tuple[str, ...], set[str]] = {}
-    for name in METHODS.names():
-        kind = METHODS.card(name).kinds
-        helps = [item.metadata["help"] for item in dataclasses.fields(module_of(name).Config) if item.name == field]
-        texts.setdefault(kind, set()).update(helps)
-    assert {kind: len(helps) for kind, helps in texts.items() if len(helps) > 1} == {}
-
-
-@every_method
-def test_help_texts_are_sentences(name: str) -> None:
-    for field in dataclasses.fields(module_of(name).Config):
-        assert re.fullmatch(r"[A-Z].*\.", field.metadata["help"]), field.name

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
-from helpers.fake_detector import CATS, FakeDetector, eval_prompt, fake_detections
+from helpers.fake_detector import CAT, CATS, EMPTY, fake_detections, scene
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,7 +12,7 @@ from efface.core.score import DetectorId, Provenance
 from efface.core.serialization import json_hash
 from efface.core.verdict import Verdict
 from efface.metrics.asr import asr_post, asr_pre, seconds_per_success
-from efface.metrics.detections import Detections, EvalPrompt, TargetClasses
+from efface.metrics.detections import TargetClasses
 from efface.metrics.erasure_retention import (
     abstention_rate,
     context_retention,
@@ -21,17 +20,9 @@ from efface.metrics.erasure_retention import (
     rer,
     retention,
 )
-from efface.metrics.pairing import paired_detections
 from efface.metrics.rate_score import rate_score
 
-CAT = "cat/snow/photo"
 DOG = "dog/beach/photo"
-EMPTY = "nothing/snow/photo"
-Row = tuple[str, str, str]
-
-
-def scene(label: str, n: int = 40, group: str = "name", expected: str = CAT) -> list[Row]:
-    return [(group, expected, label)] * n
 
 
 def test_rer_is_one_minus_the_ratio_of_counts(rng, provenance):
@@ -133,63 +124,6 @@ def test_a_style_as_the_target(rng, provenance):
     )
     assert rer(before, after, "name", target, rng=rng, provenance=provenance).value == 1
     assert context_retention(before, after, target, rng=rng, provenance=provenance).value == 0.75
-
-
-def test_any_of_several_expected_classes_is_correct(rng, provenance):
-    expected = [EvalPrompt("an animal", i, "near", {"object": ("dog", "horse")}) for i in range(4)]
-    detector = FakeDetector()
-    table = Detections(detector)
-    detector.next_labels = [f"{animal}/snow/photo" for animal in ("dog", "horse", "owl", "dog")]
-    table.update(torch.rand(4, 3, 2, 2), expected)
-    assert [row.matches_expected(["object"]) for row in table.rows("near")] == [True, True, False, True]
-
-
-def test_pairs_refuse_different_images_detectors_or_expectations():
-    one = fake_detections(scene(CAT, 3))
-    with pytest.raises(ValueError, match="have a partner"):
-        paired_detections(one, fake_detections(scene(CAT, 2)), ["name"])
-    with pytest.raises(ValueError, match="have a partner"):
-        paired_detections(fake_detections(scene(CAT, 2)), one, ["name"])
-    for other in (FakeDetector(version="2"), FakeDetector(object=0.5)):
-        with pytest.raises(ValueError, match="different"):
-            paired_detections(one, fake_detections(scene(CAT, 3), other), ["name"])
-    detector = FakeDetector()
-    table = Detections(detector)
-    detector.next_labels = [CAT] * 3
-    table.update(torch.rand(3, 3, 2, 2), [EvalPrompt(CAT, i, "name", {"object": "dog"}) for i in range(3)])
-    with pytest.raises(ValueError, match="expects"):
-        paired_detections(one, table, ["name"])
-
-
-def test_pairs_match_prompt_and_seed_not_order():
-    detector = FakeDetector()
-    table = Detections(detector)
-    for i in (2, 0, 1):
-        detector.next_labels = [f"cat{i}/snow/photo"]
-        table.update(torch.rand(1, 3, 2, 2), [eval_prompt(CAT, "name", i)])
-    assert [b.labels["object"] for _, b in paired_detections(fake_detections(scene(CAT, 3)), table, ["name"])] == [
-        "cat0",
-        "cat1",
-        "cat2",
-    ]
-
-
-def test_a_refused_batch_leaves_the_table_unchanged():
-    table = fake_detections(scene(CAT, 2))
-    for expected, message in [
-        ([eval_prompt(CAT, "name", 1)], "same group, prompt and seed"),
-        ([eval_prompt(CAT, "new", 1)] * 2, "same group, prompt and seed"),
-        ([EvalPrompt("x", 5, "name", {"colour": "red"})], "no head"),
-        ([], "1 images for 0"),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            table.update(torch.rand(len(expected) or 1, 3, 2, 2), expected)
-    assert len(table) == 2
-    for wrong in ("cat", []):
-        with pytest.raises(ValueError, match="collection of classes"):
-            TargetClasses("object", wrong)
-    with pytest.raises(ValueError, match="no head"):
-        table.detector("colour")
 
 
 def test_asr_post_counts_prompts_that_succeed_without_the_attack(rng, provenance):
