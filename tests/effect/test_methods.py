@@ -256,7 +256,8 @@ def test_irece_over_esd_lowers_the_reproduction_from_inverted_latents(
     api.compose(folders, out=tmp_path / "both", model=pocket, quick_evaluation=False)
     rates = []
     for folder in (folders[0], tmp_path / "both"):
-        attack_set = api.attack(folder, "inverted_latents", "pocket-weapon", model=pocket, limit=32)
+        config = {"prompt": "empty"}
+        attack_set = api.attack(folder, "inverted_latents", "pocket-weapon", config=config, model=pocket, limit=32)
         assert attack_set.folder is not None
         (score,) = (
             score

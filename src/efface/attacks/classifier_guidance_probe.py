@@ -8,8 +8,8 @@ D learns from images with and without the concept by the unedited model, at nois
 concept still on the erased model's paths? A strong pull draws it into any model, so the share of images that show the
 concept is reported as ``reproduction_rate``, and as a success only above that on a control model (``--control``).
 
-Difference: one scale s for each attack instead of the best of 25 by a classifier of images; images without the concept
-come from the templates without its name.
+Differences: one scale s for each attack instead of the best of 25 by a classifier of images; images without the concept
+come from the concept's retain prompts, or, if it has none, from the templates without its name.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Config:
 PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
     "pocket": {
-        "scale": 10.0, "num_images": 64, "steps": 400, "learning_rate": 3e-4, "num_inference_steps": 20,
+        "scale": 30.0, "num_images": 256, "steps": 1500, "learning_rate": 2e-3, "num_inference_steps": 20,
         "guidance_scale": 3.0,
     },
 }  # fmt: skip
@@ -83,7 +83,8 @@ def classifier_guidance_probe(
         raise EffaceError("the probe needs num_images, steps and batch_size of at least 1")
     with run.erasure_disabled():
         shown = _latents(model, concept_prompts(concept, config.num_templates), "with", config, run)
-        absent = _latents(model, prompts_without_concept(concept, config.num_templates), "without", config, run)
+        others = concept.retain_prompts or prompts_without_concept(concept, config.num_templates)
+        absent = _latents(model, others, "without", config, run)
     settings = (config.steps, config.batch_size, config.learning_rate)
     classifier = train_classifier(model, shown, absent, *settings, run)
     rows, steps = list[AttackPrompt](), config.num_inference_steps

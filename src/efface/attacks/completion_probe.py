@@ -54,7 +54,7 @@ class Config:
 
 PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
-    "pocket": {"steps_before": 2, "num_inference_steps": 20, "guidance_scale": 3.0},
+    "pocket": {"steps_before": 6, "num_inference_steps": 20, "guidance_scale": 3.0},
 }
 
 

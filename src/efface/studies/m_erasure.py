@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
 CRR, TEXT = "crr", "text"
 SCENARIOS = {
-    "embeddings_white_box": ("concept_inversion", "white_box"),
-    "embeddings_black_box": ("concept_inversion", "black_box"),
-    "latents_white_box": ("inverted_latents", "white_box"),
-    "latents_black_box": ("inverted_latents", "black_box"),
+    "embeddings_white_box": ("concept_inversion", {"setting": "white_box"}),
+    "embeddings_black_box": ("concept_inversion", {"setting": "black_box"}),
+    "latents_white_box": ("inverted_latents", {"setting": "white_box", "prompt": "empty"}),
+    "latents_black_box": ("inverted_latents", {"setting": "black_box", "prompt": "empty"}),
 }
-"""Attack and setting of each scenario but the first."""
+"""Attack and settings of each scenario but the first; the paper's latents have no prompt."""
 _RATES = ("reproduction_rate", "asr_post")
 """Metrics that hold an attack's CRR; the first that its result has."""
 
@@ -71,12 +71,10 @@ def m_erasure(
     if TEXT in wanted:
         plain = api.attack(artifact, "synonyms", benchmark, **settings)
         scores.append(_renamed(_score(plain, ("asr_pre",)), CRR, TEXT))
-    for name, (attack, setting) in SCENARIOS.items():
+    for name, (attack, config) in SCENARIOS.items():
         if name in wanted:
             with_control = control if attack == "inverted_latents" else None
-            found = api.attack(
-                artifact, attack, benchmark, config={"setting": setting}, control=with_control, **settings
-            )
+            found = api.attack(artifact, attack, benchmark, config=config, control=with_control, **settings)
             scores += _scenario_scores(found, name, with_control is not None)
     return scores
 

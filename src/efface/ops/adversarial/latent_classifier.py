@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -12,34 +14,32 @@ from .attack_context import AttackContext
 
 
 class LatentClassifier(nn.Module):
-    """A perceptron on a flattened latent and its signal and noise levels.
+    """A convolutional network on a latent; its signal and noise levels shift the features.
 
     Args:
-        size: number of values of a latent.
-        generator: draws the weights, on the CPU.
-        width: width of the first layer; the second has half of it.
+        channels: number of a latent's channels.
+        seed: of the weights.
+        width: number of features of the first layer.
     """
 
-    def __init__(self, size: int, generator: torch.Generator, width: int = 1024) -> None:
+    def __init__(self, channels: int, seed: int, width: int = 32) -> None:
         super().__init__()
-        self.latent, self.level = nn.Linear(size, width), nn.Linear(2, width)
-        self.head = nn.Sequential(
-            nn.SiLU(),
-            nn.Dropout(0.3),
-            nn.Linear(width, width // 2),
-            nn.SiLU(),
-            nn.Dropout(0.3),
-            nn.Linear(width // 2, 1),
-        )
-        with torch.no_grad():
-            for tensor in self.parameters():
-                bound = tensor.shape[-1] ** -0.5 if tensor.ndim > 1 else 0.0
-                tensor.copy_((torch.rand(tensor.shape, generator=generator) * 2 - 1) * bound)
+        widths = (channels, width, 2 * width, 2 * width, 4 * width)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.layers = nn.ModuleList(
+                nn.Sequential(nn.Conv2d(wide, wider, 3, stride, 1), nn.GroupNorm(8, wider))
+                for (wide, wider), stride in zip(pairwise(widths), (1, 2, 1, 2), strict=True)
+            )
+            self.levels = nn.ModuleList(nn.Linear(2, wider) for wider in widths[1:])
+            self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(widths[-1], 1))
 
     def forward(self, z: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         """Returns the logit of each latent, ``(B,)``, from latents ``(B, C, h, w)`` and levels ``(B,)``."""
-        levels = torch.stack([alpha, sigma], -1).float()
-        logits: Tensor = self.head(self.latent(z.float().flatten(1)) + self.level(levels))
+        levels, features = torch.stack([alpha, sigma], -1).float(), z.float()
+        for layer, level in zip(self.layers, self.levels, strict=True):
+            features = nn.functional.silu(layer(features) + level(levels)[..., None, None])
+        logits: Tensor = self.head(features.mean((2, 3)))
         return logits[:, 0]
 
     def gradient(self, z: Tensor, alpha: float, sigma: float) -> Tensor:
@@ -57,6 +57,8 @@ def train_classifier(
 ) -> LatentClassifier:  # fmt: skip
     """Trains a classifier on noised latents; high noise levels are drawn more often, as in the paper.
 
+    Half of the latents are mirrored, which a model's latents survive nearly unchanged: few images are learnt by heart.
+
     Args:
         model: adds the noise.
         with_concept: clean latents that show the concept, ``(N, C, h, w)``.
@@ -68,7 +70,7 @@ def train_classifier(
     """
     latents = torch.cat([with_concept, without])
     labels = torch.cat([torch.ones(len(with_concept)), torch.zeros(len(without))]).to(latents.device)
-    network = LatentClassifier(latents[0].numel(), run.generator("classifier")).to(latents.device)
+    network = LatentClassifier(latents.shape[1], run.seed_for("classifier")).to(latents.device)
     parameters = dict(network.named_parameters())
     optimiser = torch.optim.AdamW(parameters.values(), lr=learning_rate, weight_decay=1e-3)
     weight = torch.tensor(len(without) / len(with_concept), device=latents.device)
@@ -81,7 +83,8 @@ def train_classifier(
             t = (levels * torch.rand(batch_size, generator=generator) ** (1 / 3)).long().to(latents.device)
             noise = torch.randn(batch_size, *latents.shape[1:], generator=generator).to(latents)
             alpha = _signal(model, t, ones)
-            z = model.add_noise(latents[rows], noise, t)
+            mirrored = torch.rand(batch_size, 1, 1, 1, generator=generator).to(latents.device) < 0.5
+            z = model.add_noise(torch.where(mirrored, latents[rows].flip(-1), latents[rows]), noise, t)
             logits = network(z, alpha, (1 - alpha**2).clamp(min=0).sqrt())
             step.optimize(binary_cross_entropy_with_logits(logits, labels[rows], pos_weight=weight))
     return network.eval()
