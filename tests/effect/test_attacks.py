@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from test_methods import value
+from helpers.effect import value
 
 from efface import api
 from efface.benchmarks.benchmark import Benchmark
