@@ -94,9 +94,10 @@ def _check(path: Path, count: int, overwrite: bool) -> None:
 def _source(concept: str, model: ModelLike, ref: str | Path | None) -> Benchmark:
     """Returns the benchmark that a user names, or the shipped one of the model and concept."""
     from efface.benchmarks.benchmark import Benchmark, find_benchmark
+    from efface.benchmarks.token_sampler import for_model
 
     if ref is not None:
-        named = Benchmark.load(ref)
+        named = for_model(Benchmark.load(ref), model_name(model))
         if named.concept.name != concept:
             raise EffaceError(f"{named.name} is for {named.concept.name!r}, not for {concept!r}")
         return named

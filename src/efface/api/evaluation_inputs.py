@@ -93,11 +93,12 @@ def load_evaluation_inputs(
     """
     from efface.benchmarks.benchmark import Benchmark, benchmark_names, find_benchmark
     from efface.benchmarks.detector_names import validate_detector_names
+    from efface.benchmarks.token_sampler import for_model
 
     loaded = Benchmark.load(benchmark) if benchmark is not None else None
     erasure = load_erasure(artifact)
     default = find_benchmark(erasure.spec.model, erasure.concepts[0].name)
-    chosen = loaded or default
+    chosen = for_model(loaded, erasure.spec.model) if loaded else default
     if chosen is None:
         concept = erasure.concepts[0].name
         known = ", ".join(benchmark_names())

@@ -25,6 +25,7 @@ from efface.models.model_ref import BUNDLED, image_world
 from .benchmark_file import BenchmarkFile
 from .benchmark_validation import validate_benchmark
 from .samples import GROUPS, EvalSample, Sampler, group_samples
+from .token_sampler import for_model
 
 SPLITS = ("test", "dev")
 ANY_MODEL = "any"
@@ -185,7 +186,7 @@ def find_benchmarks(model: str, concepts: Collection[str]) -> Iterator[Benchmark
     """The shipped benchmarks for a model and any of these concepts, without those for joint concepts."""
     for benchmark in map(_shipped, benchmark_names()):
         if benchmark.is_for(model) and benchmark.concept.name in concepts and not benchmark.joint_concepts:
-            yield benchmark
+            yield for_model(benchmark, model)
 
 
 @cache
