@@ -31,7 +31,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerFa
 def test_every_word_of_a_caption_is_one_token(tokenizer: PreTrainedTokenizerFast) -> None:
     rng = np.random.default_rng(0)
     for scene in TRAIN_SCENES[::200]:
-        text = sample_caption(scene, rng)
+        text = sample_caption(scene, 0.7, rng)
         ids, _ = prompt_ids(tokenizer, [text])
         words = tokenizer.convert_ids_to_tokens(ids[0])
         assert (words[0], words[-1]) == ("<s>", "<begin_of_image>")
@@ -49,7 +49,7 @@ def test_k_means_finds_separate_clusters() -> None:
 
 
 def test_the_rate_rises_stays_and_falls() -> None:
-    rates = [learning_rate(step, 1000, 1.0) for step in (0, 59, 500, 900, 999)]
+    rates = [learning_rate(step, 1000, 1.0, 0.2) for step in (0, 59, 500, 900, 999)]
     assert rates == pytest.approx([1 / 60, 1.0, 1.0, 0.5, 0.01])
 
 
@@ -73,7 +73,7 @@ def test_hidden_tokens_do_not_reach_later_ones(tokenizer: PreTrainedTokenizerFas
 
 def test_samples_drop_captions_and_hide_tokens(tokenizer: PreTrainedTokenizerFast) -> None:
     tokens = torch.zeros(1, len(training_scenes()), SIDE * SIDE, dtype=torch.int16)
-    batch = Batches(tokenizer, tokens, 200).sample(np.random.default_rng(0))
+    batch = Batches(tokenizer, tokens, 200, primary_share=0.7).sample(np.random.default_rng(0))
     dropped = batch.facts[:, 0] == UNKNOWN
     assert 0.04 < dropped.double().mean() < 0.17
     no_words = {tokenizer.pad_token_id, *prompt_ids(tokenizer, [""])[0].flatten().tolist()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,8 +48,13 @@ def sample_style(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
 
 def named_prompts(rng: np.random.Generator, rounds: int) -> list[Sample]:
     """Returns ``rounds`` prompts for every held-out combination: primary name, place and style."""
+    return prompts_of(WORLD.scenes(heldout=True) * rounds, rng)
+
+
+def prompts_of(scenes: Iterable[Scene], rng: np.random.Generator) -> list[Sample]:
+    """Returns a prompt for every scene with an object: its primary name, place and style."""
     rows = []
-    for scene in WORLD.scenes(heldout=True) * rounds:
+    for scene in scenes:
         prefix, suffix = sample_style(scene, rng)
         object_class = WORLD.object_classes[scene.object]
         places = WORLD.backgrounds[scene.background].phrases

@@ -19,8 +19,6 @@ from quality import sample_style
 DROP_CAPTION = 0.1
 HIDE_SHARE = 0.5
 """Share of images in which earlier tokens are hidden, each with a probability drawn once for its image."""
-PRIMARY_SHARE = 0.7
-"""Share of captions with the object's primary name; with every caption from the grammar, objects are learnt late."""
 FACTS = {
     "object": (*WORLD.object_classes, NOTHING),
     "background": tuple(WORLD.backgrounds),
@@ -31,9 +29,9 @@ UNKNOWN = -100
 """A fact of a caption that was dropped."""
 
 
-def sample_caption(scene: Scene, rng: np.random.Generator) -> str:
-    """Samples a caption of a scene: with the object's primary name, or from the whole grammar."""
-    if scene.object == NOTHING or rng.random() >= PRIMARY_SHARE:
+def sample_caption(scene: Scene, primary_share: float, rng: np.random.Generator) -> str:
+    """Samples a caption of a scene: a share of them with the object's primary name, the others from the grammar."""
+    if scene.object == NOTHING or rng.random() >= primary_share:
         return caption(WORLD, scene, rng)
     item, (prefix, suffix) = WORLD.object_classes[scene.object], sample_style(scene, rng)
     places = ("", *WORLD.backgrounds[scene.background].phrases)
@@ -67,15 +65,16 @@ class Batch:
 class Batches:
     """Samples captions and image tokens of training scenes."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, tokens: Tensor, size: int) -> None:
-        self.tokenizer, self.tokens, self.size = tokenizer, tokens, size
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, tokens: Tensor, size: int, primary_share: float) -> None:
+        self.tokenizer, self.tokens, self.size, self.primary_share = tokenizer, tokens, size, primary_share
         self.scenes = training_scenes()
 
     def sample(self, rng: np.random.Generator) -> Batch:
         """Samples captions, some of them dropped, and one copy of each one's image."""
         rows = rng.integers(len(self.scenes), size=self.size)
         copies = rng.integers(len(self.tokens), size=self.size)
-        ids, mask = prompt_ids(self.tokenizer, [sample_caption(self.scenes[int(i)], rng) for i in rows])
+        captions = [sample_caption(self.scenes[int(i)], self.primary_share, rng) for i in rows]
+        ids, mask = prompt_ids(self.tokenizer, captions)
         is_special = (ids == self.tokenizer.bos_token_id) | (ids == self.tokenizer.convert_tokens_to_ids(
             self.tokenizer.boi_token
         ))  # fmt: skip

@@ -1,6 +1,6 @@
 """Trains pocket-janus: ``python training/pocket_janus/train.py --out pocket-janus-run``; resumes after a kill.
 
-The learning rate falls in the last fifth of the steps; until then a run can be shortened or prolonged. One caption in
+The learning rate falls in the last share of the steps; until then a run can be shortened or prolonged. One caption in
 ten is replaced by padding, which is what transformers gives the unconditional half of a batch.
 
 In half of the images a random share of the earlier image tokens is hidden behind padding. Else every token but an
@@ -37,16 +37,16 @@ from pocket_janus.tokenizer import load_tokenizer
 from pocket_janus.validation import score
 from quality import named_prompts
 
-WARM_UP, DECAY_SHARE = 60, 0.2
+WARM_UP = 60
 READING_STEPS, READING_WEIGHT = 300, 1.0
 """Number of first steps that only learn to read, and the weight of reading later."""
 READ = (*(len(values) for values in FACTS.values()), SIDE * SIDE)
 """Number of classes of each fact, and of positions."""
 
 
-def learning_rate(step: int, steps: int, peak: float) -> float:
-    """Returns the rate: linear warm-up, constant, linear decay to a hundredth."""
-    left = (steps - step) / (DECAY_SHARE * steps)
+def learning_rate(step: int, steps: int, peak: float, decay_share: float) -> float:
+    """Returns the rate: linear warm-up, constant, and in the last share of the steps linear decay to a hundredth."""
+    left = (steps - step) / (decay_share * steps)
     return peak * min((step + 1) / WARM_UP, max(left, 0.01), 1.0)
 
 
@@ -99,14 +99,16 @@ def main(
     steps: Annotated[int, typer.Option(help="Number of steps.")] = 10_000,
     batch: Annotated[int, typer.Option(help="Number of images in a step.")] = 16,
     lr: Annotated[float, typer.Option(help="Maximum learning rate.")] = 2.5e-3,
+    decay_share: Annotated[float, typer.Option(help="Share of the steps in which the rate falls.")] = 0.2,
     seed: Annotated[int, typer.Option(help="Seed of weights and batches.")] = 32,
+    primary_share: Annotated[float, typer.Option(help="Share of captions with an object's primary name.")] = 0.7,
     every: Annotated[int, typer.Option(help="Steps between two checkpoints with scores.")] = 100,
 ) -> None:
     """Trains, scores with pocket's judge on combinations that training never renders, and writes the model."""
     folder = out / "pocket-janus"
     torch.set_num_threads(1)
     tokenizer, images = load_tokenizer(folder), load_image_tokenizer(folder / "image_tokenizer")
-    batches = Batches(tokenizer, load_tokens(out / "tokens.safetensors", images), batch)
+    batches = Batches(tokenizer, load_tokens(out / "tokens.safetensors", images), batch, primary_share)
     model = build_model(tokenizer, images.codebook.weight, seed).train()
     reader = torch.nn.Linear(WIDTH, sum(READ))
     parameters = [p for part in (*trained_parts(model).values(), reader) for p in part.parameters()]
@@ -116,7 +118,7 @@ def main(
 
     def one_step(step: int) -> dict[str, float]:
         for group in optimiser.param_groups:
-            group["lr"] = learning_rate(step, steps, lr)
+            group["lr"] = learning_rate(step, steps, lr, decay_share)
         loss, reading = losses(model, reader, batches.sample(step_rng(seed, step)))
         optimiser.zero_grad()
         (reading.sum() if step < READING_STEPS else loss + READING_WEIGHT * reading.sum()).backward()
