@@ -6,8 +6,8 @@ A method erases the benchmark's concept three times, with as many templates each
 - ``retain``: the retain prompts with their object replaced by ``{}``;
 - ``random``: the concept between words drawn from the model's vocabulary.
 
-Results are stored in ``docs/results/<method>.json`` as the variants ``templates-library`` and so on, from which
-`docs/generate.py` writes the table on the method's page. Stored results are not measured again.
+Results are stored in ``docs/template_sources/<method>.json`` as the variants ``library`` and so on, beside the results
+of the leaderboard, and `docs/generate.py` writes the table on the method's page. Stored results are not measured again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from efface.models.loading import load_model
 from efface.ops.text.templates import library_templates
 from efface.ops.training.progress import RichProgress
 
-RESULTS = Path(__file__).parents[1] / "docs" / "results"
+RESULTS = Path(__file__).parents[1] / "docs" / "template_sources"
 _OBJECT_OF_PROMPT = re.compile(r"(?<= of )(?:.+? )??\w+(?= (?:in|on|at) |$)")
 WORDS_AROUND = 3
 
@@ -73,7 +73,7 @@ def main(
         "random": random_templates(model.vocabulary_words(whole_only=True), len(mined)),
     }
     for name in source or list(sources):
-        store, key = ResultStore(RESULTS / f"{method}.json"), ResultKey(loaded.name, 0, f"templates-{name}")
+        store, key = ResultStore(RESULTS / f"{method}.json"), ResultKey(loaded.name, 0, name)
         if key in store.results:
             continue
         chosen = replace(concept, template_library=sources[name])
@@ -87,6 +87,7 @@ def main(
             result = api.evaluate(out, loaded.name, model=model, limit=limit, progress=progress)
         metadata = {"method": method, "templates": list(sources[name]), "overrides": config}
         store.add(key, replace(result, metadata={**result.metadata, **metadata}))
+        RESULTS.mkdir(exist_ok=True)
         store.save()
         print(f"{method} {key}: {result.summary()}", flush=True)
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from result_tables import (
     COLUMNS,
+    DOCS,
     MISSING_VALUE,
     SENSES,
     cell,
@@ -18,11 +19,12 @@ from result_tables import (
 )
 
 from efface.benchmarks.benchmark import Benchmark
+from efface.benchmarks.result_store import ResultStore
 from efface.core.registry import METHODS
 from efface.core.result import Result
 
-TEMPLATES = "templates-"
-"""Start of the variants' names in benchmarks/template_sources.py."""
+TEMPLATES = DOCS / "template_sources"
+"""Folder of the results of benchmarks/template_sources.py."""
 
 
 def joint_erasure(method: str) -> list[str]:
@@ -83,10 +85,10 @@ def senses_table() -> str:
 
 def template_sources(method: str) -> list[str]:
     """Scores with training templates from several sources (benchmarks/template_sources.py)."""
-    found = {key: result for key, result in sorted(results_of(method).items()) if key.variant.startswith(TEMPLATES)}
+    found = ResultStore(TEMPLATES / f"{method}.json").results
     if not found:
         return []
-    rows = {key.variant.removeprefix(TEMPLATES): result for key, result in found.items()}
+    rows = {key.variant: found[key] for key in sorted(found)}
     benchmark = next(iter(found)).benchmark
     caption = (
         f"The same number of templates from the shipped library, from the retain prompts, and of random words; "
