@@ -111,7 +111,8 @@ def over_seeds(method: str) -> list[str]:
         return []
     counts = sorted({len(results) for results in several.values()})
     seeds = " or ".join(map(str, counts))
-    lines = ["", f"Mean over {seeds} seeds of the erasure, lowest to highest in small print (`--seeds {seeds}`).", ""]
+    option = f"`--seeds {counts[-1]}`"
+    lines = ["", f"Mean over {seeds} seeds of the erasure, lowest to highest in small print ({option}).", ""]
     rows = [[benchmark, *(_mean(results, *key) for key in COLUMNS)] for benchmark, results in several.items()]
     lines += table(["benchmark", *COLUMNS.values()], rows)
     attacks = [a for a in ATTACKS.names() if any(_mean_attack(r, a) != MISSING_VALUE for r in several.values())]
