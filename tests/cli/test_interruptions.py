@@ -68,8 +68,7 @@ def test_an_interrupted_and_killed_run_resumes_to_the_same_bytes(
     erase = ("erase", "gun", "--out", out, "--model", model_folder, *LONG_RUN, "--resume")
     try:
         interrupted = EraseProcess(model_folder, out, outputs / "interrupted")
-        assert stop_after(interrupted, 0, signal.SIGINT) == 130
-        assert interrupted.printed == ""
+        assert (stop_after(interrupted, 0, signal.SIGINT), interrupted.printed) == (130, "")
         kept, command = interrupted.errors.strip().splitlines()[-2:]
         assert kept == "interrupted: the last checkpoint is kept; continue with"
         assert command.split()[:3] == ["efface", "erase", "gun"]
