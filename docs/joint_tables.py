@@ -90,10 +90,12 @@ def template_sources(method: str) -> list[str]:
         return []
     rows = {key.variant: found[key] for key in sorted(found)}
     benchmark = next(iter(found)).benchmark
+    overrides: dict[str, str] = next(iter(found.values())).metadata["overrides"]
+    settings = "".join(f" --set {name}={value}" for name, value in overrides.items())
     caption = (
         f"The same number of templates from the shipped library, from the retain prompts, and of random words; "
         f"{benchmark}, seed 0, {sample_sizes(rows.values())}. "
-        f"Command: `python benchmarks/template_sources.py {method}`."
+        f"Command: `python benchmarks/template_sources.py {method}{settings}`."
     )
     return ["", "## Sources of templates", "", caption, "", *rates_table("templates", rows)]
 

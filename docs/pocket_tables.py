@@ -65,9 +65,10 @@ def pocket_flow_tables() -> str:
 def pocket_janus_tables() -> str:
     """Pocket-janus's measured quality, beside pocket's, from the training cards."""
     measured = _beside_pocket("pocket-janus", "prompts of combinations not rendered in training")
-    trained = "named object, combination of training"
-    measured.append(f"| {trained} | {percent(_card('pocket-janus')['quality'][trained])} | not measured |")
-    return "\n".join([*measured, "", *_sizes(_card("pocket-janus"))])
+    card = _card("pocket-janus")
+    trained = percent(card["quality"]["named object, combination of training"])
+    learnt = table(["prompts of combinations rendered in training", "pocket-janus"], [["named object", trained]])
+    return "\n".join([*measured, "", *learnt, "", *_sizes(card)])
 
 
 def _card(name: str) -> dict[str, Any]:

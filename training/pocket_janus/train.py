@@ -1,7 +1,7 @@
 """Trains pocket-janus: ``python training/pocket_janus/train.py --out pocket-janus-run``; resumes after a kill.
 
-The learning rate falls in the last share of the steps; until then a run can be shortened or prolonged. One caption in
-ten is replaced by padding, which is what transformers gives the unconditional half of a batch.
+The learning rate falls in the last steps (`decay_share`); until then a run can be shortened or prolonged. One caption
+in ten is replaced by padding, which is what transformers gives the unconditional half of a batch.
 
 In half of the images a random share of the earlier image tokens is hidden behind padding. Else every token but an
 object's first follows from its neighbours, and the loss hardly asks for the object's word. A linear layer that is
