@@ -1,4 +1,7 @@
-"""The tables of the matrix: attack success rates of each method by benchmark, from docs/matrix (`efface sweep`)."""
+"""The tables of the matrix: attack success rates of each method by benchmark, from docs/matrix (`efface sweep`).
+
+RER that a sweep did not measure comes from docs/results, as on the method's own page.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections.abc import Sequence
 
 from result_tables import DOCS, cell, table
 
-from efface.benchmarks.result_store import ResultStore
+from efface.benchmarks.result_store import ResultKey, ResultStore
 from efface.core.registry import ATTACKS
 from efface.core.result import Result
 
@@ -28,14 +31,27 @@ def matrix_tables() -> str:
 
 
 def _table(benchmark: str, results: dict[str, Result]) -> Sequence[str]:
+    measured = {method: _evaluation(benchmark, method, result) for method, result in results.items()}
     attacks = [name for name in ATTACKS.names() if any(name in result.attack_scores() for result in results.values())]
     scores = [score for result in results.values() for score in result.attack_scores().values()]
     rows = []
     for method, result in results.items():
         rates = result.attack_scores()
-        cells = [cell(result.score(*key)) for key in ERASED]
+        cells = [cell(measured[method].score(*key)) for key in ERASED]
         rows.append([f"[{method}](methods/{method}.md)", *cells, *(cell(rates.get(name)) for name in attacks)])
     counts = sorted({score.n for score in scores})
-    sizes = f"n = {counts[0]}{f' to {counts[-1]}' if len(counts) > 1 else ''} prompts of an attack."
+    images = sorted({score.n for result in measured.values() if (score := result.score(*ERASED[0]))})
+    sizes = f"n = {_span(counts)} prompts of an attack" + (f", {_span(images)} images for each RER." if images else ".")
     head = ["method", "RER name", "RER domain", *attacks]
     return ["", f"## {benchmark}", "", sizes, "", *table(head, rows)]
+
+
+def _evaluation(benchmark: str, method: str, result: Result) -> Result:
+    """Returns the result itself if it has an evaluation, else the method's own, if there is one."""
+    if result.score(*ERASED[0]):
+        return result
+    return ResultStore(DOCS / "results" / f"{method}.json").results.get(ResultKey(benchmark, 0), result)
+
+
+def _span(counts: Sequence[int]) -> str:
+    return f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"

@@ -69,7 +69,7 @@ class Config:
 PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
     "pocket": {
-        "scale": 30.0, "num_images": 256, "steps": 1500, "learning_rate": 2e-3, "num_inference_steps": 20,
+        "scale": 20.0, "num_images": 768, "steps": 2000, "learning_rate": 2e-3, "num_inference_steps": 20,
         "guidance_scale": 3.0,
     },
 }  # fmt: skip
