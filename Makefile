@@ -41,7 +41,7 @@ docs: setup  ## write the generated parts of docs/
 
 docs-site: setup  ## docs/ as a site in site/, with the Python API
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
-	$(RUN) -m efface leaderboard docs/results/*.json --out docs/leaderboard
+	$(RUN) -m efface leaderboard docs/matrix docs/results --out docs/leaderboard
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 format: setup

@@ -1,6 +1,6 @@
 """The tables of the matrix: attack success rates of each method by benchmark, from docs/matrix (`efface sweep`).
 
-RER that a sweep did not measure comes from docs/results, as on the method's own page.
+RER that a sweep did not measure comes from docs/results if these are of the same erasure.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from result_tables import DOCS, cell, table
 
+from efface.benchmarks.result_join import is_same_erasure
 from efface.benchmarks.result_store import ResultKey, ResultStore
 from efface.core.registry import ATTACKS
 from efface.core.result import Result
@@ -50,7 +51,8 @@ def _evaluation(benchmark: str, method: str, result: Result) -> Result:
     """Returns the result itself if it has an evaluation, else the method's own, if there is one."""
     if result.score(*ERASED[0]):
         return result
-    return ResultStore(DOCS / "results" / f"{method}.json").results.get(ResultKey(benchmark, 0), result)
+    other = ResultStore(DOCS / "results" / f"{method}.json").results.get(ResultKey(benchmark, 0), result)
+    return other if is_same_erasure(result, other) else result
 
 
 def _span(counts: Sequence[int]) -> str:

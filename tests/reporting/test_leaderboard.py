@@ -11,7 +11,7 @@ from helpers.cli import call, check_refused
 from efface.benchmarks.result_store import ResultKey, ResultStore
 from efface.core.errors import EffaceError
 from efface.core.result import Result, Score
-from efface.reporting.leaderboard import ALL, ATTACKS_OF_KIND, KEPT, Entry, entries, pareto_front
+from efface.reporting.leaderboard import ALL, ATTACKS_OF_KIND, KEPT, Entry, entries, pareto_front, read_results
 from efface.reporting.leaderboard_board import boards
 from efface.reporting.leaderboard_site import MARKER, write_site
 
@@ -79,6 +79,23 @@ def store(tmp_path: Path) -> Path:
     made.add(ResultKey("pocket-weapon", 0, variant="<b>"), result_of(0.2, 0.9, 0.1))
     made.save()
     return made.path
+
+
+def test_results_of_one_erasure_are_joined_and_of_another_left_out_with_a_warning(tmp_path: Path) -> None:
+    evaluated, attacked = result_of(0.9, 0.9, None), result_of(0.9, 0.9, 0.4)
+    attacks = Result(tuple(score for score in attacked.scores if score.metric == "asr_post"), attacked.metadata)
+    other = Result(attacks.scores, {**attacks.metadata, "erasure_hash": "other"})
+    for name, result in (("first", evaluated), ("second", attacks), ("third", other)):
+        store = ResultStore(tmp_path / name / "uce.json")
+        store.path.parent.mkdir()
+        store.add(ResultKey("pocket-weapon", 0), result)
+        store.save()
+    (joined,) = read_results([tmp_path / "first", tmp_path / "second"])["uce"].values()
+    assert joined.score("rer", "name")
+    assert joined.attack_scores()
+    with pytest.warns(UserWarning, match="left out: uce pocket-weapon/seed-0"):
+        (first,) = read_results([tmp_path / "first", tmp_path / "third"])["uce"].values()
+    assert not first.attack_scores()
 
 
 def test_the_site_is_offline_and_escapes_names(store: Path, tmp_path: Path) -> None:

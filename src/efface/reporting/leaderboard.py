@@ -6,11 +6,13 @@ have a score of 0, and an erasure without any flaw has 1. No number depends on w
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import harmonic_mean, mean
 
+from efface.benchmarks.result_join import is_same_erasure, join
 from efface.benchmarks.result_store import ResultKey, ResultStore
 from efface.core.errors import EffaceError
 from efface.core.result import Result, Score
@@ -61,32 +63,40 @@ class Entry:
 def read_results(paths: Sequence[Path]) -> dict[str, dict[ResultKey, Result]]:
     """Reads results by method, with the variant in its name.
 
+    Results of one erasure in several paths are joined. Where another path has an erasure of the same method, benchmark
+    and seed with other settings or weights, the first path's result stands, and a warning names it.
+
     Args:
         paths: files of compact results, folders of them, or folders of sweeps.
 
     Raises:
-        EffaceError: a path without results, or two results of one method with the same key.
+        EffaceError: a path without results, or a path that is given twice.
     """
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise EffaceError(f"a path is given twice among {', '.join(map(str, paths))}: keep one")
     found: dict[str, dict[ResultKey, Result]] = {}
-    for path in paths:
-        files = _files(path)
-        if not files:
-            raise EffaceError(f"{path} holds no results: give a sweep's folder, or its results/METHOD.json")
-        for file in files:
-            for key, result in ResultStore(file).results.items():
-                if key.joint or key.transferred_to:
-                    continue
-                method = "-".join(part for part in (file.stem, key.variant, key.model) if part)
-                if key in found.setdefault(method, {}):
-                    raise EffaceError(f"{method} {key} is given twice, the second time in {file}: keep one")
-                found[method][key] = result
+    left_out = []
+    for file in (file for path in paths for file in _files(path)):
+        for key, result in ResultStore(file).results.items():
+            if key.joint or key.transferred_to:
+                continue
+            method = "-".join(part for part in (file.stem, key.variant, key.model) if part)
+            earlier = found.setdefault(method, {}).setdefault(key, result)
+            if earlier is not result and is_same_erasure(earlier, result):
+                found[method][key] = join(earlier, result)
+            elif earlier is not result:
+                left_out.append(f"{method} {key}")
+    if left_out:
+        others = f" and {len(left_out) - 1} more" if len(left_out) > 1 else ""
+        warnings.warn(f"of another erasure than in an earlier path, left out: {left_out[0]}{others}", stacklevel=2)
     return {method: results for method, results in sorted(found.items()) if results}
 
 
 def _files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    return sorted((path / "results").glob("*.json")) or sorted(path.glob("*.json"))
+    files = [path] if path.is_file() else sorted((path / "results").glob("*.json")) or sorted(path.glob("*.json"))
+    if not files:
+        raise EffaceError(f"{path} holds no results: give a sweep's folder, or its results/METHOD.json")
+    return files
 
 
 def entries(results: Mapping[str, Mapping[ResultKey, Result]]) -> list[Entry]:
