@@ -11,8 +11,10 @@ from pathlib import Path
 
 from attack_tables import attack_rates
 from autoencoder_tables import autoencoder_tables
-from choice import CHARTS, choice_table
+from choice import CHARTS as CHOICE_CHARTS
+from choice import choice_table
 from joint_tables import senses_table
+from matrix_chart import CHARTS as MATRIX_CHARTS
 from matrix_tables import matrix_tables
 from method_pages import comparison, method_page
 from pocket_tables import pocket_flow_tables, pocket_janus_tables, pocket_tables, world_tables
@@ -42,7 +44,9 @@ GENERATED: dict[str, Callable[[], str]] = {
     **{f"attacks/{name}.md": partial(method_page, ATTACKS, name) for name in ATTACKS.names()},
 }
 """By page, the function that writes its generated part."""
-FILES: dict[Path, Callable[[], str]] = {DOCS / name: write for name, write in CHARTS.items()}
+FILES: dict[Path, Callable[[], str]] = {
+    DOCS / name: write for name, write in {**CHOICE_CHARTS, **MATRIX_CHARTS}.items()
+}
 """By file that is generated as a whole, the function that writes it."""
 MARKS = re.compile(r"(<!-- generated -->\n)(?:.*?\n)??(<!-- end -->)", re.DOTALL)
 

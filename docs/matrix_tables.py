@@ -20,19 +20,25 @@ Results = dict[str, dict[str, Result]]
 """By benchmark and method."""
 
 
-def matrix_tables() -> str:
-    """One table for each benchmark: RER and attack success rates."""
+def read_matrix() -> Results:
+    """Returns the results of docs/matrix."""
     results: Results = {}
     for path in sorted((DOCS / "matrix").glob("*.json")):
         for key, result in ResultStore(path).results.items():
             results.setdefault(key.benchmark, {})[path.stem] = result
+    return results
+
+
+def matrix_tables() -> str:
+    """One table for each benchmark: RER and attack success rates."""
+    results = read_matrix()
     if not results:
         return "No cell is measured yet."
     return "\n".join(line for benchmark, rows in sorted(results.items()) for line in _table(benchmark, rows))
 
 
 def _table(benchmark: str, results: dict[str, Result]) -> Sequence[str]:
-    measured = {method: _evaluation(benchmark, method, result) for method, result in results.items()}
+    measured = {method: evaluation_of(benchmark, method, result) for method, result in results.items()}
     attacks = [name for name in ATTACKS.names() if any(name in result.attack_scores() for result in results.values())]
     scores = [score for result in results.values() for score in result.attack_scores().values()]
     rows = []
@@ -47,7 +53,7 @@ def _table(benchmark: str, results: dict[str, Result]) -> Sequence[str]:
     return ["", f"## {benchmark}", "", sizes, "", *table(head, rows)]
 
 
-def _evaluation(benchmark: str, method: str, result: Result) -> Result:
+def evaluation_of(benchmark: str, method: str, result: Result) -> Result:
     """Returns the result itself if it has an evaluation, else the method's own, if there is one."""
     if result.score(*ERASED[0]):
         return result
