@@ -68,6 +68,28 @@ def test_kinds_of_models_have_boards_of_their_own() -> None:
     assert second.benchmarks == [ALL, "c"]
 
 
+def test_attacks_beyond_those_of_a_score_do_not_count() -> None:
+    further = Score("asr_post", "inverted_latents", 1.0, 1.0, 1.0, 32)
+    plain = result_of(1.0, 1.0, 0.5)
+    attacked = average(Result((*plain.scores, further)))
+    assert (attacked.robust, attacked.score) == (0.5, average(plain).score)
+    assert attacked.attacks["inverted_latents"] == 1.0
+    assert attacked.num_scored == len(IMAGE_ATTACKS)
+
+
+def test_the_benchmark_on_which_most_methods_have_a_score_is_shown() -> None:
+    whole, part = result_of(0.9, 0.9, 0.1), result_of(0.9, 0.9, None)
+    results = {
+        "uce": {ResultKey("a", 0): whole, ResultKey("b", 0): part},
+        "esd": {ResultKey("a", 0): result_of(0.0, 0.9, 0.1), ResultKey("b", 0): whole},
+    }
+    (board,) = boards(entries(results), results)
+    assert board.shown == "a"
+    assert [(row.method, row.benchmark) for row in board.rows[:2]] == [("uce", "a"), ("esd", "a")]
+    (average_first,) = boards(entries({"uce": {ResultKey("a", 0): whole}}), {"uce": {ResultKey("a", 0): whole}})
+    assert average_first.shown == ALL
+
+
 def test_pareto_front() -> None:
     assert pareto_front([(0.0, 1.0), (0.5, 0.5), (0.4, 0.5), (1.0, 0.0), (0.5, 0.5)]) == [0, 1, 3, 4]
 

@@ -54,6 +54,7 @@ class Entry:
     kept: float | None
     robust: float | None
     attacks: Mapping[str, float]
+    num_scored: int
     num_results: int
     findings: str
     seconds: float | None
@@ -109,8 +110,9 @@ def entries(results: Mapping[str, Mapping[ResultKey, Result]]) -> list[Entry]:
             for name in benchmarks
         ]
         rows += [_average(method, own), *own]
-    averages = {row.method: row for row in rows if row.benchmark == ALL}
-    return sorted(rows, key=lambda row: (-(averages[row.method].score or -1.0), row.method))
+    averages = {row.method: row.score for row in rows if row.benchmark == ALL}
+    scored = {method: -1.0 if score is None else score for method, score in averages.items()}
+    return sorted(rows, key=lambda row: (-scored[row.method], row.method))
 
 
 def _entry(method: str, benchmark: str, results: Sequence[Result]) -> Entry:
@@ -121,7 +123,8 @@ def _entry(method: str, benchmark: str, results: Sequence[Result]) -> Entry:
                 attacks.setdefault(attack, []).append(score.value)
     rates = {attack: mean(values) for attack, values in sorted(attacks.items())}
     erased, kept = (_mean(_group_mean(result, wanted) for result in results) for wanted in (ERASED, KEPT))
-    robust = 1 - max(rates.values()) if rates else None
+    needed = {attack for names in ATTACKS_OF_KIND.values() for attack in names} & rates.keys()
+    robust = 1 - max(rates[attack] for attack in needed) if needed else None
     is_scored = erased is not None and kept is not None and robust is not None and _has_every_attack(rates)
     return Entry(
         method,
@@ -130,6 +133,7 @@ def _entry(method: str, benchmark: str, results: Sequence[Result]) -> Entry:
         kept,
         robust,
         rates,
+        len(needed),
         len(results),
         "; ".join(dict.fromkeys(result.verdict.findings for result in results)),
         _mean(_seconds(result) for result in results),
@@ -154,6 +158,7 @@ def _average(method: str, rows: Sequence[Entry]) -> Entry:
         _mean(row.kept for row in rows),
         _mean(row.robust for row in rows),
         rates,
+        min(row.num_scored for row in rows),
         sum(row.num_results for row in rows),
         worded,
         _mean(row.seconds for row in rows),

@@ -38,8 +38,9 @@ class Board:
         rows: rows of the table.
         attacks: names of the attacks that were run.
         benchmarks: names of the benchmarks, the average first.
+        shown: the benchmark that is shown first and in the charts: that on which most methods have a score.
         charts: heading, field of the horizontal axis and points of each Pareto chart.
-        multiples: average rows with each attack, by attack.
+        multiples: rows of the shown benchmark with each attack, by attack.
         scored: attacks that a score needs.
     """
 
@@ -48,6 +49,7 @@ class Board:
     rows: Sequence[Entry]
     attacks: Sequence[str]
     benchmarks: Sequence[str]
+    shown: str
     charts: Sequence[tuple[str, str, list[Point]]]
     multiples: Sequence[tuple[str, list[Entry]]]
     scored: Sequence[str]
@@ -69,15 +71,22 @@ def kind_of(results: Iterable[Result]) -> str:
 
 
 def _board(kind: str, rows: Sequence[Entry]) -> Board:
-    averages = [row for row in rows if row.benchmark == ALL]
+    benchmarks = [ALL, *sorted({row.benchmark for row in rows} - {ALL})]
+    counts = [sum(row.benchmark == name and row.score is not None for row in rows) for name in benchmarks]
+    shown = benchmarks[counts.index(max(counts))]
+    own = [row for row in rows if row.benchmark == shown]
     attacks = sorted({attack for row in rows for attack in row.attacks})
     charts = [
-        ("Erased against kept", "erased", _points(averages, "erased")),
-        ("Robust against kept", "robust", _points(averages, "robust")),
+        ("Erased against kept", "erased", _points(own, "erased")),
+        ("Robust against kept", "robust", _points([row for row in own if row.score is not None], "robust")),
     ]
-    multiples = [(attack, [row for row in averages if attack in row.attacks]) for attack in attacks]
-    benchmarks = [ALL, *sorted({row.benchmark for row in rows} - {ALL})]
-    return Board(kind, NOUNS[kind], rows, attacks, benchmarks, charts, multiples, ATTACKS_OF_KIND[kind])
+    multiples = [
+        (attack, with_attack) for attack in attacks if (with_attack := [r for r in own if attack in r.attacks])
+    ]
+    by_score = sorted(
+        rows, key=lambda row: (row.benchmark == shown, -1.0 if row.score is None else row.score), reverse=True
+    )
+    return Board(kind, NOUNS[kind], by_score, attacks, benchmarks, shown, charts, multiples, ATTACKS_OF_KIND[kind])
 
 
 def _points(rows: Sequence[Entry], field: str) -> list[Point]:
