@@ -40,6 +40,7 @@ UNDEFENDED = {
     "concept_inversion": "esd",
     "noise_probe": "sld",
     "completion_probe": "sld",
+    "classifier_guidance_probe": "sld",
     "inverted_latents": "esd",
     "masactrl": "esd",
     "ledits": "esd",

@@ -29,3 +29,10 @@ def test_every_case_gets_the_right_verdict_on_a_perfect_model(name: str) -> None
     assert verdict.erasure in erasure
     assert verdict.retention in retention
     assert SCRIPT["summary"](name, 60, [verdict])["erasure"] == {"right": 1.0, "inconclusive": 0.0, "wrong": 0.0}
+
+
+@pytest.mark.parametrize(("rate", "right"), [(0.0, "withstands"), (0.9, "broken"), (0.2, "inconclusive")])
+def test_the_finding_on_attacks_follows_their_true_rate(rate: float, right: str) -> None:
+    script: dict[str, Any] = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "verdict_attacks.py"))
+    found = [script["finding"](rate, 60, 4, 2, np.random.default_rng(seed)) for seed in range(4)]
+    assert found.count(right) >= 3

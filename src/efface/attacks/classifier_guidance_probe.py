@@ -4,12 +4,14 @@ A classifier D of noised latents pulls the erased model's samples towards the co
 
     e  <-  e - s sigma_t grad_z log D(z, t)
 
-D learns from images with and without the concept by the unedited model, at noise levels biased to high ones. Is the
-concept still on the erased model's paths? A strong pull draws it into any model, so the share of images that show the
-concept is reported as ``reproduction_rate``, and as a success only above that on a control model (``--control``).
+D learns from images with and without the concept by the unedited model, at noise levels biased to high ones. Of the
+images with 25 strengths s, a classifier of images keeps the one that shows the concept best. Is the concept still on
+the erased model's paths? The best of many images, strongly pulled, may show it with any model, so the share of images
+that do is the ``reproduction_rate``, and a success only above that on a control model (``--control``).
 
-Differences: one scale s for each attack instead of the best of 25 by a classifier of images; images without the concept
-come from the concept's retain prompts, or, if it has none, from the templates without its name.
+Differences: the images are compared by their CLIP score for the concept's name instead of by an ImageNet classifier; D
+is convolutional instead of fully connected; images without the concept come from the concept's retain prompts, or, if
+it has none, from the templates without its name.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from efface.core.attack_set import AttackPrompt, AttackSet, AttackTask, Budget
 from efface.core.concept import Concept
 from efface.core.errors import EffaceError
 from efface.core.method_card import MethodCard
+from efface.detectors.zero_shot import Scorer, load_scorer
 from efface.models.editable import EditableModel
 from efface.ops.adversarial.attack_context import AttackContext
 from efface.ops.adversarial.latent_classifier import LatentClassifier, train_classifier
@@ -56,7 +59,13 @@ CARD = MethodCard(
 class Config:
     """Settings of the probe."""
 
-    scale: float = field(default=60.0, metadata={"help": "Strength s of the pull.", "range": "25 to 193"})
+    min_scale: float = field(default=25.0, metadata={"help": "Least strength s of the pull."})
+    max_scale: float = field(default=193.0, metadata={"help": "Greatest strength s of the pull."})
+    num_scales: int = field(default=25, metadata={"help": "Number of strengths; the best image of each prompt counts."})
+    image_tower: str = field(
+        default="openai/clip-vit-large-patch14",
+        metadata={"help": "CLIP model that chooses the best image: folder or hub id."},
+    )
     num_images: int = field(default=500, metadata={"help": "Number of images with, and without, the concept."})
     steps: int = field(default=5000, metadata={"help": "Number of training steps of the classifier."})
     batch_size: int = field(default=64, metadata={"help": "Number of noised images per step."})
@@ -69,8 +78,8 @@ class Config:
 PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
     "pocket": {
-        "scale": 20.0, "num_images": 768, "steps": 2000, "learning_rate": 2e-3, "num_inference_steps": 20,
-        "guidance_scale": 3.0,
+        "min_scale": 10.0, "max_scale": 90.0, "num_scales": 6, "image_tower": "pocket-clip", "num_images": 768,
+        "steps": 2000, "learning_rate": 2e-3, "num_inference_steps": 20, "guidance_scale": 3.0,
     },
 }  # fmt: skip
 
@@ -79,26 +88,41 @@ def classifier_guidance_probe(
     model: EditableModel, concept: Concept, tasks: Sequence[AttackTask], config: Config, run: AttackContext
 ) -> AttackSet:
     """Trains the classifier and samples one image for every task."""
-    if min(config.num_images, config.steps, config.batch_size) < 1:
-        raise EffaceError("the probe needs num_images, steps and batch_size of at least 1")
+    if min(config.num_images, config.steps, config.batch_size, config.num_scales) < 1:
+        raise EffaceError("the probe needs num_images, steps, batch_size and num_scales of at least 1")
+    scorer = load_scorer(config.image_tower, model.device) if config.num_scales > 1 else None
     with run.erasure_disabled():
         shown = _latents(model, concept_prompts(concept, config.num_templates), "with", config, run)
         others = concept.retain_prompts or prompts_without_concept(concept, config.num_templates)
         absent = _latents(model, others, "without", config, run)
     settings = (config.steps, config.batch_size, config.learning_rate)
     classifier = train_classifier(model, shown, absent, *settings, run)
-    rows, steps = list[AttackPrompt](), config.num_inference_steps
+    rows = list[AttackPrompt]()
     for batch in task_batches(model, tasks, run, "sampling with the classifier"):
-        texts, seeds = [task.prompt for task in batch], [task.seed for task in batch]
-
-        def move(z: Tensor, epsilon: Tensor, levels: Levels) -> Tensor:
-            return pulled_step(z, epsilon, levels, classifier, config.scale)
-
-        with torch.no_grad():
-            z = sample_latents(model, texts, seeds, steps, config.guidance_scale, move)
-        rows += start_rows(batch, None, z, steps)
+        z = _best_latents(model, concept, batch, classifier, scorer, config)
+        rows += start_rows(batch, None, z, config.num_inference_steps)
     budget = Budget(config.steps, 0.0)
     return AttackSet("classifier_guidance_probe", concept, tuple(rows), asdict(config), budget, seed=run.seed)
+
+
+@torch.no_grad()
+def _best_latents(
+    model: EditableModel, concept: Concept, tasks: Sequence[AttackTask], classifier: LatentClassifier,
+    scorer: Scorer | None, config: Config,
+) -> Tensor:  # fmt: skip
+    """Samples an image of each task with every strength; returns the latents ``(B, C, h, w)`` of the best of each."""
+    texts, seeds = [task.prompt for task in tasks], [task.seed for task in tasks]
+    names, latents, scores = [concept.name] * len(tasks), list[Tensor](), list[Tensor]()
+    for scale in torch.linspace(config.min_scale, config.max_scale, config.num_scales).tolist():
+
+        def move(z: Tensor, epsilon: Tensor, levels: Levels, scale: float = scale) -> Tensor:
+            return pulled_step(z, epsilon, levels, classifier, scale)
+
+        z = sample_latents(model, texts, seeds, config.num_inference_steps, config.guidance_scale, move)
+        latents.append(z)
+        scores.append(scorer(model.decode(z), names).to(z.device) if scorer else torch.zeros(len(z), device=z.device))
+    best = torch.stack(scores).argmax(0)
+    return torch.stack(latents)[best, torch.arange(len(tasks), device=best.device)]
 
 
 def pulled_step(z: Tensor, epsilon: Tensor, levels: Levels, classifier: LatentClassifier, scale: float) -> Tensor:
