@@ -15,7 +15,7 @@ from efface.core.registry import ATTACKS, METHODS
 from efface.core.result import Result
 from efface.reporting.leaderboard import KEPT
 
-LABEL_WIDTH, CELL, ROW_HEIGHT, GAP, HEAD_HEIGHT = 150, 25, 19, 12, 170
+LABEL_WIDTH, CELL, ROW_HEIGHT, GAP, HEAD_HEIGHT, MARGIN = 150, 25, 19, 12, 170, 50
 LEFT, LOST = "name, no attack", "others lost"
 LIGHT, DARK, MISSING = (255, 247, 236), (127, 0, 0), "#eceff1"
 
@@ -30,7 +30,7 @@ def matrix_chart() -> str:
     attacks = [name for name in ATTACKS.names() if any(name in cells for p in panels.values() for cells in p.values())]
     columns = [LEFT, *attacks, LOST]
     panel_width = len(columns) * CELL + GAP
-    width = LABEL_WIDTH + len(panels) * panel_width
+    width = LABEL_WIDTH + len(panels) * panel_width + MARGIN
     height = HEAD_HEIGHT + len(methods) * ROW_HEIGHT + 12
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="system-ui, sans-serif" '
@@ -40,7 +40,7 @@ def matrix_chart() -> str:
         "something else is lost. Dark is bad, grey was not measured.</text>",
     ]
     for row, method in enumerate(methods):
-        title = escape(METHODS.card(method).title)
+        title = escape(METHODS.card(method).title.partition(" (")[0])
         parts.append(f'<text x="10" y="{HEAD_HEIGHT + row * ROW_HEIGHT + 14}">{title}</text>')
     for number, (benchmark, rows) in enumerate(panels.items()):
         left = LABEL_WIDTH + number * panel_width

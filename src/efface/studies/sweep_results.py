@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from efface.benchmarks.result_join import is_same_erasure, join
 from efface.benchmarks.result_store import ResultKey, ResultStore
 from efface.core.erasure import Erasure
 from efface.core.result import Result
@@ -18,7 +19,10 @@ from .sweep_folder import RESULT, SweepFolder
 
 
 def write_results(folder: SweepFolder, cells: Sequence[Cell]) -> None:
-    """Writes the results of all complete cells; those of a method that has none are left out."""
+    """Writes the results of all complete cells, joined to those that other grids left in the folder.
+
+    An earlier result of the same erasure keeps its scores; one of another erasure under the same key is replaced.
+    """
     stores: dict[str, ResultStore] = {}
     for cell in cells:
         if not folder.has_cell(cell):
@@ -28,7 +32,8 @@ def write_results(folder: SweepFolder, cells: Sequence[Cell]) -> None:
         key = result_key(cell)
         own = [other for other in cells if other.run.hash == cell.run.hash and folder.has_cell(other)]
         if cell is own[0]:
-            store.add(key, _merged(folder, own))
+            result, earlier = _merged(folder, own), store.results.get(key)
+            store.add(key, join(result, earlier) if earlier and is_same_erasure(result, earlier) else result)
     for store in stores.values():
         store.save()
 
