@@ -29,6 +29,7 @@ SMALL: dict[str, Any] = {
     "num_timesteps": 2,
     "batch_size": 2,
     "num_images": 3,
+    "num_scales": 1,
     "num_inference_steps": 2,
     "num_templates": 2,
     "num_tokens": 2,
