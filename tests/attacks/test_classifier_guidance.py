@@ -1,4 +1,4 @@
-"""The classifier-guidance probe keeps, of the images with several strengths, the one that its image tower scores best."""
+"""The classifier-guidance probe keeps, of the images with several strengths, the one that its image tower prefers."""
 
 from __future__ import annotations
 
