@@ -36,7 +36,7 @@ class Board:
         kind: kind of model.
         noun: what its scores count.
         rows: rows of the table.
-        attacks: names of the attacks that were run.
+        attacks: names of the attacks that were run; those that a score needs come first.
         benchmarks: names of the benchmarks, the average first.
         shown: the benchmark that is shown first and in the charts: that on which most methods have a score.
         charts: heading, field of the horizontal axis and points of each Pareto chart.
@@ -74,8 +74,8 @@ def _board(kind: str, rows: Sequence[Entry]) -> Board:
     benchmarks = [ALL, *sorted({row.benchmark for row in rows} - {ALL})]
     counts = [sum(row.benchmark == name and row.score is not None for row in rows) for name in benchmarks]
     shown = benchmarks[counts.index(max(counts))]
-    own = [row for row in rows if row.benchmark == shown]
-    attacks = sorted({attack for row in rows for attack in row.attacks})
+    own, needed = [row for row in rows if row.benchmark == shown], ATTACKS_OF_KIND[kind]
+    attacks = sorted({attack for row in rows for attack in row.attacks}, key=lambda name: (name not in needed, name))
     charts = [
         ("Erased against kept", "erased", _points(own, "erased")),
         ("Robust against kept", "robust", _points([row for row in own if row.score is not None], "robust")),
@@ -86,7 +86,7 @@ def _board(kind: str, rows: Sequence[Entry]) -> Board:
     by_score = sorted(
         rows, key=lambda row: (row.benchmark == shown, -1.0 if row.score is None else row.score), reverse=True
     )
-    return Board(kind, NOUNS[kind], by_score, attacks, benchmarks, shown, charts, multiples, ATTACKS_OF_KIND[kind])
+    return Board(kind, NOUNS[kind], by_score, attacks, benchmarks, shown, charts, multiples, needed)
 
 
 def _points(rows: Sequence[Entry], field: str) -> list[Point]:
