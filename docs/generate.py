@@ -13,11 +13,11 @@ from attack_tables import attack_rates
 from autoencoder_tables import autoencoder_tables
 from choice import CHARTS as CHOICE_CHARTS
 from choice import choice_table
-from joint_tables import senses_table
 from matrix_chart import CHARTS as MATRIX_CHARTS
 from matrix_tables import matrix_tables
 from method_pages import comparison, method_page
 from pocket_tables import pocket_flow_tables, pocket_janus_tables, pocket_tables, world_tables
+from published_tables import published_tables
 from reference_tables import benchmark_table, command_reference, concept_table, model_matrix
 from result_tables import single_results
 
@@ -37,7 +37,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "benchmarks.md": benchmark_table,
     "attacks.md": attack_rates,
     "matrix.md": matrix_tables,
-    "published_benchmarks.md": senses_table,
+    "published_benchmarks.md": published_tables,
     "concepts.md": concept_table,
     "model_matrix.md": model_matrix,
     **{f"methods/{name}.md": partial(method_page, METHODS, name) for name in METHODS.names()},

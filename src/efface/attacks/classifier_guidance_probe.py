@@ -5,11 +5,11 @@ A classifier D of noised latents pulls the erased model's samples towards the co
     e  <-  e - s sigma_t grad_z log D(z, t)
 
 D learns from images with and without the concept by the unedited model, at noise levels biased to high ones. Of the
-images with 25 strengths s, a classifier of images keeps the one that shows the concept best. Is the concept still on
+images of a prompt with 25 strengths s, the one stays that shows the concept best. Is the concept still on
 the erased model's paths? The best of many images, strongly pulled, may show it with any model, so the share of images
 that do is the ``reproduction_rate``, and a success only above that on a control model (``--control``).
 
-Differences: the images are compared by their CLIP score for the concept's name instead of by an ImageNet classifier; D
+Differences: the images are compared by their CLIP score for the prompt instead of by an ImageNet classifier; D
 is convolutional instead of fully connected; images without the concept come from the concept's retain prompts, or, if
 it has none, from the templates without its name.
 """
@@ -99,7 +99,7 @@ def classifier_guidance_probe(
     classifier = train_classifier(model, shown, absent, *settings, run)
     rows = list[AttackPrompt]()
     for batch in task_batches(model, tasks, run, "sampling with the classifier"):
-        z = _best_latents(model, concept, batch, classifier, scorer, config)
+        z = _best_latents(model, batch, classifier, scorer, config)
         rows += start_rows(batch, None, z, config.num_inference_steps)
     budget = Budget(config.steps, 0.0)
     return AttackSet("classifier_guidance_probe", concept, tuple(rows), asdict(config), budget, seed=run.seed)
@@ -107,12 +107,12 @@ def classifier_guidance_probe(
 
 @torch.no_grad()
 def _best_latents(
-    model: EditableModel, concept: Concept, tasks: Sequence[AttackTask], classifier: LatentClassifier,
-    scorer: Scorer | None, config: Config,
+    model: EditableModel, tasks: Sequence[AttackTask], classifier: LatentClassifier, scorer: Scorer | None,
+    config: Config,
 ) -> Tensor:  # fmt: skip
     """Samples an image of each task with every strength; returns the latents ``(B, C, h, w)`` of the best of each."""
     texts, seeds = [task.prompt for task in tasks], [task.seed for task in tasks]
-    names, latents, scores = [concept.name] * len(tasks), list[Tensor](), list[Tensor]()
+    latents, scores = list[Tensor](), list[Tensor]()
     for scale in torch.linspace(config.min_scale, config.max_scale, config.num_scales).tolist():
 
         def move(z: Tensor, epsilon: Tensor, levels: Levels, scale: float = scale) -> Tensor:
@@ -120,7 +120,7 @@ def _best_latents(
 
         z = sample_latents(model, texts, seeds, config.num_inference_steps, config.guidance_scale, move)
         latents.append(z)
-        scores.append(scorer(model.decode(z), names).to(z.device) if scorer else torch.zeros(len(z), device=z.device))
+        scores.append(scorer(model.decode(z), texts).to(z.device) if scorer else torch.zeros(len(z), device=z.device))
     best = torch.stack(scores).argmax(0)
     return torch.stack(latents)[best, torch.arange(len(tasks), device=best.device)]
 
