@@ -5,7 +5,9 @@ Every cell is a share of images in percent, and dark is bad in every column.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from html import escape
 from statistics import mean
 
@@ -15,7 +17,11 @@ from efface.core.registry import ATTACKS, METHODS
 from efface.core.result import Result
 from efface.reporting.leaderboard import KEPT
 
-LABEL_WIDTH, CELL, ROW_HEIGHT, GAP, HEAD_HEIGHT, MARGIN = 150, 25, 19, 12, 170, 50
+LABEL_WIDTH, CELL, ROW_HEIGHT, GAP, HEAD_HEIGHT, MARGIN = 140, 23, 18, 10, 142, 40
+"""Pixels: the methods' names, a cell's width and height, between panels, above and right of the cells."""
+TITLE = ("Share of images in percent: the concept is back,", "or others are lost. Dark is bad; grey: not measured.")
+TITLE_HEIGHT = 44
+PANELS_PER_ROW = 3
 LEFT, LOST = "name, no attack", "others lost"
 LIGHT, DARK, MISSING = (255, 247, 236), (127, 0, 0), "#eceff1"
 
@@ -23,33 +29,50 @@ Cells = Mapping[str, float | None]
 """By column a share of images."""
 
 
-def matrix_chart() -> str:
-    """Returns the chart as SVG."""
-    panels = {benchmark: _cells(benchmark, rows) for benchmark, rows in _ordered(read_matrix())}
-    methods = [name for name in METHODS.names() if any(name in rows for rows in panels.values())]
-    attacks = [name for name in ATTACKS.names() if any(name in cells for p in panels.values() for cells in p.values())]
-    columns = [LEFT, *attacks, LOST]
-    panel_width = len(columns) * CELL + GAP
-    width = LABEL_WIDTH + len(panels) * panel_width + MARGIN
-    height = HEAD_HEIGHT + len(methods) * ROW_HEIGHT + 12
+@dataclass(frozen=True)
+class Panel:
+    """One benchmark: columns by method."""
+
+    benchmark: str
+    rows: Mapping[str, Cells]
+
+
+def matrix_chart(benchmarks: Sequence[str] = ()) -> str:
+    """Returns the chart as SVG, of all benchmarks by default."""
+    found = [(name, rows) for name, rows in _ordered(read_matrix()) if not benchmarks or name in benchmarks]
+    panels = [Panel(name, _cells(name, rows)) for name, rows in found]
+    methods = [name for name in METHODS.names() if any(name in panel.rows for panel in panels)]
+    cells = [each for panel in panels for each in panel.rows.values()]
+    columns = [LEFT, *(name for name in ATTACKS.names() if any(name in each for each in cells)), LOST]
+    panel_width, panel_height = len(columns) * CELL + GAP, HEAD_HEIGHT + len(methods) * ROW_HEIGHT
+    width = LABEL_WIDTH + min(len(panels), PANELS_PER_ROW) * panel_width + MARGIN
+    height = TITLE_HEIGHT + -(-len(panels) // PANELS_PER_ROW) * (panel_height + GAP)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="system-ui, sans-serif" '
-        'font-size="12" fill="#1a1a1a">',
+        f'width="{width}" font-size="12" fill="#1a1a1a">',
         f'<rect width="{width}" height="{height}" fill="#fff"/>',
-        '<text x="10" y="22" font-size="15" font-weight="600">Share of images in percent: the concept is back, or '
-        "something else is lost. Dark is bad, grey was not measured.</text>",
+        *(f'<text x="10" y="{18 + 17 * i}" font-size="12" font-weight="600">{t}</text>' for i, t in enumerate(TITLE)),
     ]
-    for row, method in enumerate(methods):
-        title = escape(METHODS.card(method).title.partition(" (")[0])
-        parts.append(f'<text x="10" y="{HEAD_HEIGHT + row * ROW_HEIGHT + 14}">{title}</text>')
-    for number, (benchmark, rows) in enumerate(panels.items()):
-        left = LABEL_WIDTH + number * panel_width
-        parts.append(f'<text x="{left}" y="46" font-weight="600">{escape(benchmark)}</text>')
-        parts += [_head(left + (i + 0.5) * CELL, name) for i, name in enumerate(columns)]
-        for row, method in enumerate(methods):
-            cells, y = rows.get(method, {}), HEAD_HEIGHT + row * ROW_HEIGHT
-            parts += [_cell(left + i * CELL, y, cells.get(name)) for i, name in enumerate(columns)]
+    for number, panel in enumerate(panels):
+        top = TITLE_HEIGHT + number // PANELS_PER_ROW * (panel_height + GAP)
+        if number % PANELS_PER_ROW == 0:
+            parts += [_label(top + HEAD_HEIGHT + row * ROW_HEIGHT, method) for row, method in enumerate(methods)]
+        parts += _panel(LABEL_WIDTH + number % PANELS_PER_ROW * panel_width, top, panel, methods, columns)
     return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _label(y: float, method: str) -> str:
+    return f'<text x="10" y="{y + 13}">{escape(METHODS.card(method).title.partition(" (")[0])}</text>'
+
+
+def _panel(left: float, top: float, panel: Panel, methods: Sequence[str], columns: Sequence[str]) -> list[str]:
+    first = top + HEAD_HEIGHT
+    parts = [f'<text x="{left}" y="{top + 14}" font-weight="600">{escape(panel.benchmark)}</text>']
+    parts += [_head(left + (i + 0.5) * CELL, first - 6, name) for i, name in enumerate(columns)]
+    for row, method in enumerate(methods):
+        cells, y = panel.rows.get(method, {}), first + row * ROW_HEIGHT
+        parts += [_cell(left + i * CELL, y, cells.get(name)) for i, name in enumerate(columns)]
+    return parts
 
 
 def _ordered(results: Results) -> list[tuple[str, dict[str, Result]]]:
@@ -72,9 +95,8 @@ def _cells(benchmark: str, results: Mapping[str, Result]) -> dict[str, Cells]:
     return rows
 
 
-def _head(x: float, name: str) -> str:
-    text = escape(name.replace("_", " "))
-    return f'<text x="{x}" y="{HEAD_HEIGHT - 6}" transform="rotate(-60 {x} {HEAD_HEIGHT - 6})">{text}</text>'
+def _head(x: float, y: float, name: str) -> str:
+    return f'<text x="{x}" y="{y}" transform="rotate(-60 {x} {y})">{escape(name.replace("_", " "))}</text>'
 
 
 def _cell(x: float, y: float, value: float | None) -> str:
@@ -84,8 +106,8 @@ def _cell(x: float, y: float, value: float | None) -> str:
     share = min(max(value, 0.0), 1.0)
     colour = ", ".join(str(round(a + (b - a) * share)) for a, b in zip(LIGHT, DARK, strict=True))
     text = "#fff" if share > 0.45 else "#1a1a1a"
-    label = f'<text x="{x + CELL / 2}" y="{y + 13}" text-anchor="middle" font-size="10" fill="{text}">'
+    label = f'<text x="{x + CELL / 2}" y="{y + 12.5}" text-anchor="middle" font-size="10" fill="{text}">'
     return f'<rect {size} fill="rgb({colour})"/>{label}{round(100 * share)}</text>'
 
 
-CHARTS = {"matrix.svg": matrix_chart}
+CHARTS = {"matrix.svg": matrix_chart, "matrix_weapon.svg": partial(matrix_chart, ["pocket-weapon"])}
