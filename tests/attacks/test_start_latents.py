@@ -15,6 +15,7 @@ from efface.core.attack_set import AttackPrompt, AttackSet, StartLatent
 from efface.core.concept import Concept
 from efface.core.errors import CorruptArtifactError, EffaceError
 from efface.core.score import DetectorId, Provenance, Score
+from efface.core.verdict import Verdict
 from efface.metrics.asr import above_control
 from efface.ops.adversarial.sampler_probe import Levels, noisy_step, sample_latents
 from efface.ops.latent_inversion import invert
@@ -119,11 +120,22 @@ def test_whole_weights_of_another_erasure_are_refused() -> None:
 
 def test_a_success_is_the_rate_above_the_control() -> None:
     judge = DetectorId("x", "1")
-    rate, never = (Score.rate("reproduction_rate", "a", k, 40, judge, Provenance()) for k in (38, 38))
-    score = above_control(rate, never)
+    rate, same = (Score.rate("reproduction_rate", "a", k, 40, judge, Provenance()) for k in (20, 20))
+    score = above_control(rate, same)
     assert score.metric == "asr_post"
     assert score.value == score.low == 0.0
+    rate = Score.rate("reproduction_rate", "a", 38, 40, judge, Provenance())
     half = above_control(rate, Score.rate("reproduction_rate", "a", 10, 40, judge, Provenance()))
     assert half.value == pytest.approx(0.7)
     assert half.low is not None
     assert 0.4 < half.low < 0.7
+
+
+def test_an_attack_that_works_on_most_of_the_control_says_nothing() -> None:
+    judge = DetectorId("x", "1")
+    rate, control = (Score.rate("reproduction_rate", "a", k, 40, judge, Provenance()) for k in (40, 21))
+    score = above_control(rate, control)
+    assert (score.value, score.low, score.high, score.n) == (None, None, None, 40)
+    verdict = Verdict.of([score])
+    assert verdict.attack == "inconclusive"
+    assert any("nothing to compare with" in reason for reason in verdict.reasons)
