@@ -78,7 +78,7 @@ class Config:
 PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
     "pocket": {
-        "min_scale": 10.0, "max_scale": 90.0, "num_scales": 6, "image_tower": "pocket-clip", "num_images": 768,
+        "min_scale": 0.0, "max_scale": 120.0, "num_scales": 9, "image_tower": "pocket-clip", "num_images": 768,
         "steps": 2000, "learning_rate": 2e-3, "num_inference_steps": 20, "guidance_scale": 3.0,
     },
 }  # fmt: skip
