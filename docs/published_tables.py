@@ -14,12 +14,14 @@ from efface.studies.m_erasure import CRR, SCENARIOS, TEXT
 Columns = Mapping[str, tuple[str, str]]
 """By title, metric and group of a score."""
 ERASE_EVAL: Columns = {
-    "m1": ("m1", "name"), "m2": ("m2", "domain"), "m3": ("m3", "other"), "m4": ("m4", "other"),
+    "m1": ("m1", "name"), "m2": ("m2", "implied"), "m3": ("m3", "other"), "m4": ("m4", "other"),
     "combined": ("erase_eval", "all"),
 }  # fmt: skip
-M_ERASURE: Columns = {name.replace("_", " "): (CRR, name) for name in (TEXT, *SCENARIOS)}
-ABOVE_CONTROL: Columns = {f"{name.replace('_', ' ')}": ("asr_post", name) for name in SCENARIOS if "latents" in name}
-HUB: Columns = {"pinpoint": ("pinpoint", "near")}
+LATENTS = [name for name in SCENARIOS if name.startswith("latents")]
+M_ERASURE: Columns = {name.replace("_", " "): (CRR, name) for name in (TEXT, *SCENARIOS)} | {
+    f"{name.replace('_', ' ')}, control": ("crr_control", name) for name in LATENTS
+}
+HUB: Columns = {"pinpoint": ("pinpoint", "near"), "RER in Spanish": ("translation_rer", "spanish")}
 
 
 def published_tables() -> str:
@@ -29,8 +31,7 @@ def published_tables() -> str:
     return "\n".join(
         [
             *_section("EraseEval", ERASE_EVAL, results),
-            *_section("M-ErasureBench: reproduction rates", M_ERASURE, results),
-            *_section("M-ErasureBench: success above the control", ABOVE_CONTROL, results),
+            *_section("M-ErasureBench: concept reproduction rates", M_ERASURE, results),
             *_section("HUB", HUB, results),
             "### Senses",
             "",
@@ -45,5 +46,5 @@ def _section(title: str, columns: Columns, results: Mapping[str, Result]) -> Seq
         for method, result in results.items()
     ]
     counts = sorted({score.n for r in results.values() for key in columns.values() if (score := r.score(*key))})
-    size = f"n = {counts[0]}{f' to {counts[-1]}' if len(counts) > 1 else ''}." if counts else ""
+    size = f"n = {counts[0]}{f' to {counts[-1]}' if len(counts) > 1 else ''} images." if counts else ""
     return [f"### {title}", "", size, "", *table(["method", *columns], rows), ""]
