@@ -11,6 +11,7 @@ from result_tables import DOCS, cell, table
 
 from efface.benchmarks.result_join import is_same_erasure
 from efface.benchmarks.result_store import ResultKey, ResultStore
+from efface.core.attack_label import attack_of
 from efface.core.registry import ATTACKS
 from efface.core.result import Result
 
@@ -39,8 +40,8 @@ def matrix_tables() -> str:
 
 def _table(benchmark: str, results: dict[str, Result]) -> Sequence[str]:
     measured = {method: evaluation_of(benchmark, method, result) for method, result in results.items()}
-    attacks = [name for name in ATTACKS.names() if any(name in result.attack_scores() for result in results.values())]
-    scores = [score for result in results.values() for score in result.attack_scores().values()]
+    scores = [score for r in results.values() for score in r.attack_scores().values() if score.value is not None]
+    attacks = [name for name in ATTACKS.names() if any(attack_of(score.group) == name for score in scores)]
     rows = []
     for method, result in results.items():
         rates = result.attack_scores()
