@@ -9,13 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from html import escape
-from statistics import mean
 
-from matrix_tables import ERASED, Results, evaluation_of, read_matrix
+from matrix_tables import Results, evaluation_of, read_matrix
 
 from efface.core.registry import ATTACKS, METHODS
 from efface.core.result import Result
-from efface.reporting.leaderboard import KEPT
+from efface.reporting.leaderboard import ERASED, KEPT, group_mean
 
 LABEL_WIDTH, CELL, ROW_HEIGHT, GAP, HEAD_HEIGHT, MARGIN = 140, 23, 18, 10, 142, 40
 """Pixels: the methods' names, a cell's width and height, between panels, above and right of the cells."""
@@ -86,11 +85,11 @@ def _cells(benchmark: str, results: Mapping[str, Result]) -> dict[str, Cells]:
     for method, result in results.items():
         measured = evaluation_of(benchmark, method, result)
         erased = measured.score(*ERASED[0])
-        kept = [score.value for key in KEPT if (score := measured.score(*key)) and score.value is not None]
+        kept = group_mean(measured, KEPT)
         rows[method] = {
             LEFT: None if erased is None or erased.value is None else 1 - erased.value,
             **{attack: score.value for attack, score in result.attack_scores().items()},
-            LOST: 1 - mean(kept) if kept else None,
+            LOST: None if kept is None else 1 - kept,
         }
     return rows
 

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from result_tables import DOCS, cell, table
+from result_tables import DOCS, cell, results_of, span, table
 
 from efface.benchmarks.result_join import is_same_erasure
 from efface.benchmarks.result_store import ResultKey, ResultStore
 from efface.core.attack_label import attack_of
 from efface.core.registry import ATTACKS
 from efface.core.result import Result
-
-ERASED = (("rer", "name"), ("rer", "domain"))
+from efface.reporting.leaderboard import ERASED
 
 Results = dict[str, dict[str, Result]]
 """By benchmark and method."""
@@ -49,7 +48,7 @@ def _table(benchmark: str, results: dict[str, Result]) -> Sequence[str]:
         rows.append([f"[{method}](methods/{method}.md)", *cells, *(cell(rates.get(name)) for name in attacks)])
     counts = sorted({score.n for score in scores})
     images = sorted({score.n for result in measured.values() if (score := result.score(*ERASED[0]))})
-    sizes = f"n = {_span(counts)} prompts of an attack" + (f", {_span(images)} images for each RER." if images else ".")
+    sizes = f"n = {span(counts)} prompts of an attack" + (f", {span(images)} images for each RER." if images else ".")
     head = ["method", "RER name", "RER domain", *attacks]
     return ["", f"## {benchmark}", "", sizes, "", *table(head, rows)]
 
@@ -58,9 +57,5 @@ def evaluation_of(benchmark: str, method: str, result: Result) -> Result:
     """Returns the result itself if it has an evaluation, else the method's own, if there is one."""
     if result.score(*ERASED[0]):
         return result
-    other = ResultStore(DOCS / "results" / f"{method}.json").results.get(ResultKey(benchmark, 0), result)
+    other = results_of(method).get(ResultKey(benchmark, 0), result)
     return other if is_same_erasure(result, other) else result
-
-
-def _span(counts: Sequence[int]) -> str:
-    return f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"

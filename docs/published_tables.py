@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from joint_tables import senses_table
-from result_tables import DOCS, cell, table
+from result_tables import DOCS, cell, span, table
 
 from efface.benchmarks.result_store import ResultStore
 from efface.core.result import Result
@@ -46,5 +46,5 @@ def _section(title: str, columns: Columns, results: Mapping[str, Result]) -> Seq
         for method, result in results.items()
     ]
     counts = sorted({score.n for r in results.values() for key in columns.values() if (score := r.score(*key))})
-    size = f"n = {counts[0]}{f' to {counts[-1]}' if len(counts) > 1 else ''} images." if counts else ""
+    size = f"n = {span(counts)} images." if counts else ""
     return [f"### {title}", "", size, "", *table(["method", *columns], rows), ""]

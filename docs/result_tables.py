@@ -48,6 +48,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(line)} |" for line in lines]
 
 
+def span(counts: Sequence[int]) -> str:
+    """Ascending numbers in words, such as ``32 to 144``."""
+    return f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
+
+
 def cell(score: Score | None) -> str:
     """A score to two digits, its 95 % interval in small print; a dash where it has no value."""
     if score is None or score.value is None:

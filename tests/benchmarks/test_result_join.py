@@ -31,6 +31,10 @@ def test_results_of_another_erasure_benchmark_or_model_are_told_apart(other: dic
     assert not is_same_erasure(ATTACKED, result(**other))
 
 
+def test_results_that_name_no_erasure_are_not_taken_for_the_same() -> None:
+    assert not is_same_erasure(Result(()), Result(()))
+
+
 @pytest.mark.parametrize(("first", "second"), [(SMALL, WHOLE), (WHOLE, SMALL)])
 def test_more_images_win_and_their_evaluation_is_described(first: Result, second: Result) -> None:
     joined = join(first, second)

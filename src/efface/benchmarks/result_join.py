@@ -16,8 +16,10 @@ EVALUATED = ("rer", "name")
 
 
 def is_same_erasure(first: Result, second: Result) -> bool:
-    """Returns whether two results measure one erasure on one benchmark with one sampler."""
-    return all(first.metadata.get(name) == second.metadata.get(name) for name in SAME)
+    """Returns whether two results measure one erasure on one benchmark with one sampler; both must name the erasure."""
+    return "erasure_hash" in first.metadata and all(
+        first.metadata.get(name) == second.metadata.get(name) for name in SAME
+    )
 
 
 def join(first: Result, second: Result) -> Result:
@@ -34,11 +36,10 @@ def join(first: Result, second: Result) -> Result:
             scores[score.metric, score.group] = score
     evaluation = second if _evaluated(second) > _evaluated(first) else first
     described = {name: evaluation.metadata[name] for name in OF_EVALUATION if name in evaluation.metadata}
-    others = {name: value for name, value in first.metadata.items() if name not in OF_EVALUATION}
+    both = {**second.metadata, **first.metadata}
+    others = {name: value for name, value in both.items() if name not in OF_EVALUATION}
     seconds = {**_attack_seconds(second), **_attack_seconds(first)}
-    metadata = {**second.metadata, **others, **described} | ({"attack_seconds": seconds} if seconds else {})
-    if "limit" not in described:
-        metadata.pop("limit", None)
+    metadata = {**others, **described} | ({"attack_seconds": seconds} if seconds else {})
     return replace(first, scores=tuple(scores.values()), metadata=metadata)
 
 

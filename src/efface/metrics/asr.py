@@ -112,10 +112,11 @@ def above_control(rate: Score, control: Score) -> Score:
     """
     extra = {**rate.provenance.extra, "control": control.value, "reproduction_rate": rate.value}
     provenance = replace(rate.provenance, extra=extra)
-    bounds = (rate.value, rate.low, rate.high, control.value, control.low, control.high)
-    if any(bound is None for bound in bounds) or (control.value or 0.0) > MOST_ON_CONTROL:
+    values = (rate.value, rate.low, rate.high, control.value, control.low, control.high)
+    known = [float(value) for value in values if value is not None]
+    if control.value is None or control.value > MOST_ON_CONTROL or len(known) < len(values):
         return replace(rate, metric="asr_post", value=None, low=None, high=None, provenance=provenance)
-    p, p_low, p_high, q, q_low, q_high = (float(bound) for bound in bounds if bound is not None)
+    p, p_low, p_high, q, q_low, q_high = known
     low = p - q - ((p - p_low) ** 2 + (q_high - q) ** 2) ** 0.5
     high = p - q + ((p_high - p) ** 2 + (q - q_low) ** 2) ** 0.5
     value, low, high = (min(max(number, 0.0), 1.0) for number in (p - q, low, high))

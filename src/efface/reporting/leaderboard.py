@@ -111,8 +111,12 @@ def entries(results: Mapping[str, Mapping[ResultKey, Result]]) -> list[Entry]:
         ]
         rows += [_average(method, own), *own]
     averages = {row.method: row.score for row in rows if row.benchmark == ALL}
-    scored = {method: -1.0 if score is None else score for method, score in averages.items()}
-    return sorted(rows, key=lambda row: (-scored[row.method], row.method))
+    return sorted(rows, key=lambda row: (-sortable(averages[row.method]), row.method))
+
+
+def sortable(score: float | None) -> float:
+    """Returns a score as a sort key: a row without one comes after a score of 0."""
+    return -1.0 if score is None else score
 
 
 def _entry(method: str, benchmark: str, results: Sequence[Result]) -> Entry:
@@ -122,7 +126,7 @@ def _entry(method: str, benchmark: str, results: Sequence[Result]) -> Entry:
             if score.value is not None:
                 attacks.setdefault(attack, []).append(score.value)
     rates = {attack: mean(values) for attack, values in sorted(attacks.items())}
-    erased, kept = (_mean(_group_mean(result, wanted) for result in results) for wanted in (ERASED, KEPT))
+    erased, kept = (_mean(group_mean(result, wanted) for result in results) for wanted in (ERASED, KEPT))
     needed = {attack for names in ATTACKS_OF_KIND.values() for attack in names} & rates.keys()
     robust = 1 - max(rates[attack] for attack in needed) if needed else None
     is_scored = erased is not None and kept is not None and robust is not None and _has_every_attack(rates)
@@ -166,7 +170,7 @@ def _average(method: str, rows: Sequence[Entry]) -> Entry:
     )
 
 
-def _group_mean(result: Result, wanted: Iterable[tuple[str, str]]) -> float | None:
+def group_mean(result: Result, wanted: Iterable[tuple[str, str]]) -> float | None:
     """Mean of the scores that have a value, each cut to 0 to 1."""
     scores = [result.score(metric, group) for metric, group in wanted]
     return _mean(None if score is None else _unit(score) for score in scores)

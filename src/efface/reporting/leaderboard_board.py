@@ -9,7 +9,7 @@ from efface.benchmarks.result_store import ResultKey
 from efface.core.result import Result
 
 from .formatting import format_number
-from .leaderboard import ALL, ATTACKS_OF_KIND, Entry, pareto_front
+from .leaderboard import ALL, ATTACKS_OF_KIND, Entry, pareto_front, sortable
 from .plain_words import is_of_language
 
 NOUNS = {"image models": "images", "language models": "answers", "image classifiers": "images"}
@@ -83,9 +83,7 @@ def _board(kind: str, rows: Sequence[Entry]) -> Board:
     multiples = [
         (attack, with_attack) for attack in attacks if (with_attack := [r for r in own if attack in r.attacks])
     ]
-    by_score = sorted(
-        rows, key=lambda row: (row.benchmark == shown, -1.0 if row.score is None else row.score), reverse=True
-    )
+    by_score = sorted(rows, key=lambda row: (row.benchmark == shown, sortable(row.score)), reverse=True)
     return Board(kind, NOUNS[kind], by_score, attacks, benchmarks, shown, charts, multiples, needed)
 
 
