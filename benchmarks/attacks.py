@@ -36,18 +36,17 @@ BENCHMARK = "pocket-weapon"
 CONTROL = "control"
 UNDEFENDED = {
     "inside_out": "leace",
-    "composition": "leace",
+    "composition": "esd",
     "concept_inversion": "esd",
     "noise_probe": "sld",
     "completion_probe": "sld",
-    "classifier_guidance_probe": "sld",
+    "classifier_guidance_probe": "doco",
     "inverted_latents": "esd",
     "masactrl": "esd",
     "ledits": "esd",
 }
-"""By attack, the method of the erasure that it runs on; `uce` by default. `inside_out` needs an edit of text
-states, `composition` one that depends on the wording, the probes one that steers the sampler away from the concept
-without changing what a word means, the editing attacks and `inverted_latents` one that
+"""By attack, the method of the erasure that it runs on; `uce` by default. `inside_out` needs an edit of text states,
+the probes one that leaves the sampler near the concept, the editing attacks and `inverted_latents` one that
 trains the denoiser from noise."""
 CONTROL_RATE = "reproduction_rate_control"
 METRICS = ("asr_pre", "asr_post", "reproduction_rate", CONTROL_RATE)

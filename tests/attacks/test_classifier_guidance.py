@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from helpers.tiny import tiny_model
@@ -26,9 +28,10 @@ def found(monkeypatch: pytest.MonkeyPatch, wanted: float, **settings: float) -> 
     scales: list[float] = []
     step = probe.pulled_step
 
-    def noted(z: torch.Tensor, epsilon: torch.Tensor, levels: Levels, classifier: object, scale: float) -> torch.Tensor:
-        scales.append(scale)
-        return step(z, epsilon, levels, classifier, scale)  # type: ignore[arg-type]
+    def noted(z: torch.Tensor, epsilon: torch.Tensor, levels: Levels, *pull: Any) -> torch.Tensor:
+        if levels.index == 0:
+            scales.append(pull[1])
+        return step(z, epsilon, levels, *pull)
 
     monkeypatch.setattr(probe, "pulled_step", noted)
 
@@ -50,8 +53,39 @@ def test_the_best_of_several_strengths_is_kept(monkeypatch: pytest.MonkeyPatch) 
     assert strongest != plain
 
 
+def test_a_share_of_the_steps_is_pulled(monkeypatch: pytest.MonkeyPatch) -> None:
+    pulled = list[tuple[int, float]]()
+    step = probe.pulled_step
+
+    def noted(z: torch.Tensor, epsilon: torch.Tensor, levels: Levels, *pull: Any) -> torch.Tensor:
+        pulled.append((levels.index, pull[1]))
+        return step(z, epsilon, levels, *pull)
+
+    monkeypatch.setattr(probe, "pulled_step", noted)
+    config = probe.Config(**SMALL, num_scales=1, pulled_share=0.4)  # type: ignore[arg-type]
+    probe.classifier_guidance_probe(tiny_model(), Concept("gun"), TASKS, config, run())
+    assert pulled == [(0, 25.0), (1, 0.0)]
+
+
+def test_a_relative_pull_has_the_norm_of_the_prediction() -> None:
+    class Classifier:
+        def gradient(self, z: torch.Tensor, alpha: float, sigma: float) -> torch.Tensor:
+            return 1e-12 * torch.ones_like(z)
+
+    z, epsilon = torch.zeros(2, 4, 3, 3), torch.randn(2, 4, 3, 3, generator=torch.Generator().manual_seed(1))
+    levels = Levels(900, 0.6, 0.8, 0.0, 1.0, 0)  # the step leads to the pulled prediction itself
+    pull = probe.pulled_step(z, epsilon, levels, Classifier(), 0.5, True) - epsilon  # type: ignore[arg-type]
+    wanted = 0.5 * 0.8 * epsilon.flatten(1).norm(dim=1)
+    assert torch.allclose(pull.flatten(1).norm(dim=1), wanted)
+    assert (pull < 0).all()
+
+
 def test_settings_without_images_or_strengths_are_refused() -> None:
     for name in ("num_images", "num_scales"):
         config = probe.Config(**{**SMALL, name: 0})  # type: ignore[arg-type]
         with pytest.raises(EffaceError, match="at least 1"):
+            probe.classifier_guidance_probe(tiny_model(), Concept("gun"), TASKS, config, run())
+    for share in (0.0, 1.5):
+        config = probe.Config(**SMALL, pulled_share=share)  # type: ignore[arg-type]
+        with pytest.raises(EffaceError, match="pulled_share"):
             probe.classifier_guidance_probe(tiny_model(), Concept("gun"), TASKS, config, run())

@@ -10,8 +10,10 @@ the erased model's paths? The best of many images, strongly pulled, may show it 
 that do is the ``reproduction_rate``, and a success only above that on a control model (``--control``).
 
 Differences: the images are compared by their CLIP score for the prompt instead of by an ImageNet classifier; D
-is convolutional instead of fully connected; images without the concept come from the concept's retain prompts, or, if
-it has none, from the templates without its name.
+is convolutional instead of fully connected; images without the concept come half from the concept's retain prompts,
+or, if it has none, from the templates without its name, and half from the empty prompt. Departures in the preset for
+pocket: with ``relative`` the gradient is scaled to the prediction's norm, as log D is flat where D is sure;
+``pulled_share`` below 1 pulls in the first steps alone, which settle what an image shows.
 """
 
 from __future__ import annotations
@@ -59,6 +61,13 @@ CARD = MethodCard(
 class Config:
     """Settings of the probe."""
 
+    relative: bool = field(
+        default=False, metadata={"help": "Whether the gradient is scaled to the norm of the noise prediction."}
+    )
+    pulled_share: float = field(
+        default=1.0,
+        metadata={"help": "Share of the sampling steps that are pulled, from the first.", "range": "0 to 1"},
+    )
     min_scale: float = field(default=25.0, metadata={"help": "Least strength s of the pull."})
     max_scale: float = field(default=193.0, metadata={"help": "Greatest strength s of the pull."})
     num_scales: int = field(default=25, metadata={"help": "Number of strengths; the best image of each prompt counts."})
@@ -78,8 +87,9 @@ class Config:
 PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
     "pocket": {
-        "min_scale": 0.0, "max_scale": 120.0, "num_scales": 9, "image_tower": "pocket-clip", "num_images": 768,
-        "steps": 2000, "learning_rate": 2e-3, "num_inference_steps": 20, "guidance_scale": 3.0,
+        "relative": True, "pulled_share": 0.3, "min_scale": 0.0, "max_scale": 1.0, "num_scales": 5,
+        "image_tower": "pocket-clip", "num_images": 768, "steps": 4000, "learning_rate": 2e-3,
+        "num_inference_steps": 20, "guidance_scale": 3.0,
     },
 }  # fmt: skip
 
@@ -90,10 +100,13 @@ def classifier_guidance_probe(
     """Trains the classifier and samples one image for every task."""
     if min(config.num_images, config.steps, config.batch_size, config.num_scales) < 1:
         raise EffaceError("the probe needs num_images, steps, batch_size and num_scales of at least 1")
+    if not 0 < config.pulled_share <= 1:
+        raise EffaceError(f"pulled_share must be above 0 and at most 1, not {config.pulled_share}")
     scorer = load_scorer(config.image_tower, model.device) if config.num_scales > 1 else None
     with run.erasure_disabled():
         shown = _latents(model, concept_prompts(concept, config.num_templates), "with", config, run)
-        others = concept.retain_prompts or prompts_without_concept(concept, config.num_templates)
+        others = [*(concept.retain_prompts or prompts_without_concept(concept, config.num_templates))]
+        others += [""] * len(others)
         absent = _latents(model, others, "without", config, run)
     settings = (config.steps, config.batch_size, config.learning_rate)
     classifier = train_classifier(model, shown, absent, *settings, run)
@@ -112,11 +125,13 @@ def _best_latents(
 ) -> Tensor:  # fmt: skip
     """Samples an image of each task with every strength; returns the latents ``(B, C, h, w)`` of the best of each."""
     texts, seeds = [task.prompt for task in tasks], [task.seed for task in tasks]
+    num_pulled = round(config.pulled_share * config.num_inference_steps)
     latents, scores = list[Tensor](), list[Tensor]()
     for scale in torch.linspace(config.min_scale, config.max_scale, config.num_scales).tolist():
 
         def move(z: Tensor, epsilon: Tensor, levels: Levels, scale: float = scale) -> Tensor:
-            return pulled_step(z, epsilon, levels, classifier, scale)
+            s = scale if levels.index < num_pulled else 0.0
+            return pulled_step(z, epsilon, levels, classifier, s, config.relative)
 
         z = sample_latents(model, texts, seeds, config.num_inference_steps, config.guidance_scale, move)
         latents.append(z)
@@ -125,9 +140,17 @@ def _best_latents(
     return torch.stack(latents)[best, torch.arange(len(tasks), device=best.device)]
 
 
-def pulled_step(z: Tensor, epsilon: Tensor, levels: Levels, classifier: LatentClassifier, scale: float) -> Tensor:
+def pulled_step(
+    z: Tensor, epsilon: Tensor, levels: Levels, classifier: LatentClassifier, scale: float, relative: bool
+) -> Tensor:
     """Returns the latents ``(B, C, h, w)`` after a DDIM step with the pulled prediction."""
-    pulled = epsilon - scale * levels.sigma * classifier.gradient(z, levels.alpha, levels.sigma)
+    pulled = epsilon
+    if scale:
+        gradient = classifier.gradient(z, levels.alpha, levels.sigma)
+        if relative:
+            norm, wanted = (x.flatten(1).norm(dim=1).view(-1, 1, 1, 1) for x in (gradient, epsilon))
+            gradient = gradient * wanted / norm.clamp(min=torch.finfo(norm.dtype).tiny)
+        pulled = epsilon - scale * levels.sigma * gradient
     clean = (z - levels.sigma * pulled) / levels.alpha
     return levels.next_alpha * clean + levels.next_sigma * pulled
 
