@@ -61,8 +61,14 @@ class Config:
 
 PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
-    "pocket": {"image_tower": "pocket-clip", "num_inference_steps": 20, "guidance_scale": 3.0},
-}
+    "pocket": {
+        "patterns": (
+            "{} in the middle", "{} on the right", "{} on the left of a tree", "two of {}", "three of {}", "a large {}",
+            "a small {}", "{} made of wood",
+        ),
+        "image_tower": "pocket-clip", "num_inference_steps": 20, "guidance_scale": 3.0,
+    },
+}  # fmt: skip
 
 
 def composition(
