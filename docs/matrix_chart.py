@@ -18,7 +18,7 @@ from efface.reporting.leaderboard import ERASED, KEPT, group_mean
 
 LABEL_WIDTH, CELL, ROW_HEIGHT, GAP, HEAD_HEIGHT, MARGIN = 140, 23, 18, 10, 142, 40
 """Pixels: the methods' names, a cell's width and height, between panels, above and right of the cells."""
-TITLE = ("Share of images in percent: the concept is back,", "or others are lost. Dark is bad; grey: not measured.")
+TITLE = ("Share of images in percent: the concept is back,", "or others are lost. Dark is bad; grey: no number.")
 TITLE_HEIGHT = 44
 PANELS_PER_ROW = 3
 LEFT, LOST = "name, no attack", "others lost"
