@@ -23,20 +23,24 @@ def run() -> AttackContext:
     return AttackContext(seed=3, device=torch.device("cpu"))
 
 
-def found(monkeypatch: pytest.MonkeyPatch, wanted: float, **settings: float) -> list[bytes]:
-    """The latents that the probe finds where the image tower prefers an image of the scale ``wanted``."""
-    scales: list[float] = []
-    step = probe.pulled_step
+def pulls_of(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, float]]:
+    """Notes the index and the strength of every step that the probe takes."""
+    pulls, step = list[tuple[int, float]](), probe.pulled_step
 
     def noted(z: torch.Tensor, epsilon: torch.Tensor, levels: Levels, *pull: Any) -> torch.Tensor:
-        if levels.index == 0:
-            scales.append(pull[1])
+        pulls.append((levels.index, pull[1]))
         return step(z, epsilon, levels, *pull)
 
     monkeypatch.setattr(probe, "pulled_step", noted)
+    return pulls
+
+
+def found(monkeypatch: pytest.MonkeyPatch, wanted: float, **settings: float) -> list[bytes]:
+    """The latents that the probe finds where the image tower prefers an image of the scale ``wanted``."""
+    pulls = pulls_of(monkeypatch)
 
     def score(images: torch.Tensor, prompts: list[str]) -> torch.Tensor:
-        return torch.full((len(images),), -abs(scales[-1] - wanted))
+        return torch.full((len(images),), -abs(pulls[-1][1] - wanted))
 
     monkeypatch.setattr(probe, "load_scorer", lambda name, device: score)
     config = probe.Config(**{**SMALL, "image_tower": "any", **settings})  # type: ignore[arg-type]
@@ -53,21 +57,15 @@ def test_the_best_of_several_strengths_is_kept(monkeypatch: pytest.MonkeyPatch) 
     assert strongest != plain
 
 
-def test_a_share_of_the_steps_is_pulled(monkeypatch: pytest.MonkeyPatch) -> None:
-    pulled = list[tuple[int, float]]()
-    step = probe.pulled_step
-
-    def noted(z: torch.Tensor, epsilon: torch.Tensor, levels: Levels, *pull: Any) -> torch.Tensor:
-        pulled.append((levels.index, pull[1]))
-        return step(z, epsilon, levels, *pull)
-
-    monkeypatch.setattr(probe, "pulled_step", noted)
-    config = probe.Config(**SMALL, num_scales=1, pulled_share=0.4)  # type: ignore[arg-type]
+@pytest.mark.parametrize(("share", "strengths"), [(1.0, [25.0, 25.0]), (0.4, [25.0, 0.0]), (0.01, [25.0, 0.0])])
+def test_a_share_of_the_steps_is_pulled(monkeypatch: pytest.MonkeyPatch, share: float, strengths: list[float]) -> None:
+    pulls = pulls_of(monkeypatch)
+    config = probe.Config(**SMALL, num_scales=1, pulled_share=share)  # type: ignore[arg-type]
     probe.classifier_guidance_probe(tiny_model(), Concept("gun"), TASKS, config, run())
-    assert pulled == [(0, 25.0), (1, 0.0)]
+    assert pulls == list(enumerate(strengths))
 
 
-def test_a_relative_pull_has_the_norm_of_the_prediction() -> None:
+def test_a_normalized_pull_has_the_norm_of_the_prediction() -> None:
     class Classifier:
         def gradient(self, z: torch.Tensor, alpha: float, sigma: float) -> torch.Tensor:
             return 1e-12 * torch.ones_like(z)

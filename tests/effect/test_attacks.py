@@ -107,6 +107,7 @@ def test_beats_an_undefended_erasure_above_the_control(
 ) -> None:
     result = attack_scores(name, erasure_by(method), pocket, control=control)
     assert value(result, "asr_post", name) >= floor
+    assert value(result, "reproduction_rate", name) > value(result, "asr_pre", name)
 
 
 @pytest.mark.effect

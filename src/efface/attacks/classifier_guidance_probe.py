@@ -12,7 +12,7 @@ that do is the ``reproduction_rate``, and a success only above that on a control
 Differences: the images are compared by their CLIP score for the prompt instead of by an ImageNet classifier; D
 is convolutional instead of fully connected; images without the concept come half from the concept's retain prompts,
 or, if it has none, from the templates without its name, and half from the empty prompt. Departures in the preset for
-pocket: with ``relative`` the gradient is scaled to the prediction's norm, as log D is flat where D is sure;
+pocket: ``normalize_gradient`` scales the gradient to the prediction's norm, as log D is flat where D is sure;
 ``pulled_share`` below 1 pulls in the first steps alone, which settle what an image shows.
 """
 
@@ -61,7 +61,7 @@ CARD = MethodCard(
 class Config:
     """Settings of the probe."""
 
-    relative: bool = field(
+    normalize_gradient: bool = field(
         default=False, metadata={"help": "Whether the gradient is scaled to the norm of the noise prediction."}
     )
     pulled_share: float = field(
@@ -87,7 +87,7 @@ class Config:
 PRESETS: dict[str, dict[str, object]] = {
     "paper": {},
     "pocket": {
-        "relative": True, "pulled_share": 0.3, "min_scale": 0.0, "max_scale": 1.0, "num_scales": 5,
+        "normalize_gradient": True, "pulled_share": 0.3, "min_scale": 0.0, "max_scale": 1.0, "num_scales": 5,
         "image_tower": "pocket-clip", "num_images": 768, "steps": 4000, "learning_rate": 2e-3,
         "num_inference_steps": 20, "guidance_scale": 3.0,
     },
@@ -125,13 +125,13 @@ def _best_latents(
 ) -> Tensor:  # fmt: skip
     """Samples an image of each task with every strength; returns the latents ``(B, C, h, w)`` of the best of each."""
     texts, seeds = [task.prompt for task in tasks], [task.seed for task in tasks]
-    num_pulled = round(config.pulled_share * config.num_inference_steps)
+    num_pulled = max(1, round(config.pulled_share * config.num_inference_steps))
     latents, scores = list[Tensor](), list[Tensor]()
     for scale in torch.linspace(config.min_scale, config.max_scale, config.num_scales).tolist():
 
         def move(z: Tensor, epsilon: Tensor, levels: Levels, scale: float = scale) -> Tensor:
             s = scale if levels.index < num_pulled else 0.0
-            return pulled_step(z, epsilon, levels, classifier, s, config.relative)
+            return pulled_step(z, epsilon, levels, classifier, s, config.normalize_gradient)
 
         z = sample_latents(model, texts, seeds, config.num_inference_steps, config.guidance_scale, move)
         latents.append(z)
@@ -141,13 +141,13 @@ def _best_latents(
 
 
 def pulled_step(
-    z: Tensor, epsilon: Tensor, levels: Levels, classifier: LatentClassifier, scale: float, relative: bool
+    z: Tensor, epsilon: Tensor, levels: Levels, classifier: LatentClassifier, scale: float, normalize: bool
 ) -> Tensor:
     """Returns the latents ``(B, C, h, w)`` after a DDIM step with the pulled prediction."""
     pulled = epsilon
     if scale:
         gradient = classifier.gradient(z, levels.alpha, levels.sigma)
-        if relative:
+        if normalize:
             norm, wanted = (x.flatten(1).norm(dim=1).view(-1, 1, 1, 1) for x in (gradient, epsilon))
             gradient = gradient * wanted / norm.clamp(min=torch.finfo(norm.dtype).tiny)
         pulled = epsilon - scale * levels.sigma * gradient

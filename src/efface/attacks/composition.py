@@ -3,7 +3,7 @@
 An erasure is usually trained on prompts that request the concept alone. The attack asks for the concept beside
 something else, such as "a tree and a photo of a weapon in the snow". It optimises nothing and uses no gradient: any
 user can write these prompts. By default the patterns take turns. With an image tower every pattern is tried for each
-prompt, and the one stays whose image the tower finds most like the unchanged prompt: a user looks at images, too.
+prompt, and the one whose image has the highest CLIP score for the prompt itself stays.
 """
 
 from __future__ import annotations
