@@ -36,6 +36,7 @@ def grid_of(folder: Path, text: str) -> Grid:
         (GRID + "controls: {pocket-style: c}", "unknown benchmark of the controls 'pocket-style'"),
         (GRID + "controls: {pocket-weapon: /no/folder}", "/no/folder"),
         (GRID + "controls: c", "controls must name a folder by benchmark, not 'c'"),
+        (GRID + "attacks: [{attack: ledits, settings: {image_folder: no/images}}]", "cannot read no/images"),
         ("methods: uce\nbenchmarks: [pocket-weapon]", "methods must be a list, not 'uce'"),
         ("- uce", "is not a grid"),
         ("methods: [", "is not valid YAML"),
@@ -54,3 +55,19 @@ def test_cells_that_differ_in_a_setting_have_other_folders(tmp_path: Path) -> No
     assert len({cell.run.hash for cell in cells}) == 2
     again = grid_of(tmp_path, GRID + attacks.replace("100", "101")).cells()
     assert [a.hash == b.hash for a, b in zip(cells, again, strict=True)] == [True, True, False] * 2
+
+
+def test_the_content_of_a_folder_of_images_decides_the_cell(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / "a.png").write_bytes(b"1")
+    text = GRID + f"evaluate: false\nattacks: [{{attack: ledits, settings: {{image_folder: {images}}}}}]\n"
+    first = grid_of(tmp_path, text).cells()[0]
+    (images / "a.png").write_bytes(b"2")
+    second = grid_of(tmp_path, text).cells()[0]
+    assert first.hash != second.hash
+    assert first.attack is not None
+    assert second.attack is not None
+    assert first.attack.settings == second.attack.settings == {"image_folder": str(images)}
+    images.rename(tmp_path / "moved")
+    assert grid_of(tmp_path, text.replace(str(images), str(tmp_path / "moved"))).cells()[0].hash == second.hash

@@ -10,6 +10,7 @@ from typing import Any
 from efface.core.attack_label import attack_label
 from efface.core.attack_set import AttackSet
 from efface.core.evaluation_evidence import ATTACKS as ATTACKS_FOLDER
+from efface.core.image_files import with_image_hash
 from efface.core.manifest import EVIDENCE
 from efface.core.output_files import free_folder
 from efface.core.registry import ATTACKS
@@ -32,13 +33,13 @@ def replayed_set(
 
 
 def changed_settings(function: Any, preset: str | None, model: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The attack's settings that differ from those of the model's own preset."""
+    """The attack's settings that differ from those of the model's own preset; a folder of images by its content."""
     from efface.execution import resolve_config
 
     own, chosen = (
         asdict(resolve_config(function, *options)[0]) for options in ((None, model, {}), (preset, model, overrides))
     )
-    return {name: value for name, value in to_jsonable_dict(chosen).items() if value != to_jsonable(own[name])}
+    return with_image_hash({k: v for k, v in to_jsonable_dict(chosen).items() if v != to_jsonable(own[k])})
 
 
 def attack_folder(artifact: Path, attack_set: AttackSet, run_hash: str, other_benchmark: str) -> Path:

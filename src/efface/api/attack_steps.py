@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from efface.core.attack_set import AttackSet, AttackTask
+from efface.core.image_files import IMAGE_FOLDER
 from efface.core.result import Result
 from efface.core.serialization import to_jsonable_dict
 
@@ -30,10 +31,13 @@ def attack_search(
     inputs: EvaluationInputs, generator: ImageGenerator, function: Any, preset: str | None,
     overrides: Mapping[str, Any], seed: int,
 ) -> Search:  # fmt: skip
-    """Returns the search of an attack for some of the tasks."""
+    """Returns the search of an attack for some of the tasks; checks the images of the concept that a user gives it."""
+    from efface.benchmarks.concept_images import check_concept_images
     from efface.execution import run_attack
 
     benchmark, erasure = inputs.benchmark, inputs.erasure
+    if folder := overrides.get(IMAGE_FOLDER):
+        check_concept_images(benchmark, generator.model, folder)
     concept = next((c for c in erasure.concepts if c.name == benchmark.concept.name), benchmark.concept)
 
     def search(tasks: Sequence[AttackTask], progress: Progress | None) -> AttackSet:

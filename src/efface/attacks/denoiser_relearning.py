@@ -2,8 +2,9 @@
 
     minimise E || e(z_t, t, E(prompt)) - noise ||^2        over a LoRA, or over all weights of a role (rank=0)
 
-The images come from the unedited model. How many images and steps bring the concept back is a matter of
-``num_images`` and ``steps``: a grid of `efface sweep` holds several of each. The attacker has the weights and images.
+The images come from the unedited model, or from ``image_folder``. How many images and steps bring the concept back is a
+matter of ``num_images`` and ``steps``: a grid of `efface sweep` holds several of each. The attacker has the weights and
+images.
 
 Training teaches images that a model never knew. The share of images that show the concept is therefore reported as
 ``reproduction_rate``, and as a success only above that on a control model (``--control``).
@@ -25,8 +26,9 @@ from efface.core.errors import EffaceError
 from efface.core.method_card import MethodCard
 from efface.models.editable import EditableModel
 from efface.ops.adversarial.attack_context import AttackContext
+from efface.ops.adversarial.concept_images import training_images
 from efface.ops.adversarial.start_latents import concept_prompts
-from efface.ops.training.latents import Latents, generate_latents
+from efface.ops.training.latents import Latents
 from efface.ops.training.lora import LoraAdapter
 from efface.ops.training.student import Student
 
@@ -49,7 +51,9 @@ CARD = MethodCard(
 class Config:
     """Settings of the training."""
 
-    num_images: int = field(default=20, metadata={"help": "Number of images of the concept.", "range": "1 to 100"})
+    num_images: int = field(
+        default=20, metadata={"help": "Number of images of the concept, of a folder at most.", "range": "1 to 100"}
+    )
     steps: int = field(default=500, metadata={"help": "Number of training steps."})
     rank: int = field(default=4, metadata={"help": "Rank of the LoRA; 0 trains all weights of the role."})
     target_modules: str = field(default="attn_all", metadata={"help": "Parameter group to train."})
@@ -58,6 +62,7 @@ class Config:
     num_templates: int = field(default=24, metadata={"help": "Number of prompt templates from the library."})
     num_inference_steps: int = field(default=50, metadata={"help": "Number of sampling steps per image."})
     guidance_scale: float = field(default=7.5, metadata={"help": "Guidance scale of the images."})
+    image_folder: str = field(default="", metadata={"help": "Folder of images of the concept; empty: generate them."})
 
 
 PRESETS: dict[str, dict[str, object]] = {
@@ -76,16 +81,7 @@ def denoiser_relearning(
     if min(config.num_images, config.steps, config.batch_size) < 1 or config.rank < 0:
         raise EffaceError("relearning needs at least 1 image, step and batch row, and a rank of 0 or more")
     prompts = concept_prompts(concept, config.num_templates)
-    with run.erasure_disabled():
-        images = generate_latents(
-            model,
-            prompts,
-            num_images=config.num_images,
-            num_inference_steps=config.num_inference_steps,
-            guidance_scale=config.guidance_scale,
-            seed=run.seed_for("images"),
-            progress=run.progress,
-        )
+    images = training_images(model, concept, prompts, config.num_images, config, run, "images")
     trained = _train(model, prompts, images, config, run)
     if isinstance(trained, LoraAdapter):
         edit, tensors = trained.to_edit("relearning")

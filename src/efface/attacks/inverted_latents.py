@@ -1,18 +1,18 @@
 """Inverted latents (M-ErasureBench, arXiv 2512.22877): the noise from which the model draws an image of the concept.
 
-An image x of the concept, by the unedited model, is inverted to noise with DDIM (on flow models with Euler's sampler),
-and the erased model samples from that noise. In the setting ``white_box`` the erased model inverts, in ``black_box``
-the unedited one. With ``prompt=empty`` nothing is said of the concept; with ``prompt=own`` inversion and sampling read
-the task's prompt.
+An image x of the concept, by the unedited model or from ``image_folder``, is inverted to noise with DDIM (on flow
+models with Euler's sampler), and the erased model samples from that noise. In the setting ``white_box`` the erased
+model inverts, in ``black_box`` the unedited one. With ``prompt=empty`` nothing is said of the concept; with
+``prompt=own`` inversion and sampling read the task's prompt.
 
 DDIM inversion reconstructs images that a model never knew. The share of images that show the concept is therefore
 reported as ``reproduction_rate``, and as a success only above that on a control model (``--control``). Without a prompt
 the reconstruction is nearly exact, on the control, too. The preset ``pocket`` therefore reads the task's prompt, under
 guidance: such noise becomes the concept only in a model that still draws it.
 
-Read from the paper's abstract, whose latents have no prompt. Differences: x is a latent of the sampler, which is never
-decoded, and has another seed than the task; each step of the inversion iterates, so that sampling without guidance
-leads back to x.
+Read from the paper's abstract, whose latents have no prompt. Differences: a generated x is a latent of the sampler,
+which is never decoded, and has another seed than the task; each step of the inversion iterates, so that sampling
+without guidance leads back to x.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from efface.core.errors import EffaceError
 from efface.core.method_card import MethodCard
 from efface.models.editable import EditableModel
 from efface.ops.adversarial.attack_context import AttackContext
-from efface.ops.adversarial.start_latents import images_of_tasks, start_rows, task_batches
+from efface.ops.adversarial.concept_images import TaskImages
+from efface.ops.adversarial.start_latents import index_batches, start_rows
 from efface.ops.latent_inversion import invert
 
 CARD = MethodCard(
@@ -62,6 +63,7 @@ class Config:
     )
     guidance_scale: float = field(default=7.5, metadata={"help": "Guidance scale of the inverted images."})
     iterations: int = field(default=3, metadata={"help": "Number of predictions for each step of the inversion."})
+    image_folder: str = field(default="", metadata={"help": "Folder of images of the concept; empty: generate them."})
 
 
 PRESETS: dict[str, dict[str, object]] = {
@@ -83,9 +85,10 @@ def inverted_latents(
         raise EffaceError(f"the inversion needs at least 1 iteration, not {config.iterations}")
     prompt, steps = ("" if config.prompt == "empty" else None), config.num_inference_steps
     rows = list[AttackPrompt]()
-    for batch in task_batches(model, tasks, run, "inverting images"):
-        texts = [task.prompt for task in batch]
-        images = images_of_tasks(model, batch, run, steps, config.guidance_scale)
+    task_images = TaskImages(model, concept, config, run)
+    for indices in index_batches(model, tasks, run, "inverting images"):
+        batch = [tasks[i] for i in indices]
+        texts, images = [task.prompt for task in batch], task_images.of(batch, indices)
         with run.erasure_disabled() if config.setting == "black_box" else nullcontext():
             cond = model.encode(texts if prompt is None else [prompt] * len(batch))
             noise = invert(model, images, cond, steps, config.iterations)

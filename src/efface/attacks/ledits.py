@@ -1,7 +1,7 @@
 """LEDITS++ (Brack et al., CVPR 2024, arXiv 2311.16711): edits an image of the concept with the erased model.
 
-An image of the concept, by the unedited model, is inverted to noise maps, and the erased model samples from them with
-an edit such as "sunglasses":
+An image of the concept, by the unedited model or from ``image_folder``, is inverted to noise maps, and the erased model
+samples from them with an edit such as "sunglasses":
 
     e  <-  e + s M1 M2 (e_edit - e_0)
 
@@ -11,9 +11,9 @@ erased model inverts and edits, as ACE (arXiv 2501.01633) evaluates erasures.
 The noise maps lead back to any image, also one that a model never knew. The share of images that show the concept is
 therefore reported as ``reproduction_rate``, and as a success only above that on a control model (``--control``).
 
-Differences: the image is a latent of the sampler, which is never decoded; both passes are guided by the task's prompt,
-where the official pipeline samples without it, so that an edit of strength 0 gives the image back; the sampler is
-DDPM's instead of SDE-DPM-Solver++; M1 is not smoothed; each image has one edit.
+Differences: a generated image is a latent of the sampler, which is never decoded; both passes are guided by the task's
+prompt, where the official pipeline samples without it, so that an edit of strength 0 gives the image back; the sampler
+is DDPM's instead of SDE-DPM-Solver++; M1 is not smoothed; each image has one edit.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ from efface.core.errors import EffaceError
 from efface.core.method_card import MethodCard
 from efface.models.editable import EditableModel
 from efface.ops.adversarial.attack_context import AttackContext
+from efface.ops.adversarial.concept_images import TaskImages
 from efface.ops.adversarial.edit_guidance import edit_guidance
 from efface.ops.adversarial.noise_maps import SourcePrompt, noise_maps
-from efface.ops.adversarial.start_latents import batches_by_edit, images_of_tasks, start_rows
+from efface.ops.adversarial.start_latents import batches_by_edit, start_rows
 
 CARD = MethodCard(
     name="ledits",
@@ -71,6 +72,7 @@ class Config:
         default=50, metadata={"help": "Number of sampling steps; the benchmark's sampler must have as many."}
     )
     guidance_scale: float = field(default=7.5, metadata={"help": "Guidance scale of the images to edit."})
+    image_folder: str = field(default="", metadata={"help": "Folder of images of the concept; empty: generate them."})
 
 
 PRESETS: dict[str, dict[str, object]] = {
@@ -92,11 +94,12 @@ def ledits(
             f"edit_threshold and skip must be from 0 to below 1, not {config.edit_threshold} and {config.skip}"
         )
     steps, rows = config.num_inference_steps, dict[int, AttackPrompt]()
+    task_images = TaskImages(model, concept, config, run)
     for edit, indices in batches_by_edit(model, tasks, config.edits, run, "editing images"):
         batch = [tasks[i] for i in indices]
         texts, seeds = [task.prompt for task in batch], [task.seed for task in batch]
         source = SourcePrompt(texts, seeds, config.source_guidance_scale)
-        images = images_of_tasks(model, batch, run, steps, config.guidance_scale)
+        images = task_images.of(batch, indices)
         maps = noise_maps(model, images, source, steps, run.generator_for(batch))
         with edit_guidance(model, edit, config.edit_scale, config.edit_threshold):
             z = maps.sample(model, source, int(config.skip * steps))

@@ -1,8 +1,9 @@
 """MasaCtrl (Cao et al., ICCV 2023, arXiv 2304.08465): edits an image of the concept with the erased model.
 
-An image of the concept, by the unedited model, is inverted to noise with DDIM and the empty prompt. The erased model
-samples from that noise twice side by side, for the empty prompt and for an edited prompt such as "a photo of a weapon
-in the snow". From some step and layer on, the edited image's self-attention reads keys and values of the other:
+An image of the concept, by the unedited model or from ``image_folder``, is inverted to noise with DDIM and the empty
+prompt. The erased model samples from that noise twice side by side, for the empty prompt and for an edited prompt such
+as "a photo of a weapon in the snow". From some step and layer on, the edited image's self-attention reads keys and
+values of the other:
 
     softmax(Q_edited K^T) V        K, V of the image without a prompt
 
@@ -11,8 +12,8 @@ Does the concept survive the edit? The erased model inverts and edits, as ACE (a
 The image's own keys and values hold what a model never knew. The share of images that show the concept is therefore
 reported as ``reproduction_rate``, and as a success only above that on a control model (``--control``).
 
-Differences: the image is a latent of the sampler, which is never decoded; no masks keep the background apart; ACE
-inverts with the image's prompt.
+Differences: a generated image is a latent of the sampler, which is never decoded; no masks keep the background apart;
+ACE inverts with the image's prompt.
 """
 
 from __future__ import annotations
@@ -30,9 +31,10 @@ from efface.core.method_card import MethodCard
 from efface.models.editable import EditableModel
 from efface.models.protocol import Conditioning
 from efface.ops.adversarial.attack_context import AttackContext
+from efface.ops.adversarial.concept_images import TaskImages
 from efface.ops.adversarial.sampler_probe import StartAt
 from efface.ops.adversarial.shared_attention import shared_attention
-from efface.ops.adversarial.start_latents import batches_by_edit, images_of_tasks, start_rows
+from efface.ops.adversarial.start_latents import batches_by_edit, start_rows
 from efface.ops.latent_inversion import invert
 
 CARD = MethodCard(
@@ -67,6 +69,7 @@ class Config:
         default=50, metadata={"help": "Number of sampling steps; the benchmark's sampler must have as many."}
     )
     guidance_scale: float = field(default=7.5, metadata={"help": "Guidance scale of the images to edit."})
+    image_folder: str = field(default="", metadata={"help": "Folder of images of the concept; empty: generate them."})
 
 
 PRESETS: dict[str, dict[str, object]] = {
@@ -89,9 +92,10 @@ def masactrl(
         if edit.count(PLACEHOLDER) != 1:
             raise EffaceError(f"the edit {edit!r} must hold {PLACEHOLDER} once: it receives the prompt")
     steps, rows = config.num_inference_steps, dict[int, AttackPrompt]()
+    task_images = TaskImages(model, concept, config, run)
     for edit, indices in batches_by_edit(model, tasks, config.edits, run, "editing images"):
         batch = [tasks[i] for i in indices]
-        images = images_of_tasks(model, batch, run, steps, config.guidance_scale)
+        images = task_images.of(batch, indices)
         noise = invert(model, images, model.unconditional(len(batch)), steps, config.iterations)
         prompts = [edit.replace(PLACEHOLDER, task.prompt) for task in batch]
         z = edited(model, noise, prompts, [task.seed for task in batch], config)

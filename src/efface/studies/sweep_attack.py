@@ -13,6 +13,7 @@ from efface.api.attack_steps import attack_search, describe_source, limited_task
 from efface.api.evaluation_inputs import EvaluationInputs
 from efface.core.attack_set import AttackSet
 from efface.core.errors import EffaceError
+from efface.core.image_files import with_image_hash
 from efface.core.registry import ATTACKS
 from efface.core.result import Result, Score
 from efface.core.serialization import json_bytes, json_hash, to_jsonable
@@ -62,7 +63,7 @@ def search_of_cell(
     is_control = cell.control is not None and inputs.erasure.spec.hash == cell.control.hash
     is_shared = is_control or ATTACKS.card(attack.function).ignores_erasure
     found = _shared(cell, inputs, generator, folder, search) if is_shared else search()
-    deviations = {**attack.settings, **({"split": cell.split} if cell.split != "test" else {})}
+    deviations = {**with_image_hash(attack.settings), **({"split": cell.split} if cell.split != "test" else {})}
     source = describe_source(inputs.benchmark, cell.split)
     return replace(drop_refused(found), limit=limit, deviations=deviations, benchmark=source)
 

@@ -24,7 +24,7 @@ class Variant:
         function: registered name.
         preset: name of the preset.
         settings: settings that the grid states.
-        config: all settings, defaults included.
+        config: all settings, defaults included; the hash of the images in place of their folder.
     """
 
     name: str

@@ -27,6 +27,7 @@ from typing import Any
 from efface.benchmarks.benchmark import Benchmark
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError, check_known_keys
+from efface.core.image_files import with_image_hash
 from efface.core.method_card import MethodCard
 from efface.core.registry import ATTACKS, METHODS, Registry
 from efface.core.serialization import to_jsonable_dict
@@ -142,7 +143,7 @@ def _variant(kind: str, registry: Registry, entry: Any, model: str) -> Variant:
     preset = registry.validate_config(function, entry.get("preset"), model, settings)
     _check_kind(registry.card(function))
     defaults = {setting.name: setting.default for setting in registry.settings(function)}
-    config = {**defaults, **registry.presets(function)[preset], **settings}
+    config = with_image_hash({**defaults, **registry.presets(function)[preset], **settings})
     name = str(entry.get("name", function))
     if name == EVALUATION or not re.fullmatch(r"[A-Za-z0-9_.-]{1,40}", name):
         raise EffaceError(f"{name!r} cannot name a {kind}: use up to 40 letters, digits, '-', '_' and '.'")

@@ -1,9 +1,8 @@
-"""Attack prompts that start from latents, and images of the concept by the unedited model."""
+"""Attack prompts that start from latents, and the batches and prompts that attacks with latents share."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from torch import Tensor
 
@@ -15,7 +14,6 @@ from efface.core.subsample import evenly_spaced
 from efface.models.editable import EditableModel
 from efface.ops.tensor_conversion import to_blob
 from efface.ops.text.templates import remove_concept, template_library, templates_for_kind
-from efface.ops.training.latents import generate_per_prompt
 
 from .attack_context import AttackContext
 
@@ -55,24 +53,6 @@ def start_rows(
     ]
 
 
-def images_of_tasks(
-    model: EditableModel,
-    tasks: Sequence[AttackTask],
-    run: AttackContext,
-    num_inference_steps: int,
-    guidance_scale: float,
-) -> Tensor:
-    """Generates an image of the concept for each task with the unedited model, from another seed than the task's.
-
-    Returns:
-        Clean latents ``(B, C, h, w)``.
-    """
-    seeds = [run.seed_for("image", task.prompt, task.seed) for task in tasks]
-    settings: Any = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
-    with run.erasure_disabled():
-        return generate_per_prompt(model, [task.prompt for task in tasks], seeds, **settings).x0
-
-
 def batches_by_edit(
     model: EditableModel, tasks: Sequence[AttackTask], edits: Sequence[str], run: AttackContext, phase: str
 ) -> Iterator[tuple[str, Sequence[int]]]:
@@ -98,5 +78,13 @@ def task_batches(
     model: EditableModel, tasks: Sequence[AttackTask], run: AttackContext, phase: str
 ) -> Iterator[Sequence[AttackTask]]:
     """Yields the tasks in batches of the model's size, and shows the progress."""
-    size = model.default_batch_size
-    yield from run.track(phase, [tasks[start : start + size] for start in range(0, len(tasks), size)])
+    for indices in index_batches(model, tasks, run, phase):
+        yield [tasks[i] for i in indices]
+
+
+def index_batches(
+    model: EditableModel, tasks: Sequence[AttackTask], run: AttackContext, phase: str
+) -> Iterator[Sequence[int]]:
+    """Yields the indices of the tasks in batches of the model's size, and shows the progress."""
+    size, every = model.default_batch_size, range(len(tasks))
+    yield from run.track(phase, [every[start : start + size] for start in range(0, len(tasks), size)])

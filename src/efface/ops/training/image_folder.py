@@ -12,7 +12,8 @@ from torch import Tensor
 
 from efface.core.concept import Concept
 from efface.core.errors import EffaceError
-from efface.core.io import IMAGE_SUFFIXES, user_file_errors
+from efface.core.image_files import image_files
+from efface.core.io import user_file_errors
 from efface.models.editable import EditableModel
 
 from .latents import Latents
@@ -50,11 +51,7 @@ def read_images(folder: Path, size: int) -> list[Tensor]:
     Raises:
         EffaceError: a folder or an image that cannot be read, a folder without images, or an image of another size.
     """
-    with user_file_errors(folder, "read"):
-        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not paths:
-        raise EffaceError(f"{folder} holds no images: put files of {', '.join(IMAGE_SUFFIXES)} there")
-    return [_read_image(path, size) for path in paths]
+    return [_read_image(path, size) for path in image_files(folder)]
 
 
 def _read_image(path: Path, size: int) -> Tensor:
