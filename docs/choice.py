@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from statistics import harmonic_mean, mean
+from statistics import harmonic_mean, mean, median
 
+from matrix_tables import read_matrix
 from result_tables import single_results, table
 
+from efface.benchmarks.result_join import is_same_erasure, join
 from efface.core.method_card import MethodCard
 from efface.core.registry import METHODS
 from efface.core.result import Result
@@ -26,9 +28,23 @@ UNITS = ((3600.0, "h"), (60.0, "min"), (0.0, "s"))
 
 def measured_methods() -> dict[str, dict[str, Result]]:
     """Results on all four benchmarks by method; the best balance of erased and kept comes first."""
-    found = {name: single_results(name) for name in METHODS.names()}
+    found = {name: _results(name) for name in METHODS.names()}
     complete = {name: results for name, results in found.items() if all(b in results for b in BENCHMARKS)}
     return dict(sorted(complete.items(), key=lambda item: -_balance(item[1])))
+
+
+def _results(method: str) -> dict[str, Result]:
+    """Evaluations by benchmark: the method's own, joined with the matrix's of the same erasure, else the matrix's."""
+    found = single_results(method)
+    for benchmark, rows in read_matrix().items():
+        if method not in rows:
+            continue
+        own, measured = found.get(benchmark), rows[method]
+        if own is not None and is_same_erasure(own, measured):
+            found[benchmark] = join(own, measured)
+        elif own is None and measured.score(*COLUMNS["name erased"]):
+            found[benchmark] = measured
+    return found
 
 
 def _balance(results: Mapping[str, Result]) -> float:
@@ -64,7 +80,7 @@ def _cells(name: str, results: Mapping[str, Result]) -> list[str]:
         " / ".join(f"{mean(_values(results, column)):.2f}" for column in COLUMNS if column.endswith(end))
         for end in ("erased", "kept")
     )
-    seconds = mean(float(results[b].metadata["cost"]["seconds"]) for b in BENCHMARKS)
+    seconds = median(float(results[b].metadata["cost"]["seconds"]) for b in BENCHMARKS)
     return [erased, kept, _duration(seconds), card.trains or "nothing", ", ".join(card.families)]
 
 
@@ -88,7 +104,8 @@ def choice_chart() -> str:
 
 
 def _span(values: list[float]) -> tuple[float, float, float] | None:
-    return (mean(values), min(values), max(values)) if values else None
+    """Mean and range of the four values; None if one is missing."""
+    return (mean(values), min(values), max(values)) if len(values) == len(BENCHMARKS) else None
 
 
 CHARTS: dict[str, Callable[[], str]] = {"which_method_when.svg": choice_chart}
