@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
 # sizes of the interval plot in pixels
-LABEL_WIDTH, PANEL_WIDTH = 190, 130
+LABEL_WIDTH, LETTER_WIDTH, PANEL_WIDTH = 190, 7, 130
 PANEL_GAP = 18
 ROW_HEIGHT, HEAD_HEIGHT = 24, 56
 PANEL_COLOURS = ("#b3261e", "#b3261e", "#1b6e3c", "#1b6e3c", "#1f4f8f", "#7a5c00")
@@ -41,7 +41,8 @@ class PointGroup:
 
 def interval_plot(title: str, rows: Sequence[str], series: Sequence[Series]) -> str:
     """Draws panels over the same rows, with axes from 0 to 1; a dotted line marks the first row's value."""
-    width = LABEL_WIDTH + len(series) * (PANEL_WIDTH + PANEL_GAP) + 10
+    labels = max(LABEL_WIDTH, 20 + LETTER_WIDTH * max(map(len, rows), default=0))
+    width = labels + len(series) * (PANEL_WIDTH + PANEL_GAP) + 10
     height = HEAD_HEIGHT + len(rows) * ROW_HEIGHT + 30
     parts = _head(width, height, title, 10, 20)
     for i, name in enumerate(rows):
@@ -50,7 +51,7 @@ def interval_plot(title: str, rows: Sequence[str], series: Sequence[Series]) -> 
         parts.append(f'<rect x="0" y="{y}" width="{width}" height="{ROW_HEIGHT}" fill="{shade}"/>')
         parts.append(f'<text x="10" y="{y + 16}" fill="#1a1a1a">{escape(name)}</text>')
     for k, panel in enumerate(series):
-        left = LABEL_WIDTH + k * (PANEL_WIDTH + PANEL_GAP)
+        left = labels + k * (PANEL_WIDTH + PANEL_GAP)
         parts += _panel(panel, left, len(rows), PANEL_COLOURS[k % len(PANEL_COLOURS)])
     return "\n".join([*parts, "</svg>"]) + "\n"
 
