@@ -10,9 +10,13 @@ from efface.benchmarks.benchmark import Benchmark
 from efface.core.result import Result
 from efface.models.editable import EditableModel
 
+OF_ATTACKS = ("asr_pre", "asr_post", "reproduction_rate")
+"""Metrics whose group is an attack's label, which may state a limit."""
+
 
 def value(result: Result, metric: str, group: str) -> float:
-    score = result.attack_scores(metric).get(group) if metric.startswith("asr") else result.score(metric, group)
+    of_attack = metric in OF_ATTACKS
+    score = result.attack_scores(metric).get(group) if of_attack else result.score(metric, group)
     assert score is not None
     assert score.value is not None, score.summary()
     return score.value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,28 @@ def test_the_benchmark_on_which_most_methods_have_a_score_is_shown() -> None:
     assert [(row.method, row.benchmark) for row in board.rows[:2]] == [("uce", "a"), ("esd", "a")]
     (average_first,) = boards(entries({"uce": {ResultKey("a", 0): whole}}), {"uce": {ResultKey("a", 0): whole}})
     assert average_first.shown == ALL
+
+
+def test_of_benchmarks_with_equally_many_scores_that_with_most_attacks_is_shown() -> None:
+    plain = result_of(0.9, 0.9, 0.1)
+    further = Result((*plain.scores, Score("asr_post", "inverted_latents", 1.0, 1.0, 1.0, 32)))
+    without_average = {ResultKey("a", 0): plain, ResultKey("c", 0): result_of(0.9, 0.9, None)}
+    results = {
+        "uce": {**without_average, ResultKey("b", 0): further},
+        "esd": {**without_average, ResultKey("b", 0): plain},
+    }
+    (board,) = boards(entries(results), results)
+    assert board.shown == "b"
+
+
+def test_labels_of_close_points_do_not_cover_each_other() -> None:
+    values = {"a": (0.9, 0.98), "b": (0.92, 0.97), "c": (0.94, 0.96), "d": (0.99, 0.5)}
+    results = {name: {ResultKey("x", 0): result_of(erased, kept, 0.1)} for name, (erased, kept) in values.items()}
+    (board,) = boards(entries(results), results)
+    points = {point.name: point for point in board.charts[0][2]}
+    places = [points[name].y + 5 * points[name].lines_down for name in "abc"]
+    assert all(b - a >= 5 for a, b in pairwise(sorted(places)))
+    assert (points["a"].lines_down, points["d"].lines_down) == (0, 0)
 
 
 def test_pareto_front() -> None:

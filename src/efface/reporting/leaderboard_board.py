@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from efface.benchmarks.result_store import ResultKey
 from efface.core.result import Result
@@ -14,11 +14,23 @@ from .plain_words import is_of_language
 
 NOUNS = {"image models": "images", "language models": "answers", "image classifiers": "images"}
 """Kinds of models in their order, with what their scores count."""
+LABEL_SIZE = (30.0, 5.0)
+"""Width and height of a label, in per cent of a chart."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """A method in a chart; positions in per cent of the axes, from the left and from the top."""
+    """A method in a chart; positions in per cent of the axes, from the left and from the top.
+
+    Attributes:
+        name: the method.
+        x: position from the left.
+        y: position from the top.
+        text: the values in words.
+        on_front: whether no method is better in both directions.
+        label_left: whether the label is left of the point.
+        lines_down: number of lines by which the label is lower than the point, clear of other labels.
+    """
 
     name: str
     x: float
@@ -26,6 +38,7 @@ class Point:
     text: str
     on_front: bool
     label_left: bool
+    lines_down: int = 0
 
 
 @dataclass(frozen=True)
@@ -38,7 +51,8 @@ class Board:
         rows: rows of the table.
         attacks: names of the attacks that were run; those that a score needs come first.
         benchmarks: names of the benchmarks, the average first.
-        shown: the benchmark that is shown first and in the charts: that on which most methods have a score.
+        shown: the benchmark that is shown first and in the charts: that on which most methods have a score, of several
+            that with most attack success rates.
         charts: heading, field of the horizontal axis and points of each Pareto chart.
         multiples: rows of the shown benchmark with each attack, by attack.
         scored: attacks that a score needs.
@@ -72,8 +86,7 @@ def kind_of(results: Iterable[Result]) -> str:
 
 def _board(kind: str, rows: Sequence[Entry]) -> Board:
     benchmarks = [ALL, *sorted({row.benchmark for row in rows} - {ALL})]
-    counts = [sum(row.benchmark == name and row.score is not None for row in rows) for name in benchmarks]
-    shown = benchmarks[counts.index(max(counts))]
+    shown = max(benchmarks, key=lambda name: _num_scores([row for row in rows if row.benchmark == name]))
     own, needed = [row for row in rows if row.benchmark == shown], ATTACKS_OF_KIND[kind]
     attacks = sorted({attack for row in rows for attack in row.attacks}, key=lambda name: (name not in needed, name))
     charts = [
@@ -87,18 +100,38 @@ def _board(kind: str, rows: Sequence[Entry]) -> Board:
     return Board(kind, NOUNS[kind], by_score, attacks, benchmarks, shown, charts, multiples, needed)
 
 
+def _num_scores(rows: Sequence[Entry]) -> tuple[int, int]:
+    """Returns the number of scores, and of attack success rates."""
+    return sum(row.score is not None for row in rows), sum(len(row.attacks) for row in rows)
+
+
 def _points(rows: Sequence[Entry], field: str) -> list[Point]:
     known = [(row, getattr(row, field), row.kept) for row in rows]
     places = [(row, x, y) for row, x, y in known if x is not None and y is not None]
     front = set(pareto_front([(x, y) for _, x, y in places]))
-    return [
-        Point(
-            row.method,
-            round(100 * x, 2),
-            round(100 * (1 - y), 2),
-            f"{row.method}: {field} {format_number(x)}, kept {format_number(y)}",
-            i in front,
-            x > 0.7,
-        )
-        for i, (row, x, y) in enumerate(places)
-    ]
+    return _with_clear_labels(
+        [
+            Point(
+                row.method,
+                round(100 * x, 2),
+                round(100 * (1 - y), 2),
+                f"{row.method}: {field} {format_number(x)}, kept {format_number(y)}",
+                i in front,
+                x > 0.7,
+            )
+            for i, (row, x, y) in enumerate(places)
+        ]
+    )
+
+
+def _with_clear_labels(points: Sequence[Point]) -> list[Point]:
+    """Lowers the labels of the front's points that would cover another one or that of the untouched model."""
+    taken = [(0.0, 0.0)]
+    lowered = dict[str, int]()
+    for point in sorted((point for point in points if point.on_front), key=lambda point: point.y):
+        near = [y for x, y in taken if abs(x - point.x) < LABEL_SIZE[0]]
+        places = (point.y + lines * LABEL_SIZE[1] for lines in range(len(near) * 2 + 1))
+        free = (i for i, place in enumerate(places) if all(abs(y - place) >= LABEL_SIZE[1] for y in near))
+        lowered[point.name] = next(free)
+        taken.append((point.x, point.y + lowered[point.name] * LABEL_SIZE[1]))
+    return [replace(point, lines_down=lowered.get(point.name, 0)) for point in points]
