@@ -39,6 +39,7 @@ UNDEFENDED = {
     "composition": "esd",
     "concept_inversion": "esd",
     "noise_probe": "sld",
+    "outside_in": "trce",
     "completion_probe": "sld",
     "classifier_guidance_probe": "doco",
     "inverted_latents": "esd",
