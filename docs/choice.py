@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from statistics import harmonic_mean, mean, median
 
-from matrix_tables import read_matrix
+from matrix_tables import Results, read_matrix
 from result_tables import single_results, table
 
 from efface.benchmarks.result_join import is_same_erasure, join
@@ -28,15 +28,16 @@ UNITS = ((3600.0, "h"), (60.0, "min"), (0.0, "s"))
 
 def measured_methods() -> dict[str, dict[str, Result]]:
     """Results on all four benchmarks by method; the best balance of erased and kept comes first."""
-    found = {name: _results(name) for name in METHODS.names()}
+    matrix = read_matrix()
+    found = {name: _results(name, matrix) for name in METHODS.names()}
     complete = {name: results for name, results in found.items() if all(b in results for b in BENCHMARKS)}
     return dict(sorted(complete.items(), key=lambda item: -_balance(item[1])))
 
 
-def _results(method: str) -> dict[str, Result]:
+def _results(method: str, matrix: Results) -> dict[str, Result]:
     """Evaluations by benchmark: the method's own, joined with the matrix's of the same erasure, else the matrix's."""
     found = single_results(method)
-    for benchmark, rows in read_matrix().items():
+    for benchmark, rows in matrix.items():
         if method not in rows:
             continue
         own, measured = found.get(benchmark), rows[method]
@@ -67,8 +68,9 @@ def _values(results: Mapping[str, Result], column: str) -> list[float]:
 
 def choice_table() -> str:
     """One row a method: erased, kept, duration, what it trains, and the kinds of model it takes."""
-    rows = [[_link(METHODS.card(name)), *_cells(name, results)] for name, results in measured_methods().items()]
-    others = [_link(METHODS.card(name)) for name in METHODS.names() if name not in measured_methods()]
+    measured = measured_methods()
+    rows = [[_link(METHODS.card(name)), *_cells(name, results)] for name, results in measured.items()]
+    others = [_link(METHODS.card(name)) for name in METHODS.names() if name not in measured]
     head = ["method", "erased", "kept", "time on pocket", "trains", "models"]
     caption = f"Not measured on all four concepts, or for other kinds of model: {', '.join(others)}."
     return "\n".join([*table(head, rows), "", caption])
