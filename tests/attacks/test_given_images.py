@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from helpers.edits import trained
+from helpers.scenes import save_scenes
 from helpers.tiny import erasure_of, tiny_model
 from PIL import Image
 
@@ -24,8 +24,6 @@ from efface.execution import run_attack
 from efface.models.stable_diffusion import StableDiffusionModel
 from efface.ops.adversarial.attack_context import AttackContext
 from efface.ops.adversarial.concept_images import TaskImages, training_images
-from efface.pocket_world.scenes import draw_scene
-from efface.pocket_world.world import Scene
 
 SMALL: dict[str, dict[str, Any]] = {
     "concept_inversion": {"steps": 2, "num_images": 2, "num_templates": 1},
@@ -36,15 +34,6 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 CONCEPT = Concept("gun")
 TASKS = (AttackTask("a gun", "a {}", 1), AttackTask("my gun", "my {}", 2), AttackTask("x gun", "x {}", 3))
-
-
-def save_scenes(folder: Path, name: str, count: int) -> Path:
-    """Saves pocket's scenes of an object."""
-    folder.mkdir(exist_ok=True)
-    for seed in range(count):
-        pixels = draw_scene(Scene(name, "snow", "photo"), np.random.default_rng(seed))
-        Image.fromarray((np.asarray(pixels)).astype(np.uint8)).save(folder / f"{name}-{seed}.png")
-    return folder
 
 
 def save_colours(folder: Path, size: int) -> Path:
