@@ -15,7 +15,10 @@ from efface import api
 from efface.core.erasure import Erasure
 from efface.core.errors import EffaceError
 from efface.models.loading import load_model
+from efface.models.model_ref import ModelRef, bundled_folder
+from efface.models.stable_diffusion import StableDiffusionModel
 from efface.ops.editing.apply import applied
+from efface.studies.audit import _loaded_like
 from efface.studies.tensor_changes import changed_tensors, measure_changes, to_edits
 
 
@@ -63,6 +66,14 @@ def test_a_missing_checkpoint_is_one_line(tmp_path: Path, capfd: pytest.CaptureF
         capfd, "audit", tmp_path / "no.safetensors", "--base", "pocket", "--concept", "weapon", "--out", tmp_path / "o"
     )
     check_refused(output, "there is no checkpoint")
+
+
+def test_a_single_file_has_the_configuration_of_its_base(tmp_path: Path, pocket: StableDiffusionModel) -> None:
+    file = tmp_path / "edited.safetensors"
+    file.touch()
+    assert _loaded_like("pocket", file, pocket).config == bundled_folder("pocket")
+    assert _loaded_like(ModelRef(file, config="sd2-base"), file, pocket).config == "sd2-base"
+    assert _loaded_like("pocket", tmp_path, pocket).config is None
 
 
 @pytest.mark.slow
