@@ -47,8 +47,8 @@ UNDEFENDED = {
     "ledits": "esd",
 }
 """By attack, the method of the erasure that it runs on; `uce` by default. `inside_out` needs an edit of text states,
-the probes one that leaves the sampler near the concept, the editing attacks and `inverted_latents` one that
-trains the denoiser from noise."""
+`outside_in` finds more on `trce`, the probes need one that leaves the sampler near the concept, the editing attacks
+and `inverted_latents` one that trains the denoiser from noise."""
 CONTROL_RATE = "reproduction_rate_control"
 METRICS = ("asr_pre", "asr_post", "reproduction_rate", CONTROL_RATE)
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from statistics import harmonic_mean, mean, median
 
-from matrix_tables import Results, read_matrix
-from result_tables import single_results, table
+from result_tables import DOCS, table
 
-from efface.benchmarks.result_join import is_same_erasure, join
+from efface.benchmarks.result_store import ResultKey
 from efface.core.method_card import MethodCard
 from efface.core.registry import METHODS
 from efface.core.result import Result
+from efface.reporting.leaderboard import read_results
 from efface.studies.plots import Series, interval_plot
 
 BENCHMARKS = ("pocket-animal", "pocket-santa", "pocket-style", "pocket-weapon")
@@ -28,24 +29,15 @@ UNITS = ((3600.0, "h"), (60.0, "min"), (0.0, "s"))
 
 def measured_methods() -> dict[str, dict[str, Result]]:
     """Results on all four benchmarks by method; the best balance of erased and kept comes first."""
-    matrix = read_matrix()
-    found = {name: _results(name, matrix) for name in METHODS.names()}
-    complete = {name: results for name, results in found.items() if all(b in results for b in BENCHMARKS)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # where the matrix has another version's erasure, docs/results come first
+        found = read_results([DOCS / "results", DOCS / "matrix"])
+    complete = {}
+    for name in METHODS.names():
+        results = {b: found[name][key] for b in BENCHMARKS if (key := ResultKey(b, 0)) in found.get(name, {})}
+        if len(results) == len(BENCHMARKS) and all(r.score(*COLUMNS["name erased"]) for r in results.values()):
+            complete[name] = results
     return dict(sorted(complete.items(), key=lambda item: -_balance(item[1])))
-
-
-def _results(method: str, matrix: Results) -> dict[str, Result]:
-    """Evaluations by benchmark: the method's own, joined with the matrix's of the same erasure, else the matrix's."""
-    found = single_results(method)
-    for benchmark, rows in matrix.items():
-        if method not in rows:
-            continue
-        own, measured = found.get(benchmark), rows[method]
-        if own is not None and is_same_erasure(own, measured):
-            found[benchmark] = join(own, measured)
-        elif own is None and measured.score(*COLUMNS["name erased"]):
-            found[benchmark] = measured
-    return found
 
 
 def _balance(results: Mapping[str, Result]) -> float:

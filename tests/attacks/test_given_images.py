@@ -15,15 +15,16 @@ from PIL import Image
 from efface import api
 from efface.attacks.inverted_latents import Config
 from efface.benchmarks.benchmark import Benchmark
-from efface.benchmarks.concept_images import check_concept_images
+from efface.benchmarks.image_folder_check import check_concept_images
 from efface.core.attack_set import AttackSet, AttackTask
 from efface.core.concept import Concept
 from efface.core.errors import EffaceError
+from efface.core.image_files import images_hash
 from efface.core.registry import ATTACKS
 from efface.execution import run_attack
 from efface.models.stable_diffusion import StableDiffusionModel
 from efface.ops.adversarial.attack_context import AttackContext
-from efface.ops.adversarial.concept_images import TaskImages, training_images
+from efface.ops.adversarial.attack_images import TaskImages, training_images
 
 SMALL: dict[str, dict[str, Any]] = {
     "concept_inversion": {"steps": 2, "num_images": 2, "num_templates": 1},
@@ -98,7 +99,7 @@ def test_an_attack_with_images_states_their_content(pocket: StableDiffusionModel
         return api.attack(tmp_path / "e", "concept_inversion", model=pocket, config=settings, limit=2)
 
     found = attack(weapons)
-    assert len(str(found.deviations["image_folder"])) == 12
+    assert found.deviations["image_folder"] == images_hash(weapons)[:12]
     with pytest.raises(EffaceError, match="in 0 of 2 images"):
         attack(cats)
     assert [path.name for path in (tmp_path / "e" / "evidence" / "attacks").iterdir()] == [found.folder.name]  # type: ignore[union-attr]

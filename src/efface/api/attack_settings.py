@@ -39,7 +39,8 @@ def changed_settings(function: Any, preset: str | None, model: str, overrides: M
     own, chosen = (
         asdict(resolve_config(function, *options)[0]) for options in ((None, model, {}), (preset, model, overrides))
     )
-    return with_image_hash({k: v for k, v in to_jsonable_dict(chosen).items() if v != to_jsonable(own[k])})
+    changed = {name: value for name, value in to_jsonable_dict(chosen).items() if value != to_jsonable(own[name])}
+    return with_image_hash(changed)
 
 
 def attack_folder(artifact: Path, attack_set: AttackSet, run_hash: str, other_benchmark: str) -> Path:

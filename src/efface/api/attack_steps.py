@@ -32,7 +32,7 @@ def attack_search(
     overrides: Mapping[str, Any], seed: int,
 ) -> Search:  # fmt: skip
     """Returns the search of an attack for some of the tasks; checks the images of the concept that a user gives it."""
-    from efface.benchmarks.concept_images import check_concept_images
+    from efface.benchmarks.image_folder_check import check_concept_images
     from efface.execution import run_attack
 
     benchmark, erasure = inputs.benchmark, inputs.erasure

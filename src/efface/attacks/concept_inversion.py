@@ -31,7 +31,7 @@ from efface.core.subsample import evenly_spaced
 from efface.models.editable import EditableModel
 from efface.models.soft_prompt import SoftTokens
 from efface.ops.adversarial.attack_context import AttackContext
-from efface.ops.adversarial.concept_images import training_images
+from efface.ops.adversarial.attack_images import training_images
 from efface.ops.text.concept_tokens import ConceptTokens, locate_concept
 from efface.ops.text.soft_prompts import embedding_table, nearest_words, to_soft_prompts
 from efface.ops.text.templates import template_library, templates_for_kind
@@ -59,7 +59,9 @@ class Config:
     steps: int = field(default=5000, metadata={"help": "Number of training steps."})
     learning_rate: float = field(default=0.08, metadata={"help": "AdamW's learning rate."})
     batch_size: int = field(default=16, metadata={"help": "Number of noised images per step."})
-    num_images: int = field(default=25, metadata={"help": "Number of images of the concept, of a folder at most."})
+    num_images: int = field(
+        default=25, metadata={"help": "Number of images of the concept; of a folder, the first by name."}
+    )
     num_templates: int = field(default=24, metadata={"help": "Number of prompt templates from the library."})
     num_inference_steps: int = field(default=50, metadata={"help": "Number of sampling steps per image."})
     guidance_scale: float = field(default=7.5, metadata={"help": "Guidance scale of the images."})

@@ -26,7 +26,7 @@ from efface.core.errors import EffaceError
 from efface.core.method_card import MethodCard
 from efface.models.editable import EditableModel
 from efface.ops.adversarial.attack_context import AttackContext
-from efface.ops.adversarial.concept_images import training_images
+from efface.ops.adversarial.attack_images import training_images
 from efface.ops.adversarial.start_latents import concept_prompts
 from efface.ops.training.latents import Latents
 from efface.ops.training.lora import LoraAdapter
@@ -52,7 +52,8 @@ class Config:
     """Settings of the training."""
 
     num_images: int = field(
-        default=20, metadata={"help": "Number of images of the concept, of a folder at most.", "range": "1 to 100"}
+        default=20,
+        metadata={"help": "Number of images of the concept; of a folder, the first by name.", "range": "1 to 100"},
     )
     steps: int = field(default=500, metadata={"help": "Number of training steps."})
     rank: int = field(default=4, metadata={"help": "Rank of the LoRA; 0 trains all weights of the role."})

@@ -29,7 +29,7 @@ from efface.core.errors import EffaceError
 from efface.core.method_card import MethodCard
 from efface.models.editable import EditableModel
 from efface.ops.adversarial.attack_context import AttackContext
-from efface.ops.adversarial.concept_images import TaskImages
+from efface.ops.adversarial.attack_images import TaskImages
 from efface.ops.adversarial.edit_guidance import edit_guidance
 from efface.ops.adversarial.noise_maps import SourcePrompt, noise_maps
 from efface.ops.adversarial.start_latents import batches_by_edit, start_rows

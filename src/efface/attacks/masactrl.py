@@ -31,7 +31,7 @@ from efface.core.method_card import MethodCard
 from efface.models.editable import EditableModel
 from efface.models.protocol import Conditioning
 from efface.ops.adversarial.attack_context import AttackContext
-from efface.ops.adversarial.concept_images import TaskImages
+from efface.ops.adversarial.attack_images import TaskImages
 from efface.ops.adversarial.sampler_probe import StartAt
 from efface.ops.adversarial.shared_attention import shared_attention
 from efface.ops.adversarial.start_latents import batches_by_edit, start_rows

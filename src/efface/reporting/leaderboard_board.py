@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 
 from efface.benchmarks.result_store import ResultKey
 from efface.core.result import Result
@@ -109,29 +110,27 @@ def _points(rows: Sequence[Entry], field: str) -> list[Point]:
     known = [(row, getattr(row, field), row.kept) for row in rows]
     places = [(row, x, y) for row, x, y in known if x is not None and y is not None]
     front = set(pareto_front([(x, y) for _, x, y in places]))
-    return _with_clear_labels(
-        [
-            Point(
-                row.method,
-                round(100 * x, 2),
-                round(100 * (1 - y), 2),
-                f"{row.method}: {field} {format_number(x)}, kept {format_number(y)}",
-                i in front,
-                x > 0.7,
-            )
-            for i, (row, x, y) in enumerate(places)
-        ]
-    )
+    points = [
+        Point(
+            row.method,
+            round(100 * x, 2),
+            round(100 * (1 - y), 2),
+            f"{row.method}: {field} {format_number(x)}, kept {format_number(y)}",
+            i in front,
+            x > 0.7,
+        )
+        for i, (row, x, y) in enumerate(places)
+    ]
+    return _with_clear_labels(points)
 
 
 def _with_clear_labels(points: Sequence[Point]) -> list[Point]:
     """Lowers the labels of the front's points that would cover another one or that of the untouched model."""
-    taken = [(0.0, 0.0)]
-    lowered = dict[str, int]()
+    width, height = LABEL_SIZE
+    labels, lines_down = [(0.0, 0.0)], dict[str, int]()
     for point in sorted((point for point in points if point.on_front), key=lambda point: point.y):
-        near = [y for x, y in taken if abs(x - point.x) < LABEL_SIZE[0]]
-        places = (point.y + lines * LABEL_SIZE[1] for lines in range(len(near) * 2 + 1))
-        free = (i for i, place in enumerate(places) if all(abs(y - place) >= LABEL_SIZE[1] for y in near))
-        lowered[point.name] = next(free)
-        taken.append((point.x, point.y + lowered[point.name] * LABEL_SIZE[1]))
-    return [replace(point, lines_down=lowered.get(point.name, 0)) for point in points]
+        near = [y for x, y in labels if abs(x - point.x) < width]
+        lines = next(n for n in count() if all(abs(y - point.y - n * height) >= height for y in near))
+        lines_down[point.name] = lines
+        labels.append((point.x, point.y + lines * height))
+    return [replace(point, lines_down=lines_down.get(point.name, 0)) for point in points]

@@ -99,9 +99,10 @@ def audit(
 def _loaded_like(base: str | Path | ModelRef, model: str | Path, loaded: EditableModel) -> ModelRef:
     """Returns the checkpoint with the base's device and precision; a single file also has its configuration."""
     ref = base if isinstance(base, ModelRef) else ModelRef(base)
-    config = ref.config if Path(model).is_file() else None
-    if Path(model).is_file() and ref.ref is not None and (source := locate_model(ref.ref)).kind == "folder":
-        config = source.path
+    config: str | Path | None = None
+    if Path(model).is_file() and ref.ref is not None:
+        source = locate_model(ref.ref)
+        config = source.path if source.kind == "folder" else ref.config
     return ModelRef(model, loaded.device, ref.dtype, None, config, ref.offload)
 
 

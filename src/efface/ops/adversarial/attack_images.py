@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -60,10 +60,14 @@ class TaskImages:
         """Returns clean latents ``(B, C, h, w)`` for B tasks with these indices among all tasks."""
         if self._given is not None:
             return self._given[[i % len(self._given) for i in indices]]
-        seeds = [self._run.seed_for("image", task.prompt, task.seed) for task in tasks]
-        sampler: Any = {name: getattr(self._settings, name) for name in ("num_inference_steps", "guidance_scale")}
         with self._run.erasure_disabled():
-            return generate_per_prompt(self._model, [task.prompt for task in tasks], seeds, **sampler).x0
+            return generate_per_prompt(
+                self._model,
+                [task.prompt for task in tasks],
+                [self._run.seed_for("image", task.prompt, task.seed) for task in tasks],
+                num_inference_steps=self._settings.num_inference_steps,
+                guidance_scale=self._settings.guidance_scale,
+            ).x0
 
 
 def training_images(
@@ -81,7 +85,7 @@ def training_images(
         model: the model.
         concept: the concept.
         prompts: prompts that name the concept. Each of a user's images has all of them.
-        num_images: number of images, of a user's at most.
+        num_images: number of images; of a user's, the first by name.
         settings: the attack's settings.
         run: the attack's run.
         label: label of the images' seeds.
